@@ -1,0 +1,38 @@
+"""Packaging of recbole-evcf; the folder ``properties`` is installed inside the package."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+ABOUT = {}
+exec((HERE / "recbole_evcf" / "version.py").read_text(encoding="utf-8"), ABOUT)
+
+setup(
+    name="recbole-evcf",
+    version=ABOUT["__version__"],
+    description="VampPrior, hierarchical and gated variational autoencoders for RecBole",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=[*find_packages(include=["recbole_evcf", "recbole_evcf.*"]), "recbole_evcf.properties"],
+    package_dir={"recbole_evcf.properties": "properties"},
+    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*.hyper"]},
+    # recbole needs ray <= 2.6.3, which has no wheel for Python 3.12 and later.
+    python_requires=">=3.9,<3.12",
+    install_requires=[
+        "recbole>=1.2.1,<1.3",
+        "torch>=2.6",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pandas>=2.0",
+        "pyyaml>=6.0",
+        # ray 2.6.3 imports pkg_resources, which setuptools 81 no longer has.
+        "setuptools<81",
+    ],
+    extras_require={
+        "tune": ["hyperopt>=0.2.7"],
+        "test": ["pytest>=7", "hyperopt>=0.2.7", "hypothesis>=6", "ruff==0.17.6"],
+    },
+    entry_points={"console_scripts": ["recbole-evcf=recbole_evcf.cli:main"]},
+)
