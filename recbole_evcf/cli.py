@@ -1,0 +1,155 @@
+"""The command line: ``recbole-evcf run ...``, and the same as ``python run_recbole_evcf.py ...``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import yaml
+from recbole.config import Config
+from texttable import Texttable
+
+from recbole_evcf import quick_start
+from recbole_evcf.configuration import resolve_config_files
+from recbole_evcf.version import __version__
+
+__all__ = ["main", "run"]
+
+DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
+
+# What RecBole's Config raises when a setting is wrong.
+CONFIG_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The installed command.
+
+    Args:
+        arguments: words after the command's name; those of the process by default.
+
+    Returns:
+        exit code: 0, or 2 for a mistake in what the user gave.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        prog="recbole-evcf",
+        description="VampPrior, hierarchical and gated VAEs for RecBole.",
+        epilog="recbole-evcf COMMAND --help describes a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"recbole-evcf {__version__}")
+    parser.add_argument("command", choices=sorted(COMMANDS), help="what to do")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
+    parsed = parser.parse_args(arguments)
+    return COMMANDS[parsed.command](parsed.arguments)
+
+
+def run(arguments: list[str]) -> int:
+    """Train and evaluate a model; see :func:`main` for arguments and exit code."""
+    options, settings = _parse_run(arguments)
+    try:
+        _check_settings(settings)
+        # RecBole's Config reads --key=value from there itself, in this and in started processes.
+        sys.argv = [sys.argv[0], *settings]
+        config_files = resolve_config_files(options.pop("config_files").split())
+        model, dataset = _what_to_run(options, config_files)
+        _check_config(model, dataset, config_files)
+        result = quick_start.run(model, dataset, config_file_list=config_files, **options)
+    except (ValueError, OSError) as error:
+        if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
+            raise
+        print(f"recbole-evcf: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    if result is not None:
+        print(result_table(result))
+    return 0
+
+
+def result_table(result: dict) -> str:
+    """The validation and test metrics of ``run_recbole``'s result as a table."""
+    valid, test = result["best_valid_result"], result["test_result"]
+    table = Texttable()
+    table.set_deco(Texttable.HEADER)
+    table.set_cols_align(["l", "r", "r"])
+    table.set_header_align(["l", "r", "r"])
+    table.set_cols_dtype(["t", "t", "t"])
+    table.header(["metric", "validation", "test"])
+    for metric in test:
+        table.add_row([metric, _number((valid or {}).get(metric)), _number(test[metric])])
+    return table.draw()
+
+
+def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="recbole-evcf run",
+        allow_abbrev=False,
+        description="Train a model and evaluate it, as RecBole's run_recbole does.",
+        epilog="Every key of RecBole's config and of the model may follow as --key=value.",
+    )
+    parser.add_argument("--model", help=f"model name (default {DEFAULT_MODEL})")
+    parser.add_argument("--dataset", help=f"data set name (default {DEFAULT_DATASET})")
+    parser.add_argument(
+        "--config_files",
+        default="",
+        help='YAML files, "a.yaml b.yaml", or names of shipped ones such as "model/HVamp"',
+    )
+    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
+    parser.add_argument("--ip", default="localhost", help="address of the first machine")
+    parser.add_argument("--port", default="5678", help="port of the first machine")
+    parser.add_argument("--group_offset", type=int, default=0, help="rank of our first process")
+    options, settings = parser.parse_known_args(arguments)
+    return vars(options), settings
+
+
+def _check_settings(settings: list[str]) -> None:
+    for word in settings:
+        key, equals, value = word[2:].partition("=")
+        if not word.startswith("--") or not key or not equals:
+            raise ValueError(f"cannot read {word!r}: settings are written --key=value.")
+        if "=" in value:
+            raise ValueError(
+                f"cannot read {word!r}: a value with an = in it can only be set in a config file."
+            )
+
+
+def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
+    """Model and data set: from the command line, else the config files, else the defaults."""
+    given = {}
+    for path in config_files:
+        with open(path, encoding="utf-8") as file:
+            given.update(yaml.safe_load(file))
+    model, dataset = options.pop("model"), options.pop("dataset")
+    return (
+        model or given.get("model", DEFAULT_MODEL),
+        dataset or given.get("dataset", DEFAULT_DATASET),
+    )
+
+
+def _check_config(model: str, dataset: str, config_files: list[str]) -> None:
+    """Make the ``Config`` once before anything starts: what it raises is a mistake in a setting."""
+    try:
+        Config(model, dataset, config_files)
+    except CONFIG_ERRORS as error:
+        raise ValueError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    # str() of a KeyError is quoted.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+COMMANDS = {"run": run}

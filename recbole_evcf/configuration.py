@@ -1,0 +1,153 @@
+"""Checks of what users write in configs, with errors of one sentence each."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+import os
+
+import yaml
+
+from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.model.settings import Settings
+from recbole_evcf.resources import shipped_names, shipped_yaml
+
+__all__ = [
+    "check_config",
+    "is_vae",
+    "prefer_given_warmup",
+    "resolve_config_files",
+    "unknown_model",
+]
+
+MODEL_PACKAGES = (
+    "general_recommender",
+    "context_aware_recommender",
+    "sequential_recommender",
+    "knowledge_aware_recommender",
+)
+
+
+def is_vae(config) -> bool:
+    """Whether the config's model is one of ours, or a subclass of one."""
+    model_class = getattr(config, "model_class", None)
+    return inspect.isclass(model_class) and issubclass(model_class, VAERecommender)
+
+
+def check_config(config) -> None:
+    """Check the values of a finished ``Config`` for one of our models.
+
+    Raises:
+        ValueError: names the key, its value and what it may be.
+    """
+    prefer_given_warmup(config)
+    Settings.from_config(config)
+    for key, minimum in (
+        ("epochs", 0),
+        ("train_batch_size", 1),
+        ("eval_batch_size", 1),
+        ("stopping_step", 0),
+        ("eval_step", 0),
+    ):
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ValueError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
+    rate = config["learning_rate"]
+    if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        raise ValueError(f"learning_rate must be a number above 0, not {rate!r}.")
+    _check_learner(config["learner"])
+    _check_valid_metric(config)
+
+
+def prefer_given_warmup(config) -> None:
+    """A warm-up length that the user gives replaces a default of the other kind."""
+    given = config.external_config_dict
+    for key, other in (
+        ("total_anneal_steps", "warmup_epochs"),
+        ("warmup_epochs", "total_anneal_steps"),
+    ):
+        if given.get(key) is not None and given.get(other) is None:
+            config[other] = None
+
+
+def _check_learner(learner) -> None:
+    known = ("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop")
+    if not isinstance(learner, str) or learner.lower() not in known:
+        raise ValueError(f"learner must be one of {', '.join(known)}, not {learner!r}.")
+
+
+def _check_valid_metric(config) -> None:
+    name, _, k = str(config["valid_metric"]).partition("@")
+    computed = [metric.lower() for metric in config["metrics"]]
+    if name.lower() not in computed or (k and k not in map(str, config["topk"])):
+        raise ValueError(
+            f"valid_metric is {config['valid_metric']}, which is not computed: "
+            f"metrics is {config['metrics']} and topk {config['topk']}."
+        )
+
+
+def resolve_config_files(files) -> list[str]:
+    """The paths of config files given by path or by the name of a shipped file.
+
+    Raises:
+        ValueError: a file does not exist, or is no YAML of ``key: value`` lines.
+    """
+    return [_checked_yaml(_config_path(str(file))) for file in files]
+
+
+def _config_path(file: str) -> str:
+    if os.path.isfile(file):
+        return file
+    shipped = shipped_yaml(file)
+    if shipped is None:
+        raise ValueError(
+            f"There is no config file {file}; the package ships {', '.join(shipped_names())}."
+        )
+    return str(shipped)
+
+
+def _checked_yaml(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{where}: not valid YAML ({error.problem}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]}).") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold lines of `key: value`; it holds {_kind(content)}.")
+    return path
+
+
+def _kind(content) -> str:
+    return "nothing" if content is None else f"a {type(content).__name__}"
+
+
+def unknown_model(name: str) -> ValueError:
+    """The error for a model name that neither RecBole nor this package has."""
+    names = sorted(_model_names())
+    by_lower_case = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
+    hint = f" Did you mean {' or '.join(by_lower_case[match] for match in close)}?" if close else ""
+    return ValueError(f"There is no model named {name!r} in RecBole or recbole_evcf.{hint}")
+
+
+def _model_names() -> set[str]:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_evcf.model.models import MODELS
+
+    names = {model.__name__ for model in MODELS}
+    for package in MODEL_PACKAGES:
+        module = importlib.import_module(f"recbole.model.{package}")
+        names |= {
+            name
+            for name, value in inspect.getmembers(module, inspect.isclass)
+            if issubclass(value, AbstractRecommender)
+        }
+    return names

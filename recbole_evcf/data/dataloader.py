@@ -1,0 +1,121 @@
+"""Dataloaders of the models: training users only, and full ranking without Python loops."""
+
+from __future__ import annotations
+
+from logging import getLogger
+
+import numpy as np
+import scipy.sparse
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_evcf.data.histories import Histories
+
+__all__ = ["FullSortHistoryDataLoader", "RankedPhase", "TrainUserDataLoader", "ranked_phases"]
+
+# What the scores of one evaluation batch may take up. Larger batches make the matrix product no
+# faster and fall out of the processor's caches.
+SCORE_BYTES = 64 * 2**20
+
+
+class TrainUserDataLoader(AbstractDataLoader):
+    """Yields the ids of the users who have a training history, in random order.
+
+    RecBole's ``UserDataLoader`` also yields the padding user and users without history, whose
+    empty rows would enter the mean of the loss.
+
+    Args: as of RecBole's dataloaders; ``sampler`` is not used.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        self.logger = getLogger()
+        self.uid_field = dataset.uid_field
+        users = torch.from_numpy(np.unique(np.asarray(dataset.inter_feat[self.uid_field])))
+        self.user_list = Interaction({self.uid_field: users})
+        self.sample_size = len(users)
+        super().__init__(config, dataset, sampler, shuffle=True)
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["train_batch_size"]
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        """User ids as an ``Interaction``."""
+        return self.user_list[np.array(index)]
+
+
+class RankedPhase:
+    """What full ranking needs to know of a phase, in the place of RecBole's sampler.
+
+    Args:
+        phase: ``train``, ``valid`` or ``test``.
+        positives: the phase's own interactions: what is to be found.
+        seen: those of the phases before, less the positives: what is not ranked.
+    """
+
+    def __init__(self, phase: str, positives: Histories, seen: Histories):
+        self.phase, self.positives, self.seen = phase, positives, seen
+
+
+def ranked_phases(datasets) -> list[RankedPhase]:
+    """The phases of RecBole's split ``[train, valid, test]``."""
+    matrices = [Histories.from_dataset(dataset).matrix() for dataset in datasets]
+    phases, before = [], scipy.sparse.csr_matrix(matrices[0].shape, dtype=np.float32)
+    for phase, matrix in zip(("train", "valid", "test"), matrices):
+        # The minimum of two binary matrices is what both hold.
+        seen = before - before.minimum(matrix)
+        seen.eliminate_zeros()
+        phases.append(RankedPhase(phase, Histories(matrix), Histories(seen)))
+        before = before.maximum(matrix)
+    return phases
+
+
+class FullSortHistoryDataLoader(FullSortEvalDataLoader):
+    """RecBole's full-ranking dataloader on CSR arrays: same batches, same results.
+
+    The batch size follows a memory budget for the scores; a larger ``eval_batch_size`` is kept.
+
+    Args: as of RecBole's; ``sampler`` is a :class:`RankedPhase`.
+    """
+
+    def __init__(self, config, dataset, sampler: RankedPhase, shuffle=False):
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.positives, self.seen = sampler.positives, sampler.seen
+        self.uid_list = self.positives.lengths.nonzero().squeeze(1)
+        self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
+        self.uid2items_num = self.positives.lengths.numpy()
+        self.uid2positive_item = _ItemsOfUsers(self.positives)
+        self.uid2history_item = _ItemsOfUsers(self.seen)
+        self.sample_size = len(self.uid_list)
+        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
+
+    def _init_batch_size_and_step(self):
+        n_items = self._dataset.item_num
+        asked = self.config["eval_batch_size"] // n_items
+        self.step = max(asked, SCORE_BYTES // (4 * n_items), 1)
+        self.set_batch_size(self.step * n_items)
+
+    def collate_fn(self, index):
+        """Users, what is not ranked and what is to be found, as RecBole's loader gives them."""
+        index = np.array(index)
+        users = self.uid_list[index]
+        seen, positives = self.seen.rows(users), self.positives.rows(users)
+        history_index = seen.row, seen.column + 1
+        return self.user_df[index], history_index, positives.row, positives.column + 1
+
+
+class _ItemsOfUsers:
+    """Item ids by user id, as RecBole's arrays of tensors are indexed."""
+
+    def __init__(self, histories: Histories):
+        self._histories = histories
+
+    def __getitem__(self, users) -> Tensor | list[Tensor]:
+        if np.ndim(users) == 0:
+            return self[[users]][0]
+        batch = self._histories.rows(torch.as_tensor([int(user) for user in users]))
+        return list((batch.column + 1).split(batch.lengths.tolist()))

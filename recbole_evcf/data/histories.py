@@ -1,0 +1,155 @@
+"""Interaction histories as CSR arrays, the only form in which the models see a user's data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import scipy.sparse
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Histories", "HistoryBatch"]
+
+
+class Histories:
+    """The binary interaction matrix of all users, row by row.
+
+    RecBole counts items from 1 and keeps 0 for padding; columns here count from 0, so that
+    column ``c`` is RecBole's item ``c + 1`` and no column stands for the padding item.
+
+    Args:
+        matrix: SciPy sparse matrix, (users, items), with one row per RecBole user id (row 0 is the
+            padding user) and one column per real item. Values are not read: what is stored is
+            an interaction, once.
+    """
+
+    def __init__(self, matrix: scipy.sparse.spmatrix):
+        matrix = scipy.sparse.csr_matrix(matrix, copy=True)
+        matrix.sum_duplicates()
+        self.shape = matrix.shape
+        self.starts = torch.from_numpy(matrix.indptr.astype(np.int64))
+        self.columns = torch.from_numpy(matrix.indices.astype(np.int32))
+
+    @classmethod
+    def from_interactions(
+        cls, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
+    ) -> Histories:
+        """Build from RecBole's id pairs.
+
+        Args:
+            users: user ids, (interactions,).
+            items: item ids counted from 1, (interactions,).
+            n_users: number of user ids, the padding user included.
+            n_items: number of item ids, the padding item included.
+        """
+        ones = np.ones(len(users), dtype=np.int8)
+        return cls(scipy.sparse.coo_matrix((ones, (users, items - 1)), (n_users, n_items - 1)))
+
+    @classmethod
+    def from_dataset(cls, dataset) -> Histories:
+        """All interactions of a RecBole ``Dataset``."""
+        feat = dataset.inter_feat
+        return cls.from_interactions(
+            np.asarray(feat[dataset.uid_field]),
+            np.asarray(feat[dataset.iid_field]),
+            dataset.user_num,
+            dataset.item_num,
+        )
+
+    def __deepcopy__(self, memo) -> Histories:
+        # Never written to after construction: RecBole's FLOP counter copies the whole model.
+        return self
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of interactions per user, (users,)."""
+        return self.starts.diff()
+
+    def to(self, device: torch.device) -> Histories:
+        """The same histories on another device."""
+        moved = object.__new__(Histories)
+        moved.shape = self.shape
+        moved.starts, moved.columns = self.starts.to(device), self.columns.to(device)
+        return moved
+
+    def matrix(self) -> scipy.sparse.csr_matrix:
+        """As a SciPy matrix of ones, (users, items)."""
+        columns = self.columns.cpu().numpy()
+        ones = np.ones(len(columns), dtype=np.float32)
+        return scipy.sparse.csr_matrix((ones, columns, self.starts.cpu().numpy()), self.shape)
+
+    def rows(self, users: Tensor) -> HistoryBatch:
+        """The histories of some users.
+
+        Args:
+            users: user ids, (batch,), on the device of the histories.
+        """
+        starts = self.starts[users]
+        lengths = self.starts[users + 1] - starts
+        offsets = lengths.cumsum(0) - lengths
+        row = torch.repeat_interleave(lengths)
+        within = torch.arange(len(row), device=row.device) - offsets[row]
+        column = self.columns[starts[row] + within].long()
+        return HistoryBatch(row, column, offsets, lengths, self.shape[1])
+
+
+@dataclass(frozen=True)
+class HistoryBatch:
+    """A batch of histories in coordinates; nothing of size batch x items.
+
+    Attributes:
+        row: place of the user in the batch, ascending, (entries,).
+        column: item column, (entries,).
+        offsets: where each user's entries begin, (batch,).
+        lengths: number of entries of each user, (batch,).
+        n_items: number of item columns.
+        values: input value of each entry, (entries,), or None for ones.
+    """
+
+    row: Tensor
+    column: Tensor
+    offsets: Tensor
+    lengths: Tensor
+    n_items: int
+    values: Tensor | None = None
+    _transposed: list = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def normalized(self) -> HistoryBatch:
+        """Each binary history divided by its L2 norm, the square root of its length."""
+        values = self.lengths.clamp(min=1).to(torch.get_default_dtype()).rsqrt()[self.row]
+        return replace(self, values=values)
+
+    def dropout(self, p: float, training: bool) -> HistoryBatch:
+        """Dropout of probability ``p``, drawn on the entries only: a zero stays zero."""
+        if not training or p == 0.0:
+            return self
+        return replace(self, values=F.dropout(self.values, p))
+
+    def transposed(self) -> tuple[Tensor, Tensor]:
+        """The entries sorted by item: their order, (entries,), and each item's start, (items,).
+
+        Computed once for the batch and all its dropout copies.
+        """
+        if not self._transposed:
+            order = torch.argsort(self.column, stable=True)
+            counts = torch.bincount(self.column, minlength=self.n_items)
+            self._transposed.append((order, counts.cumsum(0) - counts))
+        return self._transposed[0]
+
+    def dense(self) -> Tensor:
+        """As a matrix, (batch, items); for checks and small data only."""
+        values = self.values
+        if values is None:
+            values = torch.ones(len(self.row), device=self.row.device)
+        matrix = values.new_zeros(len(self), self.n_items)
+        matrix[self.row, self.column] = values
+        return matrix
+
+    def sum_rows(self, values: Tensor) -> Tensor:
+        """Sum of ``values``, (entries,), over each user's entries, (batch,)."""
+        return values.new_zeros(len(self)).index_add_(0, self.row, values)

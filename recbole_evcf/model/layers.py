@@ -1,0 +1,133 @@
+"""Hidden layers and Gaussian heads (equation 7 of Kim & Suh 2019), on dense and sparse input."""
+
+from __future__ import annotations
+
+import math
+from typing import Union
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.model.gaussian import Gaussian
+
+__all__ = ["GatedLayer", "GaussianHead", "HistoryLinear", "Linear", "TanhLayer", "hidden_layers"]
+
+Input = Union[Tensor, HistoryBatch]
+
+# The published bounds of every log-variance.
+LOG_VARIANCE_MIN, LOG_VARIANCE_MAX = -12.0, 4.0
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` with weights drawn from N(0, 2 / fan_in), as published."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.normal_(self.weight, std=math.sqrt(2 / self.in_features))
+
+
+class HistoryLinear(nn.Module):
+    """``x W + b`` where ``x`` is a batch of histories, or dense as the pseudo-inputs are.
+
+    The product with a sparse batch is a sum of the weight rows of its items; no dense
+    batch x items matrix is made, neither forwards nor backwards.
+
+    Args:
+        n_items: width of ``x``.
+        out_features: width of the result.
+        n_dense: width of a further dense input that is concatenated to ``x``.
+    """
+
+    def __init__(self, n_items: int, out_features: int, n_dense: int = 0):
+        super().__init__()
+        self.n_items, self.n_dense = n_items, n_dense
+        fan_in = n_items + n_dense
+        self.weight = nn.Parameter(torch.empty(fan_in, out_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / fan_in))
+        nn.init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+    def extra_repr(self) -> str:
+        out_features = len(self.bias)
+        return f"n_items={self.n_items}, out_features={out_features}, n_dense={self.n_dense}"
+
+    def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
+        """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
+        if self.n_dense == 0:
+            return self._items(x, self.weight) + self.bias
+        items, rest = self.weight.split([self.n_items, self.n_dense])
+        return self._items(x, items) + F.linear(dense, rest.T, self.bias)
+
+    @staticmethod
+    def _items(x: Input, weight: Tensor) -> Tensor:
+        return x @ weight if isinstance(x, Tensor) else _SumOfRows.apply(weight, x)
+
+
+class _SumOfRows(torch.autograd.Function):
+    """Sparse batch times weight table. The gradient is the product with the transposed batch,
+    again a sum of rows: faster than embedding_bag's own and, on a GPU, without atomics."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, x: HistoryBatch) -> Tensor:
+        ctx.x, ctx.n_items = x, len(weight)
+        values = x.values.to(weight.dtype)
+        return F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        x = ctx.x
+        order, offsets = x.transposed()
+        values = x.values.to(grad.dtype)[order]
+        rows = x.row[order]
+        grad = grad.contiguous()
+        return F.embedding_bag(rows, grad, offsets, mode="sum", per_sample_weights=values), None
+
+
+class TanhLayer(nn.Module):
+    """``tanh(x W + b)``; ``linear`` makes the affine map."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear()
+
+    def forward(self, *x: Input) -> Tensor:
+        return torch.tanh(self.linear(*x))
+
+
+class GatedLayer(nn.Module):
+    """``(x W + b) * sigmoid(x V + c)``, equation 7; ``linear`` makes each affine map."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear()
+        self.gate = linear()
+
+    def forward(self, *x: Input) -> Tensor:
+        return self.linear(*x) * torch.sigmoid(self.gate(*x))
+
+
+def hidden_layers(widths: list[int], gated: bool) -> nn.Sequential:
+    """Dense hidden layers from ``widths[0]`` inputs through each following width."""
+    layer = GatedLayer if gated else TanhLayer
+    return nn.Sequential(
+        *(layer(lambda i=i: Linear(widths[i], widths[i + 1])) for i in range(len(widths) - 1))
+    )
+
+
+class GaussianHead(nn.Module):
+    """Mean and log-variance, each linear in the last hidden layer, the latter clamped."""
+
+    def __init__(self, in_features: int, latent_dimension: int):
+        super().__init__()
+        self.mean = Linear(in_features, latent_dimension)
+        self.log_variance = Linear(in_features, latent_dimension)
+
+    def forward(self, h: Tensor) -> Gaussian:
+        # Under autocast the products come in half precision; a density needs more.
+        dtype = self.mean.weight.dtype
+        log_variance = self.log_variance(h).to(dtype)
+        return Gaussian(
+            self.mean(h).to(dtype), log_variance.clamp(LOG_VARIANCE_MIN, LOG_VARIANCE_MAX)
+        )

@@ -1,0 +1,60 @@
+"""Priors over the latent variables: standard normal, and the VampPrior (equation 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recbole_evcf.model.gaussian import LOG_2PI, Gaussian, mixture_log_prob
+
+__all__ = ["StandardNormalPrior", "VampPrior"]
+
+
+class StandardNormalPrior(nn.Module):
+    """N(0, I)."""
+
+    def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+        """log p(z) of each row, (batch, latent) -> (batch,); ``posterior`` is not needed."""
+        return -0.5 * (z.square() + LOG_2PI).sum(-1)
+
+
+class VampPrior(nn.Module):
+    """The mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018),
+
+    .. math:: p(z) = \\frac{1}{K} \\sum_{k=1}^K q(z | u_k).
+
+    Args:
+        pseudo_inputs: the u_k at the start, (K, items). They are clamped to [0, 1] when used.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor):
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+
+    def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian:
+        """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""
+        return posterior(self.pseudo_inputs.clamp(0, 1))
+
+    def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+        """log p(z) of each row.
+
+        Args:
+            z: (batch, latent).
+            posterior: the encoder q(z | x), dropout included, on dense input (K, items).
+
+        Returns:
+            (batch,)
+        """
+        return mixture_log_prob(z, self.components(posterior))
+
+
+def normal_pseudo_inputs(k: int, n_items: int, mean: float, std: float) -> Tensor:
+    """K x items draws from N(mean, std^2), the published start."""
+    return torch.empty(k, n_items).normal_(mean, std)
+
+
+def data_pseudo_inputs(histories: Tensor, std: float) -> Tensor:
+    """Given histories, (K, items), plus N(0, std^2) noise."""
+    return histories + torch.empty_like(histories).normal_(0, std)

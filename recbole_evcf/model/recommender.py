@@ -1,0 +1,101 @@
+"""What the paper's models share as RecBole recommenders."""
+
+from __future__ import annotations
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.model.prior import (
+    StandardNormalPrior,
+    VampPrior,
+    data_pseudo_inputs,
+    normal_pseudo_inputs,
+)
+from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+from recbole_evcf.model.warmup import KLWarmup
+
+__all__ = ["VAERecommender"]
+
+
+class VAERecommender(GeneralRecommender):
+    """A variational autoencoder over users' histories.
+
+    A subclass says which network and which prior it takes. RecBole's ids are kept at the border:
+    inside, item column ``c`` is RecBole's item ``c + 1``, and the padding item does not exist.
+
+    Args:
+        config: RecBole's ``Config``.
+        dataset: the training part of RecBole's ``Dataset``.
+
+    Raises:
+        ValueError: a key of the config has a value that cannot be taken.
+    """
+
+    input_type = InputType.PAIRWISE
+    network_class: type[OneLevelVAE] | type[TwoLevelVAE]
+    vamp_prior: bool
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        settings = Settings.from_config(config)
+        # Held aside from the module's buffers: data, not state of the model.
+        self._histories = Histories.from_dataset(dataset).to(self.device)
+        n_items = self.n_items - 1
+        prior = self._vamp_prior(settings) if self.vamp_prior else StandardNormalPrior()
+        self.network = self.network_class(settings, n_items, prior)
+        self.warmup = KLWarmup(
+            settings.anneal_cap, settings.total_anneal_steps, settings.warmup_epochs
+        )
+
+    def _vamp_prior(self, settings: Settings) -> VampPrior:
+        k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std
+        if settings.pseudo_inputs_init == "normal":
+            start = normal_pseudo_inputs(k, self.n_items - 1, settings.pseudo_inputs_mean, std)
+            return VampPrior(start)
+        users = self._histories.lengths.nonzero().squeeze(1)
+        drawn = users[torch.randperm(len(users)).to(users.device)]
+        # More components than users: begin again with the first.
+        drawn = drawn.repeat(-(-k // len(drawn)))[:k]
+        return VampPrior(data_pseudo_inputs(self._histories.rows(drawn).dense().cpu(), std))
+
+    def loss_terms(self, interaction) -> tuple[Tensor, Tensor]:
+        """The two parts of the loss of a batch of training users, before weighting.
+
+        Args:
+            interaction: with the user ids, (batch,).
+
+        Returns:
+            reconstruction, the mean negative log-likelihood; and the mean KL estimate.
+        """
+        history = self._histories.rows(interaction[self.USER_ID])
+        log_likelihood, kl = self.network.elbo_terms(history)
+        return -log_likelihood.mean(), kl.mean()
+
+    def calculate_loss(self, interaction) -> tuple[Tensor, Tensor]:
+        """RecBole's loss of a batch, in two parts: reconstruction and weighted KL term."""
+        self.warmup.next_step()
+        reconstruction, kl = self.loss_terms(interaction)
+        return reconstruction, self.warmup.weight * kl
+
+    def predict(self, interaction) -> Tensor:
+        """Scores of the given user-item pairs, (pairs,)."""
+        users, place = interaction[self.USER_ID].unique(return_inverse=True)
+        items = interaction[self.ITEM_ID] - 1
+        hidden = self.network.last_hidden(self._histories.rows(users))[place]
+        output = self.network.output
+        # Item -1, the padding item, reads the last row; RecBole never ranks it.
+        return (hidden * output.weight[items]).sum(1) + output.bias[items]
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Scores of all items for the given users, (batch, items); the padding item has -inf."""
+        hidden = self.network.last_hidden(self._histories.rows(interaction[self.USER_ID]))
+        output = self.network.output
+        scores = hidden.new_empty(len(hidden), self.n_items)
+        scores[:, 0] = -torch.inf
+        torch.addmm(output.bias, hidden, output.weight.T, out=scores[:, 1:])
+        return scores

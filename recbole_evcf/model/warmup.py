@@ -1,0 +1,56 @@
+"""The weight of the KL term, which rises while training warms up."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["KLWarmup"]
+
+
+class KLWarmup(nn.Module):
+    """Linear KL annealing. Its counters are buffers, so every checkpoint holds its state.
+
+    By steps, as in Mult-VAE and RecBole: ``min(cap, step / steps)`` for the ``step``-th batch. By
+    epochs, as in Kim & Suh 2019: ``cap * min(1, epoch / epochs)`` with ``epoch`` completed epochs.
+
+    Args:
+        cap: the maximum, ``anneal_cap``.
+        steps: ``total_anneal_steps``; 0 starts at the maximum. None counts by epochs instead.
+        epochs: ``warmup_epochs``; 0 starts at the maximum. Read when ``steps`` is None.
+    """
+
+    def __init__(self, cap: float, steps: int | None = None, epochs: int | None = None):
+        super().__init__()
+        self.cap, self.steps, self.epochs = cap, steps, epochs or 0
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
+
+    def extra_repr(self) -> str:
+        return f"cap={self.cap}, steps={self.steps}, epochs={self.epochs}"
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The present weight, a scalar tensor (on the device, so that reading it never waits)."""
+        if self.steps is not None:
+            if self.steps == 0:
+                return torch.full_like(self.step, self.cap, dtype=torch.get_default_dtype())
+            return (self.step / self.steps).clamp(max=self.cap)
+        if self.epochs == 0:
+            return torch.full_like(self.epoch, self.cap, dtype=torch.get_default_dtype())
+        return self.cap * (self.epoch / self.epochs).clamp(max=1.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the maximum has been reached."""
+        if self.steps is not None:
+            return int(self.step) >= self.cap * self.steps
+        return int(self.epoch) >= self.epochs
+
+    def next_step(self) -> None:
+        """To be called before each training batch."""
+        self.step += 1
+
+    def next_epoch(self) -> None:
+        """To be called after each training epoch."""
+        self.epoch += 1

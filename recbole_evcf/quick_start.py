@@ -1,0 +1,75 @@
+"""RecBole's quick start, for its models and ours, also in new processes.
+
+A function is pickled by the name of its module. Those here make a process that is started with
+them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from logging import getLogger
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.quick_start import quick_start as recbole_quick_start
+from recbole.quick_start.quick_start import run, run_recbole
+from recbole.utils import get_model, init_logger, init_seed
+
+from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint
+
+__all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
+
+_run_recboles = recbole_quick_start.run_recboles
+_objective_function = recbole_quick_start.objective_function
+
+
+def run_recboles(rank, *args):
+    """One process of several; as RecBole's."""
+    _run_recboles(rank, *args)
+
+
+def objective_function(config_dict=None, config_file_list=None, saved=True):
+    """Train and evaluate one trial of a search; as RecBole's."""
+    return _objective_function(config_dict, config_file_list, saved)
+
+
+def load_data_and_model(model_file):
+    """Load a saved model, and make its data set and dataloaders anew; no code in the file runs.
+
+    Args:
+        model_file (str): path of a model saved with recbole_evcf imported.
+
+    Returns:
+        tuple: config, model, dataset, train_data, valid_data, test_data.
+
+    Raises:
+        ValueError: the file is missing, damaged or no model file.
+    """
+    checkpoint = load_checkpoint(model_file, "cpu")
+    config = _SavedConfig(from_plain(checkpoint["config"]))
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    dataset = create_dataset(config)
+    logger.info(dataset)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    model.load_state_dict(checkpoint["state_dict"])
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return config, model, dataset, train_data, valid_data, test_data
+
+
+class _SavedConfig(Config):
+    """A ``Config`` of saved settings, whatever the present command line says."""
+
+    def __init__(self, settings: dict):
+        self._settings = settings
+        super().__init__(settings["model"], settings["dataset"], config_file_list=[])
+
+    def _load_config_files(self, file_list):
+        return copy.deepcopy(self._settings)
+
+    def _load_cmd_line(self):
+        return {}

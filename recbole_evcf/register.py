@@ -1,0 +1,223 @@
+"""Every hook into RecBole, each an addition beside what RecBole does for its own models.
+
+Registering twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+
+import recbole.data
+import recbole.data.utils
+import recbole.trainer
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.trainer.trainer import PretrainTrainer, Trainer
+from recbole.utils import FeatureSource, set_color
+from torch import nn
+
+from recbole_evcf import configuration, quick_start
+from recbole_evcf.data import atomic
+from recbole_evcf.data.dataloader import (
+    FullSortHistoryDataLoader,
+    TrainUserDataLoader,
+    ranked_phases,
+)
+from recbole_evcf.model.models import MODELS
+from recbole_evcf.resources import shipped_yaml
+from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
+from recbole_evcf.trainer.trainer import VAETrainer
+
+__all__ = ["register", "register_model"]
+
+_MARK = "_recbole_evcf_hook"
+
+
+def register() -> None:
+    """Make RecBole know the models, their settings, dataloaders, trainer and checkpoints."""
+    for model in MODELS:
+        register_model(model)
+    _register_config()
+    _register_dataloaders()
+    _register_checkpoints()
+    _register_quick_start()
+    _hook(Dataset, "_load_feat", _describing_faults)
+
+
+def register_model(model: type[nn.Module], trainer: type[Trainer] = VAETrainer) -> None:
+    """Make a recommender known to ``get_model`` and ``get_trainer`` by its class name.
+
+    Args:
+        model: a RecBole recommender class.
+        trainer: its trainer class.
+    """
+    name = f"recbole.model.general_recommender.{model.__name__.lower()}"
+    if name not in sys.modules:
+        sys.modules[name] = module_from_spec(ModuleSpec(name, loader=None))
+    setattr(sys.modules[name], model.__name__, model)
+    setattr(recbole.trainer, f"{model.__name__}Trainer", trainer)
+
+
+def _hook(owner, name: str, wrap) -> None:
+    """Replace ``owner.name`` by ``wrap(original)``, once."""
+    original = getattr(owner, name)
+    if hasattr(original, _MARK):
+        return
+    replacement = functools.wraps(original)(wrap(original))
+    setattr(replacement, _MARK, True)
+    setattr(owner, name, replacement)
+
+
+def _register_config() -> None:
+    _hook(Config, "_get_model_and_dataset", _naming_unknown_models)
+    _hook(Config, "_load_internal_config_dict", _with_shipped_defaults)
+    _hook(Config, "_load_config_files", _by_name_or_path)
+    _hook(Config, "__init__", _checking)
+
+
+def _naming_unknown_models(original):
+    def _get_model_and_dataset(self, model, dataset):
+        try:
+            return original(self, model, dataset)
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
+        except (ValueError, AttributeError, ImportError):
+            name = model or self.external_config_dict["model"]
+            raise configuration.unknown_model(str(name)) from None
+
+    return _get_model_and_dataset
+
+
+def _with_shipped_defaults(original):
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        original(self, model, model_class, dataset)
+        if not configuration.is_vae(self):
+            return
+        # A subclass starts from the defaults of the model it extends.
+        names = [f"model/{base.__name__}" for base in reversed(model_class.__mro__)]
+        for name in [*names, f"quick_start_config/{dataset}"]:
+            path = shipped_yaml(name)
+            if path is not None:
+                self._update_internal_config_dict(path)
+
+    return _load_internal_config_dict
+
+
+def _by_name_or_path(original):
+    def _load_config_files(self, file_list):
+        return original(self, configuration.resolve_config_files(file_list or []))
+
+    return _load_config_files
+
+
+def _checking(original):
+    def __init__(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        if configuration.is_vae(self):
+            configuration.check_config(self)
+
+    return __init__
+
+
+def _register_dataloaders() -> None:
+    _hook(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
+    # RecBole imports it there by reference.
+    recbole.data.get_dataloader = recbole.data.utils.get_dataloader
+    _hook(recbole.data.utils, "create_samplers", _without_sampling)
+
+
+def _with_history_dataloaders(original):
+    def get_dataloader(config, phase):
+        if not configuration.is_vae(config):
+            return original(config, phase)
+        if phase == "train":
+            return TrainUserDataLoader
+        return FullSortHistoryDataLoader if _ranks_all_items(config) else original(config, phase)
+
+    return get_dataloader
+
+
+def _without_sampling(original):
+    def create_samplers(config, dataset, built_datasets):
+        if configuration.is_vae(config) and _ranks_all_items(config):
+            return ranked_phases(built_datasets)
+        return original(config, dataset, built_datasets)
+
+    return create_samplers
+
+
+def _ranks_all_items(config) -> bool:
+    return set(config["eval_args"]["mode"].values()) == {"full"}
+
+
+def _register_checkpoints() -> None:
+    _hook(Trainer, "_save_checkpoint", _saving_plainly)
+    _hook(PretrainTrainer, "save_pretrained_model", _saving_pretrained_plainly)
+    _hook(AbstractRecommender, "load_other_parameter", _loading_plainly)
+
+
+def _state(trainer: Trainer, epoch: int) -> dict:
+    other = trainer.model.other_parameter()
+    return {
+        "config": trainer.config,
+        "epoch": epoch,
+        "state_dict": trainer.model.state_dict(),
+        # What is itself a part of the network is in the state_dict already.
+        "other_parameter": {k: v for k, v in other.items() if not isinstance(v, nn.Module)},
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+
+
+def _saving_plainly(original):
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
+        save_checkpoint({**_state(self, epoch), **progress}, path)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+    return _save_checkpoint
+
+
+def _saving_pretrained_plainly(original):
+    def save_pretrained_model(self, epoch, saved_model_file):
+        save_checkpoint(_state(self, epoch), saved_model_file)
+        self.saved_model_file = saved_model_file
+
+    return save_pretrained_model
+
+
+def _loading_plainly(original):
+    def load_other_parameter(self, para):
+        return original(self, from_plain(para))
+
+    return load_other_parameter
+
+
+def _register_quick_start() -> None:
+    for module_name in ("recbole.quick_start", "recbole.quick_start.quick_start"):
+        module = importlib.import_module(module_name)
+        module.load_data_and_model = quick_start.load_data_and_model
+    # The name under which a new process finds its work, and by it the plugin.
+    sys.modules["recbole.quick_start.quick_start"].run_recboles = quick_start.run_recboles
+
+
+def _describing_faults(original):
+    def _load_feat(self, filepath, source):
+        required = {
+            FeatureSource.INTERACTION: (self.uid_field, self.iid_field),
+            FeatureSource.USER: (self.uid_field,),
+            FeatureSource.ITEM: (self.iid_field,),
+        }.get(source, ())
+        separator, encoding = self.config["field_separator"], self.config["encoding"]
+        with atomic.reading(filepath, separator, encoding, required=required):
+            return original(self, filepath, source)
+
+    return _load_feat

@@ -1,0 +1,28 @@
+"""The YAML files that come with the package, in a checkout and installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["properties_path", "shipped_names", "shipped_yaml"]
+
+
+def properties_path() -> Path:
+    """The folder ``properties``: inside the installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "properties"
+    return inside if inside.is_dir() else package.parent / "properties"
+
+
+def shipped_yaml(name: str) -> Path | None:
+    """The shipped file of a name such as ``protocol/strong_generalization``, or None."""
+    path = properties_path() / f"{name.removesuffix('.yaml')}.yaml"
+    return path if path.is_file() and path.is_relative_to(properties_path()) else None
+
+
+def shipped_names() -> list[str]:
+    """The names :func:`shipped_yaml` knows, sorted."""
+    root = properties_path()
+    return sorted(
+        path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")
+    )

@@ -1,0 +1,172 @@
+"""The trainer of the models: RecBole's, with KL warm-up, named losses and unit-norm Adam."""
+
+from __future__ import annotations
+
+from time import time
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import dict2str, early_stopping, set_color
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_evcf.trainer.optimizer import AdamNormGrad
+
+__all__ = ["VAETrainer"]
+
+
+class VAETrainer(Trainer):
+    """Trains a :class:`~recbole_evcf.model.recommender.VAERecommender`.
+
+    As RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
+    their names, epochs before the end of the KL warm-up do not count for early stopping, and
+    ``learner: adam_norm_grad`` is known.
+    """
+
+    def _build_optimizer(self, **kwargs):
+        learner = kwargs.get("learner", self.learner)
+        if learner.lower() != "adam_norm_grad":
+            return super()._build_optimizer(**kwargs)
+        return AdamNormGrad(
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+        )
+
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """Train until ``epochs`` or early stopping; arguments and result as RecBole's."""
+        if saved and self.start_epoch >= self.epochs:
+            self._save_checkpoint(-1, verbose=verbose)
+        self.eval_collector.data_collect(train_data)
+        self.best_epoch = self.start_epoch - 1
+        log = self.logger.info if verbose else lambda message: None
+        for epoch in range(self.start_epoch, self.epochs):
+            warmed_up = self.model.warmup.finished
+            start = time()
+            losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
+            log(_describe_losses(epoch, time() - start, losses))
+            self._log_losses(epoch, losses)
+            if self.eval_step <= 0 or not valid_data:
+                if saved:
+                    self._save_checkpoint(epoch, verbose=verbose)
+                continue
+            if (epoch + 1) % self.eval_step:
+                continue
+            start = time()
+            score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+            log(_describe_score(epoch, time() - start, score))
+            log(set_color("valid result", "blue") + ": \n" + dict2str(result))
+            self._log_validation(epoch, score, result)
+            stop = self._select(epoch, score, result, warmed_up, saved, verbose)
+            if callback_fn:
+                callback_fn(epoch, score)
+            if stop:
+                log(f"Finished training, best eval result in epoch {self.best_epoch}")
+                break
+        self._add_hparam_to_tensorboard(self.best_valid_score)
+        return self.best_valid_score, self.best_valid_result
+
+    def _select(self, epoch, score, result, warmed_up, saved, verbose) -> bool:
+        """Keep the model if it is the best so far; say whether to stop."""
+        self.best_valid_score, self.cur_step, stop, better = early_stopping(
+            score,
+            self.best_valid_score,
+            self.cur_step,
+            max_step=self.stopping_step,
+            bigger=self.valid_metric_bigger,
+        )
+        if not warmed_up:
+            self.cur_step, stop = 0, False
+        if better:
+            self.best_epoch, self.best_valid_result = epoch, result
+            if saved:
+                self._save_checkpoint(epoch, verbose=verbose)
+        return stop
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        """One epoch.
+
+        Args: as RecBole's; ``loss_func`` gives reconstruction and KL before weighting.
+
+        Returns:
+            dict: ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
+        """
+        self.model.train()
+        loss_func = loss_func or self.model.loss_terms
+        if not self.config["single_spec"] and train_data.shuffle:
+            train_data.sampler.set_epoch(epoch_idx)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        # Summed up on the device: reading a loss each batch would stall a GPU.
+        totals, users = torch.zeros(2, device=self.device), 0
+        for interaction in self._progress(train_data, epoch_idx, show_progress):
+            terms = self._train_batch(interaction.to(self.device), loss_func, scaler)
+            totals += torch.stack(terms) * len(interaction)
+            users += len(interaction)
+            if self.device.type == "cpu":
+                self._check_nan(totals.sum())
+        self._check_nan(totals.sum())
+        weight = float(self.model.warmup.weight)
+        self.model.warmup.next_epoch()
+        reconstruction, kl = (totals / users).tolist()
+        self.train_loss_dict[epoch_idx] = reconstruction + weight * kl
+        return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
+
+    def _train_batch(self, interaction, loss_func, scaler) -> tuple[torch.Tensor, torch.Tensor]:
+        self.optimizer.zero_grad()
+        sync_loss = 0
+        if not self.config["single_spec"]:
+            self.set_reduce_hook()
+            sync_loss = self.sync_grad_loss()
+        self.model.warmup.next_step()
+        with torch.autocast(self.device.type, enabled=self.enable_amp):
+            reconstruction, kl = loss_func(interaction)
+        loss = reconstruction + self.model.warmup.weight * kl + sync_loss
+        scaler.scale(loss).backward()
+        if self.clip_grad_norm:
+            scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        scaler.step(self.optimizer)
+        scaler.update()
+        return reconstruction.detach(), kl.detach()
+
+    def _progress(self, train_data, epoch: int, show: bool):
+        if not show:
+            return train_data
+        description = set_color(f"Train {epoch:>5}", "pink")
+        return tqdm(train_data, total=len(train_data), ncols=100, desc=description)
+
+    def _log_losses(self, epoch: int, losses: dict) -> None:
+        for name, value in losses.items():
+            self.tensorboard.add_scalar(f"Loss/{name}", value, epoch)
+        self.wandblogger.log_metrics({"epoch": epoch, **losses, "train_step": epoch}, head="train")
+
+    def _log_validation(self, epoch: int, score: float, result: dict) -> None:
+        # RecBole's own tag, spelt as it spells it, so that its runs and ours share a chart.
+        self.tensorboard.add_scalar("Vaild_score", score, epoch)
+        step = (epoch + 1) // self.eval_step - 1
+        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
+
+
+def _describe_losses(epoch: int, seconds: float, losses: dict) -> str:
+    parts = [set_color("time", "blue") + f": {seconds:.2f}s"]
+    parts += [
+        set_color(name.replace("_", " "), "blue") + f": {value:.4f}"
+        for name, value in losses.items()
+    ]
+    return set_color(f"epoch {epoch} training", "green") + f" [{', '.join(parts)}]"
+
+
+def _describe_score(epoch: int, seconds: float, score: float) -> str:
+    return (
+        set_color(f"epoch {epoch} evaluating", "green")
+        + f" [{set_color('time', 'blue')}: {seconds:.2f}s, "
+        + f"{set_color('valid_score', 'blue')}: {score:f}]"
+    )

@@ -1,0 +1,8 @@
+"""Train a model from a checkout; the same as the installed command ``recbole-evcf run``."""
+
+import sys
+
+from recbole_evcf.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))
