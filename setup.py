@@ -15,7 +15,10 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=[*find_packages(include=["recbole_evcf", "recbole_evcf.*"]), "recbole_evcf.properties"],
+    packages=[
+        *find_packages(include=["recbole_evcf", "recbole_evcf.*"]),
+        "recbole_evcf.properties",
+    ],
     package_dir={"recbole_evcf.properties": "properties"},
     package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*.hyper"]},
     # recbole needs ray <= 2.6.3, which has no wheel for Python 3.12 and later.

@@ -1,4 +1,4 @@
-"""The command line: ``recbole-evcf run ...``, and the same as ``python run_recbole_evcf.py ...``."""
+"""The command line: ``recbole-evcf run ...``, or ``python run_recbole_evcf.py ...``."""
 
 from __future__ import annotations
 

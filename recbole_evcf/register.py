@@ -216,8 +216,13 @@ def _describing_faults(original):
             FeatureSource.USER: (self.uid_field,),
             FeatureSource.ITEM: (self.iid_field,),
         }.get(source, ())
-        separator, encoding = self.config["field_separator"], self.config["encoding"]
-        with atomic.reading(filepath, separator, encoding, required=required):
+        with atomic.reading(
+            filepath,
+            self.config["field_separator"],
+            self.config["encoding"],
+            required=required,
+            seq_separator=self.config["seq_separator"],
+        ):
             return original(self, filepath, source)
 
     return _load_feat

@@ -1,4 +1,4 @@
-"""The config keys of the models, checked: a wrong value ends in one sentence, not in a traceback."""
+"""The config keys of the models, checked: a wrong value ends in one sentence."""
 
 from __future__ import annotations
 

@@ -1,0 +1,76 @@
+"""Shared fixtures: a working folder of its own for each test, and tiny data sets."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import recbole_evcf  # noqa: F401  (registers the models, repairs RecBole)
+from recbole_evcf.data.histories import Histories
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """RecBole writes log/, saved/ and log_tensorboard/ where it runs, and reads sys.argv."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    yield
+    for handler in logging.getLogger().handlers[:]:
+        if type(handler) in (logging.FileHandler, logging.StreamHandler):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+
+@pytest.fixture
+def dense() -> np.ndarray:
+    """A binary history matrix, (users, items); user 0 is padding, user 3 has no history."""
+    matrix = (np.random.default_rng(5).random((9, 12)) < 0.4).astype(np.int8)
+    matrix[[0, 3]] = 0
+    matrix[[1, 2], :2] = 1
+    return matrix
+
+
+@pytest.fixture
+def histories(dense) -> Histories:
+    users, columns = dense.nonzero()
+    return Histories.from_interactions(users, columns + 1, dense.shape[0], dense.shape[1] + 1)
+
+
+@pytest.fixture
+def double():
+    """Double precision throughout: comparisons then see formulas, not rounding."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def write_inter(folder, name: str, rows, header="user_id:token\titem_id:token\ttimestamp:float"):
+    """Write an atomic file ``folder/name/name.inter``."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    lines = [header, *("\t".join(map(str, row)) for row in rows)]
+    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A generated data set of 60 users and 40 items; returns the config settings that read it."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for user in range(60):
+        items = rng.choice(40, size=int(rng.integers(5, 20)), replace=False)
+        rows += [(f"u{user}", f"i{item}", int(rng.integers(1000))) for item in items]
+    write_inter(tmp_path / "data", "tiny", rows)
+    return {
+        "data_path": str(tmp_path / "data"),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "mlp_hidden_size": [16],
+        "latent_dimension": 8,
+        "n_pseudo_inputs": 7,
+        "train_batch_size": 16,
+        "epochs": 2,
+        "show_progress": False,
+        "state": "error",
+    }

@@ -1,0 +1,106 @@
+"""Our dataloaders against RecBole's own on the same split."""
+
+import numpy as np
+import pytest
+import torch
+from build import build
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.sampler import Sampler
+from recbole.utils import init_seed
+from recbole.utils.case_study import full_sort_topk
+
+from recbole_evcf.data.dataloader import FullSortHistoryDataLoader, TrainUserDataLoader
+
+SPLITS = [
+    {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"},
+    {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+    {"split": {"RS": [0.5, 0.2, 0.3]}, "order": "RO", "group_by": "none", "mode": "full"},
+]
+
+
+def recboles_loaders(config, loaders):
+    datasets = [loader._dataset for loader in loaders]
+    sampler = Sampler(["train", "valid", "test"], datasets, "uniform", 1.0)
+    return [
+        FullSortEvalDataLoader(config, dataset, sampler.set_phase(phase))
+        for phase, dataset in zip(("valid", "test"), datasets[1:])
+    ]
+
+
+def contents(loader):
+    """(user, item) pairs that are to be found and that are not ranked."""
+    positives, seen = set(), set()
+    for users, (history_row, history_item), row, item in loader:
+        ids = users["user_id"].numpy()
+        positives |= set(zip(ids[row.numpy()], item.numpy()))
+        seen |= set(zip(ids[history_row.numpy()], history_item.numpy()))
+    return positives, seen
+
+
+@pytest.mark.parametrize("eval_args", SPLITS)
+def test_full_sort_gives_what_recboles_gives(tiny, eval_args):
+    config, loaders, model, _ = build("Vamp", "tiny", {**tiny, "eval_args": eval_args})
+    for ours, theirs in zip(loaders[1:], recboles_loaders(config, loaders)):
+        assert isinstance(ours, FullSortHistoryDataLoader)
+        assert contents(ours) == contents(theirs)
+        np.testing.assert_array_equal(ours.uid_list, theirs.uid_list)
+        users = ours.uid_list[:5].numpy()
+        for our, their in zip(
+            full_sort_topk(users, model, ours, 7), full_sort_topk(users, model, theirs, 7)
+        ):
+            torch.testing.assert_close(our, their)
+
+
+@pytest.mark.parametrize(
+    "metrics", [["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"], ["GAUC"]]
+)
+def test_metrics_equal_those_of_recboles_loader(tiny, metrics):
+    settings = {**tiny, "metrics": metrics, "topk": [3, 10]}
+    settings["valid_metric"] = "GAUC" if metrics == ["GAUC"] else "NDCG@10"
+    config, loaders, _, trainer = build("GatedVamp", "tiny", settings)
+    trainer.fit(loaders[0], loaders[1])
+    theirs = recboles_loaders(config, loaders)[1]
+    assert trainer.evaluate(loaders[2]) == trainer.evaluate(theirs)
+
+
+def test_batches_follow_the_memory_budget_and_keep_a_larger_wish(tiny, monkeypatch):
+    monkeypatch.setattr("recbole_evcf.data.dataloader.SCORE_BYTES", 4 * 41 * 6)
+    _, loaders, _, _ = build("Vamp", "tiny", {**tiny, "eval_batch_size": 10})
+    assert {len(batch[0]) for batch in loaders[1]} == {6}
+    _, loaders, _, _ = build("Vamp", "tiny", {**tiny, "eval_batch_size": 41 * 20})
+    assert {len(batch[0]) for batch in loaders[1]} == {20}
+
+
+def test_items_of_users_by_id(tiny):
+    _, (_, valid, _), _, _ = build("Vamp", "tiny", tiny)
+    feat = valid._dataset.inter_feat
+    for user in (1, 5):
+        expected = sorted(feat["item_id"][feat["user_id"] == user].tolist())
+        assert valid.uid2positive_item[user].tolist() == expected
+
+
+def test_training_yields_each_training_user_once_and_nobody_else(tiny, tmp_path):
+    # A user whose every interaction is in the test part has nothing to train on.
+    eval_args = {
+        "split": {"RS": [0.3, 0.3, 0.4]},
+        "order": "RO",
+        "group_by": "none",
+        "mode": "full",
+    }
+    with open(tmp_path / "data" / "tiny" / "tiny.inter", "a", encoding="utf-8") as file:
+        file.writelines(f"lonely{n}\ti{n}\t1\n" for n in range(12))
+    _, (train, _, _), _, _ = build("Vamp", "tiny", {**tiny, "eval_args": eval_args})
+    assert isinstance(train, TrainUserDataLoader)
+    yielded = torch.cat([batch["user_id"] for batch in train]).tolist()
+    trained = set(train._dataset.inter_feat["user_id"].tolist())
+    assert len(trained) < train._dataset.user_num - 1
+    assert sorted(yielded) == sorted(trained)
+
+
+def test_sampled_evaluation_keeps_recboles_loader(tiny):
+    eval_args = {"split": {"RS": [0.8, 0.1, 0.1]}, "mode": "uni10"}
+    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "eval_args": eval_args})
+    init_seed(1, True)
+    assert not isinstance(loaders[1], FullSortEvalDataLoader)
+    trainer.fit(loaders[0], loaders[1])
+    assert 0 < trainer.evaluate(loaders[2])["hit@10"] <= 1

@@ -1,0 +1,72 @@
+"""The CSR histories against the dense matrix they stand for."""
+
+import copy
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from recbole_evcf.data.histories import Histories
+
+
+def test_rows_are_the_rows_of_the_matrix(histories, dense):
+    users = torch.tensor([4, 1, 3, 8, 4])
+    batch = histories.rows(users)
+    np.testing.assert_array_equal(batch.dense().numpy(), dense[users])
+    np.testing.assert_array_equal(batch.lengths.numpy(), dense[users].sum(1))
+
+
+def test_a_repeated_interaction_counts_once():
+    users, items = np.array([1, 1, 2]), np.array([3, 3, 1])
+    histories = Histories.from_interactions(users, items, 3, 4)
+    np.testing.assert_array_equal(histories.matrix().toarray(), [[0, 0, 0], [0, 0, 1], [1, 0, 0]])
+
+
+def test_building_leaves_the_given_matrix_alone():
+    matrix = scipy.sparse.csr_matrix(
+        (np.ones(3), np.array([2, 0, 2]), np.array([0, 3])), shape=(1, 3)
+    )
+    Histories(matrix)
+    np.testing.assert_array_equal(matrix.indices, [2, 0, 2])
+
+
+def test_normalized_is_l2(histories, dense):
+    batch = histories.rows(torch.arange(1, 9)).normalized()
+    norms = np.linalg.norm(dense[1:], axis=1, keepdims=True)
+    expected = dense[1:] / np.where(norms == 0, 1, norms)
+    np.testing.assert_allclose(batch.dense().numpy(), expected, atol=1e-7)
+
+
+def test_dropout_zeroes_entries_and_scales_the_rest(histories):
+    torch.manual_seed(0)
+    batch = histories.rows(torch.arange(1, 9).repeat(200)).normalized()
+    dropped = batch.dropout(0.25, training=True)
+    kept = dropped.values != 0
+    assert abs(kept.double().mean() - 0.75) < 0.02
+    torch.testing.assert_close(dropped.values[kept], batch.values[kept] / 0.75)
+    assert batch.dropout(0.25, training=False) is batch
+
+
+def test_two_dropouts_differ_but_share_the_transposition(histories):
+    batch = histories.rows(torch.arange(1, 9)).normalized()
+    first, second = batch.dropout(0.5, True), batch.dropout(0.5, True)
+    assert not torch.equal(first.values, second.values)
+    assert first.transposed()[0] is second.transposed()[0]
+
+
+def test_transposed_sorts_by_item(histories, dense):
+    batch = histories.rows(torch.arange(9))
+    order, starts = batch.transposed()
+    assert (batch.column[order].diff() >= 0).all()
+    np.testing.assert_array_equal(starts.numpy(), np.cumsum(dense.sum(0)) - dense.sum(0))
+
+
+def test_sum_rows_leaves_empty_users_at_zero(histories, dense):
+    batch = histories.rows(torch.arange(9))
+    values = torch.arange(len(batch.row), dtype=torch.float64)
+    expected = [values[batch.row == place].sum() for place in range(9)]
+    torch.testing.assert_close(batch.sum_rows(values), torch.stack(expected))
+
+
+def test_a_copied_model_shares_its_histories(histories):
+    assert copy.deepcopy(histories) is histories

@@ -1,0 +1,87 @@
+"""Layers against dense double-precision formulas."""
+
+import math
+
+import pytest
+import torch
+
+from recbole_evcf.model.layers import (
+    GatedLayer,
+    GaussianHead,
+    HistoryLinear,
+    Linear,
+    TanhLayer,
+    hidden_layers,
+)
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+@pytest.fixture
+def batch(histories):
+    torch.manual_seed(1)
+    return histories.rows(torch.tensor([4, 1, 3, 8, 2])).normalized().dropout(0.5, True)
+
+
+def test_sparse_product_and_gradient_equal_the_dense_ones(batch):
+    layer = HistoryLinear(12, 7)
+    upstream = torch.randn(5, 7)
+    sparse = layer(batch)
+    sparse.backward(upstream)
+    gradient = layer.weight.grad.clone()
+    x = batch.dense()
+    torch.testing.assert_close(sparse, x @ layer.weight + layer.bias)
+    torch.testing.assert_close(gradient, x.T @ upstream)
+
+
+def test_concatenated_dense_input(batch):
+    layer = HistoryLinear(12, 7, n_dense=3)
+    z = torch.randn(5, 3, requires_grad=True)
+    upstream = torch.randn(5, 7)
+    result = layer(batch, z)
+    result.backward(upstream)
+    joined = torch.cat([batch.dense(), z.detach()], 1)
+    torch.testing.assert_close(result, joined @ layer.weight + layer.bias)
+    torch.testing.assert_close(layer.weight.grad, joined.T @ upstream)
+    torch.testing.assert_close(z.grad, upstream @ layer.weight[12:].T)
+
+
+def test_dense_input_of_the_pseudo_inputs(batch):
+    layer = HistoryLinear(12, 7)
+    torch.testing.assert_close(layer(batch.dense()), layer(batch))
+
+
+def test_gated_layer_is_equation_7():
+    layer = GatedLayer(lambda: Linear(4, 3))
+    x = torch.randn(6, 4)
+    linear = x @ layer.linear.weight.T + layer.linear.bias
+    gate = x @ layer.gate.weight.T + layer.gate.bias
+    torch.testing.assert_close(layer(x), linear / (1 + torch.exp(-gate)))
+
+
+def test_tanh_layer():
+    layer = TanhLayer(lambda: Linear(4, 3))
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(layer(x), torch.tanh(x @ layer.linear.weight.T + layer.linear.bias))
+
+
+@pytest.mark.parametrize("linear", [lambda: Linear(400, 900), lambda: HistoryLinear(300, 900, 100)])
+def test_weights_have_variance_two_over_fan_in(linear):
+    torch.manual_seed(0)
+    weight = linear().weight
+    assert weight.mean().item() == pytest.approx(0, abs=1e-3)
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / 400), rel=0.01)
+
+
+def test_hidden_layers_follow_the_widths():
+    layers = hidden_layers([5, 4, 3], gated=True)
+    assert [tuple(layer.linear.weight.shape) for layer in layers] == [(4, 5), (3, 4)]
+    assert len(hidden_layers([5], gated=True)) == 0
+
+
+def test_log_variance_is_clamped():
+    head = GaussianHead(2, 3)
+    h = torch.tensor([[1e4, 1e4], [-1e4, -1e4]])
+    log_variance = head(h).log_variance
+    assert log_variance.min() == -12
+    assert log_variance.max() == 4

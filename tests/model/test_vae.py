@@ -1,0 +1,104 @@
+"""The whole loss of every network against the formula written out, and its gradients."""
+
+import naive
+import pytest
+import torch
+
+from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+
+pytestmark = pytest.mark.usefixtures("double")
+
+USERS = torch.tensor([4, 1, 5, 8, 2])
+DEPTHS = ([16], [16, 10], [16, 12, 10])
+
+
+def make(network_class, widths=(16,), gated=True, likelihood="multinomial", vamp=True, dropout=0.0):
+    torch.manual_seed(0)
+    settings = Settings(
+        list(widths), 6, dropout, likelihood, gated, 7, "normal", 0.05, 0.01, 0.3, None, 100
+    )
+    prior = VampPrior(torch.randn(7, 12) * 0.4 + 0.5) if vamp else StandardNormalPrior()
+    return network_class(settings, 12, prior)
+
+
+@pytest.mark.parametrize("vamp", [True, False])
+@pytest.mark.parametrize("likelihood", ["multinomial", "bernoulli"])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("widths", DEPTHS)
+@pytest.mark.parametrize(
+    ("network_class", "formula"), [(OneLevelVAE, naive.one_level), (TwoLevelVAE, naive.two_level)]
+)
+def test_loss_and_gradients(histories, network_class, formula, widths, gated, likelihood, vamp):
+    network = make(network_class, widths, gated, likelihood, vamp)
+    batch = histories.rows(USERS)
+    parameters = dict(network.named_parameters())
+
+    torch.manual_seed(1)
+    log_likelihood, kl = network.elbo_terms(batch)
+    ours = torch.autograd.grad((0.3 * kl - log_likelihood).mean(), parameters.values())
+
+    torch.manual_seed(1)
+    expected_log_likelihood, expected_kl = formula(network, batch.dense(), gated, likelihood, vamp)
+    loss = (0.3 * expected_kl - expected_log_likelihood).mean()
+    theirs = torch.autograd.grad(loss, parameters.values())
+
+    torch.testing.assert_close(log_likelihood, expected_log_likelihood, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(kl, expected_kl, rtol=1e-8, atol=1e-8)
+    for name, our, their in zip(parameters, ours, theirs):
+        torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("widths", DEPTHS)
+@pytest.mark.parametrize("network_class", [OneLevelVAE, TwoLevelVAE])
+def test_gradient_reaches_every_parameter(histories, network_class, widths):
+    network = make(network_class, widths, dropout=0.3)
+    log_likelihood, kl = network.elbo_terms(histories.rows(USERS))
+    (0.3 * kl - log_likelihood).mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_published_shapes_of_the_two_level_network():
+    shallow, deep = make(TwoLevelVAE, [16]), make(TwoLevelVAE, [16, 10])
+    assert shallow.encoder_z1.first.linear.weight.shape == (12 + 6, 16)
+    assert shallow.decoder.joint[0].linear.in_features == 2 * 6
+    assert deep.encoder_z1.first_x.linear.weight.shape == (12, 16)
+    assert deep.encoder_z1.first_z2.linear.in_features == 6
+    assert [layer.linear.in_features for layer in deep.encoder_z1.joint] == [2 * 16]
+    assert deep.decoder.first_z1[0].linear.out_features == 10
+    assert [layer.linear.in_features for layer in deep.decoder.joint] == [2 * 10]
+    assert len(deep.prior_z1[0]) == 2
+
+
+@pytest.mark.parametrize("network_class", [OneLevelVAE, TwoLevelVAE])
+def test_scoring_uses_the_means(histories, network_class):
+    network = make(network_class, dropout=0.5).eval()
+    batch = histories.rows(USERS)
+    x = batch.dense() / batch.dense().norm(dim=1, keepdim=True)
+    if network_class is OneLevelVAE:
+        mean, _ = naive.history_posterior(network.encoder, x, True)
+        expected = naive.stack(network.decoder, mean, True)
+    else:
+        z2, _ = naive.history_posterior(network.encoder_z2, x, True)
+        z1, _ = naive.joint_posterior(network.encoder_z1, x, z2, True)
+        expected = naive.joint_decoder(network.decoder, z1, z2, True)
+    torch.testing.assert_close(network.last_hidden(batch), expected)
+
+
+def test_each_x_encoder_draws_its_own_dropout(histories, monkeypatch):
+    network = make(TwoLevelVAE, dropout=0.5)
+    drawn = []
+    original = type(histories.rows(USERS)).dropout
+
+    def recording(self, p, training):
+        dropped = original(self, p, training)
+        drawn.append(dropped.values)
+        return dropped
+
+    monkeypatch.setattr("recbole_evcf.data.histories.HistoryBatch.dropout", recording)
+    network.elbo_terms(histories.rows(USERS))
+    assert len(drawn) == 2
+    assert not torch.equal(drawn[0], drawn[1])

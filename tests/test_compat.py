@@ -1,0 +1,426 @@
+"""Each repair of RecBole, proven by what RecBole then does."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import dok_matrix
+
+from recbole_evcf import compat
+
+compat.repair()
+
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset  # noqa: E402
+from recbole.data.dataset import dataset as dataset_module  # noqa: E402
+from recbole.data.dataset import kg_dataset, sequential_dataset  # noqa: E402
+from recbole.quick_start import quick_start  # noqa: E402
+from recbole.trainer import HyperTuning, hyper_tuning  # noqa: E402
+from recbole.utils import get_model  # noqa: E402
+
+INTER = """user_id:token\titem_id:token\trating:float
+u1\ti1\t1
+u1\ti2\t
+u2\ti1\t4
+u2\ti3\t1
+u3\ti2\t2
+u3\ti3\t2
+"""
+ITEM = """item_id:token\tbrand:token\tgenre:token_seq\tprice:float\tview:float_seq
+i1\tb1\tx y\t1.0\t0.5 0.25
+i2\t\t\t\t
+i3\tb2\ty\t3.0\t0.75
+"""
+# Loads the module on its own: the package repairs everything when it is imported.
+PRELUDE = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("compat", {compat.__file__!r})
+compat = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compat)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["test"])  # Config reads the command line
+
+
+def fresh(code: str) -> subprocess.CompletedProcess:
+    """Run code in a new interpreter, in the current folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def write_tiny(folder="data", inter=INTER) -> None:
+    path = os.path.join(folder, "tiny")
+    os.makedirs(path)
+    for suffix, text in {"inter": inter, "item": ITEM}.items():
+        with open(os.path.join(path, f"tiny.{suffix}"), "w") as file:
+            file.write(text)
+
+
+def tiny_config(model="BPR", **settings) -> Config:
+    load = {"inter": ["user_id", "item_id", "rating"], "item": "*"}
+    settings = {"data_path": "data", "load_col": load, "state": "ERROR", **settings}
+    return Config(model, "tiny", config_dict=settings)
+
+
+def tiny_dataset(model="BPR", **settings):
+    write_tiny()
+    return create_dataset(tiny_config(model, **settings))
+
+
+class TestRepair:
+    def test_again_changes_nothing(self):
+        places = [
+            vars(np),
+            vars(dok_matrix),
+            vars(dataset_module),
+            vars(dataset_module.Dataset),
+            vars(kg_dataset),
+            vars(sequential_dataset),
+            vars(quick_start),
+            vars(hyper_tuning),
+        ]
+        before = [dict(place) for place in places]
+        compat.repair()
+        for old, place in zip(before, places):
+            assert old.keys() == place.keys()
+            assert all(old[name] is place[name] for name in old)
+
+    def test_draws_no_random_number(self):
+        fresh(
+            "import random, numpy, torch\n"
+            "def states():\n"
+            "    return [random.getstate(), str(numpy.random.get_state()),"
+            " torch.get_rng_state().tolist()]\n"
+            "for generator in (random.seed, numpy.random.seed, torch.manual_seed):\n"
+            "    generator(1)\n"
+            "before = states()\n"
+            "compat.repair()\n"
+            "assert states() == before\n"
+        )
+
+    def test_run_without_warnings_of_renamed_things(self):
+        write_tiny()
+        done = fresh(
+            "compat.repair()\n"
+            "from recbole.quick_start import run_recbole\n"
+            "run_recbole('BPR', 'tiny', saved=False, config_dict={\n"
+            "    'data_path': 'data', 'epochs': 1, 'topk': 1, 'metrics': ['Recall'],\n"
+            "    'valid_metric': 'Recall@1', 'eval_args': {'split': {'RS': [1, 1, 1]}},\n"
+            "    'load_col': {'inter': '*', 'item': '*'}, 'show_progress': False})\n"
+        )
+        for text in ("ChainedAssignment", "not writable", "torch.cuda.amp", "pkg_resources"):
+            assert text not in done.stderr
+
+
+class TestNumpyNames:
+    def test_alone(self):
+        fresh(
+            "import warnings, numpy\n"
+            "before = dict(vars(numpy))\n"
+            "warnings.simplefilter('error')\n"
+            "compat.repair_numpy_names()\n"
+            "assert all(vars(numpy)[name] is value for name, value in before.items())\n"
+            "for name in ('bool', 'bool8', 'complex', 'complex_', 'float', 'float_', 'int',\n"
+            "             'long', 'object', 'str', 'unicode', 'unicode_'):\n"
+            "    numpy.zeros(1, dtype=vars(numpy)[name])\n"
+            "assert not {'ray', 'recbole', 'pandas', 'torch'} & set(sys.modules)\n"
+        )
+
+    def test_can_be_sent_to_a_worker(self):
+        sent = pickle.dumps(compat.repair_numpy_names)
+        assert b"recbole_evcf.compat" in sent
+        assert pickle.loads(sent) is compat.repair_numpy_names
+
+    def test_config(self):
+        write_tiny()
+        assert tiny_config()["model"] == "BPR"
+
+
+class TestRay:
+    @pytest.mark.parametrize("missing", ["ray", "pkg_resources"])
+    def test_missing(self, missing):
+        fresh(
+            f"sys.modules[{missing!r}] = None\n"
+            "compat.repair()\n"
+            "from recbole.quick_start import quick_start\n"
+            "quick_start.tune.report(recall=0.1)\n"
+            "try:\n"
+            "    import ray\n"
+            "except ImportError:\n"
+            "    sys.exit()\n"
+            "sys.exit('ray was imported')\n"
+        )
+
+    def test_present(self):
+        pytest.importorskip("ray.tune")
+        done = fresh(
+            "compat.repair()\n"
+            "import ray.tune\n"
+            "from recbole.quick_start import quick_start\n"
+            "assert quick_start.tune.run is ray.tune.run\n"
+            "quick_start.tune.report(recall=0.1)\n"
+        )
+        assert "pkg_resources" not in done.stderr
+        assert "Session not detected" not in done.stderr
+
+    def test_reports_inside_ray(self, monkeypatch):
+        session = pytest.importorskip("ray.tune.trainable.session")
+        reported = []
+
+        class Session:
+            _air_session_has_reported = False
+
+            def __call__(self, metric, **metrics):
+                reported.append(metrics)
+
+        monkeypatch.setattr(session, "_session", Session())
+        quick_start.tune.report(recall=0.1)
+        assert reported == [{"recall": 0.1}]
+
+
+class TestSparseUpdate:
+    def test_values(self):
+        matrix = dok_matrix((2, 2), dtype=np.float32)
+        matrix._update({(0, 1): 1, (1, 0): 2})
+        assert matrix.toarray().tolist() == [[0, 1], [2, 0]]
+
+    def test_light_gcn(self):
+        dataset = tiny_dataset("LightGCN")
+        dataset._change_feat_format()
+        model = get_model("LightGCN")(dataset.config, dataset)
+        dense = model.norm_adj_matrix.to_dense()
+        assert torch.count_nonzero(dense) == 12
+        torch.testing.assert_close(dense[dense > 0], torch.full((12,), 0.5))
+
+
+class TestSequenceLengths:
+    @pytest.mark.parametrize("module", [dataset_module, kg_dataset, sequential_dataset])
+    def test_agg(self, module):
+        length = vars(module).get("len", len)
+        assert pd.Series([(1, 2), (3,), ()]).agg(length).tolist() == [2, 1, 0]
+        assert length(pd.Series([1, 2])) == 2
+        assert length("abc") == 3
+
+    def test_token_sequences_keep_their_rows(self):
+        dataset = tiny_dataset()
+        tokens = [list(dataset.id2token("genre", ids)) for ids in dataset.item_feat["genre"]]
+        assert tokens == [[], ["x", "y"], [], ["y"]]
+
+    def test_normalized_sequences_keep_their_rows(self):
+        dataset = tiny_dataset(normalize_field=["view"])
+        views = [values.tolist() for values in dataset.item_feat["view"]]
+        assert views == [[], [0.5, 0.0], [], [1.0]]
+
+    def test_benchmark_sequences_have_their_own_length(self):
+        write_tiny()
+        text = "user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti3\ti1 i2\nu2\ti2\ti1\n"
+        for part in ("train", "valid", "test"):
+            with open(f"data/tiny/tiny.{part}.inter", "w") as file:
+                file.write(text)
+        config = tiny_config(
+            "GRU4Rec",
+            benchmark_filename=["train", "valid", "test"],
+            alias_of_item_id=["item_id_list"],
+            load_col=None,
+            train_neg_sample_args=None,
+        )
+        train, _, _ = create_dataset(config).build()
+        assert train.inter_feat["item_length"].tolist() == [2, 1]
+
+
+class TestMissingValues:
+    def test_sequences(self):
+        dataset = tiny_dataset()
+        # Row 0 is padding, row 2 the item without values.
+        for field in ("genre", "view"):
+            assert [len(values) for values in dataset.item_feat[field]] == [0, 2, 0, 1]
+
+    def test_tokens_become_padding(self):
+        dataset = tiny_dataset()
+        assert dataset.item_feat["brand"].tolist() == [0, 1, 0, 2]
+
+    def test_numbers_become_the_mean(self):
+        dataset = tiny_dataset()
+        assert dataset.item_feat["price"].tolist() == [2.0, 1.0, 2.0, 3.0]
+        assert dataset.inter_feat["rating"].tolist() == [1, 2, 4, 1, 2, 2]
+
+
+class TestDownload:
+    @pytest.fixture
+    def archive(self, monkeypatch, tmp_path):
+        """The archive that RecBole takes the data set from."""
+        write_tiny("source")
+        path = tmp_path / "archive.zip"
+        with zipfile.ZipFile(path, "w") as file:
+            file.write("source/tiny/tiny.inter", "archive.inter")
+        monkeypatch.setattr(
+            dataset_module.Dataset, "_get_download_url", lambda self, name: path.as_uri()
+        )
+        return path
+
+    def load(self):
+        return create_dataset(tiny_config(load_col={"inter": "*"}))
+
+    def test_single_process(self, archive):
+        barrier = torch.distributed.barrier
+        assert self.load().inter_num == 6
+        assert os.listdir("data/tiny") == ["tiny.inter"]
+        assert torch.distributed.barrier is barrier
+
+    def test_waits_for_a_group(self, archive, monkeypatch):
+        waited = []
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "barrier", lambda: waited.append(1))
+        self.load()
+        assert waited == [1]
+
+    def test_no_source(self, archive):
+        archive.unlink()
+        with pytest.raises(ValueError, match=r"\[tiny\].*data/tiny.*atomic files"):
+            self.load()
+        assert not os.path.exists("data/tiny")
+
+    def test_broken_archive(self, archive):
+        archive.write_bytes(b"half an archive")
+        with pytest.raises(ValueError, match=r"\[tiny\].*data/tiny.*atomic files"):
+            self.load()
+        assert not os.path.exists("data/tiny")
+
+    def test_keeps_what_was_there(self, archive):
+        dataset = self.load()
+        archive.write_bytes(b"half an archive")
+        with pytest.raises(ValueError, match="atomic files"):
+            dataset._download()
+        assert os.path.exists("data/tiny/tiny.inter")
+
+    def test_unknown_name(self):
+        with pytest.raises(ValueError, match="a known dataset name"):
+            self.load()
+
+
+class TestHyperTuning:
+    def tune(self, **settings) -> list:
+        seen = []
+
+        def objective(config, files):
+            seen.append(config)
+            score = float(len(seen))
+            result = {"recall@10": score}
+            return {
+                "model": "BPR",
+                "best_valid_score": score,
+                "valid_score_bigger": True,
+                "best_valid_result": result,
+                "test_result": result,
+            }
+
+        HyperTuning(objective, **settings).run()
+        return seen
+
+    def test_exhaustive_visits_each_choice_once(self):
+        choices = {"dropout": [0.1, 0.2], "size": ["[8]", "[16]", "[16,8]"]}
+        seen = self.tune(params_dict={"choice": choices}, algo="exhaustive")
+        visited = sorted((params["dropout"], params["size"]) for params in seen)
+        assert visited == sorted((a, b) for a in choices["dropout"] for b in choices["size"])
+
+    @pytest.mark.parametrize("algo", ["random", "bayes"])
+    def test_other_searches(self, algo):
+        space = {"choice": {"size": [8, 16]}, "uniform": {"dropout": [0, 1]}}
+        assert len(self.tune(params_dict=space, algo=algo, max_evals=22)) == 22
+
+    def test_plot(self, monkeypatch):
+        monkeypatch.setattr("webbrowser.open", lambda url: True)
+        self.tune(params_dict={"choice": {"size": [8, 16]}}, display_file="plot.html")
+        assert os.path.getsize("plot.html") > 0
+
+    def test_parameter_file(self):
+        with open("space", "w") as file:
+            file.write("size choice [2**3, 16]\nlayers choice ['[8,4]']\n")
+        seen = self.tune(params_file="space")
+        assert sorted(params["size"] for params in seen) == [8, 16]
+        assert {params["layers"] for params in seen} == {"[8,4]"}
+
+    @pytest.mark.parametrize("text", ["[open('made','w')]", "[1,"])
+    def test_parameter_file_runs_no_code(self, text):
+        with open("space", "w") as file:
+            file.write(f"size choice {text}\n")
+        with pytest.raises(ValueError, match="no plain Python values"):
+            self.tune(params_file="space")
+        assert not os.path.exists("made")
+
+
+PLAIN = [
+    "True",
+    "None",
+    "7",
+    "-1",
+    "0.1",
+    "1e-3",
+    "'text'",
+    "[1, 'a', [0.5]]",
+    "(1, 2)",
+    "{'a': {'b': [1]}}",
+    " 3",
+    "2**10",
+    "2**-1",
+    "1/3",
+    "7//2 + 7%2 - 2*3",
+    "[2**3, -(1+1)]",
+]
+NO_VALUE = [
+    "open('made','w')",
+    "__import__('os').mkdir('made')",
+    "[open('made','w')]",
+    "(lambda: 1)",
+    "a.b",
+    "'a' * 3",
+    "9**9**9",
+    "1/0",
+    "{[]: 1}",
+    "(" * 5000,
+    "-" * 50000 + "1",
+    "a\0b",
+    "",
+]
+
+
+class TestEval:
+    @pytest.mark.parametrize("text", PLAIN)
+    def test_plain_values(self, text):
+        config = tiny_config(my_setting=text)
+        assert config["my_setting"] == eval(text)
+        assert type(config["my_setting"]) is type(eval(text))
+
+    @pytest.mark.parametrize("text", NO_VALUE, ids=lambda text: text[:10])
+    def test_all_else_stays_text(self, text):
+        assert tiny_config(my_setting=text)["my_setting"] == text
+        assert not os.path.exists("made")
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("true", True), ("False", False), ("FALSE", False)]
+    )
+    def test_truth_values(self, text, value):
+        assert tiny_config(my_setting=text)["my_setting"] is value
+
+    def test_command_line(self, monkeypatch):
+        argv = ["test", "--epochs=2**2", "--my_setting=open('made','w')"]
+        monkeypatch.setattr(sys, "argv", argv)
+        config = tiny_config()
+        assert config["epochs"] == 4
+        assert config["my_setting"] == "open('made','w')"
+        assert not os.path.exists("made")

@@ -1,0 +1,82 @@
+"""Mistakes in models, files and settings end in a ValueError of one sentence."""
+
+import pytest
+from recbole.config import Config
+
+from recbole_evcf.configuration import resolve_config_files, unknown_model
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_pseudo_inputs": -4}, "n_pseudo_inputs must be a whole number of at least 1, not -4"),
+        ({"likelihood": "poisson"}, "likelihood must be multinomial or bernoulli, not 'poisson'"),
+        ({"mlp_hidden_size": []}, "mlp_hidden_size must be a list of at least one hidden width"),
+        ({"anneal_cap": -1}, "anneal_cap must be a number of at least 0, not -1"),
+        ({"total_anneal_steps": 9, "warmup_epochs": 9}, "are both set"),
+        ({"learning_rate": 0}, "learning_rate must be a number above 0"),
+        ({"epochs": -1}, "epochs must be a whole number"),
+        ({"train_batch_size": 0}, "train_batch_size must be a whole number of at least 1"),
+        ({"learner": "sdg"}, "learner must be one of"),
+        ({"valid_metric": "NDCG@100"}, "valid_metric is NDCG@100, which is not computed"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Config("GatedHVamp", "ml-100k", config_dict=settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_built_in_models_are_not_checked():
+    assert Config("BPR", "ml-100k", config_dict={"anneal_cap": -1})["anneal_cap"] == -1
+
+
+@pytest.mark.parametrize("name", ["GatedHVam", "gatedhvamp", "GATEDHVAMP"])
+def test_unknown_model_names_the_close_ones(name):
+    with pytest.raises(ValueError, match=r"There is no model named .* Did you mean GatedHVamp"):
+        Config(name, "ml-100k")
+
+
+def test_unknown_model_may_be_close_to_recboles():
+    assert "LightGCN" in str(unknown_model("LightGNC"))
+    assert str(unknown_model("zzzzzz")).endswith("RecBole or recbole_evcf.")
+
+
+def test_missing_model_and_data_set():
+    with pytest.raises(ValueError, match="model need to be specified"):
+        Config(dataset="ml-100k")
+    with pytest.raises(ValueError, match="dataset need to be specified"):
+        Config(model="Vamp")
+
+
+def test_config_files_by_name_and_path(tmp_path):
+    (tmp_path / "own.yaml").write_text("latent_dimension: 17\n", encoding="utf-8")
+    config = Config("GatedHVamp", "ml-100k", ["model/Vamp", str(tmp_path / "own.yaml")])
+    assert config["gated"] is False
+    assert config["latent_dimension"] == 17
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: 1\nb: [1, 2\nc: 3\n", r"bad\.yaml, line 3: not valid YAML"),
+        ("- a\n- b\n", "must hold lines of `key: value`; it holds a list"),
+        ("", "it holds nothing"),
+        ("a: \x00", r"bad\.yaml: not valid YAML"),
+    ],
+)
+def test_malformed_yaml(tmp_path, content, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        Config("Vamp", "ml-100k", [str(path)])
+
+
+def test_missing_config_file_lists_the_shipped_ones():
+    with pytest.raises(ValueError, match=r"no config file nope; the package ships .*model/Vamp"):
+        resolve_config_files(["nope"])
+
+
+def test_names_cannot_leave_the_shipped_folder():
+    with pytest.raises(ValueError, match="no config file"):
+        resolve_config_files(["../tests/../properties/../.ci/run"])

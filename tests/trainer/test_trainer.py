@@ -1,0 +1,155 @@
+"""Training: what counts for early stopping, what is logged, RecBole's switches."""
+
+import glob
+import logging
+import math
+import sys
+import types
+
+import pytest
+import torch
+from build import build
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from recbole_evcf.trainer.optimizer import AdamNormGrad
+
+
+def fit(model, settings, scores=None, **kwargs):
+    """Train; with ``scores``, validation yields these one after the other."""
+    _, loaders, network, trainer = build(model, "tiny", settings)
+    if scores is not None:
+        given = iter(scores)
+        trainer._valid_epoch = lambda *args, **kwargs: ((s := next(given)), {"mrr@10": s})
+    seen = []
+    result = trainer.fit(
+        loaders[0], loaders[1], callback_fn=lambda epoch, score: seen.append(epoch), **kwargs
+    )
+    return trainer, network, result, seen
+
+
+def test_epochs_before_the_end_of_warmup_do_not_count(tiny):
+    settings = {**tiny, "epochs": 50, "stopping_step": 3, "warmup_epochs": 10}
+    scores = [1.0] + [0.5] * 49
+    trainer, _, result, seen = fit("Vamp", settings, scores)
+    # Epochs 0 to 9 warm up; 10 to 13 are the more than 3 that bring nothing better.
+    assert seen[-1] == 13
+    assert trainer.best_epoch == 0
+    assert result[0] == 1.0
+    assert torch.load(trainer.saved_model_file, weights_only=True)["epoch"] == 0
+
+
+def test_without_warmup_stopping_is_recboles(tiny):
+    settings = {**tiny, "epochs": 50, "stopping_step": 3, "warmup_epochs": 0}
+    _, _, _, seen = fit("Vamp", settings, [1.0, 2.0] + [0.5] * 48)
+    assert seen[-1] == 5
+
+
+def test_steps_of_warmup_count_too(tiny):
+    # 60 users in batches of 16 are 4 steps an epoch; 0.3 * 40 = 12 steps are 3 epochs.
+    settings = {**tiny, "epochs": 50, "stopping_step": 2, "total_anneal_steps": 40}
+    _, network, _, seen = fit("Vamp", settings, [1.0] + [0.5] * 49)
+    assert seen[-1] == 5
+    assert float(network.warmup.weight) == pytest.approx(0.3)
+
+
+def test_losses_are_named_in_log_and_tensorboard(tiny, caplog):
+    with caplog.at_level(logging.INFO):
+        trainer, _, _, _ = fit("GatedHVamp", {**tiny, "warmup_epochs": 2, "state": "info"})
+    trainer.tensorboard.flush()
+    events = EventAccumulator(glob.glob("log_tensorboard/*")[0]).Reload()
+    tags = events.Tags()["scalars"]
+    assert {"Loss/reconstruction", "Loss/kl", "Loss/kl_weight", "Vaild_score"} <= set(tags)
+    assert [e.value for e in events.Scalars("Loss/kl_weight")] == pytest.approx([0, 0.15])
+    values = [e.value for e in events.Scalars("Loss/reconstruction")]
+    assert all(math.isfinite(value) and value > 0 for value in values)
+    text = caplog.text
+    assert "reconstruction" in text
+    assert "kl weight" in text
+
+
+def test_logged_losses_are_means_over_users(tiny):
+    _, loaders, network, trainer = build("Vamp", "tiny", tiny)
+    sizes = []
+
+    def terms(interaction):
+        sizes.append(len(interaction))
+        zero = sum(p.sum() for p in network.parameters()) * 0
+        return zero + len(interaction), zero + 1.0
+
+    losses = trainer._train_epoch(loaders[0], 0, loss_func=terms)
+    assert len(set(sizes)) == 2  # the last batch is smaller
+    assert losses["reconstruction"] == pytest.approx(sum(s * s for s in sizes) / sum(sizes))
+    assert losses["kl"] == pytest.approx(1)
+
+
+def test_nan_stops(tiny):
+    _, loaders, network, trainer = build("Vamp", "tiny", tiny)
+    with torch.no_grad():
+        network.network.output.bias.fill_(math.nan)
+    with pytest.raises(ValueError, match="nan"):
+        trainer.fit(loaders[0], loaders[1])
+
+
+@pytest.mark.parametrize("learner", ["adam_norm_grad", "adam", "sgd", "adamw"])
+def test_learners(tiny, learner):
+    trainer, _, result, _ = fit("Vamp", {**tiny, "learner": learner})
+    assert isinstance(trainer.optimizer, AdamNormGrad) == (learner == "adam_norm_grad")
+    assert math.isfinite(result[0])
+
+
+def test_amp_trains_in_bfloat16(tiny, monkeypatch):
+    kinds = set()
+    original = torch.nn.functional.linear
+
+    def linear(x, *args):
+        result = original(x, *args)
+        kinds.add(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    _, network, _, _ = fit("GatedHVamp", {**tiny, "enable_amp": True})
+    assert torch.bfloat16 in kinds
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in network.parameters())
+
+
+def test_gradients_are_clipped(tiny):
+    _, loaders, network, trainer = build(
+        "Vamp", "tiny", {**tiny, "learner": "sgd", "clip_grad_norm": {"max_norm": 1e-3}}
+    )
+    trainer._train_epoch(loaders[0], 0)
+    norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
+    assert norm <= 1.01e-3
+
+
+def test_progress_bar_only_where_asked(tiny, capsys):
+    fit("Vamp", tiny, show_progress=True)
+    assert "Train" in capsys.readouterr().err
+    fit("Vamp", tiny, show_progress=False)
+    assert "Train" not in capsys.readouterr().err
+
+
+def test_same_seed_same_numbers(tiny):
+    first, second = (fit("GatedHVamp", tiny)[1].state_dict() for _ in range(2))
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
+
+
+def test_wandb_gets_the_named_losses(tiny, monkeypatch):
+    logged = []
+    fake = types.ModuleType("wandb")
+    fake.run = types.SimpleNamespace(summary={})
+    fake.init = lambda **kwargs: None
+    fake.define_metric = lambda *args, **kwargs: None
+    fake.log = lambda metrics, commit=True: logged.append(metrics)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    fit("Vamp", {**tiny, "log_wandb": True})
+    training = [entry for entry in logged if "train/reconstruction" in entry]
+    assert [entry["train_step"] for entry in training] == [0, 1]
+    assert {"train/kl", "train/kl_weight"} <= training[0].keys()
+    assert [entry["valid_step"] for entry in logged if "valid_step" in entry] == [0, 1]
+
+
+def test_without_validation_the_last_epoch_is_saved(tiny):
+    _, loaders, _, trainer = build("Vamp", "tiny", tiny)
+    trainer.fit(loaders[0])
+    assert torch.load(trainer.saved_model_file, weights_only=True)["epoch"] == 1
