@@ -1,0 +1,381 @@
+"""Repairs that RecBole 1.2.1 needs on today's packages.
+
+One function per fault. Each does nothing where its fault is absent, may be called again, draws no
+random number and leaves the results of RecBole's own models as they are. `repair` calls them all.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import operator
+import os
+import shutil
+import sys
+import types
+import warnings
+import zipfile
+from typing import ClassVar
+
+import numpy as np
+
+__all__ = [
+    "quiet_amp_names",
+    "quiet_readonly_columns",
+    "repair",
+    "repair_chained_fill",
+    "repair_download",
+    "repair_eval",
+    "repair_exhaustive_search",
+    "repair_missing_sequences",
+    "repair_numpy_names",
+    "repair_ray_import",
+    "repair_ray_report",
+    "repair_sequence_lengths",
+    "repair_sparse_update",
+]
+
+_MARK = "_recbole_evcf_repair"
+
+
+def repair() -> None:
+    """Repair RecBole for the packages that are installed; a second call changes nothing."""
+    repair_numpy_names()
+    repair_ray_import()
+    repair_ray_report()
+    repair_sparse_update()
+    repair_sequence_lengths()
+    repair_missing_sequences()
+    repair_chained_fill()
+    repair_download()
+    repair_exhaustive_search()
+    repair_eval()
+    quiet_readonly_columns()
+    quiet_amp_names()
+
+
+def repair_numpy_names() -> None:
+    """Ray and RecBole read names that numpy dropped, some in 1.24 and some in 2.0 (#2215).
+
+    Ray Tune's workers import Ray before any user code: there this is the setup hook.
+    """
+    names = {
+        "bool": np.bool_,
+        "bool8": np.bool_,
+        "complex": np.complex128,
+        "complex_": np.complex128,
+        "float": np.float64,
+        "float_": np.float64,
+        "int": np.int_,
+        "long": np.int_,
+        "object": np.object_,
+        "str": np.str_,
+        "unicode": np.str_,
+        "unicode_": np.str_,
+    }
+    for name, value in names.items():
+        # hasattr() would make numpy warn of the names it dropped.
+        if name not in vars(np):
+            setattr(np, name, value)
+
+
+def repair_ray_import() -> None:
+    """`recbole.quick_start` imports `ray.tune`, so RecBole needs a working Ray even without tuning.
+
+    Ray 2.6.3 in turn needs `pkg_resources`, which setuptools 81 dropped.
+    """
+    if "recbole.quick_start.quick_start" in sys.modules:
+        return
+    warnings.filterwarnings(
+        "ignore", message="pkg_resources is deprecated", category=UserWarning, module=r"ray\."
+    )
+    try:
+        importlib.import_module("ray.tune")
+    except Exception:
+        # Old packages below Ray can fail with more than an ImportError.
+        _import_quick_start_without_ray()
+
+
+def _import_quick_start_without_ray() -> None:
+    tune = types.ModuleType("ray.tune")
+    tune.report = lambda **metrics: None
+    ray = types.ModuleType("ray")
+    ray.tune = tune
+    before = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
+    sys.modules.update({"ray": ray, "ray.tune": tune})
+    try:
+        importlib.import_module("recbole.quick_start")
+    finally:
+        # The user's own `import ray` must fail as it would without this.
+        del sys.modules["ray"], sys.modules["ray.tune"]
+        sys.modules.update(before)
+
+
+def repair_ray_report() -> None:
+    """`objective_function` reports to Ray outside Ray too: Ray then logs a warning with a stack."""
+    quick_start = importlib.import_module("recbole.quick_start.quick_start")
+    tune = quick_start.tune
+    if isinstance(tune, _Forward) or not hasattr(tune, "is_session_enabled"):
+        return
+
+    def report(*args, **metrics):
+        if tune.is_session_enabled():
+            tune.report(*args, **metrics)
+
+    quick_start.tune = _Forward(tune, report=report)
+
+
+class _Forward:
+    """A module of which some names are replaced."""
+
+    def __init__(self, module, **names) -> None:
+        self._module = module
+        vars(self).update(names)
+
+    def __getattr__(self, name: str):
+        return getattr(self._module, name)
+
+
+def repair_sparse_update() -> None:
+    """LightGCN and six more models call `dok_matrix._update`, which scipy dropped."""
+    from scipy.sparse import dok_matrix
+
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = _update_dok
+
+
+def _update_dok(self, data: dict) -> None:
+    self._dict.update(data)
+
+
+def repair_sequence_lengths() -> None:
+    """RecBole takes `Series.agg(len)` for the length of each sequence: pandas 3 gives one number.
+
+    Sequence fields then fail to load, or all get the number of rows as their length.
+    """
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if isinstance(pd.Series([(1, 2), (3,)]).agg(len), pd.Series):
+            return
+
+    def length(value):
+        if isinstance(value, pd.Series) and value.dtype == object:
+            return value.map(len)
+        return len(value)
+
+    for name in ("dataset", "kg_dataset", "sequential_dataset"):
+        vars(importlib.import_module(f"recbole.data.dataset.{name}")).setdefault("len", length)
+
+
+def repair_missing_sequences() -> None:
+    """`Dataset._load_feat` fills missing sequences in place on a column: pandas 3 fills a copy.
+
+    The missing value is then split like a text, which fails.
+    """
+    from recbole.data.dataset import dataset
+
+    if _chained_fill_works() or isinstance(dataset.pd, _Forward):
+        return
+    pandas = dataset.pd
+
+    def read_csv(*args, **kwargs):
+        frame = pandas.read_csv(*args, **kwargs)
+        for name in frame:
+            if name.endswith((":token_seq", ":float_seq")):
+                frame[name] = frame[name].fillna("")
+        return frame
+
+    dataset.pd = _Forward(pandas, read_csv=read_csv)
+    _silence_chained_fill()
+
+
+def repair_chained_fill() -> None:
+    """`Dataset._fill_nan` fills in place on a column: pandas 3 fills a copy, the gaps stay."""
+    from recbole.data.dataset.dataset import Dataset
+
+    if _chained_fill_works():
+        return
+    _wrap(Dataset, "_fill_nan", _fill_columns)
+    _silence_chained_fill()
+
+
+def _fill_columns(original):
+    def fill(self):
+        from recbole.utils import FeatureType
+
+        for name in self.feat_name_list:
+            frame = getattr(self, name)
+            for field in frame:
+                if self.field2type[field] == FeatureType.TOKEN:
+                    frame[field] = frame[field].fillna(0)
+                elif self.field2type[field] == FeatureType.FLOAT:
+                    frame[field] = frame[field].fillna(frame[field].mean())
+        original(self)
+
+    return fill
+
+
+def _chained_fill_works() -> bool:
+    import pandas as pd
+
+    frame = pd.DataFrame({"column": [np.nan]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frame["column"].fillna(0.0, inplace=True)
+    return not frame["column"].isna().any()
+
+
+def _silence_chained_fill() -> None:
+    import pandas as pd
+
+    warnings.filterwarnings(
+        "ignore", category=pd.errors.ChainedAssignmentError, module=r"recbole\.data\.dataset\."
+    )
+
+
+def repair_download() -> None:
+    """`Dataset._download` waits for other processes even where there are none (#2050).
+
+    A download that fails leaves a half-written folder behind, which the next run takes for data.
+    """
+    from recbole.data.dataset.dataset import Dataset
+
+    _wrap(Dataset, "_download", _download_whole)
+
+
+def _download_whole(original):
+    def download(self):
+        from torch import distributed
+
+        path = self.dataset_path
+        existed = os.path.exists(path)
+        barrier = distributed.barrier
+        distributed.barrier = lambda *args, **kwargs: None
+        try:
+            original(self)
+        except BaseException as error:
+            if not existed:
+                shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, (OSError, RuntimeError, TypeError, zipfile.BadZipFile)):
+                raise ValueError(
+                    f"The data set [{self.dataset_name}] could not be downloaded to [{path}] "
+                    f"({error}); put its atomic files under that path."
+                ) from error
+            raise
+        finally:
+            distributed.barrier = barrier
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()
+
+    return download
+
+
+def repair_exhaustive_search() -> None:
+    """Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
+    `integers`, which it lacks (#1868, #1320, #1240, #1081).
+    """
+    from recbole.trainer import hyper_tuning
+
+    if not isinstance(hyper_tuning.np, _Forward):
+        random = _Forward(np.random, RandomState=_RandomState)
+        hyper_tuning.np = _Forward(np, random=random)
+
+
+class _RandomState(np.random.RandomState):
+    def integers(self, low, high=None, size=None):
+        return self.randint(low, high, size)
+
+
+def repair_eval() -> None:
+    """RecBole hands settings from the command line, from dicts and from parameter files to `eval`,
+    which runs any code in them; here they are only read as plain values.
+    """
+    from recbole.config import configurator
+    from recbole.trainer import hyper_tuning
+
+    configurator.eval = _plain_value
+    hyper_tuning.eval = _parameter_value
+
+
+def _parameter_value(text: str):
+    try:
+        return _plain_value(text)
+    except SyntaxError as error:
+        raise ValueError(
+            f"The parameter file gives the choices [{text}], which are no plain Python values; "
+            "write a list such as [1, 2] or ['a', 'b']."
+        ) from error
+
+
+def _plain_value(text: str):
+    """The value of a Python literal, arithmetic on numbers included; SyntaxError for all else."""
+    try:
+        tree = ast.parse(text.lstrip(" \t"), mode="eval")
+        return ast.literal_eval(_Arithmetic().visit(tree))
+    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise SyntaxError(f"[{text}] is no plain Python value.") from error
+
+
+class _Arithmetic(ast.NodeTransformer):
+    """Puts its result in the place of each operation on two numbers."""
+
+    OPERATIONS: ClassVar = {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.Div: operator.truediv,
+        ast.FloorDiv: operator.floordiv,
+        ast.Mod: operator.mod,
+        ast.Pow: operator.pow,
+    }
+    MAX_POWER_BITS = 4096
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.Constant:
+        self.generic_visit(node)
+        left, right = ast.literal_eval(node.left), ast.literal_eval(node.right)
+        if not all(isinstance(value, (int, float, complex)) for value in (left, right)):
+            raise ValueError("Only numbers can be calculated with.")
+        if type(node.op) not in self.OPERATIONS:
+            raise ValueError("Only + - * / // % and ** are calculated.")
+        if (
+            isinstance(node.op, ast.Pow)
+            and isinstance(left, int)
+            and isinstance(right, int)
+            and left.bit_length() * right > self.MAX_POWER_BITS
+        ):
+            raise ValueError("The power is too large.")
+        return ast.Constant(self.OPERATIONS[type(node.op)](left, right))
+
+
+def quiet_readonly_columns() -> None:
+    """torch warns of the read-only columns that pandas 3 hands out. RecBole drops the frame once
+    its columns are tensors, so that nobody else sees what is written.
+    """
+    warnings.filterwarnings(
+        "ignore",
+        message="The given NumPy array is not writable",
+        category=UserWarning,
+        module=r"recbole\.data\.",
+    )
+
+
+def quiet_amp_names() -> None:
+    """RecBole's trainer uses `torch.cuda.amp`, of which torch warns that it will be renamed."""
+    warnings.filterwarnings(
+        "ignore",
+        message=r"`torch\.cuda\.amp\.",
+        category=FutureWarning,
+        module=r"recbole\.trainer\.",
+    )
+
+
+def _wrap(owner: type, name: str, make) -> None:
+    """Put make(method) in the place of a method, once."""
+    method = getattr(owner, name)
+    if not hasattr(method, _MARK):
+        wrapper = functools.wraps(method)(make(method))
+        setattr(wrapper, _MARK, True)
+        setattr(owner, name, wrapper)
