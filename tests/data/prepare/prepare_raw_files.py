@@ -1,0 +1,81 @@
+"""Tiny raw files, written and read back without the code under test."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+PRO_SG = {
+    "train.csv": "uid,sid\n0,10\n0,2\n1,2\n1,33\n2,10\n2,7\n",
+    "validation_tr.csv": "uid,sid\n3,33\n3,2\n4,7\n",
+    "validation_te.csv": "uid,sid\n3,10\n",
+    "test_tr.csv": "uid,sid\n5,10\n5,2\n6,7\n6,10\n",
+    "test_te.csv": "uid,sid\n5,33\n6,2\n",
+    "unique_sid.txt": "100\n101\n102\n103\n",
+}
+ATOMIC_NAMES = {
+    "train.csv": "train",
+    "validation_tr.csv": "valid_fold_in",
+    "validation_te.csv": "valid_target",
+    "test_tr.csv": "test_fold_in",
+    "test_te.csv": "test_target",
+}
+RATINGS = (
+    "userId,movieId,rating,timestamp\n"
+    "1,2,3.5,1112486027\n"
+    "1,29,4.0,1112484676\n"
+    "138493,131262,0.5,0\n"
+    "7,2,5,1255816373\n"
+)
+MOVIES = (
+    "movieId,title,genres\n"
+    "2,Jumanji (1995),Adventure|Children\n"
+    '29,"City of Lost Children, The (Cité des enfants perdus, La) (1995)",Sci-Fi\n'
+    '131262,"""Great Performances""\tCats\t (1998)",(no genres listed)\n'
+)
+NETFLIX = {
+    "combined_data_1.txt": (
+        "1:\n1488844,3,2005-09-06\n822109,5,2005-05-13\n2:\n885013,4,1999-11-11\n"
+    ),
+    "combined_data_10.txt": "30:\n7,1,2004-02-29\n",
+    "combined_data_2.txt": "3:\n4:\n1488844,4,1970-01-01\n5:\n",
+    "movie_titles.csv": "1,2003,Dinosaur Planet\n2,NULL,7 Seconds, or \u00e9t\u00e9\n",
+}
+
+
+def write_files(folder: Path, files: dict[str, str | bytes], encoding: str = "utf-8") -> Path:
+    """Write texts or bytes to a folder, which is made."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        raw = content if isinstance(content, bytes) else content.encode(encoding)
+        (folder / name).write_bytes(raw)
+    return folder
+
+
+def write_zip(path: Path, files: dict[str, str | bytes]) -> Path:
+    """Write texts or bytes to a zip archive."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def read_atomic(path: Path) -> pd.DataFrame:
+    """Read an atomic file the way RecBole does."""
+    with open(path, encoding="utf-8") as stream:
+        header = stream.readline()[:-1].split("\t")
+    dtype = {column: "float64" if column.endswith(":float") else str for column in header}
+    return pd.read_csv(path, delimiter="\t", dtype=dtype, encoding="utf-8", engine="python")
+
+
+def read_ratings(text: str) -> pd.DataFrame:
+    """Read the text of a `ratings.csv`, ids as text."""
+    return pd.read_csv(io.StringIO(text), dtype={"userId": str, "movieId": str})
+
+
+def everything_under(folder: Path) -> list[str]:
+    """All files and folders below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

@@ -1,0 +1,93 @@
+"""Zip archives that are broken or mean harm are refused in one sentence."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+import pytest
+from prepare_raw_files import RATINGS, write_zip
+
+from recbole_evcf.data.prepare import prepare_ml_20m, source
+
+
+def refused(path, message):
+    output = path.parent / "out"
+    with pytest.raises(ValueError, match=message) as caught:
+        prepare_ml_20m(path, output=output, show_progress=False)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert not output.exists()
+
+
+def big_ratings() -> str:
+    rows = np.random.default_rng(0).integers(0, 10**6, (20_000, 2))
+    return "userId,movieId,rating,timestamp\n" + "".join(f"{u},{i},4,9\n" for u, i in rows)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_truncated_archive(tmp_path, share):
+    path = write_zip(tmp_path / "ml-20m.zip", {"ml-20m/ratings.csv": big_ratings()})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    refused(path, "the zip archive is broken or incomplete")
+
+
+def test_an_archive_with_a_damaged_middle(tmp_path):
+    path = write_zip(tmp_path / "ml-20m.zip", {"ml-20m/ratings.csv": big_ratings()})
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 1000] = bytes(1000)
+    path.write_bytes(damaged)
+    refused(path, "the zip archive is broken or incomplete|is not a|expected 4 fields")
+
+
+def test_a_file_that_is_no_archive(tmp_path):
+    path = tmp_path / "ml-20m.zip"
+    path.write_text(RATINGS)
+    refused(path, "the zip archive is broken or incomplete")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/etc/evil", "ml-20m/../../evil", "..\\evil", "C:\\evil", "C:/evil"]
+)
+def test_an_archive_that_points_outside(tmp_path, name):
+    path = write_zip(tmp_path / "ml-20m.zip", {"ml-20m/ratings.csv": RATINGS, name: "evil"})
+    refused(path, "points outside the archive")
+
+
+def test_an_archive_that_explodes(tmp_path):
+    text = "userId,movieId,rating,timestamp\n" + "1,2,4,5\n" * 500_000
+    refused(write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": text}), "refused, as ratings.csv")
+
+
+def test_an_archive_that_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "MAX_MEMBER_BYTES", 50)
+    refused(write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS}), "at most 50 bytes")
+
+
+def test_an_archive_with_a_file_twice(tmp_path):
+    path = tmp_path / "ml-20m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ratings.csv", RATINGS)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("ratings.csv", RATINGS)
+    refused(path, "holds ratings.csv more than once")
+
+
+def test_an_encrypted_archive(tmp_path):
+    path = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    refused(path, "ratings.csv is encrypted")
+
+
+def test_an_unknown_compression(tmp_path):
+    path = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
+    content = bytearray(path.read_bytes())
+    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(signature) + method] = 99
+    path.write_bytes(content)
+    refused(path, "the zip archive is broken or incomplete")
