@@ -16,6 +16,9 @@ import recbole.data.utils
 import recbole.trainer
 from recbole.config import Config
 from recbole.data.dataset import Dataset
+from recbole.evaluator import register as metric_registry
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.evaluator import Evaluator
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, set_color
@@ -28,6 +31,9 @@ from recbole_evcf.data.dataloader import (
     TrainUserDataLoader,
     ranked_phases,
 )
+from recbole_evcf.data.strong_generalization import build_parts, is_sg
+from recbole_evcf.evaluator.metrics import TruncatedRecall
+from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
@@ -44,9 +50,11 @@ def register() -> None:
         register_model(model)
     _register_config()
     _register_dataloaders()
+    _register_metrics()
     _register_checkpoints()
     _register_quick_start()
     _hook(Dataset, "_load_feat", _describing_faults)
+    _hook(Dataset, "build", _splitting_by_users)
 
 
 def register_model(model: type[nn.Module], trainer: type[Trainer] = VAETrainer) -> None:
@@ -131,8 +139,17 @@ def _register_dataloaders() -> None:
     _hook(recbole.data.utils, "create_samplers", _without_sampling)
 
 
+def _splitting_by_users(original):
+    def build(self):
+        return build_parts(self) if is_sg(self.config) else original(self)
+
+    return build
+
+
 def _with_history_dataloaders(original):
     def get_dataloader(config, phase):
+        if is_sg(config):
+            return _sg_dataloader(original, config, phase)
         if not configuration.is_vae(config):
             return original(config, phase)
         if phase == "train":
@@ -142,9 +159,16 @@ def _with_history_dataloaders(original):
     return get_dataloader
 
 
+def _sg_dataloader(original, config, phase):
+    if phase != "train":
+        return FullSortHistoryDataLoader
+    # Pop counts the interactions of its batches; the others are asked by user or not at all.
+    return original(config, phase) if config["model"] == "Pop" else TrainUserDataLoader
+
+
 def _without_sampling(original):
     def create_samplers(config, dataset, built_datasets):
-        if configuration.is_vae(config) and _ranks_all_items(config):
+        if is_sg(config) or (configuration.is_vae(config) and _ranks_all_items(config)):
             return ranked_phases(built_datasets)
         return original(config, dataset, built_datasets)
 
@@ -153,6 +177,49 @@ def _without_sampling(original):
 
 def _ranks_all_items(config) -> bool:
     return set(config["eval_args"]["mode"].values()) == {"full"}
+
+
+def _register_metrics() -> None:
+    # Dicts that the rest of RecBole has by reference.
+    metric_registry.metrics_dict["truncatedrecall"] = TruncatedRecall
+    metric_registry.metric_information["truncatedrecall"] = TruncatedRecall.metric_need
+    metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
+    _hook(TopkMetric, "topk_result", _keeping_per_user)
+    _hook(Evaluator, "evaluate", _with_standard_errors)
+    _hook(Trainer, "evaluate", _writing_per_user)
+
+
+def _keeping_per_user(original):
+    def topk_result(self, metric, value):
+        self.per_user = value
+        return original(self, metric, value)
+
+    return topk_result
+
+
+def _with_standard_errors(original):
+    def evaluate(self, dataobject):
+        result = original(self, dataobject)
+        if self.config["standard_error"]:
+            values = per_user_values(self.metric_class, self.config["topk"])
+            result.update(standard_errors(values, self.config["metric_decimal_place"]))
+        return result
+
+    return evaluate
+
+
+def _writing_per_user(original):
+    def evaluate(self, eval_data, *args, **kwargs):
+        result = original(self, eval_data, *args, **kwargs)
+        path = self.config["per_user_file"]
+        # Sampled evaluation has no such order of users.
+        if path and getattr(eval_data, "phase", None) == "test":
+            values = per_user_values(self.evaluator.metric_class, self.config["topk"])
+            users = eval_data._dataset.id2token(eval_data.uid_field, eval_data.uid_list.numpy())
+            write_per_user(path, users, values)
+        return result
+
+    return evaluate
 
 
 def _register_checkpoints() -> None:

@@ -61,7 +61,9 @@ class RankedPhase:
 
 
 def ranked_phases(datasets) -> list[RankedPhase]:
-    """The phases of RecBole's split ``[train, valid, test]``."""
+    """The phases of a split ``[train, valid, test]``, RecBole's own or by users."""
+    if hasattr(datasets[1], "fold_in"):
+        return _held_out_phases(datasets)
     matrices = [Histories.from_dataset(dataset).matrix() for dataset in datasets]
     phases, before = [], scipy.sparse.csr_matrix(matrices[0].shape, dtype=np.float32)
     for phase, matrix in zip(("train", "valid", "test"), matrices):
@@ -73,8 +75,20 @@ def ranked_phases(datasets) -> list[RankedPhase]:
     return phases
 
 
+def _held_out_phases(datasets) -> list[RankedPhase]:
+    train = Histories.from_dataset(datasets[0])
+    nothing = Histories(scipy.sparse.csr_matrix(train.shape))
+    held_out = [
+        RankedPhase(phase, Histories.from_dataset(dataset), dataset.fold_in)
+        for phase, dataset in zip(("valid", "test"), datasets[1:])
+    ]
+    return [RankedPhase("train", train, nothing), *held_out]
+
+
 class FullSortHistoryDataLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking dataloader on CSR arrays: same batches, same results.
+
+    With the split by users, a held-out user's fold-in history is what is not ranked.
 
     The batch size follows a memory budget for the scores; a larger ``eval_batch_size`` is kept.
 
@@ -84,7 +98,7 @@ class FullSortHistoryDataLoader(FullSortEvalDataLoader):
     def __init__(self, config, dataset, sampler: RankedPhase, shuffle=False):
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
-        self.positives, self.seen = sampler.positives, sampler.seen
+        self.phase, self.positives, self.seen = sampler.phase, sampler.positives, sampler.seen
         self.uid_list = self.positives.lengths.nonzero().squeeze(1)
         self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
         self.uid2items_num = self.positives.lengths.numpy()

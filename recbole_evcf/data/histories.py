@@ -49,7 +49,7 @@ class Histories:
 
     @classmethod
     def from_dataset(cls, dataset) -> Histories:
-        """All interactions of a RecBole ``Dataset``."""
+        """All interactions of a RecBole ``Dataset``, each user-item pair once."""
         feat = dataset.inter_feat
         return cls.from_interactions(
             np.asarray(feat[dataset.uid_field]),
@@ -57,6 +57,16 @@ class Histories:
             dataset.user_num,
             dataset.item_num,
         )
+
+    @classmethod
+    def input_of(cls, dataset) -> Histories:
+        """What each user of a training dataset is scored from.
+
+        With the split by users (strong generalization) that is the training history of a training
+        user and the fold-in set of a held-out one; else the training history.
+        """
+        known = getattr(dataset, "input_histories", None)
+        return cls.from_dataset(dataset) if known is None else known
 
     def __deepcopy__(self, memo) -> Histories:
         # Never written to after construction: RecBole's FLOP counter copies the whole model.

@@ -43,20 +43,21 @@ class VAERecommender(GeneralRecommender):
         super().__init__(config, dataset)
         settings = Settings.from_config(config)
         # Held aside from the module's buffers: data, not state of the model.
-        self._histories = Histories.from_dataset(dataset).to(self.device)
+        self._histories = Histories.input_of(dataset).to(self.device)
         n_items = self.n_items - 1
-        prior = self._vamp_prior(settings) if self.vamp_prior else StandardNormalPrior()
+        prior = self._vamp_prior(settings, dataset) if self.vamp_prior else StandardNormalPrior()
         self.network = self.network_class(settings, n_items, prior)
         self.warmup = KLWarmup(
             settings.anneal_cap, settings.total_anneal_steps, settings.warmup_epochs
         )
 
-    def _vamp_prior(self, settings: Settings) -> VampPrior:
+    def _vamp_prior(self, settings: Settings, dataset) -> VampPrior:
         k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std
         if settings.pseudo_inputs_init == "normal":
             start = normal_pseudo_inputs(k, self.n_items - 1, settings.pseudo_inputs_mean, std)
             return VampPrior(start)
-        users = self._histories.lengths.nonzero().squeeze(1)
+        # Not whoever has an input history: held-out users have one too.
+        users = torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique().to(self.device)
         drawn = users[torch.randperm(len(users)).to(users.device)]
         # More components than users: begin again with the first.
         drawn = drawn.repeat(-(-k // len(drawn)))[:k]

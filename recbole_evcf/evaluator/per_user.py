@@ -1,0 +1,65 @@
+"""Metrics user by user: their standard error, and a file of them for paired comparisons."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["SE_SUFFIX", "per_user_values", "standard_errors", "write_per_user"]
+
+SE_SUFFIX = "_se"
+
+
+def per_user_values(metrics: Mapping[str, object], topk: list[int]) -> dict[str, np.ndarray]:
+    """Values of each ranking metric at each K, (users,).
+
+    Args:
+        metrics: RecBole's metric objects by name, each with ``per_user``, (users, max K), where
+            it is a mean over users.
+        topk: the cut-offs K.
+    """
+    return {
+        f"{name}@{k}": np.asarray(metric.per_user, dtype=np.float64)[:, k - 1]
+        for name, metric in metrics.items()
+        if getattr(metric, "per_user", None) is not None
+        for k in topk
+    }
+
+
+def standard_errors(values: Mapping[str, np.ndarray], decimals: int) -> dict[str, float]:
+    """Standard error of each mean over users: the sample deviation over the root of their number.
+
+    A single user has none: it is NaN then.
+    """
+    return {
+        f"{name}{SE_SUFFIX}": round(float(_standard_error(value)), decimals)
+        for name, value in values.items()
+    }
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+
+
+def write_per_user(path: str, user_tokens, values: Mapping[str, np.ndarray]) -> None:
+    """Write a CSV file with a line per user, whole or not at all.
+
+    Args:
+        path: the file.
+        user_tokens: original user ids, (users,), in the order of the values.
+        values: as of :func:`per_user_values`.
+    """
+    folder = os.path.dirname(path)
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    table = pd.DataFrame({"user_id": np.asarray(user_tokens), **values})
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        table.to_csv(temporary, index=False)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
