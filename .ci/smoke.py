@@ -6,10 +6,10 @@ import logging
 
 import numpy
 import pandas
-
-import recbole_evcf  # noqa: F401
 from recbole.quick_start import load_data_and_model, objective_function, run_recbole
 from recbole.trainer import HyperTuning
+
+import recbole_evcf  # noqa: F401
 
 SMALL = {"epochs": 2, "show_progress": False, "state": "error", "eval_batch_size": 500_000}
 OURS = {"mlp_hidden_size": [32], "latent_dimension": 16, "n_pseudo_inputs": 20}

@@ -9,13 +9,17 @@ import math
 import os
 
 import yaml
+from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS
+from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.resources import shipped_names, shipped_yaml
 
 __all__ = [
     "check_config",
+    "check_fold_in",
     "is_vae",
     "prefer_given_warmup",
     "resolve_config_files",
@@ -59,6 +63,26 @@ def check_config(config) -> None:
         raise ValueError(f"learning_rate must be a number above 0, not {rate!r}.")
     _check_learner(config["learner"])
     _check_valid_metric(config)
+
+
+def check_fold_in(config) -> None:
+    """Check that the model of a config with the split by users can score an unseen user.
+
+    Raises:
+        ValueError: it cannot, or the evaluation is not the full ranking that the split needs.
+    """
+    name = config["model"]
+    if not is_vae(config) and name not in FOLD_IN_MODELS:
+        ours = ", ".join(model.__name__ for model in MODELS)
+        raise ValueError(
+            f"{name} has no way to score a user it was not trained on, which the split by users "
+            f"(SG) asks for. Models that can: {ours}, {', '.join(FOLD_IN_MODELS)}."
+        )
+    modes = set(config["eval_args"]["mode"].values())
+    if modes != {"full"}:
+        raise ValueError(
+            f"eval_args: the split by users (SG) ranks all items: mode: full, not {modes}."
+        )
 
 
 def prefer_given_warmup(config) -> None:
@@ -138,10 +162,6 @@ def unknown_model(name: str) -> ValueError:
 
 
 def _model_names() -> set[str]:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_evcf.model.models import MODELS
-
     names = {model.__name__ for model in MODELS}
     for package in MODEL_PACKAGES:
         module = importlib.import_module(f"recbole.model.{package}")

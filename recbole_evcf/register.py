@@ -19,7 +19,7 @@ from recbole.data.dataset import Dataset
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
-from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, set_color
 from torch import nn
@@ -34,6 +34,7 @@ from recbole_evcf.data.dataloader import (
 from recbole_evcf.data.strong_generalization import build_parts, is_sg
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
+from recbole_evcf.model.fold_in import ADAPTERS, input_rating_matrix
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
@@ -51,6 +52,7 @@ def register() -> None:
     _register_config()
     _register_dataloaders()
     _register_metrics()
+    _register_fold_in()
     _register_checkpoints()
     _register_quick_start()
     _hook(Dataset, "_load_feat", _describing_faults)
@@ -128,6 +130,11 @@ def _checking(original):
         original(self, *args, **kwargs)
         if configuration.is_vae(self):
             configuration.check_config(self)
+        if is_sg(self):
+            configuration.check_fold_in(self)
+            # No model that can fold in takes negative samples.
+            self["train_neg_sample_args"] = None
+            self._set_train_neg_sample_args()
 
     return __init__
 
@@ -177,6 +184,41 @@ def _without_sampling(original):
 
 def _ranks_all_items(config) -> bool:
     return set(config["eval_args"]["mode"].values()) == {"full"}
+
+
+def _register_fold_in() -> None:
+    for name, adapter in ADAPTERS.items():
+        module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
+        _hook(getattr(module, name), "__init__", functools.partial(_folding_in, adapter))
+    _hook(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
+    _hook(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
+
+
+def _folding_in(adapter, original):
+    def __init__(self, config, dataset):
+        if hasattr(dataset, "input_histories"):
+            adapter(original, self, config, dataset)
+        else:
+            original(self, config, dataset)
+
+    return __init__
+
+
+def _without_padded_matrix(original):
+    def build_histroy_items(self, dataset):
+        if not hasattr(self, "_input_histories"):
+            original(self, dataset)
+
+    return build_histroy_items
+
+
+def _from_input_histories(original):
+    def get_rating_matrix(self, user):
+        if hasattr(self, "_input_histories"):
+            return input_rating_matrix(self, user)
+        return original(self, user)
+
+    return get_rating_matrix
 
 
 def _register_metrics() -> None:

@@ -175,7 +175,7 @@ def _fold_in(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Shown and target interactions of users with enough of them; how many have too few."""
     ranked = kept[np.lexsort((order[kept], users[kept]))]
-    ids, start, count = np.unique(users[ranked], return_index=True, return_counts=True)
+    _, start, count = np.unique(users[ranked], return_index=True, return_counts=True)
     # The same hair's breadth: 0.2 of 5 is 1, though 1 - 0.8 is less than 0.2.
     n_target = np.floor((1 - ratio) * count + 1e-9).astype(np.int64)
     scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
@@ -240,8 +240,12 @@ def _from_files(dataset) -> Split:
     users = dataset.inter_feat[dataset.uid_field].numpy()
     known, trained = np.unique(items[train]), np.unique(users[train])
     for part, places in enumerate(held_out, start=1):
-        _refuse(dataset, part, places, ~np.isin(items[places], known), dataset.iid_field, "never saw")
-        _refuse(dataset, part, places, np.isin(users[places], trained), dataset.uid_field, "has too")
+        _refuse(
+            dataset, part, places, ~np.isin(items[places], known), dataset.iid_field, "never saw"
+        )
+        _refuse(
+            dataset, part, places, np.isin(users[places], trained), dataset.uid_field, "has too"
+        )
     for fold_in, target in ((1, 2), (3, 4)):
         shown = np.unique(users[held_out[fold_in - 1]])
         places = held_out[target - 1]
