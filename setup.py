@@ -35,7 +35,9 @@ setup(
     ],
     extras_require={
         "tune": ["hyperopt>=0.2.7"],
-        "test": ["pytest>=7", "hyperopt>=0.2.7", "hypothesis>=6", "ruff==0.17.6"],
+        # WMF's alternating least squares.
+        "baselines": ["implicit>=0.7"],
+        "test": ["pytest>=7", "hyperopt>=0.2.7", "hypothesis>=6", "implicit>=0.7", "ruff==0.17.6"],
     },
     entry_points={"console_scripts": ["recbole-evcf=recbole_evcf.cli:main"]},
 )

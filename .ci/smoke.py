@@ -2,14 +2,15 @@
 
 import glob
 import json
-import logging
 
 import numpy
 import pandas
+
+import recbole_evcf  # noqa: F401  (first: RecBole cannot be imported without it)
+
+# isort: split
 from recbole.quick_start import load_data_and_model, objective_function, run_recbole
 from recbole.trainer import HyperTuning
-
-import recbole_evcf  # noqa: F401
 
 SMALL = {"epochs": 2, "show_progress": False, "state": "error", "eval_batch_size": 500_000}
 OURS = {"mlp_hidden_size": [32], "latent_dimension": 16, "n_pseudo_inputs": 20}
@@ -31,7 +32,6 @@ tuning = HyperTuning(
 tuning.run()
 assert len(tuning.params2result) == 1
 
-logging.disable(logging.CRITICAL)
 config, *_ = load_data_and_model(glob.glob("saved/GatedHVamp-*.pth")[0])
 assert config["model"] == "GatedHVamp"
 print("smoke test passed")

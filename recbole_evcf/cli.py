@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 
@@ -12,6 +13,8 @@ from texttable import Texttable
 
 from recbole_evcf import quick_start
 from recbole_evcf.configuration import resolve_config_files
+from recbole_evcf.data.prepare import KINDS, prepare
+from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.version import __version__
 
 __all__ = ["main", "run"]
@@ -60,22 +63,47 @@ def run(arguments: list[str]) -> int:
         # RecBole's Config reads --key=value from there itself, in this and in started processes.
         sys.argv = [sys.argv[0], *settings]
         config_files = resolve_config_files(options.pop("config_files").split())
+        result_file = options.pop("result_file")
         model, dataset = _what_to_run(options, config_files)
         _check_config(model, dataset, config_files)
         result = quick_start.run(model, dataset, config_file_list=config_files, **options)
+        if result_file and result is not None:
+            _write_result(result_file, model, dataset, result)
     except (ValueError, OSError) as error:
-        if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
-            raise
-        print(f"recbole-evcf: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return _fail(error)
     if result is not None:
         print(result_table(result))
     return 0
 
 
+def prepare_data(arguments: list[str]) -> int:
+    """Turn raw data into RecBole's atomic files; see :func:`main` for arguments and exit code."""
+    parser = argparse.ArgumentParser(
+        prog="recbole-evcf prepare",
+        allow_abbrev=False,
+        description="Turn raw data into RecBole's atomic files, whole or not at all.",
+    )
+    parser.add_argument("kind", choices=KINDS, help="what the raw data are")
+    parser.add_argument("--raw", required=True, help="their folder, or for ml-20m its zip file")
+    parser.add_argument("--name", help="name of the data set (default: the kind)")
+    parser.add_argument("--output", default="dataset", help="folder of data sets (default dataset)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the data set if it exists"
+    )
+    options = vars(parser.parse_args(arguments))
+    try:
+        print(prepare(**options))
+    except (ValueError, OSError) as error:
+        return _fail(error)
+    return 0
+
+
 def result_table(result: dict) -> str:
-    """The validation and test metrics of ``run_recbole``'s result as a table."""
-    valid, test = result["best_valid_result"], result["test_result"]
+    """The validation and test metrics of ``run_recbole``'s result as a table.
+
+    Where there are standard errors, they stand behind their metric.
+    """
+    valid, test = result["best_valid_result"] or {}, result["test_result"]
     table = Texttable()
     table.set_deco(Texttable.HEADER)
     table.set_cols_align(["l", "r", "r"])
@@ -83,8 +111,16 @@ def result_table(result: dict) -> str:
     table.set_cols_dtype(["t", "t", "t"])
     table.header(["metric", "validation", "test"])
     for metric in test:
-        table.add_row([metric, _number((valid or {}).get(metric)), _number(test[metric])])
+        if not metric.endswith(SE_SUFFIX):
+            table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
     return table.draw()
+
+
+def _with_error(result: dict, metric: str) -> str:
+    if metric not in result:
+        return ""
+    error = result.get(metric + SE_SUFFIX)
+    return f"{result[metric]:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
@@ -101,6 +137,7 @@ def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
         default="",
         help='YAML files, "a.yaml b.yaml", or names of shipped ones such as "model/HVamp"',
     )
+    parser.add_argument("--result_file", help="JSON file to write the metrics to")
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
     parser.add_argument("--ip", default="localhost", help="address of the first machine")
@@ -148,8 +185,23 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _fail(error: Exception) -> int:
+    if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
+        raise error
+    print(f"recbole-evcf: error: {_one_line(error)}", file=sys.stderr)
+    return 2
 
 
-COMMANDS = {"run": run}
+def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
+    content = {"model": model, "dataset": dataset, **result}
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, default=float)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+COMMANDS = {"prepare": prepare_data, "run": run}

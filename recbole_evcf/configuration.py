@@ -12,7 +12,7 @@ import yaml
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
-from recbole_evcf.model.models import MODELS
+from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.resources import shipped_names, shipped_yaml
@@ -72,8 +72,8 @@ def check_fold_in(config) -> None:
         ValueError: it cannot, or the evaluation is not the full ranking that the split needs.
     """
     name = config["model"]
-    if not is_vae(config) and name not in FOLD_IN_MODELS:
-        ours = ", ".join(model.__name__ for model in MODELS)
+    if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
+        ours = ", ".join(model.__name__ for model in (*MODELS, *BASELINES))
         raise ValueError(
             f"{name} has no way to score a user it was not trained on, which the split by users "
             f"(SG) asks for. Models that can: {ours}, {', '.join(FOLD_IN_MODELS)}."
@@ -162,7 +162,7 @@ def unknown_model(name: str) -> ValueError:
 
 
 def _model_names() -> set[str]:
-    names = {model.__name__ for model in MODELS}
+    names = {model.__name__ for model in (*MODELS, *BASELINES)}
     for package in MODEL_PACKAGES:
         module = importlib.import_module(f"recbole.model.{package}")
         names |= {

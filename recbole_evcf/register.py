@@ -35,7 +35,7 @@ from recbole_evcf.data.strong_generalization import build_parts, is_sg
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
 from recbole_evcf.model.fold_in import ADAPTERS, input_rating_matrix
-from recbole_evcf.model.models import MODELS
+from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
 from recbole_evcf.trainer.trainer import VAETrainer
@@ -49,6 +49,8 @@ def register() -> None:
     """Make RecBole know the models, their settings, dataloaders, trainer and checkpoints."""
     for model in MODELS:
         register_model(model)
+    for model in BASELINES:
+        register_model(model, recbole.trainer.TraditionalTrainer)
     _register_config()
     _register_dataloaders()
     _register_metrics()
@@ -106,11 +108,11 @@ def _naming_unknown_models(original):
 def _with_shipped_defaults(original):
     def _load_internal_config_dict(self, model, model_class, dataset):
         original(self, model, model_class, dataset)
-        if not configuration.is_vae(self):
-            return
         # A subclass starts from the defaults of the model it extends.
         names = [f"model/{base.__name__}" for base in reversed(model_class.__mro__)]
-        for name in [*names, f"quick_start_config/{dataset}"]:
+        if configuration.is_vae(self):
+            names.append(f"quick_start_config/{dataset}")
+        for name in names:
             path = shipped_yaml(name)
             if path is not None:
                 self._update_internal_config_dict(path)

@@ -1,9 +1,11 @@
 """The commands by their exit code and output."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from recbole_evcf import cli
@@ -98,6 +100,23 @@ def test_run_prints_a_table(tiny, tmp_path, capsys):
         "precision@10",
     ]
     assert list((tmp_path / "saved").glob("Vamp-*.pth"))
+
+
+def test_result_file_and_standard_errors(tiny, tmp_path, capsys):
+    (tmp_path / "more.yaml").write_text(
+        json.dumps({**tiny, "dataset": "tiny", "topk": [5, 10], "valid_metric": "NDCG@5"}),
+        encoding="utf-8",
+    )
+    files = f"protocol/strong_generalization {tmp_path / 'more.yaml'}"
+    command = ["run", "--model=EASE", f"--config_files={files}", "--per_user_file=users.csv"]
+    assert cli.main([*command, "--result_file=result.json"]) == 0
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    test = result["test_result"]
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("ndcg@10"))
+    assert row.endswith(f"{test['ndcg@10']:.4f} ± {test['ndcg@10_se']:.4f}")
+    assert result["model"] == "EASE"
+    per_user = pd.read_csv(tmp_path / "users.csv")
+    assert per_user["ndcg@10"].mean() == pytest.approx(test["ndcg@10"], abs=1e-4)
 
 
 def test_the_script_of_a_checkout_trains_on_ml_100k(tmp_path):

@@ -1,11 +1,11 @@
-"""The paper's models by name: a network and a prior each."""
+"""The models by name: of the paper a network and a prior each, and the baseline RecBole lacks."""
 
 from __future__ import annotations
 
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 
-__all__ = ["MODELS", "GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"]
+__all__ = ["BASELINES", "MODELS", "GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"]
 
 
 class GatedMultiVAE(VAERecommender):
@@ -41,3 +41,4 @@ class GatedHVamp(HVamp):
 
 
 MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp)
+BASELINES = ()

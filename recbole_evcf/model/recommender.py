@@ -36,6 +36,8 @@ class VAERecommender(GeneralRecommender):
     """
 
     input_type = InputType.PAIRWISE
+    # It scores a user from a history, seen in training or not.
+    folds_in = True
     network_class: type[OneLevelVAE] | type[TwoLevelVAE]
     vamp_prior: bool
 

@@ -1,0 +1,64 @@
+"""The shipped YAML files, read as a user reads them."""
+
+import pytest
+import yaml
+from recbole.config import Config
+from recbole.data import create_dataset
+
+from recbole_evcf import cli
+from recbole_evcf.resources import properties_path, shipped_names, shipped_yaml
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_file_is_a_mapping_that_config_takes(name):
+    content = yaml.safe_load(shipped_yaml(name).read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    config = Config("GatedHVamp", "ml-100k", [name])
+    for key, value in content.items():
+        if key not in ("eval_args", "train_neg_sample_args"):
+            assert config[key] == value, key
+
+
+def test_names_stay_inside_the_folder():
+    assert shipped_yaml("model/Vamp") == properties_path() / "model" / "Vamp.yaml"
+    assert shipped_yaml("../setup") is None
+    assert shipped_yaml("model/Nope") is None
+
+
+RATINGS = {
+    # user: (item, rating) pairs; 4 and above count, 5 of them are needed.
+    1: [(item, 4.0) for item in range(1, 6)],
+    2: [(item, 5.0) for item in range(1, 5)] + [(9, 3.5)],
+    3: [(item, 4.5) for item in range(2, 9)] + [(1, 0.5)],
+}
+
+
+@pytest.mark.parametrize("kind", ["ml-20m", "netflix"])
+def test_prepared_ratings_are_filtered_as_published(tmp_path, capsys, kind):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    if kind == "ml-20m":
+        lines = [f"{u},{i},{r},1000" for u, rated in RATINGS.items() for i, r in rated]
+        text = "userId,movieId,rating,timestamp\n" + "\n".join(lines) + "\n"
+        (raw / "ratings.csv").write_text(text, encoding="utf-8")
+    else:
+        by_movie = {}
+        for user, rated in RATINGS.items():
+            for item, rating in rated:
+                whole = max(1, int(rating))
+                by_movie.setdefault(item, []).append(f"{user},{whole},2005-09-06")
+        text = "".join(f"{item}:\n" + "\n".join(rows) + "\n" for item, rows in by_movie.items())
+        (raw / "combined_data_1.txt").write_text(text, encoding="utf-8")
+    output = str(tmp_path / "data")
+    assert cli.main(["prepare", kind, f"--raw={raw}", f"--output={output}"]) == 0
+    assert "published" in capsys.readouterr().out
+    config = Config("Vamp", kind, [f"dataset/{kind}"], {"data_path": output})
+    dataset = create_dataset(config)
+    assert len(dataset.inter_feat) == 5 + 7
+    assert sorted(dataset.field2id_token["user_id"][1:]) == ["1", "3"]
+
+
+def test_prepare_names_a_mistake(tmp_path, capsys):
+    assert cli.main(["prepare", "netflix", f"--raw={tmp_path}", f"--output={tmp_path / 'o'}"]) == 2
+    assert capsys.readouterr().err.startswith("recbole-evcf: error: ")
+    assert not (tmp_path / "o").exists()
