@@ -22,6 +22,7 @@ from recbole.evaluator.evaluator import Evaluator
 from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, set_color
+from thop.profile import register_hooks
 from torch import nn
 
 from recbole_evcf import configuration, quick_start
@@ -35,6 +36,7 @@ from recbole_evcf.data.strong_generalization import build_parts, is_sg
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
 from recbole_evcf.model.fold_in import ADAPTERS, input_rating_matrix
+from recbole_evcf.model.layers import HistoryLinear, Linear
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
@@ -55,6 +57,7 @@ def register() -> None:
     _register_dataloaders()
     _register_metrics()
     _register_fold_in()
+    _register_flops()
     _register_checkpoints()
     _register_quick_start()
     _hook(Dataset, "_load_feat", _describing_faults)
@@ -264,6 +267,17 @@ def _writing_per_user(original):
         return result
 
     return evaluate
+
+
+def _register_flops() -> None:
+    """RecBole's FLOP counter knows layers by their exact class."""
+    register_hooks[Linear] = register_hooks[nn.Linear]
+    register_hooks[HistoryLinear] = _count_history_linear
+
+
+def _count_history_linear(layer: HistoryLinear, inputs, output) -> None:
+    entries = len(inputs[0].column) + layer.n_dense * len(output)
+    layer.total_ops += entries * output.shape[1]
 
 
 def _register_checkpoints() -> None:

@@ -10,9 +10,10 @@ import pytest
 from build import build
 from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader, UserDataLoader
+from recbole.data.transform import construct_transform
 from recbole.quick_start import run_recbole
 from recbole.trainer import HyperTuning
-from recbole.utils import get_model, get_trainer
+from recbole.utils import get_flops, get_model, get_trainer
 
 import recbole_evcf
 from recbole_evcf import register
@@ -61,6 +62,16 @@ def test_defaults_are_the_shipped_ones(tiny):
 def test_a_given_warmup_length_replaces_the_default(given, steps, epochs):
     config = Config("Vamp", "ml-100k", config_dict=given)
     assert (config["total_anneal_steps"], config["warmup_epochs"]) == (steps, epochs)
+
+
+def test_flops_of_scoring_one_user_are_counted(tiny):
+    config, loaders, model, _ = build("GatedVamp", "tiny", tiny)
+    dataset = loaders[0]._dataset
+    flops = get_flops(model, dataset, config["device"], model.logger, construct_transform(config))
+    user = dataset.inter_feat["user_id"][1]
+    entries = int(model._histories.lengths[user])
+    # Two products per gated layer; the output layer is read for one item only.
+    assert flops == 2 * entries * 16 + 2 * 16 * 8 + 2 * 8 * 16
 
 
 def test_a_subclass_starts_from_its_parents_defaults(tiny):

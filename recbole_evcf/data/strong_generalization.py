@@ -240,29 +240,25 @@ def _from_files(dataset) -> Split:
     users = dataset.inter_feat[dataset.uid_field].numpy()
     known, trained = np.unique(items[train]), np.unique(users[train])
     for part, places in enumerate(held_out, start=1):
-        _refuse(
-            dataset, part, places, ~np.isin(items[places], known), dataset.iid_field, "never saw"
-        )
-        _refuse(
-            dataset, part, places, np.isin(users[places], trained), dataset.uid_field, "has too"
-        )
+        unknown, seen = ~np.isin(items[places], known), np.isin(users[places], trained)
+        _refuse(dataset, part, places[unknown], dataset.iid_field, "is not in the training file")
+        _refuse(dataset, part, places[seen], dataset.uid_field, "is in the training file too")
     for fold_in, target in ((1, 2), (3, 4)):
-        shown = np.unique(users[held_out[fold_in - 1]])
         places = held_out[target - 1]
-        unshown = ~np.isin(users[places], shown)
-        _refuse(dataset, target, places, unshown, dataset.uid_field, None)
+        unshown = ~np.isin(users[places], np.unique(users[held_out[fold_in - 1]]))
+        _refuse(dataset, target, places[unshown], dataset.uid_field, "has no fold-in interaction")
     return Split(train, (held_out[0], held_out[2]), (held_out[1], held_out[3]), {})
 
 
-def _refuse(dataset, part: int, places, wrong: np.ndarray, field: str, training: str | None):
-    if not wrong.any():
+def _refuse(dataset, part: int, places: np.ndarray, field: str, why: str) -> None:
+    """Name the first of the wrong ``places`` of a file, if there are any."""
+    if len(places) == 0:
         return
-    line = int(wrong.argmax())
-    token = dataset.id2token(field, int(dataset.inter_feat[field][places[line]]))
+    token = dataset.id2token(field, int(dataset.inter_feat[field][int(places[0])]))
     file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
-    why = f"that training {training}" if training else "without a fold-in interaction"
     # The header is line 1.
-    raise ValueError(f"{file}, line {line + 2}: {field} {token!r} {why}.")
+    line = int(places[0]) - sum(dataset.file_size_list[:part]) + 2
+    raise ValueError(f"{file}, line {line}: {field} {token!r} {why}.")
 
 
 def _log(dataset, split: Split) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+from recbole_evcf.model.wmf import WMF
 
 __all__ = ["BASELINES", "MODELS", "GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"]
 
@@ -41,4 +42,4 @@ class GatedHVamp(HVamp):
 
 
 MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp)
-BASELINES = ()
+BASELINES = (WMF,)

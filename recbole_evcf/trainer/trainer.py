@@ -52,7 +52,7 @@ class VAETrainer(Trainer):
             warmed_up = self.model.warmup.finished
             start = time()
             losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
-            log(_describe_losses(epoch, time() - start, losses))
+            log(self._describe_losses(epoch, time() - start, losses))
             self._log_losses(epoch, losses)
             if self.eval_step <= 0 or not valid_data:
                 if saved:
@@ -143,6 +143,15 @@ class VAETrainer(Trainer):
         description = set_color(f"Train {epoch:>5}", "pink")
         return tqdm(train_data, total=len(train_data), ncols=100, desc=description)
 
+    def _describe_losses(self, epoch: int, seconds: float, losses: dict) -> str:
+        places = self.config["loss_decimal_place"] or 4
+        parts = [set_color("time", "blue") + f": {seconds:.2f}s"]
+        parts += [
+            set_color(name.replace("_", " "), "blue") + f": {value:.{places}f}"
+            for name, value in losses.items()
+        ]
+        return set_color(f"epoch {epoch} training", "green") + f" [{', '.join(parts)}]"
+
     def _log_losses(self, epoch: int, losses: dict) -> None:
         for name, value in losses.items():
             self.tensorboard.add_scalar(f"Loss/{name}", value, epoch)
@@ -153,15 +162,6 @@ class VAETrainer(Trainer):
         self.tensorboard.add_scalar("Vaild_score", score, epoch)
         step = (epoch + 1) // self.eval_step - 1
         self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
-
-
-def _describe_losses(epoch: int, seconds: float, losses: dict) -> str:
-    parts = [set_color("time", "blue") + f": {seconds:.2f}s"]
-    parts += [
-        set_color(name.replace("_", " "), "blue") + f": {value:.4f}"
-        for name, value in losses.items()
-    ]
-    return set_color(f"epoch {epoch} training", "green") + f" [{', '.join(parts)}]"
 
 
 def _describe_score(epoch: int, seconds: float, score: float) -> str:

@@ -1,0 +1,205 @@
+"""WMF: weighted matrix factorization of implicit feedback, with fold-in of unseen users.
+
+Y. Hu, Y. Koren and C. Volinsky. "Collaborative Filtering for Implicit Feedback Datasets", ICDM
+2008. With the binary interactions r, preferences p = r and confidences c = 1 + alpha r, user
+vectors x and item vectors y minimise
+
+    sum over all u, i of  c_ui (p_ui - x_u^T y_i)^2  +  reg_weight (sum_u |x_u|^2 + sum_i |y_i|^2).
+
+The item vectors come from the alternating least squares of the package ``implicit``. Its own
+``alpha`` is the confidence c of an interaction itself, so it is given 1 + alpha.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
+from torch import Tensor, nn
+
+from recbole_evcf.data.histories import Histories, HistoryBatch
+
+__all__ = ["WMF", "fold_in"]
+
+# Users solved for at once: each needs its history's item vectors and a matrix of its own.
+CHUNK = 32
+
+
+class WMF(GeneralRecommender):
+    """Weighted matrix factorization (Hu, Koren and Volinsky 2008).
+
+    The constructor trains, on the interactions of ``dataset.inter_feat`` alone: under the split by
+    users no held-out user has a row there. What is kept are the item vectors; every user, seen in
+    training or not, is scored by one step of ALS from the input history (:func:`fold_in`).
+
+    Config keys: ``embedding_size``, ``reg_weight``, ``alpha``, ``als_iterations``; and RecBole's
+    ``seed``, from which the vectors start, and ``show_progress``. Training runs on the CPU with
+    PyTorch's number of threads. Each vector is computed by one thread, so that the same seed gives
+    the same vectors, bit by bit, whatever the number of threads.
+
+    Args:
+        config: RecBole's ``Config``.
+        dataset: the training part of RecBole's ``Dataset``.
+
+    Raises:
+        ValueError: a key has a value that cannot be taken or that ends without a solution, or the
+            package ``implicit`` is missing.
+    """
+
+    type = ModelType.TRADITIONAL
+    input_type = InputType.POINTWISE
+    # It can score a user that it was not trained on.
+    folds_in = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        n_factors = _whole("embedding_size", config["embedding_size"])
+        iterations = _whole("als_iterations", config["als_iterations"])
+        self.reg_weight = _number("reg_weight", config["reg_weight"], zero=True)
+        self.alpha = _number("alpha", config["alpha"])
+        # Held aside from the module's buffers: data, not state of the model.
+        self._histories = Histories.input_of(dataset).to(self.device)
+        items = _train(
+            Histories.from_dataset(dataset),
+            factors=n_factors,
+            regularization=self.reg_weight,
+            alpha=1 + self.alpha,
+            iterations=iterations,
+            random_state=config["seed"],
+            show_progress=bool(config["show_progress"]),
+        )
+        self._check_unique_solution(items)
+        # No gradient: for RecBole's optimizer there is nothing to do.
+        self.item_factors = nn.Parameter(items.to(self.device), requires_grad=False)
+
+    def _check_unique_solution(self, items: Tensor) -> None:
+        # The matrix of a user without history; interactions only add to it.
+        eigenvalues = torch.linalg.eigvalsh(_gram(items.double(), self.reg_weight))
+        if not eigenvalues[0] > eigenvalues[-1] * len(eigenvalues) * 1e-15:
+            raise ValueError(
+                f"reg_weight {self.reg_weight:g} leaves user vectors of embedding_size "
+                f"{items.shape[1]} undetermined by {len(items)} items: raise reg_weight or lower "
+                "embedding_size."
+            )
+
+    def calculate_loss(self, interaction) -> Tensor:
+        """Zero: the constructor has trained the model."""
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """One ALS step for each user from the input history, (batch, embedding_size).
+
+        Args:
+            users: user ids, (batch,).
+        """
+        # In double precision: whoever else is in the batch then changes no digit that is kept.
+        items = self.item_factors.double()
+        vectors = fold_in(items, self._histories, users, self.alpha, self.reg_weight)
+        return vectors.to(self.item_factors.dtype)
+
+    def predict(self, interaction) -> Tensor:
+        """Scores of the given user-item pairs, (pairs,)."""
+        users, place = interaction[self.USER_ID].unique(return_inverse=True)
+        # Item -1, the padding item, reads the last row; RecBole never ranks it.
+        items = self.item_factors[interaction[self.ITEM_ID] - 1]
+        return (self.user_vectors(users)[place] * items).sum(1)
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """Scores of all items for the given users, (batch, items); the padding item has -inf."""
+        vectors = self.user_vectors(interaction[self.USER_ID])
+        scores = vectors.new_empty(len(vectors), self.n_items)
+        scores[:, 0] = -torch.inf
+        torch.mm(vectors, self.item_factors.T, out=scores[:, 1:])
+        return scores
+
+
+def fold_in(
+    items: Tensor, histories: Histories, users: Tensor, alpha: float, reg_weight: float
+) -> Tensor:
+    """User vectors that minimise the objective for given item vectors.
+
+    x_u = (Y^T C_u Y + reg_weight I)^-1 Y^T C_u p_u (Hu et al. 2008, equation 4), where
+    Y^T C_u Y = Y^T Y + alpha (sum of y_i y_i^T over the history). A user without history has zeros.
+
+    Args:
+        items: item vectors Y, (items, factors).
+        histories: of all users, with one column per row of ``items``.
+        users: user ids, (batch,).
+        alpha: confidence of an interaction above that of all else, 1.
+        reg_weight: weight of the squared norm.
+
+    Returns:
+        (batch, factors), of the type of ``items``.
+    """
+    gram = _gram(items, reg_weight)
+    # A row of zeros, for histories shorter than the longest beside them.
+    items = F.pad(items, (0, 0, 0, 1))
+    vectors = items.new_empty(len(users), items.shape[1])
+    # Users of like length together: little is padded.
+    for chunk in histories.rows(users).lengths.argsort().split(CHUNK):
+        own = items[_padded_columns(histories.rows(users[chunk]))]
+        cholesky = torch.linalg.cholesky(torch.baddbmm(gram, own.mT, own, alpha=alpha))
+        target = (1 + alpha) * own.sum(1, keepdim=True).mT
+        vectors[chunk] = torch.cholesky_solve(target, cholesky)[:, :, 0]
+    return vectors
+
+
+def _gram(items: Tensor, reg_weight: float) -> Tensor:
+    gram = items.T @ items
+    gram.diagonal().add_(reg_weight)
+    return gram
+
+
+def _padded_columns(history: HistoryBatch) -> Tensor:
+    """Item columns by user, (batch, longest); ``n_items`` beyond a history's end."""
+    shape = len(history), int(history.lengths.max())
+    columns = torch.full(shape, history.n_items, device=history.column.device)
+    place = torch.arange(len(history.row), device=history.row.device)
+    columns[history.row, place - history.offsets[history.row]] = history.column
+    return columns
+
+
+def _train(histories: Histories, *, alpha: float, show_progress: bool, **settings) -> Tensor:
+    """Item vectors by ALS over the users who have a history, (items, factors)."""
+    try:
+        from implicit.cpu.als import AlternatingLeastSquares
+        from implicit.recommender_base import ModelFitError
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        raise ValueError(
+            "WMF needs the package implicit, which is missing: "
+            'pip install "recbole-evcf[baselines]"'
+        ) from None
+    matrix = histories.matrix()[histories.lengths.numpy() > 0]
+    # implicit asks for it: BLAS threads within its own are slow, and it warns of them.
+    with threadpool_limits(1, "blas"):
+        als = AlternatingLeastSquares(alpha=alpha, num_threads=torch.get_num_threads(), **settings)
+        try:
+            als.fit(matrix, show_progress=show_progress)
+        except ModelFitError:
+            raise ValueError(
+                f"WMF's ALS ran out of the range of numbers with reg_weight "
+                f"{settings['regularization']:g} and alpha {alpha - 1:g}."
+            ) from None
+    return torch.from_numpy(np.ascontiguousarray(als.item_factors))
+
+
+def _whole(key: str, value) -> int:
+    # Tuners draw whole numbers as floats.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key} must be a whole number of at least 1, not {value!r}.")
+    return value
+
+
+def _number(key: str, value, zero: bool = False) -> float:
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not valid or not 0 <= value < math.inf or (value == 0 and not zero):
+        bound = "of at least 0" if zero else "above 0"
+        raise ValueError(f"{key} must be a number {bound}, not {value!r}.")
+    return float(value)

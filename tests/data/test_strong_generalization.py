@@ -1,0 +1,598 @@
+"""The split by users, against its rules written out naively with dicts and loops."""
+
+import logging
+import random
+from collections import defaultdict
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from build import build
+from conftest import write_inter
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from recbole_evcf.data.strong_generalization import group_sizes, split_users
+
+SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+PARTS = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
+
+
+def n_targets(count, ratio):
+    """floor((1 - ratio) n) without floating point; nothing for a history that is too short."""
+    return int((1 - Fraction(str(ratio))) * count) if count >= 5 else 0
+
+
+def naive_histories(rows):
+    """Each user's distinct items in the order of the file."""
+    histories = defaultdict(dict)
+    for user, item, *rest in rows:
+        histories[user].setdefault(item, rest[0] if rest else None)
+    return histories
+
+
+def naive_remains(histories, trained):
+    """What the rules leave of the histories of everybody who is not in training."""
+    known = {item for user in trained for item in histories[user]}
+    return {
+        user: [item for item in history if item in known]
+        for user, history in histories.items()
+        if user not in trained
+    }
+
+
+def by_user(pairs):
+    grouped = defaultdict(set)
+    for user, item in pairs:
+        grouped[user].add(item)
+    return dict(grouped)
+
+
+def check_against_naive(rows, parts, ratio=0.8, by_time=False):
+    """Rules that hold for any parts (lists of pairs), given who is in training."""
+    histories = naive_histories(rows)
+    train, fold_in, target = parts[0], [parts[1], parts[3]], [parts[2], parts[4]]
+    trained = {user for user, _ in train}
+    assert sorted(train) == sorted((u, i) for u in trained for i in histories[u])
+    remains = naive_remains(histories, trained)
+    expected = {u: n_targets(len(items), ratio) for u, items in remains.items()}
+    shown, hidden = by_user(fold_in[0] + fold_in[1]), by_user(target[0] + target[1])
+    assert sum(map(len, shown.values())) == len(fold_in[0] + fold_in[1])
+    assert sum(map(len, hidden.values())) == len(target[0] + target[1])
+    assert {u: len(items) for u, items in hidden.items()} == {
+        u: n for u, n in expected.items() if n
+    }
+    assert shown.keys() == hidden.keys()
+    for phase in (0, 1):
+        assert {u for u, _ in fold_in[phase]} == {u for u, _ in target[phase]}
+    assert not {u for u, _ in fold_in[0]} & {u for u, _ in fold_in[1]}
+    for user in hidden:
+        assert not shown[user] & hidden[user]
+        assert shown[user] | hidden[user] == set(remains[user])
+        if by_time:
+            # Python's sort is stable: of equal times, the first in the file is the earlier.
+            order = sorted(remains[user], key=lambda item: histories[user][item])
+            assert shown[user] == set(order[: len(order) - expected[user]])
+    return trained, remains
+
+
+def parts_of(split, rows):
+    places = (split.train, split.fold_in[0], split.target[0], split.fold_in[1], split.target[1])
+    return [[tuple(rows[place][:2]) for place in part.tolist()] for part in places]
+
+
+def split_rows(rows, shares, seed=0, ratio=0.8, by_time=False):
+    users, items, *times = (np.array(column) for column in zip(*rows))
+    times = times[0].astype(float) if by_time else None
+    return parts_of(split_users(users, items, shares, seed, ratio, times), rows)
+
+
+def pairs_of(histories, dataset):
+    """Histories as pairs of tokens."""
+    users, columns = histories.matrix().nonzero()
+    return named(dataset, users, columns + 1)
+
+
+def named(dataset, users, items):
+    return list(zip(dataset.id2token("user_id", users), dataset.id2token("item_id", items)))
+
+
+def parts_of_loaders(loaders):
+    """The five parts of built dataloaders as pairs of tokens."""
+    train, valid, test = (loader._dataset for loader in loaders)
+    feats = [
+        named(d, d.inter_feat["user_id"].numpy(), d.inter_feat["item_id"].numpy())
+        for d in (train, valid, test)
+    ]
+    return [
+        feats[0],
+        pairs_of(valid.fold_in, valid),
+        feats[1],
+        pairs_of(test.fold_in, test),
+        feats[2],
+    ]
+
+
+def write_parts(folder, parts, name="five"):
+    """Five benchmark files; the config settings that read them."""
+    for part, rows in zip(PARTS, parts):
+        write_inter(folder, name, rows, "user_id:token\titem_id:token")
+        (folder / name / f"{name}.inter").rename(folder / name / f"{name}.{part}.inter")
+    return {
+        "data_path": str(folder),
+        "benchmark_filename": list(PARTS),
+        "load_col": {"inter": ["user_id", "item_id"]},
+    }
+
+
+@pytest.fixture
+def rows():
+    """60 users, 40 common items, an item of their own each; some rows twice, few distinct times."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for user in range(60):
+        items = rng.choice(40, size=int(rng.integers(3, 16)), replace=False)
+        names = [f"i{item}" for item in items] + [f"own{user}"]
+        rows += [(f"u{user}", item, int(rng.integers(4))) for item in names]
+    rows += [rows[place] for place in range(0, len(rows), 17)]
+    return [rows[place] for place in rng.permutation(len(rows))]
+
+
+@pytest.fixture
+def rare(tiny, rows, tmp_path):
+    """Settings that read ``rows`` as the data set ``rare``, split by users."""
+    write_inter(tmp_path / "data", "rare", rows)
+    return {**tiny, "eval_args": SG}
+
+
+# The split on arrays
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([[0.5, 0.25, 0.25], [8, 4, 8], [-1, 5, 5], [2, 2, 1]]),
+    st.sampled_from([0.8, 0.5, 0.3]),
+    st.booleans(),
+)
+def test_split_follows_the_rules(seed, shares, ratio, by_time):
+    rng = np.random.default_rng(seed)
+    rows = [tuple(row) for row in rng.integers([20, 25, 6], size=(400, 3)).tolist()]
+    # Users 20 and 21 have one item, which is nobody else's.
+    rows += [(20, 30, 1), (21, 31, 1)]
+    parts = split_rows(rows, shares, seed, ratio, by_time)
+    sizes = group_sizes(shares, 22)
+    if sum(sizes) == 22:
+        trained, _ = check_against_naive(rows, parts, ratio, by_time)
+    else:
+        known = {user for part in parts for user, _ in part}
+        check_against_naive([row for row in rows if row[0] in known], parts, ratio, by_time)
+        trained = {user for user, _ in parts[0]}
+    assert len(trained) == sizes[0]
+    assert len({user for user, _ in parts[2]}) <= sizes[1]
+    assert len({user for user, _ in parts[4]}) <= sizes[2]
+
+
+@pytest.mark.parametrize("ratio", [0.8, 0.5, 0.7, 0.9, 0.6, 0.75, 0.4, 0.1])
+def test_every_history_length_gives_the_floor_of_its_share(ratio):
+    lengths = [40] * 20 + [n for n in range(3, 41) for _ in range(4)]
+    rows = [(user, item) for user, length in enumerate(lengths) for item in range(length)]
+    parts = split_rows(rows, [22, 75, 75], seed=1, ratio=ratio)
+    _, remains = check_against_naive(rows, parts, ratio)
+    assert {len(items) for items in remains.values()} == set(range(3, 41))
+    if ratio == 0.8:
+        hidden = by_user(parts[2] + parts[4])
+        for user, items in remains.items():
+            assert len(hidden.get(user, ())) == (len(items) // 5 if len(items) >= 5 else 0)
+
+
+def test_a_random_part_is_shown_not_the_first_one():
+    rows = [(user, item) for user in range(50) for item in range(20)]
+    parts = split_rows(rows, [10, 20, 20])
+    hidden = [frozenset(items) for items in by_user(parts[2] + parts[4]).values()]
+    assert len(set(hidden)) > 30
+    counts = np.bincount([item for items in hidden for item in items], minlength=20)
+    assert counts.min() > 0
+
+
+def test_users_are_drawn_from_all_not_in_their_order():
+    rows = [(user, item) for user in range(100) for item in range(5)]
+    for part in split_rows(rows, [0.5, 0.25, 0.25])[::2]:
+        users = [user for user, _ in part]
+        assert min(users) < 25
+        assert max(users) >= 75
+
+
+def test_counts_below_the_total_leave_users_out_altogether():
+    rows = [(user, item) for user in range(30) for item in range(5)]
+    parts = split_rows(rows, [10, 4, 3])
+    assert [len({user for user, _ in part}) for part in parts] == [10, 4, 4, 3, 3]
+    users, items = (np.array(column) for column in zip(*rows))
+    dropped = split_users(users, items, [10, 4, 3], 0).dropped
+    assert dropped["interactions of users beyond the counts asked for"] == 13 * 5
+
+
+def test_repeated_interactions_count_once():
+    # Three distinct items, six rows: too few to be scored.
+    short = [(0, item, 0) for item in (0, 1, 2) * 2]
+    rows = short + [(user, item, 0) for user in range(1, 9) for item in (0, 1, 2, 3, 4, 4, 4)]
+    seen = set()
+    for seed in range(10):
+        parts = split_rows(rows, [3, 3, 3], seed)
+        check_against_naive(rows, parts)
+        assert 0 not in {user for part in parts[1:] for user, _ in part}
+        seen |= {0} & {user for user, _ in parts[0]}
+    assert seen == {0}
+
+
+def test_what_was_dropped_is_counted(rows):
+    users, items = (np.unique(column, return_inverse=True)[1] for column in list(zip(*rows))[:2])
+    split = split_users(users, items, [0.6, 0.2, 0.2], 4)
+    trained, remains = check_against_naive(rows, parts_of(split, rows))
+    histories = naive_histories(rows)
+    held_out = [user for user in histories if user not in trained]
+    assert split.dropped == {
+        "interactions of users beyond the counts asked for": 0,
+        "repeated interactions": len(rows) - sum(map(len, histories.values())),
+        "held-out interactions with items nobody in training has": sum(
+            len(histories[user]) - len(remains[user]) for user in held_out
+        ),
+        "held-out users with fewer than 5 interactions left": sum(
+            len(remains[user]) < 5 for user in held_out
+        ),
+    }
+    assert all(list(split.dropped.values())[1:])
+
+
+@pytest.mark.parametrize(
+    ("shares", "n_users", "sizes"),
+    [
+        ([0.8, 0.1, 0.1], 1000, (800, 100, 100)),
+        ([0.8, 0.1, 0.1], 10, (8, 1, 1)),
+        ([0.7, 0.15, 0.15], 20, (14, 3, 3)),
+        ([0.6, 0.2, 0.2], 7, (5, 1, 1)),
+        ([0.3, 0.3, 0.3], 90, (30, 30, 30)),
+        ([1, 1, 1], 3, (1, 1, 1)),
+        ([-1, 10, 20], 100, (70, 10, 20)),
+        ([50, -1, 20], 100, (50, 30, 20)),
+        ([50, 20, -1], 100, (50, 20, 30)),
+        ([-1, 1, 1], 3, (1, 1, 1)),
+        ([50, 20, 30], 100, (50, 20, 30)),
+        ([5, 2, 3], 100, (5, 2, 3)),
+        ((-1, 10000, 10000), 136677, (116677, 10000, 10000)),
+    ],
+)
+def test_group_sizes(shares, n_users, sizes):
+    assert group_sizes(shares, n_users) == sizes
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), st.integers(3, 10**6))
+def test_ratios_use_every_user_and_round_held_out_groups_down(shares, n_users):
+    assume(min(shares[1:]) / sum(shares) * n_users >= 1)
+    sizes = group_sizes(shares, n_users)
+    assert sum(sizes) == n_users
+    for size, share in zip(sizes[1:], shares[1:]):
+        exact = share / sum(shares) * n_users
+        assert exact - 1 < size <= exact + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        (None, "must be three numbers"),
+        (0.8, "must be three numbers"),
+        ("0.8", "must be three numbers"),
+        ([0.8, 0.2], "must be three numbers"),
+        ([0.7, 0.1, 0.1, 0.1], "must be three numbers"),
+        ([0.8, 0.1, "0.1"], "must be three numbers"),
+        ([0.8, 0.1, None], "must be three numbers"),
+        ([0.8, 0.1, float("nan")], "must be three numbers"),
+        ([float("inf"), 0.1, 0.1], "must be three numbers"),
+        ([True, True, True], "must be three numbers"),
+        ([0.8, 0.2, 0.0], "every ratio must be above 0"),
+        ([1.2, -0.1, -0.1], "every ratio must be above 0"),
+        ([0, 1, 1], "every ratio must be above 0"),
+        ([-1, 0.1, 0.1], "every ratio must be above 0"),
+        ([-1, -1, 10], "counts must be positive, and one of them may be -1"),
+        ([-2, 10, 10], "counts must be positive, and one of them may be -1"),
+        ([-1, 60, 60], "asks for 120 users, but the data set has 100"),
+        ([80, 10, 11], "asks for 101 users, but the data set has 100"),
+        ([-1, 50, 50], "leaves 0 training, 50 validation and 50 test users of 100"),
+        ([-1, 0, 50], "leaves 50 training, 0 validation and 50 test users of 100"),
+        ([0.999, 0.0005, 0.0005], "leaves 100 training, 0 validation and 0 test users"),
+    ],
+)
+def test_shares_that_make_no_sense(shares, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        group_sizes(shares, 100)
+    assert str(error.value).startswith(f"eval_args: split: SG: {shares!r}")
+
+
+@pytest.mark.parametrize("shares", [[0.8, 100, 100], [100, 0.1, 0.1]])
+def test_ratios_and_counts_do_not_mix(shares):
+    with pytest.raises(ValueError, match="eval_args: split: SG"):
+        group_sizes(shares, 1000)
+
+
+@pytest.mark.parametrize("ratio", [0, 1, -0.5, 1.5, "0.8", None, float("nan"), True])
+def test_fold_in_ratios_that_make_no_sense(ratio):
+    with pytest.raises(ValueError, match="fold_in_ratio must lie between 0 and 1, not"):
+        split_rows([(u, i) for u in range(9) for i in range(5)], [3, 3, 3], ratio=ratio)
+
+
+def test_nobody_with_five_interactions():
+    rows = [(user, item) for user in range(30) for item in range(4)]
+    with pytest.raises(ValueError, match="No validation user has the 5 interactions"):
+        split_rows(rows, [10, 10, 10])
+
+
+def test_no_test_user_with_five_training_items():
+    # Each user has items of its own, but for those of the one in training: nobody is left.
+    rows = [(user, 10 * user + item) for user in range(30) for item in range(9)]
+    with pytest.raises(ValueError, match="No validation user has the 5 interactions with training"):
+        split_rows(rows, [10, 10, 10])
+
+
+# The split of a data set
+
+
+@pytest.mark.parametrize("order", ["RO", "TO"])
+@pytest.mark.parametrize("ratio", [None, 0.5])
+def test_built_datasets_follow_the_rules(rare, rows, order, ratio):
+    eval_args = {**SG, "order": order, **({} if ratio is None else {"fold_in_ratio": ratio})}
+    _, loaders, _, _ = build("Vamp", "rare", {**rare, "eval_args": eval_args})
+    parts = parts_of_loaders(loaders)
+    trained, remains = check_against_naive(rows, parts, ratio or 0.8, order == "TO")
+    assert len(trained) == 36
+    assert sum(len(items) for items in remains.values()) > 0
+
+
+@pytest.mark.parametrize("model", ["Vamp", "EASE", "Pop"])
+def test_loaders_yield_nothing_but_the_parts(rare, model):
+    _, loaders, _, _ = build(model, "rare", {**rare, "eval_batch_size": 90})
+    train, valid_fold_in, valid_target, test_fold_in, test_target = parts_of_loaders(loaders)
+    yielded = torch.cat([batch["user_id"] for batch in loaders[0]]).numpy()
+    names = loaders[0]._dataset.id2token("user_id", yielded)
+    trained = [user for user, _ in train]
+    assert sorted(names) == sorted(trained if model == "Pop" else set(trained))
+    held_out = ((valid_fold_in, valid_target), (test_fold_in, test_target))
+    for loader, (fold_in, target) in zip(loaders[1:], held_out):
+        dataset, seen, positives = loader._dataset, [], []
+        for users, (history_row, history_item), row, item in loader:
+            ids = users["user_id"].numpy()
+            seen += named(dataset, ids[history_row.numpy()], history_item.numpy())
+            positives += named(dataset, ids[row.numpy()], item.numpy())
+        assert sorted(seen) == sorted(fold_in)
+        assert sorted(positives) == sorted(target)
+
+
+def test_input_histories_are_training_and_fold_in_and_no_target(rare):
+    _, loaders, _, _ = build("Vamp", "rare", rare)
+    parts = parts_of_loaders(loaders)
+    for loader in loaders:
+        dataset = loader._dataset
+        assert sorted(pairs_of(dataset.input_histories, dataset)) == sorted(
+            parts[0] + parts[1] + parts[3]
+        )
+
+
+def test_items_are_those_of_training_and_no_other(rare):
+    _, loaders, model, _ = build("Vamp", "rare", rare)
+    train = parts_of_loaders(loaders)[0]
+    items = {item for _, item in train}
+    for loader in loaders:
+        dataset = loader._dataset
+        assert dataset.item_num == len(items) + 1
+        assert set(dataset.id2token("item_id", np.arange(1, dataset.item_num))) == items
+        assert dataset.id2token("item_id", 0) == "[PAD]"
+        assert {dataset.token2id("item_id", item) for item in items} == set(
+            range(1, dataset.item_num)
+        )
+    assert model.n_items == len(items) + 1
+    assert not any(item.startswith("own") and item not in items for item in items)
+    with pytest.raises(ValueError, match="not existed"):
+        gone = next(f"own{n}" for n in range(60) if f"own{n}" not in items)
+        loaders[0]._dataset.token2id("item_id", gone)
+
+
+def test_item_features_stay_with_their_items(rare, tmp_path):
+    names = [f"i{n}" for n in range(40)] + [f"own{n}" for n in range(60)] + ["unused"]
+    lines = [f"{name}\ttitle of {name}\t{place}\tx {name}" for place, name in enumerate(names)]
+    header = "item_id:token\ttitle:token\tplace:float\ttags:token_seq"
+    # In another order than that of the interactions.
+    (tmp_path / "data" / "rare" / "rare.item").write_text("\n".join([header, *lines[::-1]]) + "\n")
+    load_col = {
+        "inter": ["user_id", "item_id", "timestamp"],
+        "item": ["item_id", "title", "place", "tags"],
+    }
+    _, loaders, _, _ = build("Vamp", "rare", {**rare, "load_col": load_col, "eval_args": SG})
+    for loader in loaders:
+        dataset = loader._dataset
+        assert 40 < dataset.item_num < 80
+        assert len(dataset.item_feat) == dataset.item_num
+        feat = dataset.get_item_feature()
+        assert feat["item_id"].tolist() == list(range(dataset.item_num))
+        for number in range(1, dataset.item_num):
+            name = dataset.id2token("item_id", number)
+            assert dataset.id2token("title", feat["title"][number].item()) == f"title of {name}"
+            assert feat["place"][number] == names.index(name)
+            tags = feat["tags"][number].numpy()
+            assert list(dataset.id2token("tags", tags[tags > 0])) == ["x", name]
+
+
+def test_later_interactions_are_hidden_to_the_second(tiny, tmp_path):
+    rng = np.random.default_rng(2)
+    rows = []
+    for user in range(12):
+        seconds = 1_500_000_000 + rng.permutation(20)
+        rows += [(f"u{user}", f"i{item}", second) for item, second in enumerate(seconds)]
+    write_inter(tmp_path / "data", "seconds", rows)
+    _, loaders, _, _ = build("Vamp", "seconds", {**tiny, "eval_args": {**SG, "order": "TO"}})
+    check_against_naive(rows, parts_of_loaders(loaders), by_time=True)
+
+
+def test_the_split_depends_on_the_seed_alone(rare):
+    def parts(model, **changes):
+        return list(map(sorted, parts_of_loaders(build(model, "rare", {**rare, **changes})[1])))
+
+    first = parts("Vamp")
+    random.seed(5)
+    np.random.seed(6)
+    torch.manual_seed(7)
+    assert parts("EASE") == first
+    np.random.rand(10)
+    changes = {
+        "epochs": 9,
+        "train_batch_size": 3,
+        "eval_batch_size": 7,
+        "topk": [2],
+        "metrics": ["Hit"],
+    }
+    assert parts("MultiVAE", **changes, valid_metric="Hit@2") == first
+    assert parts("Vamp", reproducibility=False) == first
+    other = parts("Vamp", seed=2021)
+    assert {user for user, _ in other[0]} != {user for user, _ in first[0]}
+
+
+def test_the_log_says_what_went_where(rare, rows, caplog):
+    with caplog.at_level(logging.INFO):
+        _, loaders, _, _ = build("Vamp", "rare", rare)
+    parts = parts_of_loaders(loaders)
+    names = ("training", "validation fold-in", "validation target", "test fold-in", "test target")
+    for name, part in zip(names, parts):
+        users, items = ({pair[place] for pair in part} for place in (0, 1))
+        line = f"  {name}: {len(users)} users, {len(items)} items, {len(part)} interactions"
+        assert line in caplog.text.splitlines()
+    repeated = len(rows) - len({row[:2] for row in rows})
+    assert f"  dropped: {repeated} repeated interactions" in caplog.text.splitlines()
+
+
+def test_three_users_are_enough(tiny, tmp_path):
+    rows = [(f"u{user}", f"i{item}", 0) for user in range(3) for item in range(12)]
+    write_inter(tmp_path / "data", "three", rows)
+    eval_args = {**SG, "split": {"SG": [1, 1, 1]}}
+    for model in ("GatedHVamp", "EASE"):
+        settings = {**tiny, "eval_args": eval_args, "topk": [10], "n_pseudo_inputs": 3}
+        _, loaders, _, trainer = build(model, "three", settings)
+        check_against_naive(rows, parts_of_loaders(loaders))
+        trainer.fit(loaders[0], loaders[1])
+        # Ten of twelve items are shown: whatever is left is found.
+        assert trainer.evaluate(loaders[2])["recall@10"] == 1
+
+
+def test_two_users_are_too_few(tiny, tmp_path):
+    rows = [(f"u{user}", f"i{item}", 0) for user in range(2) for item in range(12)]
+    write_inter(tmp_path / "data", "two", rows)
+    with pytest.raises(ValueError, match="leaves 2 training, 0 validation and 0 test users of 2"):
+        build("Vamp", "two", {**tiny, "eval_args": SG})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"split": {"SG": [0.8, 0.2]}}, "must be three numbers"),
+        ({"split": {"SG": [-1, 50, 50]}}, "asks for 100 users, but the data set has 60"),
+        ({"fold_in_ratio": 1.5}, "fold_in_ratio must lie between 0 and 1, not 1.5"),
+        ({"fold_in_ratio": "x"}, "fold_in_ratio must lie between 0 and 1, not x"),
+    ],
+)
+def test_errors_of_the_settings(rare, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build("Vamp", "rare", {**rare, "eval_args": {**SG, **changes}})
+
+
+def test_time_order_needs_times(rare):
+    settings = {**rare, "load_col": {"inter": ["user_id", "item_id"]}}
+    settings["eval_args"] = {**SG, "order": "TO"}
+    with pytest.raises(ValueError, match="order: TO needs the field 'timestamp', which rare.inter"):
+        build("Vamp", "rare", settings)
+
+
+# Five files
+
+FIVE = [
+    [("a", "x"), ("a", "y"), ("b", "y"), ("b", "z"), ("c", "w")],
+    [("v1", "y"), ("v2", "x"), ("v2", "w")],
+    [("v1", "x"), ("v1", "z"), ("v2", "z")],
+    [("t1", "w"), ("t2", "y")],
+    [("t1", "x"), ("t2", "x"), ("t2", "w")],
+]
+
+
+@pytest.mark.parametrize("model", ["Vamp", "ItemKNN"])
+def test_five_files_are_taken_as_they_are(tiny, tmp_path, model):
+    settings = {
+        **tiny,
+        **write_parts(tmp_path / "five", FIVE),
+        "topk": [1],
+        "valid_metric": "MRR@1",
+    }
+    _, loaders, _, trainer = build(model, "five", settings)
+    assert [sorted(part) for part in parts_of_loaders(loaders)] == [sorted(part) for part in FIVE]
+    for loader, fold_in, target in zip(loaders[1:], FIVE[1::2], FIVE[2::2]):
+        dataset = loader._dataset
+        users = dataset.id2token("user_id", loader.uid_list.numpy())
+        assert set(users) == {user for user, _ in target}
+        for user, number in zip(users, loader.uid_list.tolist()):
+            for source, kept in (
+                (loader.uid2positive_item, target),
+                (loader.uid2history_item, fold_in),
+            ):
+                items = dataset.id2token("item_id", source[number].numpy())
+                assert set(items) == {item for name, item in kept if name == user}
+    trainer.fit(loaders[0], loaders[1], saved=False)
+    assert 0 <= trainer.evaluate(loaders[2], load_best_model=False)["recall@1"] <= 1
+
+
+def test_five_files_do_not_depend_on_the_seed(tiny, tmp_path):
+    settings = {**tiny, **write_parts(tmp_path / "five", FIVE), "seed": 99}
+    _, loaders, _, _ = build("Vamp", "five", settings)
+    assert [sorted(part) for part in parts_of_loaders(loaders)] == [sorted(part) for part in FIVE]
+
+
+def test_a_user_with_a_fold_in_set_alone_is_not_scored(tiny, tmp_path):
+    parts = [FIVE[0], [*FIVE[1], ("v3", "x")], *FIVE[2:]]
+    _, loaders, _, _ = build("Vamp", "five", {**tiny, **write_parts(tmp_path / "five", parts)})
+    dataset = loaders[1]._dataset
+    assert set(dataset.id2token("user_id", loaders[1].uid_list.numpy())) == {"v1", "v2"}
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "sentence"),
+    [
+        (1, ("v1", "new"), r"five.valid_fold_in.inter, line 4: item_id 'new' that training never"),
+        (2, ("v1", "new"), r"five.valid_target.inter, line 4: item_id 'new' that training never"),
+        (3, ("t1", "new"), r"five.test_fold_in.inter, line 4: item_id 'new' that training never"),
+        (4, ("t1", "new"), r"five.test_target.inter, line 4: item_id 'new' that training never"),
+        (1, ("b", "x"), r"five.valid_fold_in.inter, line 4: user_id 'b' that training has too"),
+        (4, ("c", "x"), r"five.test_target.inter, line 4: user_id 'c' that training has too"),
+        (2, ("v9", "x"), r"five.valid_target.inter, line 4: user_id 'v9' without a fold-in"),
+        (4, ("t9", "x"), r"five.test_target.inter, line 4: user_id 't9' without a fold-in"),
+    ],
+)
+def test_a_row_that_is_no_split_is_named_with_file_and_line(tiny, tmp_path, part, row, sentence):
+    parts = [list(rows) for rows in FIVE]
+    parts[part].insert(2, row)
+    settings = {**tiny, **write_parts(tmp_path / "five", parts)}
+    with pytest.raises(ValueError, match=sentence):
+        build("Vamp", "five", settings)
+
+
+def test_a_user_cannot_be_a_validation_and_a_test_user(tiny, tmp_path):
+    # Its input would be both fold-in sets: what the test hides, validation may have shown.
+    parts = [list(rows) for rows in FIVE]
+    parts[3].append(("v1", "x"))
+    parts[4].append(("v1", "y"))
+    settings = {**tiny, **write_parts(tmp_path / "five", parts)}
+    with pytest.raises(ValueError, match=r"five.test_fold_in.inter, line 4: user_id 'v1'"):
+        build("Vamp", "five", settings)
+
+
+def test_a_target_cannot_be_shown(tiny, tmp_path):
+    parts = [list(rows) for rows in FIVE]
+    parts[2].append(("v2", "w"))
+    settings = {**tiny, **write_parts(tmp_path / "five", parts)}
+    with pytest.raises(ValueError, match=r"five.valid_target.inter, line 5: item_id 'w'"):
+        build("Vamp", "five", settings)

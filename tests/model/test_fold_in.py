@@ -1,0 +1,510 @@
+"""Under the split by users, models learn from training users and score from a fold-in history."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from build import build
+from conftest import write_inter
+from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.utils import get_model, init_seed
+from recbole.utils.case_study import full_sort_topk
+
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS
+
+PARTS = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
+SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+SMALL = {
+    "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
+    "MultiDAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
+    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
+    "MacridVAE": {"encoder_hidden_size": [16], "embedding_size": 8, "kfac": 2},
+    "RaCT": {"mlp_hidden_size": [16], "latent_dimension": 8, "pretrain_epochs": 2, "save_step": 1},
+    "CDAE": {"embedding_size": 8},
+    "DiffRec": {"dims_dnn": [16]},
+    "LDiffRec": {"dims_dnn": [16], "in_dims": [16]},
+    "ADMMSLIM": {"k": 5, "lambda1": 0.1, "lambda2": 1.0, "rho": 20.0},
+    "SLIMElastic": {"alpha": 0.01},
+    "ItemKNN": {"k": 10},
+    "AsymKNN": {"k": 10},
+    "NCEPLRec": {"rank": 10},
+    "EASE": {"reg_weight": 5.0},
+    "Vamp": {"pseudo_inputs_init": "data", "n_pseudo_inputs": 30},
+}
+# What a model knows beside its parameters and buffers.
+LEARNED = ("item_similarity", "w", "item_embeddings", "item_cnt", "item_means")
+OURS = ("GatedHVamp", "Vamp", "GatedMultiVAE")
+
+
+def make_parts(seed=0):
+    """Five parts: training users t*, of whom t0 has every item, and held-out users v* and w*."""
+    rng = np.random.default_rng(seed)
+    parts = [[("t0", f"i{item}") for item in range(20)], [], [], [], []]
+    fixed = np.random.default_rng(1)
+    for user in range(1, 25):
+        items = fixed.choice(20, size=int(fixed.integers(3, 12)), replace=False)
+        parts[0] += [(f"t{user}", f"i{item}") for item in items]
+    for place, group in ((1, "v"), (3, "w")):
+        for user in range(8):
+            items = rng.choice(20, size=10, replace=False)
+            n_shown = int(rng.integers(3, 8))
+            parts[place] += [(f"{group}{user}", f"i{item}") for item in items[:n_shown]]
+            parts[place + 1] += [(f"{group}{user}", f"i{item}") for item in items[n_shown:]]
+    return parts
+
+
+@pytest.fixture
+def five(tiny, tmp_path):
+    """Function from five parts to config settings that read them."""
+    made = []
+
+    def write(parts):
+        folder = tmp_path / f"five{len(made)}"
+        made.append(folder)
+        for part, rows in zip(PARTS, parts):
+            write_inter(folder, "five", rows, "user_id:token\titem_id:token")
+            (folder / "five" / "five.inter").rename(folder / "five" / f"five.{part}.inter")
+        return {
+            **tiny,
+            "data_path": str(folder),
+            "benchmark_filename": list(PARTS),
+            "load_col": {"inter": ["user_id", "item_id"]},
+            "epochs": 1,
+        }
+
+    return write
+
+
+def built(model, settings, **changes):
+    return build(model, "five", {**settings, **SMALL.get(model, {}), **changes})
+
+
+def train(loaders, trainer):
+    trainer.fit(loaders[0], saved=False)
+
+
+def scores_of(network, dataset, users):
+    """Scores by token: (users, items in the order of their names)."""
+    network.eval()
+    numbers = torch.tensor([dataset.token2id("user_id", user) for user in users])
+    # SLIMElastic's and others' scores are flat; Random draws them, ADMMSLIM draws their noise.
+    torch.manual_seed(0)
+    scores = network.full_sort_predict({"user_id": numbers}).detach().reshape(len(users), -1)
+    items = sorted(dataset.field2token_id["item_id"].keys() - {"[PAD]"})
+    return scores[:, [dataset.token2id("item_id", item) for item in items]]
+
+
+def to_dense(value):
+    if hasattr(value, "toarray"):
+        return value.toarray()
+    return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def learned(network):
+    other = {name: to_dense(getattr(network, name)) for name in LEARNED if hasattr(network, name)}
+    return {**other, **{name: to_dense(value) for name, value in network.state_dict().items()}}
+
+
+# Full ranking
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE", "Pop"])
+def test_a_fold_in_item_is_never_recommended(five, model):
+    _, loaders, network, trainer = built(model, five(make_parts()))
+    train(loaders, trainer)
+    for loader in loaders[1:]:
+        users = loader.uid_list.numpy()
+        feat, fold_in = loader._dataset.inter_feat, loader._dataset.fold_in
+        least = 20 - int(fold_in.lengths.max())
+        _, top = full_sort_topk(users, network, loader, least)
+        for user, items in zip(users, top.tolist()):
+            shown = (fold_in.rows(torch.tensor([user])).column + 1).tolist()
+            assert shown
+            assert 0 not in items
+            assert not set(shown) & set(items)
+            assert len(set(items)) == least
+        ranked = []
+        for batch in loader:
+            _, scores, _, _ = trainer._full_sort_batch_eval(batch)
+            ranked += [set(row.topk(least).indices.tolist()) for row in scores]
+        assert ranked == [set(items) for items in top.tolist()]
+        assert feat["user_id"].unique().tolist() == users.tolist()
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE"])
+def test_changing_the_targets_changes_no_score(five, model):
+    parts, changed = make_parts(), make_parts()
+    for place in (2, 4):
+        shown = {user: set() for user, _ in parts[place]}
+        for user, item in parts[place - 1]:
+            shown[user].add(item)
+        changed[place] = [
+            (user, item)
+            for user in shown
+            for item in [f"i{n}" for n in range(20) if f"i{n}" not in shown[user]][:2]
+        ]
+    users = [f"{group}{n}" for group in "tvw" for n in range(8)]
+    found, metrics = [], []
+    for each in (parts, changed):
+        _, loaders, network, trainer = built(model, five(each))
+        train(loaders, trainer)
+        found.append(scores_of(network, loaders[0]._dataset, users))
+        metrics.append(trainer.evaluate(loaders[2], load_best_model=False))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    assert metrics[0] != metrics[1]
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE", "CDAE", "NCEPLRec"])
+def test_changing_another_users_fold_in_changes_no_score_of_this_user(five, model):
+    parts, changed = make_parts(), make_parts()
+    for place in (1, 3):
+        mine = [pair for pair in parts[place] if pair[0][1] not in "03"]
+        other = [
+            (user, item)
+            for user in (f"{'vw'[place // 2]}{n}" for n in (0, 3))
+            for item in [f"i{n}" for n in range(20) if (user, f"i{n}") not in parts[place + 1]][-4:]
+        ]
+        # At the front and at the back: the rows of all others move.
+        changed[place] = other[:4] + mine + other[4:]
+        assert set(changed[place]) != set(parts[place])
+    found = []
+    for each in (parts, changed):
+        _, loaders, network, trainer = built(model, five(each))
+        train(loaders, trainer)
+        dataset = loaders[0]._dataset
+        same = [
+            f"{group}{n}" for group in "tvw" for n in range(8) if group == "t" or n not in (0, 3)
+        ]
+        found.append(
+            (
+                scores_of(network, dataset, same),
+                scores_of(network, dataset, ["v0", "v3", "w0", "w3"]),
+            )
+        )
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-6)
+    assert ((found[0][1] - found[1][1]).abs().amax(1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE"])
+def test_permuting_the_users_ids_permutes_the_results(five, model):
+    parts = make_parts()
+    rng = np.random.default_rng(4)
+    groups = [
+        [f"t{n}" for n in range(1, 25)],
+        [f"v{n}" for n in range(8)],
+        [f"w{n}" for n in range(8)],
+    ]
+    new_name = {"t0": "t0"}
+    for group in groups:
+        new_name.update(zip(group, rng.permutation(group).tolist()))
+    # The renamed users stand in another order in the files too, and so get other numbers; t0,
+    # who has every item, stays first and with it the items' numbers.
+    permuted = [
+        sorted(((new_name[user], item) for user, item in part), key=lambda pair: pair[0])
+        for part in parts
+    ]
+    permuted[0] = parts[0][:20] + [pair for pair in permuted[0] if pair[0] != "t0"]
+    users = [user for group in groups for user in group]
+    found, results = [], []
+    for number, (each, names) in enumerate(
+        ((parts, dict(zip(users, users))), (permuted, new_name))
+    ):
+        settings = {**five(each), "per_user_file": f"users{number}.csv", "metrics": ["NDCG", "MRR"]}
+        _, loaders, network, trainer = built(model, settings, topk=[3, 10])
+        network.eval()
+        dataset = loaders[0]._dataset
+        found.append(scores_of(network, dataset, [names[user] for user in users]))
+        trainer.evaluate(loaders[2], load_best_model=False)
+        with open(f"users{number}.csv") as file:
+            lines = [line.strip().split(",", 1) for line in file][1:]
+        results.append(dict(lines))
+    assert results[0].keys() == results[1].keys()
+    assert len(set(results[0].values())) > 4
+    assert {new_name[user]: value for user, value in results[0].items()} == results[1]
+    assert results[0] != results[1]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "MultiVAE"])
+def test_batches_of_any_size_give_the_same_metrics(five, model, monkeypatch):
+    _, loaders, network, trainer = built(model, five(make_parts()))
+    train(loaders, trainer)
+    whole = trainer.evaluate(loaders[2], load_best_model=False)
+    assert {len(batch[0]) for batch in loaders[2]} == {8}
+    monkeypatch.setattr("recbole_evcf.data.dataloader.SCORE_BYTES", 1)
+    for eval_batch_size, users in ((1, 1), (63, 3)):
+        _, small, _, other = built(
+            model, five(make_parts()), eval_batch_size=eval_batch_size, train_batch_size=5
+        )
+        other.model = network
+        assert len(next(iter(small[2]))[0]) == users
+        assert other.evaluate(small[2], load_best_model=False) == pytest.approx(whole)
+
+
+# RecBole's own models
+
+
+@pytest.mark.parametrize("model", FOLD_IN_MODELS)
+def test_every_model_runs_from_end_to_end(tiny, model):
+    settings = {
+        **tiny,
+        "eval_args": SG,
+        **SMALL.get(model, {}),
+        "metrics": ["NDCG", "TruncatedRecall"],
+    }
+    result = run_recbole(
+        model=model, dataset="tiny", config_dict={**settings, "valid_metric": "NDCG@10"}
+    )
+    assert result["test_result"].keys() == {"ndcg@10", "truncatedrecall@10"}
+    assert all(0 < value <= 1 for value in result["test_result"].values())
+
+
+def test_ract_goes_through_its_three_stages(tiny):
+    settings = {**tiny, "eval_args": SG, **SMALL["RaCT"], "critic_layers": [4]}
+    for stage, path in (
+        ("actor_pretrain", ""),
+        ("critic_pretrain", "saved/RaCT-tiny-2.pth"),
+        ("finetune", "saved/RaCT-tiny-2.pth"),
+    ):
+        changes = {"train_stage": stage, "pre_model_path": path}
+        result = run_recbole(model="RaCT", dataset="tiny", config_dict={**settings, **changes})
+        assert 0 < result["test_result"]["recall@10"] <= 1
+
+
+@pytest.mark.parametrize("model", [*FOLD_IN_MODELS, *OURS])
+def test_what_is_learned_does_not_depend_on_fold_in_or_targets(five, model):
+    found = []
+    for seed in (0, 1):
+        settings = five(make_parts(seed))
+        _, loaders, network, trainer = built(model, settings)
+        train(loaders, trainer)
+        found.append(learned(network))
+    assert found[0].keys() == found[1].keys()
+    assert found[0]
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "model", ["EASE", "ItemKNN", "NCEPLRec", "MultiVAE", "Vamp", "Pop", "SLIMElastic"]
+)
+def test_what_is_learned_depends_on_the_training_data(five, model):
+    found = []
+    for rows in (slice(None), slice(0, -6)):
+        parts = make_parts()
+        parts[0] = parts[0][rows]
+        _, loaders, network, trainer = built(model, five(parts))
+        train(loaders, trainer)
+        found.append(learned(network))
+    assert any(not np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize(
+    "model", ["EASE", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec", "MultiVAE"]
+)
+def test_the_number_of_held_out_users_changes_nothing_learned(five, model):
+    found = []
+    for more in (0, 40):
+        parts = make_parts()
+        parts[1] += [(f"more{user}", f"i{item}") for user in range(more) for item in range(5)]
+        _, loaders, network, trainer = built(model, five(parts))
+        train(loaders, trainer)
+        found.append(learned(network))
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("EASE", {}),
+        ("SLIMElastic", {}),
+        ("SLIMElastic", {"hide_item": False}),
+        ("ItemKNN", {}),
+        ("ItemKNN", {"shrink": 3}),
+        ("AsymKNN", {}),
+        ("AsymKNN", {"beta": 0.5, "q": 2}),
+        ("AsymKNN", {"beta": 0.0, "alpha": 0.9}),
+        ("MultiVAE", {}),
+        ("MultiDAE", {}),
+        ("RecVAE", {}),
+        ("MacridVAE", {}),
+        ("CDAE", {}),
+        ("DiffRec", {}),
+    ],
+)
+def test_training_users_get_the_scores_of_the_model_as_recbole_has_it(five, model, changes):
+    config, loaders, _, _ = built(model, five(make_parts()), **changes)
+    dataset = loaders[0]._dataset
+    bare = copy.copy(dataset)
+    del bare.input_histories
+    networks = []
+    for each in (dataset, bare):
+        init_seed(3, True)
+        networks.append(get_model(model)(config, each))
+    if model == "CDAE":
+        # The vectors of held-out users are what differs.
+        networks[1].load_state_dict(networks[0].state_dict())
+    users = [f"t{user}" for user in range(25)]
+    ours, theirs = (scores_of(network, dataset, users) for network in networks)
+    assert ours.abs().amax() > 0
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    pairs = {
+        "user_id": torch.tensor([dataset.token2id("user_id", user) for user in users]),
+        "item_id": torch.arange(25) % 20 + 1,
+    }
+    torch.manual_seed(0)
+    ours = networks[0].predict(pairs)
+    torch.manual_seed(0)
+    torch.testing.assert_close(ours, networks[1].predict(pairs), rtol=1e-5, atol=1e-6)
+    held_out = scores_of(networks[0], dataset, ["v0", "w0"])
+    assert not torch.allclose(held_out, scores_of(networks[1], dataset, ["v0", "w0"]))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        *((model, {}) for model in FOLD_IN_MODELS if model not in ("CDAE", "Random")),
+        ("AsymKNN", {"beta": 0.5, "q": 2}),
+        ("ADMMSLIM", {"center_columns": True}),
+        *((model, {}) for model in OURS),
+    ],
+)
+def test_who_shows_a_training_users_history_gets_that_users_scores(five, model, changes):
+    parts = make_parts()
+    twins = {"v1": "t3", "w2": "t7", "w5": "t11"}
+    for place in (1, 3):
+        parts[place] = [pair for pair in parts[place] if pair[0] not in twins] + [
+            (twin, item)
+            for twin, user in twins.items()
+            if twin[0] == "vw"[place // 2]
+            for name, item in parts[0]
+            if name == user
+        ]
+        parts[place + 1] = [pair for pair in parts[place + 1] if pair[0] not in twins]
+    _, loaders, network, trainer = built(model, five(parts), **changes)
+    train(loaders, trainer)
+    dataset = loaders[0]._dataset
+    # ADMMSLIM adds noise of 1e-5 to every score.
+    torch.testing.assert_close(
+        scores_of(network, dataset, list(twins)),
+        scores_of(network, dataset, list(twins.values())),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    if model != "Pop":
+        others = scores_of(network, dataset, ["v1", "w2", "w5"])
+        assert len({tuple(row.tolist()) for row in others}) == 3
+
+
+def test_fold_in_scores_by_hand(five):
+    parts = make_parts()
+    _, loaders, ease, _ = built("EASE", five(parts))
+    _, _, knn, _ = built("ItemKNN", five(parts))
+    dataset = loaders[0]._dataset
+    weights = (np.asarray(ease.item_similarity), knn.w.toarray())
+    items = sorted(f"i{n}" for n in range(20))
+    numbers = dataset.token2id("item_id", np.array(items))
+    for user, place in (("v0", 1), ("w7", 3)):
+        shown = dataset.token2id("item_id", np.array([i for u, i in parts[place] if u == user]))
+        for network, weight in zip((ease, knn), weights):
+            expected = weight[shown].sum(0)[numbers]
+            np.testing.assert_allclose(scores_of(network, dataset, [user])[0], expected, rtol=1e-5)
+
+
+def test_cdae_knows_no_vector_of_a_held_out_user(five):
+    _, loaders, network, trainer = built("CDAE", five(make_parts()), epochs=3, reg_weight_1=0.01)
+    dataset = loaders[0]._dataset
+    trained = [dataset.token2id("user_id", f"t{user}") for user in range(25)]
+    held_out = sorted(set(range(dataset.user_num)) - set(trained))
+    assert len(held_out) == 17
+    before = network.h_user.weight.detach().clone()
+    assert (before[held_out] == 0).all()
+    trainer.fit(loaders[0], loaders[1], saved=False)
+    after = network.h_user.weight.detach()
+    assert (after[held_out] == 0).all()
+    assert (before[trained] != 0).any(1).all()
+    assert (before[trained] != after[trained]).any(1).all()
+
+
+def test_pop_counts_training_interactions(five):
+    parts = make_parts()
+    _, loaders, network, trainer = built("Pop", five(parts))
+    train(loaders, trainer)
+    counts = network.item_cnt.squeeze(1).tolist()
+    for number in range(1, 21):
+        name = loaders[0]._dataset.id2token("item_id", number)
+        assert counts[number] == sum(item == name for _, item in parts[0])
+
+
+def test_data_pseudo_inputs_are_training_histories(five):
+    _, loaders, network, _ = built("Vamp", five(make_parts()), pseudo_inputs_std=0.0)
+    dataset = loaders[0]._dataset
+    feat = dataset.inter_feat
+    histories = {
+        tuple(sorted(feat["item_id"][feat["user_id"] == user].tolist()))
+        for user in feat["user_id"].unique()
+    }
+    pseudo = next(value for name, value in network.state_dict().items() if "pseudo" in name)
+    started = {tuple((row.nonzero().squeeze(1) + 1).tolist()) for row in pseudo}
+    assert started == histories
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN", "NeuMF", "DMF"])
+def test_models_that_cannot_fold_in_are_refused(tiny, model):
+    with pytest.raises(ValueError, match=f"{model} has no way to score a user it was not") as error:
+        build(model, "tiny", {**tiny, "eval_args": SG})
+    assert "GatedHVamp" in str(error.value)
+    assert "EASE" in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["ItemKNN", "AsymKNN"])
+def test_neighbours_by_user_are_refused(tiny, model):
+    with pytest.raises(ValueError, match=f"{model} with knn_method: user .* set knn_method: item"):
+        build(model, "tiny", {**tiny, "eval_args": SG, "knn_method": "user"})
+
+
+@pytest.mark.parametrize("model", ["DiffRec", "LDiffRec"])
+def test_time_aware_diffusion_is_refused(tiny, model):
+    with pytest.raises(ValueError, match=f"{model} with time-aware: True .* set time-aware: False"):
+        build(model, "tiny", {**tiny, "eval_args": SG, **SMALL[model], "time-aware": True})
+
+
+@pytest.mark.parametrize("model", ["EASE", "GatedHVamp"])
+def test_sampled_evaluation_is_refused(tiny, model):
+    with pytest.raises(ValueError, match="ranks all items: mode: full"):
+        build(model, "tiny", {**tiny, "eval_args": {**SG, "mode": "uni10"}})
+
+
+@pytest.mark.parametrize("model", ["BPR", "EASE", "CDAE", "ItemKNN"])
+def test_without_the_split_by_users_recboles_models_are_as_they_were(tiny, model):
+    _, loaders, network, trainer = build(model, "tiny", tiny)
+    assert not hasattr(loaders[0]._dataset, "input_histories")
+    assert not hasattr(network, "_input_histories")
+    trainer.fit(loaders[0], loaders[1])
+    if model == "CDAE":
+        assert (network.h_user.weight[1:] != 0).any(1).all()
+    if model == "ItemKNN":
+        assert type(network.pred_mat).__name__ == "lil_matrix"
+    assert 0 < trainer.evaluate(loaders[2])["recall@10"] <= 1
+
+
+@pytest.mark.parametrize("source", ["ratios", "files"])
+@pytest.mark.parametrize("model", ["EASE", "ItemKNN", "GatedHVamp", "CDAE", "NCEPLRec", "Pop"])
+def test_a_saved_model_gives_the_same_scores(tiny, five, model, source):
+    settings = {**tiny, "eval_args": SG} if source == "ratios" else five(make_parts())
+    settings = {**settings, **SMALL.get(model, {})}
+    name = "tiny" if source == "ratios" else "five"
+    _, loaders, network, trainer = build(model, name, settings)
+    trainer.fit(loaders[0], loaders[1])
+    result = trainer.evaluate(loaders[2])
+    config, loaded, _, *again = load_data_and_model(trainer.saved_model_file)
+    assert config["model"] == model
+    dataset = loaders[0]._dataset
+    tokens = dataset.id2token("user_id", np.arange(1, dataset.user_num))
+    torch.testing.assert_close(
+        scores_of(network, dataset, tokens), scores_of(loaded, again[0]._dataset, tokens)
+    )
+    trainer.model = loaded
+    assert trainer.evaluate(again[2], load_best_model=False) == result
