@@ -20,6 +20,7 @@ from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
 from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
+from recbole.sampler import Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, set_color
 from thop.profile import register_hooks
@@ -35,7 +36,12 @@ from recbole_evcf.data.dataloader import (
 from recbole_evcf.data.strong_generalization import build_parts, is_sg
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
-from recbole_evcf.model.fold_in import ADAPTERS, input_rating_matrix
+from recbole_evcf.model.fold_in import (
+    ADAPTERS,
+    INTERACTION_MODELS,
+    SAMPLING_MODELS,
+    input_rating_matrix,
+)
 from recbole_evcf.model.layers import HistoryLinear, Linear
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.resources import shipped_yaml
@@ -137,9 +143,9 @@ def _checking(original):
             configuration.check_config(self)
         if is_sg(self):
             configuration.check_fold_in(self)
-            # No model that can fold in takes negative samples.
-            self["train_neg_sample_args"] = None
-            self._set_train_neg_sample_args()
+            if self["model"] not in SAMPLING_MODELS:
+                self["train_neg_sample_args"] = None
+                self._set_train_neg_sample_args()
 
     return __init__
 
@@ -174,17 +180,28 @@ def _with_history_dataloaders(original):
 def _sg_dataloader(original, config, phase):
     if phase != "train":
         return FullSortHistoryDataLoader
-    # Pop counts the interactions of its batches; the others are asked by user or not at all.
-    return original(config, phase) if config["model"] == "Pop" else TrainUserDataLoader
+    by_interaction = config["model"] in INTERACTION_MODELS
+    return original(config, phase) if by_interaction else TrainUserDataLoader
 
 
 def _without_sampling(original):
     def create_samplers(config, dataset, built_datasets):
-        if is_sg(config) or (configuration.is_vae(config) and _ranks_all_items(config)):
+        if is_sg(config):
+            _, *held_out = ranked_phases(built_datasets)
+            return [_sampler_of_training_users(config, built_datasets[0]), *held_out]
+        if configuration.is_vae(config) and _ranks_all_items(config):
             return ranked_phases(built_datasets)
         return original(config, dataset, built_datasets)
 
     return create_samplers
+
+
+def _sampler_of_training_users(config, dataset) -> Sampler | None:
+    if config["model"] not in SAMPLING_MODELS:
+        return None
+    arguments = config["train_neg_sample_args"]
+    sampler = Sampler("train", dataset, arguments["distribution"], arguments["alpha"])
+    return sampler.set_phase("train")
 
 
 def _ranks_all_items(config) -> bool:

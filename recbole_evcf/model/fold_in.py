@@ -14,9 +14,16 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-__all__ = ["ADAPTERS", "FOLD_IN_MODELS", "input_rating_matrix"]
+__all__ = [
+    "ADAPTERS",
+    "FOLD_IN_MODELS",
+    "INTERACTION_MODELS",
+    "SAMPLING_MODELS",
+    "input_rating_matrix",
+]
 
 
 def input_rating_matrix(model: nn.Module, users: Tensor) -> Tensor:
@@ -109,6 +116,21 @@ def _nce_plrec(construct, model, config, dataset) -> None:
     model.user_embeddings = torch.from_numpy(users).to(items.device, items.dtype)
 
 
+def _item_history(construct, model, config, dataset) -> None:
+    """Sums over the items of a history: the histories become the input histories.
+
+    Training asks for those of training users only, and a user's own bias changes no ranking.
+    """
+    users, columns = dataset.input_histories.matrix().nonzero()
+    pairs = {dataset.uid_field: users, dataset.iid_field: columns + 1}
+    shown = dataset.copy(Interaction({key: torch.as_tensor(ids) for key, ids in pairs.items()}))
+    dataset.history_item_matrix = shown.history_item_matrix
+    try:
+        construct(model, config, dataset)
+    finally:
+        del dataset.history_item_matrix
+
+
 def _as_it_is(construct, model, config, dataset) -> None:
     construct(model, config, dataset)
 
@@ -148,8 +170,14 @@ ADAPTERS = {
     "ItemKNN": _item_neighbours,
     "AsymKNN": _item_neighbours,
     "NCEPLRec": _nce_plrec,
+    "FISM": _item_history,
+    "NAIS": _item_history,
     "Pop": _as_it_is,
     "Random": _as_it_is,
 }
 
 FOLD_IN_MODELS = tuple(ADAPTERS)
+# These learn from interactions and sampled negatives; Pop counts interactions; the others take
+# users, or learn in the constructor.
+SAMPLING_MODELS = ("FISM", "NAIS")
+INTERACTION_MODELS = ("Pop", *SAMPLING_MODELS)
