@@ -26,6 +26,7 @@ CONFIG_ERRORS = (
     ValueError,
     TypeError,
     KeyError,
+    ImportError,
     AttributeError,
     NotImplementedError,
     RuntimeError,
@@ -69,7 +70,8 @@ def run(arguments: list[str]) -> int:
         result = quick_start.run(model, dataset, config_file_list=config_files, **options)
         if result_file and result is not None:
             _write_result(result_file, model, dataset, result)
-    except (ValueError, OSError) as error:
+    # NotImplementedError: RecBole's word for a setting it does not know.
+    except (ValueError, NotImplementedError, OSError) as error:
         return _fail(error)
     if result is not None:
         print(result_table(result))

@@ -107,9 +107,12 @@ def _naming_unknown_models(original):
             return original(self, model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
-        except (ValueError, AttributeError, ImportError):
-            name = model or self.external_config_dict["model"]
-            raise configuration.unknown_model(str(name)) from None
+        except (ValueError, AttributeError, ImportError) as error:
+            name = str(model or self.external_config_dict["model"])
+            # Those two need packages of their own; looking for any unknown name meets them last.
+            if isinstance(error, ImportError) and name.lower() in ("lightgbm", "xgboost"):
+                raise
+            raise configuration.unknown_model(name) from None
 
     return _get_model_and_dataset
 
@@ -358,6 +361,9 @@ def _describing_faults(original):
             FeatureSource.USER: (self.uid_field,),
             FeatureSource.ITEM: (self.iid_field,),
         }.get(source, ())
+        load_col = self.config["load_col"]
+        if isinstance(load_col, dict):
+            _check_loaded(filepath, required, load_col.get(getattr(source, "value", source)))
         with atomic.reading(
             filepath,
             self.config["field_separator"],
@@ -368,3 +374,9 @@ def _describing_faults(original):
             return original(self, filepath, source)
 
     return _load_feat
+
+
+def _check_loaded(filepath, required, load_col) -> None:
+    left_out = [field for field in required if isinstance(load_col, list) and field not in load_col]
+    if left_out:
+        raise ValueError(f"load_col leaves out {left_out[0]}, which {filepath} is needed for.")

@@ -26,6 +26,9 @@ WRONG = [
     (["--topk=0"], "topk"),
     (["--seed=1", "--seed=2"], "duplicate"),
     (["--learning_rate", "0.1"], "settings are written --key=value"),
+    (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id"),
+    (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
+    (["--field_separator=,", "--state=error"], "ml-100k.inter"),
     (["--a=b=c"], "can only be set in a config file"),
 ]
 

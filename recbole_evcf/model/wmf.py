@@ -38,8 +38,8 @@ class WMF(GeneralRecommender):
 
     Config keys: ``embedding_size``, ``reg_weight``, ``alpha``, ``als_iterations``; and RecBole's
     ``seed``, from which the vectors start, and ``show_progress``. Training runs on the CPU with
-    PyTorch's number of threads. Each vector is computed by one thread, so that the same seed gives
-    the same vectors, bit by bit, whatever the number of threads.
+    PyTorch's number of threads. Each vector is computed by one thread: on one machine the same seed
+    gives the same vectors, bit by bit, whatever the number of threads.
 
     Args:
         config: RecBole's ``Config``.

@@ -152,7 +152,7 @@ def rare(tiny, rows, tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32),
-    st.sampled_from([[0.5, 0.25, 0.25], [8, 4, 8], [-1, 5, 5], [2, 2, 1]]),
+    st.sampled_from([[0.5, 0.25, 0.25], [8, 4, 8], [-1, 5, 5], [4, 8, 10]]),
     st.sampled_from([0.8, 0.5, 0.3]),
     st.booleans(),
 )
@@ -391,9 +391,8 @@ def test_items_are_those_of_training_and_no_other(rare):
             range(1, dataset.item_num)
         )
     assert model.n_items == len(items) + 1
-    assert not any(item.startswith("own") and item not in items for item in items)
+    gone = next(f"own{n}" for n in range(60) if f"own{n}" not in items)
     with pytest.raises(ValueError, match="not existed"):
-        gone = next(f"own{n}" for n in range(60) if f"own{n}" not in items)
         loaders[0]._dataset.token2id("item_id", gone)
 
 
@@ -506,7 +505,7 @@ def test_errors_of_the_settings(rare, changes, sentence):
 def test_time_order_needs_times(rare):
     settings = {**rare, "load_col": {"inter": ["user_id", "item_id"]}}
     settings["eval_args"] = {**SG, "order": "TO"}
-    with pytest.raises(ValueError, match="order: TO needs the field 'timestamp', which rare.inter"):
+    with pytest.raises(ValueError, match="order: TO needs the field 'timestamp', which"):
         build("Vamp", "rare", settings)
 
 
@@ -562,14 +561,34 @@ def test_a_user_with_a_fold_in_set_alone_is_not_scored(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("part", "row", "sentence"),
     [
-        (1, ("v1", "new"), r"five.valid_fold_in.inter, line 4: item_id 'new' that training never"),
-        (2, ("v1", "new"), r"five.valid_target.inter, line 4: item_id 'new' that training never"),
-        (3, ("t1", "new"), r"five.test_fold_in.inter, line 4: item_id 'new' that training never"),
-        (4, ("t1", "new"), r"five.test_target.inter, line 4: item_id 'new' that training never"),
-        (1, ("b", "x"), r"five.valid_fold_in.inter, line 4: user_id 'b' that training has too"),
-        (4, ("c", "x"), r"five.test_target.inter, line 4: user_id 'c' that training has too"),
-        (2, ("v9", "x"), r"five.valid_target.inter, line 4: user_id 'v9' without a fold-in"),
-        (4, ("t9", "x"), r"five.test_target.inter, line 4: user_id 't9' without a fold-in"),
+        (
+            1,
+            ("v1", "new"),
+            r"five.valid_fold_in.inter, line 4: item_id 'new' is not in the training file",
+        ),
+        (
+            2,
+            ("v1", "new"),
+            r"five.valid_target.inter, line 4: item_id 'new' is not in the training file",
+        ),
+        (
+            3,
+            ("t1", "new"),
+            r"five.test_fold_in.inter, line 4: item_id 'new' is not in the training file",
+        ),
+        (
+            4,
+            ("t1", "new"),
+            r"five.test_target.inter, line 4: item_id 'new' is not in the training file",
+        ),
+        (
+            1,
+            ("b", "x"),
+            r"five.valid_fold_in.inter, line 4: user_id 'b' is in the training file too",
+        ),
+        (4, ("c", "x"), r"five.test_target.inter, line 4: user_id 'c' is in the training file too"),
+        (2, ("v9", "x"), r"five.valid_target.inter, line 4: user_id 'v9' has no fold-in"),
+        (4, ("t9", "x"), r"five.test_target.inter, line 4: user_id 't9' has no fold-in"),
     ],
 )
 def test_a_row_that_is_no_split_is_named_with_file_and_line(tiny, tmp_path, part, row, sentence):

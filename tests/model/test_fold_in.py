@@ -11,7 +11,7 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
-from recbole_evcf.model.fold_in import FOLD_IN_MODELS
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS, SAMPLING_MODELS
 
 PARTS = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
 SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
@@ -38,9 +38,9 @@ OURS = ("GatedHVamp", "Vamp", "GatedMultiVAE")
 
 
 def make_parts(seed=0):
-    """Five parts: training users t*, of whom t0 has every item, and held-out users v* and w*."""
+    """Five parts: training users t*, the first two with all items, held-out users v* and w*."""
     rng = np.random.default_rng(seed)
-    parts = [[("t0", f"i{item}") for item in range(20)], [], [], [], []]
+    parts = [[("t0" if item < 18 else "tz", f"i{item}") for item in range(20)], [], [], [], []]
     fixed = np.random.default_rng(1)
     for user in range(1, 25):
         items = fixed.choice(20, size=int(fixed.integers(3, 12)), replace=False)
@@ -124,6 +124,7 @@ def test_a_fold_in_item_is_never_recommended(five, model):
             assert 0 not in items
             assert not set(shown) & set(items)
             assert len(set(items)) == least
+        trainer.evaluate(loader, load_best_model=False)
         ranked = []
         for batch in loader:
             _, scores, _, _ = trainer._full_sort_batch_eval(batch)
@@ -195,16 +196,16 @@ def test_permuting_the_users_ids_permutes_the_results(five, model):
         [f"v{n}" for n in range(8)],
         [f"w{n}" for n in range(8)],
     ]
-    new_name = {"t0": "t0"}
+    new_name = {"t0": "t0", "tz": "tz"}
     for group in groups:
         new_name.update(zip(group, rng.permutation(group).tolist()))
-    # The renamed users stand in another order in the files too, and so get other numbers; t0,
-    # who has every item, stays first and with it the items' numbers.
+    # The renamed users stand in another order in the files too, and so get other numbers; t0
+    # and tz, who have all items, stay first and with them the items' numbers.
     permuted = [
         sorted(((new_name[user], item) for user, item in part), key=lambda pair: pair[0])
         for part in parts
     ]
-    permuted[0] = parts[0][:20] + [pair for pair in permuted[0] if pair[0] != "t0"]
+    permuted[0] = parts[0][:20] + [pair for pair in permuted[0] if pair[0] not in ("t0", "tz")]
     users = [user for group in groups for user in group]
     found, results = [], []
     for number, (each, names) in enumerate(
@@ -261,7 +262,7 @@ def test_every_model_runs_from_end_to_end(tiny, model):
 
 
 def test_ract_goes_through_its_three_stages(tiny):
-    settings = {**tiny, "eval_args": SG, **SMALL["RaCT"], "critic_layers": [4]}
+    settings = {**tiny, "eval_args": SG, **SMALL["RaCT"], "critic_layers": [4], "metrics_k": 10}
     for stage, path in (
         ("actor_pretrain", ""),
         ("critic_pretrain", "saved/RaCT-tiny-2.pth"),
@@ -283,7 +284,9 @@ def test_what_is_learned_does_not_depend_on_fold_in_or_targets(five, model):
     assert found[0].keys() == found[1].keys()
     assert found[0]
     for name, value in found[0].items():
-        np.testing.assert_array_equal(value, found[1][name], err_msg=name)
+        # Sums over a padded history may round differently where the padding differs.
+        tolerance = 1e-6 if model in SAMPLING_MODELS else 0
+        np.testing.assert_allclose(value, found[1][name], rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -343,9 +346,8 @@ def test_training_users_get_the_scores_of_the_model_as_recbole_has_it(five, mode
     for each in (dataset, bare):
         init_seed(3, True)
         networks.append(get_model(model)(config, each))
-    if model == "CDAE":
-        # The vectors of held-out users are what differs.
-        networks[1].load_state_dict(networks[0].state_dict())
+    # RecBole's history matrix draws random numbers before the weights do.
+    networks[1].load_state_dict(networks[0].state_dict())
     users = [f"t{user}" for user in range(25)]
     ours, theirs = (scores_of(network, dataset, users) for network in networks)
     assert ours.abs().amax() > 0
@@ -386,13 +388,12 @@ def test_who_shows_a_training_users_history_gets_that_users_scores(five, model, 
     _, loaders, network, trainer = built(model, five(parts), **changes)
     train(loaders, trainer)
     dataset = loaders[0]._dataset
+    found = [scores_of(network, dataset, users) for users in (list(twins), list(twins.values()))]
+    if model == "FISM":
+        # A training user has a bias, the same for all items.
+        found = [scores - scores.mean(1, keepdim=True) for scores in found]
     # ADMMSLIM adds noise of 1e-5 to every score.
-    torch.testing.assert_close(
-        scores_of(network, dataset, list(twins)),
-        scores_of(network, dataset, list(twins.values())),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
     if model != "Pop":
         others = scores_of(network, dataset, ["v1", "w2", "w5"])
         assert len({tuple(row.tolist()) for row in others}) == 3
@@ -416,7 +417,7 @@ def test_fold_in_scores_by_hand(five):
 def test_cdae_knows_no_vector_of_a_held_out_user(five):
     _, loaders, network, trainer = built("CDAE", five(make_parts()), epochs=3, reg_weight_1=0.01)
     dataset = loaders[0]._dataset
-    trained = [dataset.token2id("user_id", f"t{user}") for user in range(25)]
+    trained = [dataset.token2id("user_id", f"t{user}") for user in [*range(25), "z"]]
     held_out = sorted(set(range(dataset.user_num)) - set(trained))
     assert len(held_out) == 17
     before = network.h_user.weight.detach().clone()
@@ -430,7 +431,8 @@ def test_cdae_knows_no_vector_of_a_held_out_user(five):
 
 def test_pop_counts_training_interactions(five):
     parts = make_parts()
-    _, loaders, network, trainer = built("Pop", five(parts))
+    # RecBole's Pop counts an item once a batch.
+    _, loaders, network, trainer = built("Pop", five(parts), train_batch_size=1)
     train(loaders, trainer)
     counts = network.item_cnt.squeeze(1).tolist()
     for number in range(1, 21):

@@ -12,11 +12,8 @@ from recbole.trainer import TraditionalTrainer
 
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model.wmf import WMF, fold_in
-from recbole_evcf.register import register_model
 
 als = pytest.importorskip("implicit.cpu.als")
-
-register_model(WMF, TraditionalTrainer)
 
 SG = {
     "eval_args": {
@@ -31,7 +28,7 @@ SG = {
 @pytest.fixture
 def settings(tiny):
     own = {"embedding_size": 6, "reg_weight": 0.5, "alpha": 3.0, "als_iterations": 4}
-    return {**tiny, **own, "train_neg_sample_args": None}
+    return {**tiny, **own}
 
 
 def item_factors(dataset, config):
