@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from build import build
 from recbole.utils.case_study import full_sort_topk
 
+from build import build
 from recbole_evcf import quick_start
 
 

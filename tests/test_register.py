@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from build import build
 from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader, UserDataLoader
 from recbole.data.transform import construct_transform
@@ -16,6 +15,7 @@ from recbole.trainer import HyperTuning
 from recbole.utils import get_flops, get_model, get_trainer
 
 import recbole_evcf
+from build import build
 from recbole_evcf import register
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader
 from recbole_evcf.model.models import MODELS, GatedHVamp

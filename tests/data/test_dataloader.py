@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from build import build
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.sampler import Sampler
 from recbole.utils import init_seed
 from recbole.utils.case_study import full_sort_topk
 
+from build import build
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader, TrainUserDataLoader
 
 SPLITS = [

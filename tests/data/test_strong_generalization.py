@@ -8,11 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from build import build
-from conftest import write_inter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from build import build
+from conftest import write_inter
 from recbole_evcf.data.strong_generalization import group_sizes, split_users
 
 SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}

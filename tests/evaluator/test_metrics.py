@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import recbole.evaluator.metrics
 import torch
-from build import build
-from conftest import write_inter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.evaluator import register as metric_registry
 
+from build import build
+from conftest import write_inter
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 
 SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}

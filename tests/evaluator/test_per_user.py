@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from build import build
-from conftest import write_inter
 from recbole.quick_start import run_recbole
 
+from build import build
+from conftest import write_inter
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
 
 SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}

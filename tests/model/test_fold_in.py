@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from build import build
-from conftest import write_inter
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
+from build import build
+from conftest import write_inter
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, SAMPLING_MODELS
 
 PARTS = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from build import build
 from recbole.data.interaction import Interaction
+
+from build import build
 
 MODELS = ["Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp"]
 

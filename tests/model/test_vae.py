@@ -1,9 +1,9 @@
 """The whole loss of every network against the formula written out, and its gradients."""
 
-import naive
 import pytest
 import torch
 
+import naive
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from build import build
 from recbole.data.interaction import Interaction
 from recbole.trainer import TraditionalTrainer
 
+from build import build
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model.wmf import WMF, fold_in
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from build import build
 
+from build import build
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, save_checkpoint, to_plain
 
 

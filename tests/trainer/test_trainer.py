@@ -8,9 +8,9 @@ import types
 
 import pytest
 import torch
-from build import build
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from build import build
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 
 

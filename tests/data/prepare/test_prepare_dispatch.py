@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from prepare_raw_files import NETFLIX, PRO_SG, RATINGS, write_files
 
+from prepare_raw_files import NETFLIX, PRO_SG, RATINGS, write_files
 from recbole_evcf.data.prepare import KINDS, prepare
 
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from prepare_raw_files import (
     MOVIES,
     NETFLIX,
@@ -16,7 +17,6 @@ from prepare_raw_files import (
     write_files,
     write_zip,
 )
-
 from recbole_evcf.data.prepare import lines, prepare
 
 hypothesis = pytest.importorskip("hypothesis")

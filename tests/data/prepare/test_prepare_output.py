@@ -6,8 +6,8 @@ import os
 import stat
 
 import pytest
-from prepare_raw_files import MOVIES, RATINGS, everything_under, write_files
 
+from prepare_raw_files import MOVIES, RATINGS, everything_under, write_files
 from recbole_evcf.data.prepare import output as output_module
 from recbole_evcf.data.prepare import prepare_ml_20m
 from recbole_evcf.data.prepare.counting import FilterCount

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from prepare_raw_files import ATOMIC_NAMES, PRO_SG, everything_under, read_atomic, write_files
 
+from prepare_raw_files import ATOMIC_NAMES, PRO_SG, everything_under, read_atomic, write_files
 from recbole_evcf.data.prepare import Counts, format_report, lines, prepare_pro_sg
 
 REAL = Path("/work/shared/data/ml-1m-pro_sg")

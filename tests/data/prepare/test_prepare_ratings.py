@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 import numpy as np
 import pandas as pd
 import pytest
+
 from prepare_raw_files import (
     MOVIES,
     NETFLIX,
@@ -17,7 +18,6 @@ from prepare_raw_files import (
     write_files,
     write_zip,
 )
-
 from recbole_evcf.data.prepare import Counts, lines, prepare_ml_20m, prepare_netflix
 
 INTER_HEADER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]

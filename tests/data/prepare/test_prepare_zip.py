@@ -6,8 +6,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from prepare_raw_files import RATINGS, write_zip
 
+from prepare_raw_files import RATINGS, write_zip
 from recbole_evcf.data.prepare import prepare_ml_20m, source
 
 
