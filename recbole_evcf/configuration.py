@@ -8,6 +8,7 @@ import inspect
 import math
 import os
 
+import torch
 import yaml
 from recbole.model.abstract_recommender import AbstractRecommender
 
@@ -163,11 +164,13 @@ def unknown_model(name: str) -> ValueError:
 
 def _model_names() -> set[str]:
     names = {model.__name__ for model in (*MODELS, *BASELINES)}
-    for package in MODEL_PACKAGES:
-        module = importlib.import_module(f"recbole.model.{package}")
-        names |= {
-            name
-            for name, value in inspect.getmembers(module, inspect.isclass)
-            if issubclass(value, AbstractRecommender)
-        }
+    # One of RecBole's modules turns this on for the whole process when it is imported.
+    with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled()):
+        for package in MODEL_PACKAGES:
+            module = importlib.import_module(f"recbole.model.{package}")
+            names |= {
+                name
+                for name, value in inspect.getmembers(module, inspect.isclass)
+                if issubclass(value, AbstractRecommender)
+            }
     return names

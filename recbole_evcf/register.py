@@ -38,7 +38,6 @@ from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
 from recbole_evcf.model.fold_in import (
     ADAPTERS,
-    INTERACTION_MODELS,
     SAMPLING_MODELS,
     input_rating_matrix,
 )
@@ -183,8 +182,8 @@ def _with_history_dataloaders(original):
 def _sg_dataloader(original, config, phase):
     if phase != "train":
         return FullSortHistoryDataLoader
-    by_interaction = config["model"] in INTERACTION_MODELS
-    return original(config, phase) if by_interaction else TrainUserDataLoader
+    sampling = config["model"] in SAMPLING_MODELS
+    return original(config, phase) if sampling else TrainUserDataLoader
 
 
 def _without_sampling(original):

@@ -18,6 +18,8 @@ def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["pytest"])
     yield
+    # Importing RecBole's SINE turns this on for the whole process.
+    torch.autograd.set_detect_anomaly(False)
     for handler in logging.getLogger().handlers[:]:
         if type(handler) in (logging.FileHandler, logging.StreamHandler):
             logging.getLogger().removeHandler(handler)

@@ -1,6 +1,7 @@
 """Mistakes in models, files and settings end in a ValueError of one sentence."""
 
 import pytest
+import torch
 from recbole.config import Config
 
 from recbole_evcf.configuration import resolve_config_files, unknown_model
@@ -40,6 +41,11 @@ def test_unknown_model_names_the_close_ones(name):
 def test_unknown_model_may_be_close_to_recboles():
     assert "LightGCN" in str(unknown_model("LightGNC"))
     assert str(unknown_model("zzzzzz")).endswith("RecBole or recbole_evcf.")
+
+
+def test_looking_for_names_leaves_torch_as_it_was():
+    unknown_model("Nope")
+    assert not torch.is_anomaly_enabled()
 
 
 def test_missing_model_and_data_set():

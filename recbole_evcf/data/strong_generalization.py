@@ -89,6 +89,8 @@ def _by_count(shares, n_users: int, text: str) -> tuple[int, int, int]:
 def _by_ratio(shares, n_users: int, text: str) -> tuple[int, int, int]:
     if min(shares) <= 0:
         raise ValueError(f"{text}: every ratio must be above 0.")
+    if max(shares) > 1:
+        raise ValueError(f"{text}: give three ratios up to 1, or three whole numbers of users.")
     total = sum(shares)
     # A hair's breadth, so that 0.1 of 1000 users are 100 whatever the rounding.
     valid, test = (int(share / total * n_users + 1e-9) for share in shares[1:])
@@ -204,21 +206,25 @@ def build_parts(dataset) -> list:
     Raises:
         ValueError: the config asks for a split that this data cannot give.
     """
+    # RecBole's tensors are single precision, which holds no seconds of a Unix time.
+    times = dataset.inter_feat.get(dataset.time_field)
+    times = None if times is None else np.asarray(times)
     dataset._change_feat_format()
-    split = _from_files(dataset) if dataset.benchmark_filename_list else _from_config(dataset)
+    from_files = dataset.benchmark_filename_list
+    split = _from_files(dataset) if from_files else _from_config(dataset, times)
     dataset._drop_unused_col()
     _log(dataset, split)
     _keep_training_items(dataset, split)
     return _parts(dataset, split)
 
 
-def _from_config(dataset) -> Split:
+def _from_config(dataset, times: np.ndarray | None) -> Split:
     arguments = dataset.config["eval_args"]
     feat = dataset.inter_feat
     order = arguments["order"]
     if order not in ("RO", "TO"):
         raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")
-    if order == "TO" and dataset.time_field not in feat:
+    if order == "TO" and times is None:
         raise ValueError(
             f"eval_args: order: TO needs the field {dataset.time_field!r}, which "
             f"{dataset.dataset_name}.inter does not have or load_col does not load."
@@ -229,7 +235,7 @@ def _from_config(dataset) -> Split:
         arguments["split"]["SG"],
         dataset.config["seed"],
         arguments.get("fold_in_ratio", 0.8),
-        feat[dataset.time_field].numpy() if order == "TO" else None,
+        times if order == "TO" else None,
     )
 
 
@@ -247,6 +253,16 @@ def _from_files(dataset) -> Split:
         places = held_out[target - 1]
         unshown = ~np.isin(users[places], np.unique(users[held_out[fold_in - 1]]))
         _refuse(dataset, target, places[unshown], dataset.uid_field, "has no fold-in interaction")
+        pairs = users.astype(np.int64) * dataset.item_num + items
+        both = np.isin(pairs[places], pairs[held_out[fold_in - 1]])
+        _refuse(
+            dataset, target, places[both], dataset.iid_field, "is in the user's fold-in set too"
+        )
+    validated = np.unique(users[held_out[0]])
+    for part in (3, 4):
+        places = held_out[part - 1]
+        again = places[np.isin(users[places], validated)]
+        _refuse(dataset, part, again, dataset.uid_field, "is a validation user too")
     return Split(train, (held_out[0], held_out[2]), (held_out[1], held_out[3]), {})
 
 
@@ -254,7 +270,7 @@ def _refuse(dataset, part: int, places: np.ndarray, field: str, why: str) -> Non
     """Name the first of the wrong ``places`` of a file, if there are any."""
     if len(places) == 0:
         return
-    token = dataset.id2token(field, int(dataset.inter_feat[field][int(places[0])]))
+    token = str(dataset.id2token(field, int(dataset.inter_feat[field][int(places[0])])))
     file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
     # The header is line 1.
     line = int(places[0]) - sum(dataset.file_size_list[:part]) + 2

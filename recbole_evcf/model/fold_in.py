@@ -14,13 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse
 import torch
-from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 __all__ = [
     "ADAPTERS",
     "FOLD_IN_MODELS",
-    "INTERACTION_MODELS",
     "SAMPLING_MODELS",
     "input_rating_matrix",
 ]
@@ -121,14 +119,27 @@ def _item_history(construct, model, config, dataset) -> None:
 
     Training asks for those of training users only, and a user's own bias changes no ranking.
     """
-    users, columns = dataset.input_histories.matrix().nonzero()
-    pairs = {dataset.uid_field: users, dataset.iid_field: columns + 1}
-    shown = dataset.copy(Interaction({key: torch.as_tensor(ids) for key, ids in pairs.items()}))
-    dataset.history_item_matrix = shown.history_item_matrix
+    batch = dataset.input_histories.rows(torch.arange(dataset.user_num))
+    shape = dataset.user_num, int(batch.lengths.max())
+    matrix = torch.zeros(shape, dtype=torch.long)
+    matrix[batch.row, torch.arange(len(batch.row)) - batch.offsets[batch.row]] = batch.column + 1
+    # RecBole's own is shuffled: what it draws, and so the weights drawn after it, would depend on
+    # how many fold-in interactions there are.
+    dataset.history_item_matrix = lambda: (matrix, (matrix > 0).float(), batch.lengths)
     try:
         construct(model, config, dataset)
     finally:
         del dataset.history_item_matrix
+
+
+def _popularity(construct, model, config, dataset) -> None:
+    """RecBole's Pop counts an item once per batch however often it occurs there: count it all."""
+    construct(model, config, dataset)
+    items = torch.as_tensor(dataset.inter_feat[dataset.iid_field])
+    counts = torch.bincount(items, minlength=dataset.item_num)
+    model.item_cnt = counts[:, None].to(model.device)
+    model.max_cnt = model.item_cnt.max(dim=0)[0]
+    model.calculate_loss = lambda interaction: torch.zeros((), requires_grad=True)
 
 
 def _as_it_is(construct, model, config, dataset) -> None:
@@ -172,12 +183,11 @@ ADAPTERS = {
     "NCEPLRec": _nce_plrec,
     "FISM": _item_history,
     "NAIS": _item_history,
-    "Pop": _as_it_is,
+    "Pop": _popularity,
     "Random": _as_it_is,
 }
 
 FOLD_IN_MODELS = tuple(ADAPTERS)
-# These learn from interactions and sampled negatives; Pop counts interactions; the others take
-# users, or learn in the constructor.
+# These learn from interactions and sampled negatives; the others take users, or learn in the
+# constructor.
 SAMPLING_MODELS = ("FISM", "NAIS")
-INTERACTION_MODELS = ("Pop", *SAMPLING_MODELS)

@@ -431,8 +431,7 @@ def test_cdae_knows_no_vector_of_a_held_out_user(five):
 
 def test_pop_counts_training_interactions(five):
     parts = make_parts()
-    # RecBole's Pop counts an item once a batch.
-    _, loaders, network, trainer = built("Pop", five(parts), train_batch_size=1)
+    _, loaders, network, trainer = built("Pop", five(parts))
     train(loaders, trainer)
     counts = network.item_cnt.squeeze(1).tolist()
     for number in range(1, 21):

@@ -93,8 +93,10 @@ def test_recbole_reads_all_five(tmp_path, monkeypatch):
         config_file_list=[str(tmp_path / "out" / "tiny" / "tiny.yaml")],
         config_dict={"use_gpu": False},
     )
-    parts = dataset_module.Dataset(config).build()
-    assert [len(part) for part in parts] == [6, 3, 1, 4, 2]
+    train, valid, test = dataset_module.Dataset(config).build()
+    targets, fold_in = (valid, test), (valid.fold_in, test.fold_in)
+    assert [len(train), *map(len, targets)] == [6, 1, 2]
+    assert [len(histories.columns) for histories in fold_in] == [3, 4]
 
 
 def test_column_order_extra_columns_and_line_ends(tmp_path):
