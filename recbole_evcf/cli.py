@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+import torch
 import yaml
 from recbole.config import Config
 from texttable import Texttable
@@ -61,6 +62,7 @@ def run(arguments: list[str]) -> int:
     options, settings = _parse_run(arguments)
     try:
         _check_settings(settings)
+        _check_processes(options)
         # RecBole's Config reads --key=value from there itself, in this and in started processes.
         sys.argv = [sys.argv[0], *settings]
         config_files = resolve_config_files(options.pop("config_files").split())
@@ -158,6 +160,15 @@ def _check_settings(settings: list[str]) -> None:
             raise ValueError(
                 f"cannot read {word!r}: a value with an = in it can only be set in a config file."
             )
+
+
+def _check_processes(options: dict) -> None:
+    wanted = max(options["nproc"], options["world_size"])
+    if wanted > 1 and torch.cuda.device_count() < options["nproc"]:
+        raise ValueError(
+            f"{options['nproc']} processes need as many GPUs, and there are "
+            f"{torch.cuda.device_count()}: RecBole trains in several processes on GPUs only."
+        )
 
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
