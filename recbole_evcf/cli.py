@@ -17,6 +17,7 @@ from recbole_evcf.configuration import resolve_config_files
 from recbole_evcf.data.prepare import KINDS, prepare
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.version import __version__
+from recbole_evcf.whole_file import replacing
 
 __all__ = ["main", "run"]
 
@@ -207,14 +208,8 @@ def _fail(error: Exception) -> int:
 
 def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
     content = {"model": model, "dataset": dataset, **result}
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, default=float)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, default=float)
 
 
 COMMANDS = {"prepare": prepare_data, "run": run}

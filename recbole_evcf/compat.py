@@ -34,6 +34,7 @@ __all__ = [
     "repair_ray_report",
     "repair_sequence_lengths",
     "repair_sparse_update",
+    "wrap_once",
 ]
 
 _MARK = "_recbole_evcf_repair"
@@ -198,7 +199,7 @@ def repair_chained_fill() -> None:
 
     if _chained_fill_works():
         return
-    _wrap(Dataset, "_fill_nan", _fill_columns)
+    wrap_once(Dataset, "_fill_nan", _fill_columns)
     _silence_chained_fill()
 
 
@@ -243,7 +244,7 @@ def repair_download() -> None:
     """
     from recbole.data.dataset.dataset import Dataset
 
-    _wrap(Dataset, "_download", _download_whole)
+    wrap_once(Dataset, "_download", _download_whole)
 
 
 def _download_whole(original):
@@ -372,8 +373,8 @@ def quiet_amp_names() -> None:
     )
 
 
-def _wrap(owner: type, name: str, make) -> None:
-    """Put make(method) in the place of a method, once."""
+def wrap_once(owner, name: str, make) -> None:
+    """Put make(function) in the place of a class's or module's function, once."""
     method = getattr(owner, name)
     if not hasattr(method, _MARK):
         wrapper = functools.wraps(method)(make(method))

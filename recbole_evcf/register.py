@@ -27,10 +27,12 @@ from thop.profile import register_hooks
 from torch import nn
 
 from recbole_evcf import configuration, quick_start
+from recbole_evcf.compat import wrap_once
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
     TrainUserDataLoader,
+    held_out_phases,
     ranked_phases,
 )
 from recbole_evcf.data.strong_generalization import build_parts, is_sg
@@ -49,8 +51,6 @@ from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_model"]
 
-_MARK = "_recbole_evcf_hook"
-
 
 def register() -> None:
     """Make RecBole know the models, their settings, dataloaders, trainer and checkpoints."""
@@ -65,8 +65,8 @@ def register() -> None:
     _register_flops()
     _register_checkpoints()
     _register_quick_start()
-    _hook(Dataset, "_load_feat", _describing_faults)
-    _hook(Dataset, "build", _splitting_by_users)
+    wrap_once(Dataset, "_load_feat", _describing_faults)
+    wrap_once(Dataset, "build", _splitting_by_users)
 
 
 def register_model(model: type[nn.Module], trainer: type[Trainer] = VAETrainer) -> None:
@@ -83,21 +83,11 @@ def register_model(model: type[nn.Module], trainer: type[Trainer] = VAETrainer) 
     setattr(recbole.trainer, f"{model.__name__}Trainer", trainer)
 
 
-def _hook(owner, name: str, wrap) -> None:
-    """Replace ``owner.name`` by ``wrap(original)``, once."""
-    original = getattr(owner, name)
-    if hasattr(original, _MARK):
-        return
-    replacement = functools.wraps(original)(wrap(original))
-    setattr(replacement, _MARK, True)
-    setattr(owner, name, replacement)
-
-
 def _register_config() -> None:
-    _hook(Config, "_get_model_and_dataset", _naming_unknown_models)
-    _hook(Config, "_load_internal_config_dict", _with_shipped_defaults)
-    _hook(Config, "_load_config_files", _by_name_or_path)
-    _hook(Config, "__init__", _checking)
+    wrap_once(Config, "_get_model_and_dataset", _naming_unknown_models)
+    wrap_once(Config, "_load_internal_config_dict", _with_shipped_defaults)
+    wrap_once(Config, "_load_config_files", _by_name_or_path)
+    wrap_once(Config, "__init__", _checking)
 
 
 def _naming_unknown_models(original):
@@ -153,10 +143,10 @@ def _checking(original):
 
 
 def _register_dataloaders() -> None:
-    _hook(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
+    wrap_once(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
     # RecBole imports it there by reference.
     recbole.data.get_dataloader = recbole.data.utils.get_dataloader
-    _hook(recbole.data.utils, "create_samplers", _without_sampling)
+    wrap_once(recbole.data.utils, "create_samplers", _without_sampling)
 
 
 def _splitting_by_users(original):
@@ -189,8 +179,8 @@ def _sg_dataloader(original, config, phase):
 def _without_sampling(original):
     def create_samplers(config, dataset, built_datasets):
         if is_sg(config):
-            _, *held_out = ranked_phases(built_datasets)
-            return [_sampler_of_training_users(config, built_datasets[0]), *held_out]
+            train, *held_out = built_datasets
+            return [_sampler_of_training_users(config, train), *held_out_phases(held_out)]
         if configuration.is_vae(config) and _ranks_all_items(config):
             return ranked_phases(built_datasets)
         return original(config, dataset, built_datasets)
@@ -213,9 +203,9 @@ def _ranks_all_items(config) -> bool:
 def _register_fold_in() -> None:
     for name, adapter in ADAPTERS.items():
         module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
-        _hook(getattr(module, name), "__init__", functools.partial(_folding_in, adapter))
-    _hook(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
-    _hook(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
+        wrap_once(getattr(module, name), "__init__", functools.partial(_folding_in, adapter))
+    wrap_once(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
+    wrap_once(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
 
 
 def _folding_in(adapter, original):
@@ -250,9 +240,9 @@ def _register_metrics() -> None:
     metric_registry.metrics_dict["truncatedrecall"] = TruncatedRecall
     metric_registry.metric_information["truncatedrecall"] = TruncatedRecall.metric_need
     metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
-    _hook(TopkMetric, "topk_result", _keeping_per_user)
-    _hook(Evaluator, "evaluate", _with_standard_errors)
-    _hook(Trainer, "evaluate", _writing_per_user)
+    wrap_once(TopkMetric, "topk_result", _keeping_per_user)
+    wrap_once(Evaluator, "evaluate", _with_standard_errors)
+    wrap_once(Trainer, "evaluate", _writing_per_user)
 
 
 def _keeping_per_user(original):
@@ -300,9 +290,9 @@ def _count_history_linear(layer: HistoryLinear, inputs, output) -> None:
 
 
 def _register_checkpoints() -> None:
-    _hook(Trainer, "_save_checkpoint", _saving_plainly)
-    _hook(PretrainTrainer, "save_pretrained_model", _saving_pretrained_plainly)
-    _hook(AbstractRecommender, "load_other_parameter", _loading_plainly)
+    wrap_once(Trainer, "_save_checkpoint", _saving_plainly)
+    wrap_once(PretrainTrainer, "save_pretrained_model", _saving_pretrained_plainly)
+    wrap_once(AbstractRecommender, "load_other_parameter", _loading_plainly)
 
 
 def _state(trainer: Trainer, epoch: int) -> dict:

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
 
-__all__ = ["FullSortHistoryDataLoader", "RankedPhase", "TrainUserDataLoader", "ranked_phases"]
+__all__ = [
+    "FullSortHistoryDataLoader",
+    "RankedPhase",
+    "TrainUserDataLoader",
+    "held_out_phases",
+    "ranked_phases",
+]
 
 # What the scores of one evaluation batch may take up. Larger batches make the matrix product no
 # faster and fall out of the processor's caches.
@@ -61,9 +67,7 @@ class RankedPhase:
 
 
 def ranked_phases(datasets) -> list[RankedPhase]:
-    """The phases of a split ``[train, valid, test]``, RecBole's own or by users."""
-    if hasattr(datasets[1], "fold_in"):
-        return _held_out_phases(datasets)
+    """The phases of RecBole's split ``[train, valid, test]``."""
     matrices = [Histories.from_dataset(dataset).matrix() for dataset in datasets]
     phases, before = [], scipy.sparse.csr_matrix(matrices[0].shape, dtype=np.float32)
     for phase, matrix in zip(("train", "valid", "test"), matrices):
@@ -75,14 +79,12 @@ def ranked_phases(datasets) -> list[RankedPhase]:
     return phases
 
 
-def _held_out_phases(datasets) -> list[RankedPhase]:
-    train = Histories.from_dataset(datasets[0])
-    nothing = Histories(scipy.sparse.csr_matrix(train.shape))
-    held_out = [
+def held_out_phases(datasets) -> list[RankedPhase]:
+    """Validation and test of the split by users, of its parts ``[valid, test]``."""
+    return [
         RankedPhase(phase, Histories.from_dataset(dataset), dataset.fold_in)
-        for phase, dataset in zip(("valid", "test"), datasets[1:])
+        for phase, dataset in zip(("valid", "test"), datasets)
     ]
-    return [RankedPhase("train", train, nothing), *held_out]
 
 
 class FullSortHistoryDataLoader(FullSortEvalDataLoader):

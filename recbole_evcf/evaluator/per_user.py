@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from recbole_evcf.whole_file import replacing
+
 __all__ = ["SE_SUFFIX", "per_user_values", "standard_errors", "write_per_user"]
 
 SE_SUFFIX = "_se"
@@ -56,10 +58,5 @@ def write_per_user(path: str, user_tokens, values: Mapping[str, np.ndarray]) -> 
     if folder:
         os.makedirs(folder, exist_ok=True)
     table = pd.DataFrame({"user_id": np.asarray(user_tokens), **values})
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
+    with replacing(path) as temporary:
         table.to_csv(temporary, index=False)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
