@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_evcf.cli import run
+from recbole_evcf.commands.run import main
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
+from importlib import import_module
 
-import torch
-import yaml
-from recbole.config import Config
-from texttable import Texttable
-
-from recbole_evcf import quick_start
-from recbole_evcf.configuration import resolve_config_files
-from recbole_evcf.data.prepare import KINDS, prepare
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.version import __version__
-from recbole_evcf.whole_file import replacing
 
-__all__ = ["main", "run"]
+__all__ = ["COMMANDS", "main"]
 
-DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
-
-# What RecBole's Config raises when a setting is wrong.
-CONFIG_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    ImportError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
+# Each is a module of recbole_evcf.commands with a function main(arguments) -> exit code. They are
+# imported when asked for, since some need what takes a while to load.
+COMMANDS = (
+    "prepare",
+    "run",
 )
 
 
@@ -52,164 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="recbole-evcf COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"recbole-evcf {__version__}")
-    parser.add_argument("command", choices=sorted(COMMANDS), help="what to do")
+    parser.add_argument("command", choices=COMMANDS, help="what to do")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
     parsed = parser.parse_args(arguments)
-    return COMMANDS[parsed.command](parsed.arguments)
-
-
-def run(arguments: list[str]) -> int:
-    """Train and evaluate a model; see :func:`main` for arguments and exit code."""
-    options, settings = _parse_run(arguments)
-    try:
-        _check_settings(settings)
-        _check_processes(options)
-        # RecBole's Config reads --key=value from there itself, in this and in started processes.
-        sys.argv = [sys.argv[0], *settings]
-        config_files = resolve_config_files(options.pop("config_files").split())
-        result_file = options.pop("result_file")
-        model, dataset = _what_to_run(options, config_files)
-        _check_config(model, dataset, config_files)
-        result = quick_start.run(model, dataset, config_file_list=config_files, **options)
-        if result_file and result is not None:
-            _write_result(result_file, model, dataset, result)
-    # NotImplementedError: RecBole's word for a setting it does not know.
-    except (ValueError, NotImplementedError, OSError) as error:
-        return _fail(error)
-    if result is not None:
-        print(result_table(result))
-    return 0
-
-
-def prepare_data(arguments: list[str]) -> int:
-    """Turn raw data into RecBole's atomic files; see :func:`main` for arguments and exit code."""
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf prepare",
-        allow_abbrev=False,
-        description="Turn raw data into RecBole's atomic files, whole or not at all.",
-    )
-    parser.add_argument("kind", choices=KINDS, help="what the raw data are")
-    parser.add_argument("--raw", required=True, help="their folder, or for ml-20m its zip file")
-    parser.add_argument("--name", help="name of the data set (default: the kind)")
-    parser.add_argument("--output", default="dataset", help="folder of data sets (default dataset)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the data set if it exists"
-    )
-    options = vars(parser.parse_args(arguments))
-    try:
-        print(prepare(**options))
-    except (ValueError, OSError) as error:
-        return _fail(error)
-    return 0
-
-
-def result_table(result: dict) -> str:
-    """The validation and test metrics of ``run_recbole``'s result as a table.
-
-    Where there are standard errors, they stand behind their metric.
-    """
-    valid, test = result["best_valid_result"] or {}, result["test_result"]
-    table = Texttable()
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_header_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "validation", "test"])
-    for metric in test:
-        if not metric.endswith(SE_SUFFIX):
-            table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
-    return table.draw()
-
-
-def _with_error(result: dict, metric: str) -> str:
-    if metric not in result:
-        return ""
-    error = result.get(metric + SE_SUFFIX)
-    return f"{result[metric]:.4f}" + ("" if error is None else f" ± {error:.4f}")
-
-
-def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf run",
-        allow_abbrev=False,
-        description="Train a model and evaluate it, as RecBole's run_recbole does.",
-        epilog="Every key of RecBole's config and of the model may follow as --key=value.",
-    )
-    parser.add_argument("--model", help=f"model name (default {DEFAULT_MODEL})")
-    parser.add_argument("--dataset", help=f"data set name (default {DEFAULT_DATASET})")
-    parser.add_argument(
-        "--config_files",
-        default="",
-        help='YAML files, "a.yaml b.yaml", or names of shipped ones such as "model/HVamp"',
-    )
-    parser.add_argument("--result_file", help="JSON file to write the metrics to")
-    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
-    parser.add_argument("--ip", default="localhost", help="address of the first machine")
-    parser.add_argument("--port", default="5678", help="port of the first machine")
-    parser.add_argument("--group_offset", type=int, default=0, help="rank of our first process")
-    options, settings = parser.parse_known_args(arguments)
-    return vars(options), settings
-
-
-def _check_settings(settings: list[str]) -> None:
-    for word in settings:
-        key, equals, value = word[2:].partition("=")
-        if not word.startswith("--") or not key or not equals:
-            raise ValueError(f"cannot read {word!r}: settings are written --key=value.")
-        if "=" in value:
-            raise ValueError(
-                f"cannot read {word!r}: a value with an = in it can only be set in a config file."
-            )
-
-
-def _check_processes(options: dict) -> None:
-    wanted = max(options["nproc"], options["world_size"])
-    if wanted > 1 and torch.cuda.device_count() < options["nproc"]:
-        raise ValueError(
-            f"{options['nproc']} processes need as many GPUs, and there are "
-            f"{torch.cuda.device_count()}: RecBole trains in several processes on GPUs only."
-        )
-
-
-def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
-    """Model and data set: from the command line, else the config files, else the defaults."""
-    given = {}
-    for path in config_files:
-        with open(path, encoding="utf-8") as file:
-            given.update(yaml.safe_load(file))
-    model, dataset = options.pop("model"), options.pop("dataset")
-    return (
-        model or given.get("model", DEFAULT_MODEL),
-        dataset or given.get("dataset", DEFAULT_DATASET),
-    )
-
-
-def _check_config(model: str, dataset: str, config_files: list[str]) -> None:
-    """Make the ``Config`` once before anything starts: what it raises is a mistake in a setting."""
-    try:
-        Config(model, dataset, config_files)
-    except CONFIG_ERRORS as error:
-        raise ValueError(_one_line(error)) from error
-
-
-def _one_line(error: Exception) -> str:
-    # str() of a KeyError is quoted.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
-
-
-def _fail(error: Exception) -> int:
-    if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
-        raise error
-    print(f"recbole-evcf: error: {_one_line(error)}", file=sys.stderr)
-    return 2
-
-
-def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
-    content = {"model": model, "dataset": dataset, **result}
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, default=float)
-
-
-COMMANDS = {"prepare": prepare_data, "run": run}
+    command = import_module(f"recbole_evcf.commands.{parsed.command}")
+    return command.main(parsed.arguments)

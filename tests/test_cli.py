@@ -1,146 +1,16 @@
-"""The commands by their exit code and output."""
+"""The command that holds the others."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from importlib import import_module
 
-import pandas as pd
 import pytest
 
 from recbole_evcf import cli
 from recbole_evcf.version import __version__
 
-CHECKOUT = Path(__file__).parents[1]
 
-WRONG = [
-    (["--model=GatedHVam"], "no model named 'GatedHVam'"),
-    (["--dataset=nope"], "nope"),
-    (["--n_pseudo_inputs=-1"], "n_pseudo_inputs must be"),
-    (["--likelihood=poisson"], "likelihood must be"),
-    (["--mlp_hidden_size=[]"], "mlp_hidden_size must be"),
-    (["--anneal_cap=-0.5"], "anneal_cap must be"),
-    (["--total_anneal_steps=9", "--warmup_epochs=9"], "both set"),
-    (["--config_files=nope.yaml"], "no config file nope.yaml"),
-    (["--metrics=['Nope']"], "no metric named 'Nope'"),
-    (["--topk=0"], "topk"),
-    (["--seed=1", "--seed=2"], "duplicate"),
-    (["--learning_rate", "0.1"], "settings are written --key=value"),
-    (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id"),
-    (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
-    (["--field_separator=,", "--state=error"], "ml-100k.inter"),
-    (["--nproc=64"], "64 processes need as many GPUs"),
-    (["--a=b=c"], "can only be set in a config file"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), WRONG)
-def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
-    assert cli.main(["run", *arguments]) == 2
-    output = capsys.readouterr()
-    assert output.err.count("\n") == 1
-    assert output.err.startswith("recbole-evcf: error: ")
-    assert message in output.err
-
-
-def test_python_raises_the_same_text(capsys):
-    from recbole_evcf.quick_start import run
-
-    cli.main(["run", "--likelihood=poisson"])
-    sys.argv = ["python"]
-    with pytest.raises(ValueError, match="likelihood") as caught:
-        run("GatedHVamp", "ml-100k", config_dict={"likelihood": "poisson"})
-    assert capsys.readouterr().err == f"recbole-evcf: error: {caught.value}\n"
-
-
-@pytest.mark.parametrize(
-    ("header", "line", "message"),
-    [
-        ("user_id:token\titem_id:token\ttimestamp:float", "u1\ti1\tsoon", "line 3"),
-        ("user_id:token\titem_id\ttimestamp:float", "u1\ti1\t1", "line 1"),
-        ("user_id:token\tmovie:token\ttimestamp:float", "u1\ti1\t1", "item_id"),
-    ],
-)
-def test_a_malformed_atomic_file(header, line, message, tmp_path, capsys):
-    (tmp_path / "d" / "broken").mkdir(parents=True)
-    (tmp_path / "d" / "broken" / "broken.inter").write_text(
-        f"{header}\nu1\ti2\t1\n{line}\n", encoding="utf-8"
-    )
-    code = cli.main(
-        [
-            "run",
-            "--dataset=broken",
-            f"--data_path={tmp_path / 'd'}",
-            "--state=error",
-            "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}",
-        ]
-    )
-    error = capsys.readouterr().err
-    assert code == 2
-    assert "broken.inter" in error
-    assert message in error
-
-
-def test_a_data_set_without_its_file(tmp_path, capsys):
-    (tmp_path / "d" / "empty").mkdir(parents=True)
-    assert cli.main(["run", "--dataset=empty", f"--data_path={tmp_path / 'd'}"]) == 2
-    assert "empty.inter not exist" in capsys.readouterr().err
-
-
-def test_run_prints_a_table(tiny, tmp_path, capsys):
-    settings = [f"--{key}={value}" for key, value in tiny.items() if key != "load_col"]
-    (tmp_path / "more.yaml").write_text(
-        "model: Vamp\ndataset: tiny\nload_col: {inter: [user_id, item_id, timestamp]}\n",
-        encoding="utf-8",
-    )
-    assert cli.main(["run", f"--config_files={tmp_path / 'more.yaml'}", *settings]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["metric", "validation", "test"]
-    assert [line.split()[0] for line in lines[2:]] == [
-        "recall@10",
-        "mrr@10",
-        "ndcg@10",
-        "hit@10",
-        "precision@10",
-    ]
-    assert list((tmp_path / "saved").glob("Vamp-*.pth"))
-
-
-def test_result_file_and_standard_errors(tiny, tmp_path, capsys):
-    (tmp_path / "more.yaml").write_text(
-        json.dumps({**tiny, "dataset": "tiny", "topk": [5, 10], "valid_metric": "NDCG@5"}),
-        encoding="utf-8",
-    )
-    files = f"protocol/strong_generalization {tmp_path / 'more.yaml'}"
-    command = ["run", "--model=EASE", f"--config_files={files}", "--per_user_file=users.csv"]
-    assert cli.main([*command, "--result_file=result.json"]) == 0
-    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
-    test = result["test_result"]
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("ndcg@10"))
-    assert row.endswith(f"{test['ndcg@10']:.4f} ± {test['ndcg@10_se']:.4f}")
-    assert result["model"] == "EASE"
-    per_user = pd.read_csv(tmp_path / "users.csv")
-    assert per_user["ndcg@10"].mean() == pytest.approx(test["ndcg@10"], abs=1e-4)
-
-
-def test_the_script_of_a_checkout_trains_on_ml_100k(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            CHECKOUT / "run_recbole_evcf.py",
-            "--epochs=1",
-            "--latent_dimension=20",
-            "--mlp_hidden_size=[30]",
-            "--n_pseudo_inputs=10",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[0].split() == ["metric", "validation", "test"]
-    assert "Train     0" in done.stderr
-    assert list((tmp_path / "saved").glob("GatedHVamp-*.pth"))
+def test_every_command_has_a_main():
+    for name in cli.COMMANDS:
+        assert callable(import_module(f"recbole_evcf.commands.{name}").main)
 
 
 def test_help_and_version(capsys):
