@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.sparse
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Histories", "HistoryBatch"]
@@ -133,12 +132,6 @@ class HistoryBatch:
         """Each binary history divided by its L2 norm, the square root of its length."""
         values = self.lengths.clamp(min=1).to(torch.get_default_dtype()).rsqrt()[self.row]
         return replace(self, values=values)
-
-    def dropout(self, p: float, training: bool) -> HistoryBatch:
-        """Dropout of probability ``p``, drawn on the entries only: a zero stays zero."""
-        if not training or p == 0.0:
-            return self
-        return replace(self, values=F.dropout(self.values, p))
 
     def transposed(self) -> tuple[Tensor, Tensor]:
         """The entries sorted by item: their order, (entries,), and each item's start, (items,).

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.model.dropout import clamp_and_drop, drop_entries
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.layers import (
     GatedLayer,
@@ -47,8 +48,10 @@ class HistoryEncoder(nn.Module):
         self.head = GaussianHead(widths[-1], latent_dimension)
 
     def forward(self, x: Input) -> Gaussian:
-        """A normalised batch of histories, or dense (rows, items), -> q(z | x), (rows, latent)."""
-        x = drop(x, self.dropout_prob, self.training)
+        """A normalised batch of histories, or pseudo-inputs (rows, items), which are clamped to
+        [0, 1], -> q(z | x), (rows, latent)."""
+        p = self.dropout_prob if self.training else 0.0
+        x = clamp_and_drop(x, p) if isinstance(x, Tensor) else drop_entries(x, p)
         return self.head(self.rest(self.first(x)))
 
 
@@ -81,16 +84,9 @@ class JointEncoder(nn.Module):
             self.joint = hidden_layers([2 * widths[0], *widths[1:]], gated)
         self.head = GaussianHead(widths[-1], latent_dimension)
 
-    def forward(self, x: Input, z2: Tensor) -> Gaussian:
+    def forward(self, x: HistoryBatch, z2: Tensor) -> Gaussian:
         """Normalised histories and z2, (batch, latent), -> q(z1 | x, z2)."""
-        x = drop(x, self.dropout_prob, self.training)
+        x = drop_entries(x, self.dropout_prob if self.training else 0.0)
         if self.shallow:
             return self.head(self.first(x, z2))
         return self.head(self.joint(torch.cat([self.first_x(x), self.first_z2(z2)], dim=1)))
-
-
-def drop(x: Input, p: float, training: bool) -> Input:
-    """Dropout on either form of input."""
-    if isinstance(x, Tensor):
-        return F.dropout(x, p, training) if p else x
-    return x.dropout(p, training)

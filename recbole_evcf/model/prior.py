@@ -26,23 +26,24 @@ class VampPrior(nn.Module):
     .. math:: p(z) = \\frac{1}{K} \\sum_{k=1}^K q(z | u_k).
 
     Args:
-        pseudo_inputs: the u_k at the start, (K, items). They are clamped to [0, 1] when used.
+        pseudo_inputs: the u_k at the start, (K, items). The encoder clamps them to [0, 1].
     """
 
     def __init__(self, pseudo_inputs: Tensor):
         super().__init__()
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+        # Held item by item: their gradient comes as (items, K), the fast way round (layers.py).
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.T.contiguous().T)
 
     def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian:
         """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""
-        return posterior(self.pseudo_inputs.clamp(0, 1))
+        return posterior(self.pseudo_inputs)
 
     def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
         """log p(z) of each row.
 
         Args:
             z: (batch, latent).
-            posterior: the encoder q(z | x), dropout included, on dense input (K, items).
+            posterior: the encoder q(z | x), clamp and dropout included, on (K, items).
 
         Returns:
             (batch,)

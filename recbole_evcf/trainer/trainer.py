@@ -10,6 +10,7 @@ from recbole.utils import dict2str, early_stopping, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 
 __all__ = ["VAETrainer"]
@@ -33,6 +34,7 @@ class VAETrainer(Trainer):
             weight_decay=kwargs.get("weight_decay", self.weight_decay),
         )
 
+    @freed_memory_kept()
     def fit(
         self,
         train_data,

@@ -37,23 +37,6 @@ def test_normalized_is_l2(histories, dense):
     np.testing.assert_allclose(batch.dense().numpy(), expected, atol=1e-7)
 
 
-def test_dropout_zeroes_entries_and_scales_the_rest(histories):
-    torch.manual_seed(0)
-    batch = histories.rows(torch.arange(1, 9).repeat(200)).normalized()
-    dropped = batch.dropout(0.25, training=True)
-    kept = dropped.values != 0
-    assert abs(kept.double().mean() - 0.75) < 0.02
-    torch.testing.assert_close(dropped.values[kept], batch.values[kept] / 0.75)
-    assert batch.dropout(0.25, training=False) is batch
-
-
-def test_two_dropouts_differ_but_share_the_transposition(histories):
-    batch = histories.rows(torch.arange(1, 9)).normalized()
-    first, second = batch.dropout(0.5, True), batch.dropout(0.5, True)
-    assert not torch.equal(first.values, second.values)
-    assert first.transposed()[0] is second.transposed()[0]
-
-
 def test_transposed_sorts_by_item(histories, dense):
     batch = histories.rows(torch.arange(9))
     order, starts = batch.transposed()

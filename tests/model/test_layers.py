@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from recbole_evcf.model.dropout import drop_entries
 from recbole_evcf.model.layers import (
     GatedLayer,
     GaussianHead,
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("double")
 @pytest.fixture
 def batch(histories):
     torch.manual_seed(1)
-    return histories.rows(torch.tensor([4, 1, 3, 8, 2])).normalized().dropout(0.5, True)
+    return drop_entries(histories.rows(torch.tensor([4, 1, 3, 8, 2])).normalized(), 0.5)
 
 
 def test_sparse_product_and_gradient_equal_the_dense_ones(batch):
@@ -48,7 +49,13 @@ def test_concatenated_dense_input(batch):
 
 def test_dense_input_of_the_pseudo_inputs(batch):
     layer = HistoryLinear(12, 7)
-    torch.testing.assert_close(layer(batch.dense()), layer(batch))
+    upstream = torch.randn(5, 7)
+    x = batch.dense().requires_grad_()
+    result = layer(x)
+    result.backward(upstream)
+    torch.testing.assert_close(result, layer(batch))
+    torch.testing.assert_close(x.grad, upstream @ layer.weight.T)
+    torch.testing.assert_close(layer.weight.grad, x.detach().T @ upstream)
 
 
 def test_gated_layer_is_equation_7():

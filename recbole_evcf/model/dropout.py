@@ -1,0 +1,84 @@
+"""Dropout of the input: of the entries of histories, and of pseudo-inputs with their clamp."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from recbole_evcf.data.histories import HistoryBatch
+
+__all__ = ["clamp_and_drop", "drop_entries", "keep_mask"]
+
+# Levels of a 16-bit draw.
+LEVELS = 2**16
+
+
+def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
+    """Dropout of probability ``p`` on the entries of histories only: a zero stays zero."""
+    if p == 0.0:
+        return x
+    keep, scale = keep_mask(x.values, p)
+    return replace(x, values=x.values * keep * scale)
+
+
+def clamp_and_drop(x: Tensor, p: float) -> Tensor:
+    """Pseudo-inputs clamped to [0, 1], then dropout of probability ``p``.
+
+    Args:
+        x: (rows, items).
+        p: 0 for none.
+
+    Returns:
+        of the shape and layout of ``x``; under autocast in its precision.
+    """
+    device = x.device.type
+    half = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if half else x.dtype
+    return _ClampAndDrop.apply(x, p, dtype)
+
+
+def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
+    """Draw which entries dropout keeps.
+
+    A processor draws 16 bits an entry, several times faster than torch's Bernoulli numbers;
+    ``p`` is then rounded to a multiple of 2^-16, and the scale is that of the rounded one.
+
+    Args:
+        like: tensor whose shape, layout and device the mask takes.
+        p: probability of dropping an entry, in [0, 1).
+
+    Returns:
+        the mask (uint8, ones and zeros), and what to multiply kept entries by to keep the
+        expectation.
+    """
+    if like.device.type != "cpu":
+        return torch.empty_like(like, dtype=torch.uint8).bernoulli_(1 - p), 1 / (1 - p)
+    dropped = min(round(p * LEVELS), LEVELS - 1)
+    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = words.view(torch.int16)[: like.numel()].as_strided(like.shape, like.stride())
+    keep = bits >= dropped - LEVELS // 2
+    return keep.view(torch.uint8), LEVELS / (LEVELS - dropped)
+
+
+class _ClampAndDrop(torch.autograd.Function):
+    """Both in one, with one mask kept for the gradient and no copy of the clamped input."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
+        clamped = x.clamp(0, 1)
+        # Multiplied in place, bytes are several times as fast as bool or out of place.
+        passes = (clamped == x).view(torch.uint8)
+        ctx.dtype, ctx.scale = x.dtype, 1.0
+        if p:
+            keep, ctx.scale = keep_mask(x, p)
+            passes &= keep
+            clamped.mul_(keep).mul_(ctx.scale)
+        ctx.save_for_backward(passes)
+        return clamped.to(dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (passes,) = ctx.saved_tensors
+        return grad.to(ctx.dtype).mul(ctx.scale).mul_(passes), None, None
