@@ -117,17 +117,17 @@ def repair_ray_report() -> None:
     """`objective_function` reports to Ray outside Ray too: Ray then logs a warning with a stack."""
     quick_start = importlib.import_module("recbole.quick_start.quick_start")
     tune = quick_start.tune
-    if isinstance(tune, _Forward) or not hasattr(tune, "is_session_enabled"):
+    if isinstance(tune, Forward) or not hasattr(tune, "is_session_enabled"):
         return
 
     def report(*args, **metrics):
         if tune.is_session_enabled():
             tune.report(*args, **metrics)
 
-    quick_start.tune = _Forward(tune, report=report)
+    quick_start.tune = Forward(tune, report=report)
 
 
-class _Forward:
+class Forward:
     """A module of which some names are replaced."""
 
     def __init__(self, module, **names) -> None:
@@ -178,7 +178,7 @@ def repair_missing_sequences() -> None:
     """
     from recbole.data.dataset import dataset
 
-    if _chained_fill_works() or isinstance(dataset.pd, _Forward):
+    if _chained_fill_works() or isinstance(dataset.pd, Forward):
         return
     pandas = dataset.pd
 
@@ -189,7 +189,7 @@ def repair_missing_sequences() -> None:
                 frame[name] = frame[name].fillna("")
         return frame
 
-    dataset.pd = _Forward(pandas, read_csv=read_csv)
+    dataset.pd = Forward(pandas, read_csv=read_csv)
     _silence_chained_fill()
 
 
@@ -280,9 +280,9 @@ def repair_exhaustive_search() -> None:
     """
     from recbole.trainer import hyper_tuning
 
-    if not isinstance(hyper_tuning.np, _Forward):
-        random = _Forward(np.random, RandomState=_RandomState)
-        hyper_tuning.np = _Forward(np, random=random)
+    if not isinstance(hyper_tuning.np, Forward):
+        random = Forward(np.random, RandomState=_RandomState)
+        hyper_tuning.np = Forward(np, random=random)
 
 
 class _RandomState(np.random.RandomState):

@@ -16,6 +16,9 @@ import recbole.data.utils
 import recbole.trainer
 from recbole.config import Config
 from recbole.data.dataset import Dataset
+from recbole.data.dataset import dataset as dataset_module
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
@@ -27,7 +30,7 @@ from thop.profile import register_hooks
 from torch import nn
 
 from recbole_evcf import configuration, quick_start
-from recbole_evcf.compat import wrap_once
+from recbole_evcf.compat import Forward, wrap_once
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
@@ -35,7 +38,15 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
+from recbole_evcf.data.loading import (
+    count,
+    grouped_index,
+    parts_by_ratio,
+    rows_of,
+    with_c_engine,
+)
 from recbole_evcf.data.strong_generalization import build_parts, is_sg
+from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
 from recbole_evcf.model.fold_in import (
@@ -43,10 +54,11 @@ from recbole_evcf.model.fold_in import (
     SAMPLING_MODELS,
     input_rating_matrix,
 )
-from recbole_evcf.model.layers import HistoryLinear, Linear
+from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
+from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_model"]
@@ -65,7 +77,7 @@ def register() -> None:
     _register_flops()
     _register_checkpoints()
     _register_quick_start()
-    wrap_once(Dataset, "_load_feat", _describing_faults)
+    _register_loading()
     wrap_once(Dataset, "build", _splitting_by_users)
 
 
@@ -242,7 +254,8 @@ def _register_metrics() -> None:
     metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
     wrap_once(TopkMetric, "topk_result", _keeping_per_user)
     wrap_once(Evaluator, "evaluate", _with_standard_errors)
-    wrap_once(Trainer, "evaluate", _writing_per_user)
+    wrap_once(Collector, "eval_batch_collect", _collecting_hits)
+    wrap_once(Trainer, "evaluate", _evaluating)
 
 
 def _keeping_per_user(original):
@@ -264,9 +277,26 @@ def _with_standard_errors(original):
     return evaluate
 
 
-def _writing_per_user(original):
+def _collecting_hits(original):
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        need = self.register.need
+        if any(need(name) for name in ("rec.meanrank", "rec.score", "data.label")):
+            original(self, scores_tensor, interaction, positive_u, positive_i)
+            return
+        if need("rec.items") or need("rec.topk"):
+            items, hits = top_hits(scores_tensor, max(self.topk), positive_u, positive_i)
+            if need("rec.items"):
+                self.data_struct.update_tensor("rec.items", items)
+            if need("rec.topk"):
+                self.data_struct.update_tensor("rec.topk", hits)
+
+    return eval_batch_collect
+
+
+def _evaluating(original):
     def evaluate(self, eval_data, *args, **kwargs):
-        result = original(self, eval_data, *args, **kwargs)
+        with freed_memory_kept():
+            result = original(self, eval_data, *args, **kwargs)
         path = self.config["per_user_file"]
         # Sampled evaluation has no such order of users.
         if path and getattr(eval_data, "phase", None) == "test":
@@ -280,7 +310,7 @@ def _writing_per_user(original):
 
 def _register_flops() -> None:
     """RecBole's FLOP counter knows layers by their exact class."""
-    register_hooks[Linear] = register_hooks[nn.Linear]
+    register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
     register_hooks[HistoryLinear] = _count_history_linear
 
 
@@ -341,6 +371,40 @@ def _register_quick_start() -> None:
         module.load_data_and_model = quick_start.load_data_and_model
     # The name under which a new process finds its work, and by it the plugin.
     sys.modules["recbole.quick_start.quick_start"].run_recboles = quick_start.run_recboles
+
+
+def _register_loading() -> None:
+    wrap_once(Dataset, "_load_feat", _describing_faults)
+    wrap_once(Dataset, "_grouped_index", lambda original: lambda self, keys: grouped_index(keys))
+    wrap_once(Dataset, "split_by_ratio", _splitting_by_ratio)
+    wrap_once(Interaction, "__getitem__", _taking_rows)
+    if dataset_module.Counter is not count:
+        dataset_module.Counter = count
+        pandas = dataset_module.pd
+        dataset_module.pd = Forward(pandas, read_csv=with_c_engine(pandas.read_csv))
+
+
+def _splitting_by_ratio(original):
+    def split_by_ratio(self, ratios, group_by=None):
+        if group_by is None:
+            return original(self, ratios, group_by)
+        self.logger.debug(f"split by ratios [{ratios}], group_by=[{group_by}]")
+        total = sum(ratios)
+        shares = [ratio / total for ratio in ratios]
+        keys = self.inter_feat[group_by].numpy()
+        places = parts_by_ratio(keys, lambda size: self._calcu_split_ids(size, shares))
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[part]) for part in places]
+
+    return split_by_ratio
+
+
+def _taking_rows(original):
+    def __getitem__(self, index):
+        rows = rows_of(self.interaction, index)
+        return original(self, index) if rows is None else Interaction(rows)
+
+    return __getitem__
 
 
 def _describing_faults(original):
