@@ -87,17 +87,10 @@ class HistoryLinear(nn.Module):
 
     def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
         """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
-        if self.n_dense == 0:
-            return self._items(x, self.weight) + self.bias
-        items, rest = self.weight.split([self.n_items, self.n_dense])
-        return self._items(x, items) + F.linear(dense, rest.T, self.bias)
-
-    @staticmethod
-    def _items(x: Input, weight: Tensor) -> Tensor:
         if isinstance(x, Tensor):
             # Under autocast x comes in half precision.
-            return _DenseProduct.apply(x, weight.to(x.dtype))
-        return _SumOfRows.apply(weight, x)
+            return _DenseProduct.apply(x, self.weight.to(x.dtype)) + self.bias
+        return _SumOfRows.apply(self.weight, x, dense) + self.bias
 
 
 class _DenseProduct(torch.autograd.Function):
@@ -116,23 +109,35 @@ class _DenseProduct(torch.autograd.Function):
 
 
 class _SumOfRows(torch.autograd.Function):
-    """Sparse batch times weight table. The gradient is the product with the transposed batch,
-    again a sum of rows: faster than embedding_bag's own and, on a GPU, without atomics."""
+    """Sparse batch times the first rows of a weight table, plus a dense one times the others.
+
+    The gradient of the first is the product with the transposed batch, again a sum of rows: faster
+    than embedding_bag's own and, on a GPU, without atomics. The other rows are bags without an
+    entry there, and filled in place.
+    """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, x: HistoryBatch) -> Tensor:
-        ctx.x, ctx.n_items = x, len(weight)
+    def forward(ctx, weight: Tensor, x: HistoryBatch, dense: Tensor | None) -> Tensor:
+        ctx.x = x
         values = x.values.to(weight.dtype)
-        return F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
+        result = F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
+        if dense is not None:
+            result.addmm_(dense, weight[x.n_items :])
+        ctx.save_for_backward(weight, dense)
+        return result
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        x = ctx.x
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
+        x, (weight, dense) = ctx.x, ctx.saved_tensors
         order, offsets = x.transposed()
-        values = x.values.to(grad.dtype)[order]
-        rows = x.row[order]
-        grad = grad.contiguous()
-        return F.embedding_bag(rows, grad, offsets, mode="sum", per_sample_weights=values), None
+        n_dense = len(weight) - x.n_items
+        offsets = F.pad(offsets, (0, n_dense), value=len(order))
+        values, grad = x.values.to(grad.dtype)[order], grad.contiguous()
+        result = F.embedding_bag(x.row[order], grad, offsets, mode="sum", per_sample_weights=values)
+        if dense is None:
+            return result, None, None
+        torch.mm(dense.T, grad, out=result[x.n_items :])
+        return result, None, grad @ weight[x.n_items :].T
 
 
 class TanhLayer(nn.Module):
