@@ -17,7 +17,9 @@ from recbole_evcf.report.page import Page
 __all__ = ["page"]
 
 # Rows of the table of components, items named in a row, and components named in the plane.
-N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 10
+N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 12
+# Room that a label takes, as shares of the width and height of what is drawn.
+LABEL_ROOM = (0.24, 0.07)
 # More users would hide one another and swell the file.
 N_DOTS = 3000
 
@@ -153,10 +155,11 @@ def _plane(result: Page, inspection: Inspection) -> None:
     )
     axes = [f"PC {n} ({share:.1%})" for n, share in enumerate(inspection.explained, 1)]
     result.figure(_map(tables, axes))
+    dots = " Dots are the components in use." if "components" in tables else ""
     result.paragraph(
         "The densities in that plane: of the aggregated posterior, the mean of q(z | x) over the "
         "training users, and of the prior that should match it. The same colour is the same "
-        "density."
+        f"density.{dots}"
     )
     result.figure(_densities(tables, axes))
 
@@ -166,7 +169,7 @@ def _map(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     if len(users) > N_DOTS:
         users = users.sample(N_DOTS, random_state=0)
     figure = go.Figure(
-        go.Scattergl(
+        go.Scatter(
             x=users["pc1"],
             y=users["pc2"],
             mode="markers",
@@ -204,16 +207,29 @@ def _add_components(figure: go.Figure, table: pd.DataFrame, labels: pd.Series) -
         ),
         name="components in use, area by users",
     )
-    for row, text in zip(used.head(N_LABELS).itertuples(), hover):
+    names = [text.partition("<br>")[0] for text in hover]
+    for place in _apart(used[["pc1", "pc2"]].to_numpy(), names):
         figure.add_annotation(
-            x=row.pc1,
-            y=row.pc2,
-            text=text.partition("<br>")[0],
+            x=used["pc1"].iloc[place],
+            y=used["pc2"].iloc[place],
+            text=names[place],
             showarrow=False,
             yshift=17,
             font={"size": 12, "color": "#222"},
             bgcolor="rgba(255,255,255,0.7)",
         )
+
+
+def _apart(points: np.ndarray, names: list[str]) -> list[int]:
+    """Places of the first points whose names differ and, written there, do not meet."""
+    reach = np.ptp(points, axis=0).clip(min=1e-9) * LABEL_ROOM
+    chosen: list[int] = []
+    for place, point in enumerate(points):
+        near = (np.abs(points[chosen] - point) < reach).all(axis=1)
+        new = names[place] not in [names[other] for other in chosen]
+        if len(chosen) < N_LABELS and new and not near.any():
+            chosen.append(place)
+    return chosen
 
 
 def _densities(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
@@ -248,16 +264,15 @@ def _densities(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
                     x=used["pc1"],
                     y=used["pc2"],
                     mode="markers",
-                    marker={"color": ORANGE, "size": 5},
-                    name="components in use",
-                    showlegend=column == 1,
+                    marker={"color": ORANGE, "size": 4},
+                    showlegend=False,
                     hoverinfo="skip",
                 ),
                 row=1,
                 col=column,
             )
         figure.update_xaxes(title=axes[0], row=1, col=column)
-    figure.update_xaxes(showgrid=False, zeroline=False, matches="x")
+    figure.update_xaxes(showgrid=False, zeroline=False)
     figure.update_yaxes(showgrid=False, zeroline=False)
     figure.update_yaxes(title=axes[1], col=1)
     return _styled(figure, 460)
@@ -371,7 +386,7 @@ def _gate_curves(table: pd.DataFrame) -> go.Figure:
         for colour, (layer, line) in zip(_cycle(part), part.groupby("layer", sort=False)):
             figure.add_trace(
                 go.Scatter(
-                    x=_ranges(line, whole=way == "items"),
+                    x=_ranges(line),
                     y=line["mean"],
                     error_y={"array": line["mean_se"], "thickness": 1},
                     mode="lines+markers",
@@ -385,7 +400,8 @@ def _gate_curves(table: pd.DataFrame) -> go.Figure:
             )
         figure.update_xaxes(title="popularity", type="category", row=1, col=column)
     figure.update_yaxes(title="mean gate", col=1)
-    return _styled(figure, 380)
+    # Above the titles of the two halves.
+    return _styled(figure, 400).update_layout(margin_t=80, legend_y=1.12)
 
 
 def _cycle(part: pd.DataFrame) -> list[str]:
@@ -457,11 +473,11 @@ def _bars(table: pd.DataFrame, title: str, names: list[str]) -> go.Figure:
     return _styled(figure, 320)
 
 
-def _ranges(table: pd.DataFrame, whole: bool = True) -> list[str]:
-    lows, highs = table["from"], table["to"]
-    if not whole:
-        return [f"{low:.0f} to {high:.0f}" for low, high in zip(lows, highs)]
-    return [f"{low}" if low == high else f"{low} to {high}" for low, high in zip(lows, highs)]
+def _ranges(table: pd.DataFrame) -> list[str]:
+    return [
+        f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+        for low, high in zip(table["from"], table["to"])
+    ]
 
 
 def _metric_names(inspection: Inspection) -> list[str]:

@@ -19,7 +19,8 @@ ACTIVE = 0.01
 def unit_table(level: str, means: Tensor, kl: Tensor) -> pd.DataFrame:
     """A row per unit, the most variable first.
 
-    Columns: ``level``, ``unit`` (its place), ``variance``, ``active``, ``kl``. A unit is active where the variance over users of its posterior mean is above 0.01.
+    Columns: ``level``, ``unit`` (its place), ``variance``, ``active``, ``kl``. A unit is active
+    where the variance over users of its posterior mean is above 0.01.
 
     Args:
         level: its name.
