@@ -17,7 +17,7 @@ from recbole_evcf.report.page import Page
 __all__ = ["page"]
 
 # Rows of the table of components, items named in a row, and components named in the plane.
-N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 12
+N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 20
 # Room that a label takes, as shares of the width and height of what is drawn.
 LABEL_ROOM = (0.24, 0.07)
 # More users would hide one another and swell the file.
@@ -159,7 +159,7 @@ def _plane(result: Page, inspection: Inspection) -> None:
     result.paragraph(
         "The densities in that plane: of the aggregated posterior, the mean of q(z | x) over the "
         "training users, and of the prior that should match it. The same colour is the same "
-        f"density.{dots}"
+        f"density, and half the depth of colour a quarter of it.{dots}"
     )
     result.figure(_densities(tables, axes))
 
@@ -238,20 +238,26 @@ def _densities(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     figure = make_subplots(
         cols=2, subplot_titles=titles, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.04
     )
-    highest = density[["aggregated_posterior", "prior"]].to_numpy().max()
+    # The square root shows what lies thinly spread beside what is heaped up.
+    deepest = np.sqrt(density[["aggregated_posterior", "prior"]].to_numpy().max())
+    ticks = np.linspace(0, deepest, 5)
     for column, name in enumerate(("aggregated_posterior", "prior"), 1):
         grid = density.pivot(index="pc2", columns="pc1", values=name)
         figure.add_trace(
             go.Heatmap(
                 x=grid.columns,
                 y=grid.index,
-                z=grid.to_numpy(),
+                z=np.sqrt(grid.to_numpy()),
                 zmin=0,
-                zmax=highest,
+                zmax=deepest,
                 colorscale="Blues",
                 zsmooth="best",
                 showscale=column == 2,
-                colorbar={"title": "density"},
+                colorbar={
+                    "title": "density",
+                    "tickvals": ticks,
+                    "ticktext": [f"{tick**2:.2g}" for tick in ticks],
+                },
                 hoverinfo="skip",
             ),
             row=1,
@@ -281,11 +287,15 @@ def _densities(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
 def _units(result: Page, tables: dict[str, pd.DataFrame]) -> None:
     table = tables["units"]
     result.heading("Latent units")
+    measured = (
+        " The KL term of a unit under the VampPrior is measured against the prior's marginal of "
+        "that unit; the mixture ties its units together, so that they do not add up to the whole."
+        if "components" in tables
+        else ""
+    )
     result.paragraph(
-        f"A unit is active where its posterior mean varies over users by more than {ACTIVE} "
-        "(Burda et al. 2016). Its KL term is that of the unit alone: for z1 given z2 it is exact, "
-        "for a VampPrior it is measured against the unit's own marginal, and the units of a "
-        "mixture do not add up to the whole."
+        f"A unit is active where the variance over users of its posterior mean exceeds {ACTIVE} "
+        f"(Burda et al. 2016).{measured}"
     )
     figure = go.Figure()
     for colour, (level, part) in zip(COLOURS, table.groupby("level", sort=False)):
