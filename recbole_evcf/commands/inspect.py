@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from recbole.utils import get_model
 
 from recbole_evcf.commands.common import fail, one_line
+from recbole_evcf.configuration import unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
 from recbole_evcf.model.models import MODELS
@@ -49,18 +50,27 @@ def main(arguments: list[str]) -> int:
 def _check_model_file(path: str, dataset: str | None) -> None:
     """What can be told before the data are loaded."""
     settings = load_checkpoint(path, "cpu")["config"]
-    name, trained_on = settings.get("model"), settings.get("dataset")
+    if not isinstance(settings, dict) or not {"model", "dataset"} <= settings.keys():
+        raise ValueError(f"{path} does not say which model it holds, or of which data set.")
+    name, trained_on = str(settings["model"]), settings["dataset"]
     if dataset is not None and dataset != trained_on:
         raise ValueError(
             f"{path} was trained on {trained_on}, not on {dataset}: correct --dataset or leave it "
             "out."
         )
-    if not issubclass(get_model(name), VAERecommender):
+    if not issubclass(_model_class(name), VAERecommender):
         ours = ", ".join(model.__name__ for model in MODELS)
         raise ValueError(
             f"{path} holds the model {name}; inspect reads the latent variables of {ours} "
             "and their subclasses."
         )
+
+
+def _model_class(name: str) -> type:
+    try:
+        return get_model(name)
+    except (ValueError, AttributeError, ImportError):
+        raise unknown_model(name) from None
 
 
 def _loaded(path: str) -> tuple:

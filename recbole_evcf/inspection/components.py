@@ -14,6 +14,8 @@ from recbole_evcf.model.gaussian import LOG_2PI, Gaussian
 
 __all__ = ["Assignment", "assign", "component_items", "component_table", "effective_number"]
 
+TINY = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -116,12 +118,13 @@ def component_items(
         ``probability``, ``lift`` (over the average user's), ``pseudo_input`` (the item's value
         in u_k, from 0 to 1).
     """
-    usual = torch.from_numpy(average)
+    # Softmax can be 0 in single precision.
+    usual = torch.from_numpy(average).clamp(min=TINY)
     tables = []
     for part in batches(torch.arange(len(model.components.mean)), len(items)):
         top = model.components.mean[part.to(model.components.mean.device)]
         decoded = model.probabilities(model.logits(*model.below(top))).cpu().double()
-        distinction = decoded * (decoded / usual).log()
+        distinction = decoded * (decoded.clamp(min=TINY) / usual).log()
         for by, score in (("probability", decoded), ("distinction", distinction)):
             tables.append(_top(model, part, by, score, decoded, usual, items, k))
     table = pd.concat(tables, ignore_index=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection import components, gates, levels, projection, quality, units
@@ -75,13 +76,18 @@ class _Inspector:
         self.result = Inspection(facts={})
 
     def inspect(self) -> Inspection:
-        self._posteriors()
-        self._model_facts()
-        self._components()
-        self._levels()
-        self._projection()
-        self._gates()
-        self._quality()
+        steps = (
+            self._posteriors,
+            self._model_facts,
+            self._components,
+            self._levels,
+            self._projection,
+            self._gates,
+            self._quality,
+        )
+        # Where it is no terminal that looks on, nothing is shown.
+        for step in tqdm(steps, desc="Inspect", ncols=80, disable=None, leave=False):
+            step()
         return self.result
 
     def _model_facts(self) -> None:

@@ -92,13 +92,13 @@ def _components(result: Page, tables: dict[str, pd.DataFrame]) -> None:
                 _item_list(by["distinction"][row.component], lift=True),
                 _item_list(by["probability"][row.component], lift=False),
             ]
-            for row in table.head(N_COMPONENTS).itertuples()
+            for row in table[table["users"] > 0].head(N_COMPONENTS).itertuples()
         ],
         words=(4, 5),
     )
-    if len(table) > N_COMPONENTS:
+    if len(table) > min(N_COMPONENTS, used):
         result.paragraph(
-            f"The {N_COMPONENTS} components with most users; components.csv and "
+            f"The {min(N_COMPONENTS, used)} components with most users; components.csv and "
             "component_items.csv hold all."
         )
 
@@ -216,7 +216,7 @@ def _add_components(figure: go.Figure, table: pd.DataFrame, labels: pd.Series) -
             showarrow=False,
             yshift=17,
             font={"size": 12, "color": "#222"},
-            bgcolor="rgba(255,255,255,0.7)",
+            bgcolor="rgba(255,255,255,0.5)",
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from recbole_evcf import cli
 
@@ -63,8 +64,13 @@ def test_mistakes_are_one_line_and_leave_nothing(tiny, tmp_path, capsys):
     path, _ = train("Vamp", tiny, tmp_path, capsys)
     (tmp_path / "cut.pth").write_bytes(Path(path).read_bytes()[:5000])
     (tmp_path / "file").write_text("x", encoding="utf-8")
+    torch.save({"config": {}, "state_dict": {}}, tmp_path / "empty.pth")
+    other = {**torch.load(path, weights_only=True), "config": {"model": "Nope", "dataset": "tiny"}}
+    torch.save(other, tmp_path / "nope.pth")
     for arguments, message in (
-        (["--model_file=nope.pth", "--output=seen"], "no model file nope.pth"),
+        (["--model_file=none.pth", "--output=seen"], "no model file none.pth"),
+        (["--model_file=empty.pth", "--output=seen"], "does not say which model"),
+        (["--model_file=nope.pth", "--output=seen"], "no model named 'Nope'"),
         (["--model_file=cut.pth", "--output=seen"], "cut.pth is not a model file"),
         (
             [f"--model_file={path}", "--dataset=ml-100k", "--output=seen"],

@@ -106,3 +106,14 @@ def test_top_items(name, tiny):
             np.testing.assert_allclose(part["probability"], p[best], rtol=1e-5)
             np.testing.assert_allclose(part["lift"], p[best] / average[best], rtol=1e-5)
             np.testing.assert_allclose(part["pseudo_input"], pseudo_input[0].detach()[best])
+
+
+def test_impossible_items_are_nobodys_top(tiny):
+    *_, model, histories, _ = untrained("Vamp", tiny)
+    with torch.no_grad():
+        model.network.output.bias[3] = -500
+    average = np.full(histories.shape[1], 1 / histories.shape[1])
+    average[3] = 0
+    table = component_items(model, average, np.arange(histories.shape[1]), 5)
+    assert not (table["item"] == 3).any()
+    assert np.isfinite(table[["probability", "lift"]]).all().all()
