@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection import components, gates, levels, projection, quality, units
+from recbole_evcf.inspection.buckets import mean_and_error
 from recbole_evcf.inspection.latent import LatentModel, history_batches
 from recbole_evcf.inspection.names import item_names
 from recbole_evcf.model.gaussian import Gaussian
@@ -162,7 +163,7 @@ class _Inspector:
         rows = []
         for level, table in zip(self.model.levels, tables):
             active = int(table["active"].sum())
-            mean, error = quality.mean_and_error(kl[level].to_numpy())
+            mean, error = mean_and_error(kl[level].to_numpy())
             rows.append(
                 {"level": level, "units": len(table), "active": active, "kl": mean, "kl_se": error}
             )
@@ -222,7 +223,7 @@ class _Inspector:
         ranking = quality.rank(plain, self.histories, self.phase, users, k)
         metrics = quality.per_user(ranking.hits, ranking.targets, truncated)
         for name, label in (("ndcg", "NDCG"), ("recall", self.result.recall.capitalize())):
-            mean, error = quality.mean_and_error(metrics[name].to_numpy())
+            mean, error = mean_and_error(metrics[name].to_numpy())
             self.result.facts[f"{label}@{k} on test users"] = f"{mean:.4f} ± {error:.4f}"
         lengths = self.histories.lengths.cpu()[users].numpy()
         positives = self.phase.positives

@@ -15,7 +15,12 @@ def test_the_plane_is_that_of_principal_components():
     np.testing.assert_allclose(np.abs(plane.axes), np.abs(pca.components_), atol=1e-10)
     np.testing.assert_allclose(plane.explained, pca.explained_variance_ratio_)
     np.testing.assert_allclose(np.abs(plane.project(POINTS)), np.abs(pca.transform(POINTS)))
-    assert (plane.axes[[0, 1], np.abs(plane.axes).argmax(1)] > 0).all()
+
+
+def test_axes_point_where_their_largest_entry_is_positive():
+    for _ in range(20):
+        plane = fit_plane(RNG.normal(size=(9, 5)))
+        assert (plane.axes[[0, 1], np.abs(plane.axes).argmax(1)] > 0).all()
 
 
 def test_densities_are_those_of_projected_gaussians():
