@@ -100,11 +100,3 @@ def test_without_test_users_there_is_no_quality(tiny, tmp_path):
     inspection, _, read = seen("Vamp", tiny, tmp_path, eval_args=split)
     assert inspection.facts["test users"] == 0
     assert read.headings[-1] == "What z carries"
-
-
-def test_the_draws_depend_on_the_seed_alone(tiny):
-    config, loaders, recommender, *_ = untrained("GatedHVamp", tiny)
-    first, second = (inspect_model(config, recommender, *loaders) for _ in range(2))
-    assert first.facts == second.facts
-    for name, table in first.tables.items():
-        assert table.equals(second.tables[name])
