@@ -6,16 +6,14 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
-import copy
 from logging import getLogger
 
-from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.quick_start.quick_start import run, run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
-from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint
+from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 
@@ -46,7 +44,7 @@ def load_data_and_model(model_file):
         ValueError: the file is missing, damaged or no model file.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
-    config = _SavedConfig(from_plain(checkpoint["config"]))
+    config = restored_config(checkpoint["config"])
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger = getLogger()
@@ -59,17 +57,3 @@ def load_data_and_model(model_file):
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train_data, valid_data, test_data
-
-
-class _SavedConfig(Config):
-    """A ``Config`` of saved settings, whatever the present command line says."""
-
-    def __init__(self, settings: dict):
-        self._settings = settings
-        super().__init__(settings["model"], settings["dataset"], config_file_list=[])
-
-    def _load_config_files(self, file_list):
-        return copy.deepcopy(self._settings)
-
-    def _load_cmd_line(self):
-        return {}
