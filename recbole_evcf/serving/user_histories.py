@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 
-__all__ = ["Gatherer", "UnknownItems", "UserHistories", "user_histories"]
+__all__ = ["Gatherer", "UnknownItems", "UserHistories", "counted", "user_histories"]
 
 SHOWN = 5
 
@@ -38,8 +38,8 @@ class UnknownItems:
         names = ", ".join(repr(str(token)) for token in sorted(self.tokens, key=str)[:SHOWN])
         more = ", ..." if len(self.tokens) > SHOWN else ""
         return (
-            f"left out {_counted(self.interactions, 'interaction')} with "
-            f"{_counted(len(self.tokens), 'item')} that the model does not know: {names}{more}"
+            f"left out {counted(self.interactions, 'interaction')} with "
+            f"{counted(len(self.tokens), 'item')} that the model does not know: {names}{more}"
         )
 
 
@@ -212,5 +212,6 @@ def _objects(values: Iterable) -> np.ndarray:
     return array
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Such as "1 user" or "1,200 users"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
