@@ -8,6 +8,7 @@ import os
 from recbole_evcf.commands.common import fail
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.onnx_export import INPUT, OUTPUT, export_onnx
+from recbole_evcf.whole_file import check_target
 
 __all__ = ["main"]
 
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", required=True, help="the file to write, such as model.onnx")
     options = parser.parse_args(arguments)
     try:
+        check_target(options.output)
         recommender = Recommender.load(options.model_file, device="cpu")
         export_onnx(recommender, options.output)
         size = os.path.getsize(options.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -45,10 +46,10 @@ def export_onnx(recommender: Recommender, path: str) -> None:
     onnx = _onnx()
     model = recommender.model
     network = _network(model)
-    wrapped = _Scores(network, recommender.scores_without_history()).cpu().eval()
-    size = sum(each.numel() * each.element_size() for each in wrapped.parameters())
-    if size > MAX_BYTES:
-        raise ValueError(f"{path} would hold {size / 2**30:.1f} GiB; an ONNX file holds 2 at most.")
+    network = _Scores(network, recommender.scores_without_history())
+    # A copy, since the recommender may go on working on a GPU.
+    wrapped = copy.deepcopy(network).cpu().eval()
+    _check_size(path, wrapped)
     program = _exported(wrapped, len(recommender.item_tokens))
     properties = {
         "item_tokens": json.dumps(recommender.item_tokens.tolist(), ensure_ascii=False),
@@ -71,6 +72,17 @@ def _onnx():
             "pip install onnx onnxscript"
         ) from None
     return onnx
+
+
+def _check_size(path: str, network: nn.Module) -> None:
+    size = sum(
+        each.numel() * each.element_size()
+        for name, each in network.named_parameters()
+        # The prior takes no part in scoring and does not come along.
+        if ".prior" not in name
+    )
+    if size > MAX_BYTES:
+        raise ValueError(f"{path} would hold {size / 2**30:.1f} GiB; an ONNX file holds 2 at most.")
 
 
 def _network(model: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
@@ -61,9 +62,17 @@ class Recommender:
     Args:
         model: a trained general recommender of ours or of RecBole's, which is taken over: unseen
             users are shown to it in the place of its own.
+
+    Raises:
+        ValueError: the model is no general recommender.
     """
 
     def __init__(self, model: nn.Module):
+        if not isinstance(model, GeneralRecommender):
+            raise ValueError(
+                f"{type(model).__name__} ranks items by more than a user's interactions: only "
+                "RecBole's general recommenders can be used here."
+            )
         self.model = model.eval()
         self.catalogue: ItemCatalogue = model.item_catalogue
         self._prior_scores: Tensor | None = None

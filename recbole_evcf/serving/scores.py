@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
@@ -29,17 +28,17 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
         (batch, items), the padding item left out.
 
     Raises:
-        ValueError: the model ranks no items for a user id alone.
+        ValueError: the model cannot score all items at once.
     """
-    if not isinstance(model, GeneralRecommender):
-        raise ValueError(f"{type(model).__name__} needs more than a user's id to rank items.")
     # Some of RecBole's models draw noise: the same for the same users, and without a trace.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
             scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
         except NotImplementedError:
-            raise ValueError(f"{type(model).__name__} has no scores of all items.") from None
+            raise ValueError(
+                f"{type(model).__name__} does not score all items at once, which a ranking takes."
+            ) from None
     return scores.reshape(len(users), -1)[:, 1:].to(torch.get_default_dtype())
 
 

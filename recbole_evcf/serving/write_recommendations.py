@@ -10,7 +10,7 @@ from contextlib import closing
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.whole_file import check_target, replacing
 
 __all__ = ["check_output", "write_recommendations"]
 
@@ -23,8 +23,7 @@ def check_output(path: str) -> None:
             f"{path}: recommendations are written to {', '.join(_WRITERS)} files, by the ending "
             "of the name."
         )
-    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise ValueError(f"{path} cannot be written: its folder does not exist, or it is one.")
+    check_target(path)
     if ending == ".parquet":
         _pyarrow()
 
