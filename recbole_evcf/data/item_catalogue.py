@@ -34,11 +34,12 @@ class ItemCatalogue:
         """
         items = np.asarray(dataset.inter_feat[dataset.iid_field])
         counts = np.bincount(items, minlength=dataset.item_num)[1:]
-        return cls(np.asarray(dataset.field2id_token[dataset.iid_field], dtype=object)[1:], counts)
+        tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
+        return cls(np.array(tokens, dtype=object), counts)
 
     def to_plain(self) -> dict:
         """As a text and a tensor, which a model file holds and which are read in no time."""
-        tokens = json.dumps([str(token) for token in self.tokens], ensure_ascii=False)
+        tokens = json.dumps(self.tokens.tolist(), ensure_ascii=False)
         return {"tokens": tokens, "counts": torch.from_numpy(self.counts.astype(np.int64))}
 
     @classmethod

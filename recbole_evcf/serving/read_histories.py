@@ -75,7 +75,8 @@ def read_histories(
         if ending in JSON_LINES:
             _read_json_lines(path, gatherer, bar)
         else:
-            separator = separator or SEPARATORS[ending]
+            separator = SEPARATORS[ending] if separator is None else separator
+            _check_separator(separator)
             if ending == ".inter":
                 check_header(path, separator, None, required=(user_fields[0], item_fields[0]))
             _read_table(path, separator, (user_fields, item_fields), gatherer, bar)
@@ -99,9 +100,12 @@ def read_tokens(path: str) -> list[str]:
     return tokens
 
 
-def _read_table(path: str, separator: str, names: tuple, gatherer: Gatherer, bar: tqdm) -> None:
+def _check_separator(separator: str) -> None:
     if len(separator) != 1 or separator in '"\r\n':
         raise ValueError(f"the separator must be one character, not {separator!r}.")
+
+
+def _read_table(path: str, separator: str, names: tuple, gatherer: Gatherer, bar: tqdm) -> None:
     number = 0
     try:
         for frame in _pieces(path, separator, bar):
@@ -148,13 +152,17 @@ def _column(path: str, frame: pd.DataFrame, names: Sequence[str], separator: str
         if name in frame.columns:
             # A row that ends early has missing values.
             return frame[name].fillna("").to_numpy(dtype=object)
-    header = separator.join(frame.columns)
-    others = [mark for mark in (",", ";", "\t", "|") if mark != separator and mark in header]
-    hint = f" (the line has {others[0]!r} in it: is the separator {separator!r} right?)"
     raise ValueError(
         f"{path}, line 1: there is no column {' or '.join(names)}; the columns are "
-        f"{', '.join(map(repr, frame.columns))}{hint if others else ''}."
+        f"{', '.join(map(repr, frame.columns))}{_separator_hint(frame, separator)}."
     )
+
+
+def _separator_hint(frame: pd.DataFrame, separator: str) -> str:
+    for mark in (",", ";", "\t", "|"):
+        if mark != separator and any(mark in name for name in frame.columns):
+            return f" (the line has {mark!r} in it: is the separator {separator!r} right?)"
+    return ""
 
 
 def _parser_fault(path: str, said: str) -> str:
