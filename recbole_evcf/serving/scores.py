@@ -31,7 +31,8 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
         ValueError: the model cannot score all items at once.
     """
     # Some of RecBole's models draw noise: the same for the same users, and without a trace.
-    with torch.random.fork_rng(devices=[]):
+    gpus = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(0)
         try:
             scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
@@ -39,7 +40,8 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
             raise ValueError(
                 f"{type(model).__name__} does not score all items at once, which a ranking takes."
             ) from None
-    return scores.reshape(len(users), -1)[:, 1:].to(torch.get_default_dtype())
+    # RecBole's linear models compute on the CPU wherever they are.
+    return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
 
 
 def scores_of_histories(model: nn.Module, histories: Histories) -> Tensor:
