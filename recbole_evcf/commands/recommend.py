@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from time import perf_counter
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def _recommend(options: argparse.Namespace) -> None:
     if options.topk < 1:
         raise ValueError(f"--topk must be at least 1, not {options.topk}.")
+    _check_not_read(options)
     allow, block = (
         path and read_tokens(path) for path in (options.allow_items, options.block_items)
     )
@@ -90,6 +92,13 @@ def _recommend(options: argparse.Namespace) -> None:
     tally = _Tally()
     write_recommendations(options.output, tally.of(_with_bar(frames, len(users))))
     _report(options.output, users, tally, perf_counter() - start)
+
+
+def _check_not_read(options: argparse.Namespace) -> None:
+    output = os.path.realpath(options.output)
+    for path in (options.histories, options.allow_items, options.block_items, options.model_file):
+        if path is not None and os.path.realpath(path) == output:
+            raise ValueError(f"--output would replace {path}, which is read: give another name.")
 
 
 def _of_data_set(model_file: str) -> tuple[Recommender, UserHistories]:

@@ -92,6 +92,7 @@ GOOD = "user,item\nann,i1\n"
         (["--model_file=bpr.pth"], GOOD, "bpr.pth holds a BPR"),
         (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
+        (["--output=new.csv"], GOOD, "--output would replace new.csv"),
         (["--histories=none.csv"], GOOD, "none.csv"),
         (["--allow_items=none.txt"], GOOD, "none.txt"),
         (["--allow_items=new.csv"], GOOD, "leave none that the model could recommend"),
