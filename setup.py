@@ -37,7 +37,21 @@ setup(
         "tune": ["hyperopt>=0.2.7"],
         # WMF's alternating least squares.
         "baselines": ["implicit>=0.7"],
-        "test": ["pytest>=7", "hyperopt>=0.2.7", "hypothesis>=6", "implicit>=0.7", "ruff==0.17.6"],
+        # recommend: Parquet files.
+        "parquet": ["pyarrow>=14"],
+        # export: onnxscript is what PyTorch's exporter needs.
+        "export": ["onnx>=1.17", "onnxscript>=0.3"],
+        "test": [
+            "pytest>=7",
+            "hyperopt>=0.2.7",
+            "hypothesis>=6",
+            "implicit>=0.7",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.3",
+            "pyarrow>=14",
+            "ruff==0.17.6",
+        ],
     },
     entry_points={"console_scripts": ["recbole-evcf=recbole_evcf.cli:main"]},
 )

@@ -13,8 +13,10 @@ __all__ = ["COMMANDS", "main"]
 # Each is a module of recbole_evcf.commands with a function main(arguments) -> exit code. They are
 # imported when asked for, since some need what takes a while to load.
 COMMANDS = (
+    "export",
     "inspect",
     "prepare",
+    "recommend",
     "run",
 )
 

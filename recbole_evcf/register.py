@@ -22,7 +22,11 @@ from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
-from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
+from recbole.model.abstract_recommender import (
+    AbstractRecommender,
+    AutoEncoderMixin,
+    GeneralRecommender,
+)
 from recbole.sampler import Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, set_color
@@ -38,6 +42,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
+from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.data.loading import (
     count,
     grouped_index,
@@ -53,6 +58,8 @@ from recbole_evcf.model.fold_in import (
     ADAPTERS,
     SAMPLING_MODELS,
     input_rating_matrix,
+    learned_matrices,
+    remembering_projection,
 )
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
@@ -78,6 +85,7 @@ def register() -> None:
     _register_checkpoints()
     _register_quick_start()
     _register_loading()
+    wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
     wrap_once(Dataset, "build", _splitting_by_users)
 
 
@@ -224,6 +232,8 @@ def _folding_in(adapter, original):
     def __init__(self, config, dataset):
         if hasattr(dataset, "input_histories"):
             adapter(original, self, config, dataset)
+        elif adapter is ADAPTERS["NCEPLRec"]:
+            remembering_projection(original, self, config, dataset)
         else:
             original(self, config, dataset)
 
@@ -325,16 +335,33 @@ def _register_checkpoints() -> None:
     wrap_once(AbstractRecommender, "load_other_parameter", _loading_plainly)
 
 
+def _knowing_its_items(original):
+    def __init__(self, config, dataset):
+        original(self, config, dataset)
+        self.item_catalogue = ItemCatalogue.from_dataset(dataset)
+
+    return __init__
+
+
 def _state(trainer: Trainer, epoch: int) -> dict:
-    other = trainer.model.other_parameter()
+    model = trainer.model
+    other = {**model.other_parameter(), **learned_matrices(model)}
     return {
+        **_what_serving_needs(model),
         "config": trainer.config,
         "epoch": epoch,
-        "state_dict": trainer.model.state_dict(),
+        "state_dict": model.state_dict(),
         # What is itself a part of the network is in the state_dict already.
         "other_parameter": {k: v for k, v in other.items() if not isinstance(v, nn.Module)},
         "optimizer": trainer.optimizer.state_dict(),
     }
+
+
+def _what_serving_needs(model: nn.Module) -> dict:
+    """What a model cannot be built without where its data set is not."""
+    if not isinstance(model, GeneralRecommender):
+        return {}
+    return {"n_users": model.n_users, "item_catalogue": model.item_catalogue.to_plain()}
 
 
 def _saving_plainly(original):

@@ -6,7 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["replacing"]
+__all__ = ["check_target", "replacing"]
+
+
+def check_target(path: str) -> None:
+    """Raise a ``ValueError`` if no file of this name could be written, before work is spent."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: name a file to write.")
+    if not os.path.isdir(folder):
+        raise ValueError(f"{path} cannot be written: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{path} cannot be written: the folder {folder} is read-only.")
 
 
 @contextmanager
