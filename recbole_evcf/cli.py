@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = (
     "prepare",
     "run",
+    "tune",
 )
 
 
