@@ -34,10 +34,18 @@ setup(
         "setuptools<81",
     ],
     extras_require={
-        "tune": ["hyperopt>=0.2.7"],
+        # Ray Tune needs pyarrow, which ray itself does not ask for.
+        "tune": ["hyperopt>=0.2.7", "pyarrow>=14"],
         # WMF's alternating least squares.
         "baselines": ["implicit>=0.7"],
-        "test": ["pytest>=7", "hyperopt>=0.2.7", "hypothesis>=6", "implicit>=0.7", "ruff==0.17.6"],
+        "test": [
+            "pytest>=7",
+            "hyperopt>=0.2.7",
+            "hypothesis>=6",
+            "implicit>=0.7",
+            "pyarrow>=14",
+            "ruff==0.17.6",
+        ],
     },
     entry_points={"console_scripts": ["recbole-evcf=recbole_evcf.cli:main"]},
 )

@@ -102,7 +102,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     search = _search(options, config, task, parameters, store)
     if not search.is_over:
         load_data(task)
-        _run(options, config, task, search)
+        _run(options, config, task, store, search)
     best = conclude(store, task)
     write_trials(store)
     write_report(
@@ -158,7 +158,7 @@ def _search(options, config, task: Task, parameters: list[Parameter], store: Tri
     return search
 
 
-def _run(options, config, task: Task, search) -> None:
+def _run(options, config, task: Task, store: TrialStore, search) -> None:
     if options.tool == "hyperopt":
         search.run()
         return
@@ -166,13 +166,14 @@ def _run(options, config, task: Task, search) -> None:
         module = import_module("recbole_evcf.tuning.ray_search")
     except ImportError as error:
         raise ValueError(
-            f"--tool=ray needs Ray ({error}), which RecBole brings on Python 3.11 and older; "
-            "--tool=hyperopt works without."
+            f"--tool=ray cannot be loaded ({error}): it needs Ray, which RecBole brings on Python "
+            "3.11 and older, and pip install 'recbole-evcf[tune]'."
         ) from None
     module.run(
         search,
         config,
         task,
+        store.model_file,
         options.ray_address,
         options.cpus_per_trial,
         options.gpus_per_trial,

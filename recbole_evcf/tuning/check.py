@@ -72,7 +72,9 @@ def check_parameters(config, parameters: list[Parameter], params_file: str, fixe
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ValueError(f"{params_file}: {config['model']} has no setting {name}.{hint}")
         if name in COMMON_TO_ALL:
-            raise ValueError(f"{params_file}: {name} cannot be tuned; it is the same in all trials.")
+            raise ValueError(
+                f"{params_file}: {name} cannot be tuned; it is the same in all trials."
+            )
         if name in fixed:
             raise ValueError(f"{name} stands in {params_file} and on the command line.")
         _check_values(config, parameter, params_file)

@@ -59,7 +59,7 @@ class Search(HyperTuning):
     ):
         super().__init__(self._objective, space=_space(parameters), algo=algo, max_evals=max_evals)
         self._train = train
-        self._parameters = parameters
+        self.parameters = parameters
         self._store = store
         self._seed = seed
         self._on_trial = on_trial
@@ -152,7 +152,9 @@ class Search(HyperTuning):
             "number": document["tid"] + 1,
             "params": self._params(document),
             # Beside the parameters, since hyperopt needs what it drew to the last digit.
-            "point": {name: np.asarray(v[0]).item() for name, v in document["misc"]["vals"].items()},
+            "point": {
+                name: np.asarray(v[0]).item() for name, v in document["misc"]["vals"].items()
+            },
             **outcome,
         }
         self._store.add(trial)
@@ -161,7 +163,7 @@ class Search(HyperTuning):
 
     def _params(self, document: dict) -> dict[str, Any]:
         drawn = document["misc"]["vals"]
-        return {p.name: p.setting(drawn[p.name][0]) for p in self._parameters}
+        return {p.name: p.setting(drawn[p.name][0]) for p in self.parameters}
 
     def _suggest_by_seed(self, new_ids, domain, trials, _) -> list[dict]:
         """hyperopt's algorithm, with a seed for each trial that no interruption changes."""

@@ -45,15 +45,16 @@ def write_report(
     page.paragraph(_summary(trials, best, metric, search))
     page.heading("The best trial")
     page.table(
-        ["parameter", "value"], [[name, value_text(best["params"][name])] for name in best["params"]]
+        ["parameter", "value"],
+        [[name, value_text(best["params"][name])] for name in best["params"]],
     )
     _metric_table(page, best)
     page.heading("Trials over time")
     page.figure(_over_time(scored, best, metric, bigger))
     page.heading(f"Each parameter against {metric}")
     page.paragraph(
-        "A point is a trial, darker the later it began; the other parameters differ between the "
-        "points of a column. The orange point is the best trial."
+        "A point is a trial, darker the later it began, and of one choice further to the right. "
+        "The other parameters differ between points. The orange diamond is the best trial."
     )
     page.figure(_by_parameter(scored, best, parameters, metric))
     page.heading("Training")
@@ -69,7 +70,7 @@ def value_text(value) -> str:
 
 
 def _summary(trials, best, metric, search) -> str:
-    count = {status: 0 for status in ("finished", "stopped", "failed")}
+    count = dict.fromkeys(("finished", "stopped", "failed"), 0)
     for trial in trials:
         count[trial["status"]] += 1
     said = f"{len(trials)} trials ({search})"
@@ -152,7 +153,8 @@ def _by_parameter(scored, best, parameters, metric) -> go.Figure:
     )
     for i, parameter in enumerate(parameters):
         cell = {"row": i // columns + 1, "col": i % columns + 1}
-        values = [_place(parameter, trial) for trial in scored]
+        last = scored[-1]["number"]
+        values = [_place(parameter, trial, last) for trial in scored]
         figure.add_scatter(
             x=values,
             y=[trial["score"] for trial in scored],
@@ -161,7 +163,7 @@ def _by_parameter(scored, best, parameters, metric) -> go.Figure:
                 "size": 9,
                 "color": [trial["number"] for trial in scored],
                 "colorscale": "Blues",
-                "cmin": -len(scored) / 2,
+                "cmin": -len(scored),
                 "line": {"width": 1, "color": BLUE},
                 "symbol": [SIGNS[trial["status"]] for trial in scored],
             },
@@ -169,18 +171,19 @@ def _by_parameter(scored, best, parameters, metric) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
             **cell,
         )
-        _mark_best(figure, _place(parameter, best), best["score"], **cell)
+        _mark_best(figure, _place(parameter, best, last), best["score"], **cell)
         figure.update_xaxes(title=escape(parameter.name), **_axis(parameter), **cell)
     figure.update_yaxes(title=escape(metric), col=1)
     figure.update_layout(showlegend=False)
     return _styled(figure, 90 + 300 * rows)
 
 
-def _place(parameter: Parameter, trial: dict[str, Any]):
-    """Where a trial stands on a parameter's axis: at a choice's position, or at the value."""
-    if parameter.kind == "choice":
-        return parameter.range.index(trial["params"][parameter.name])
-    return trial["params"][parameter.name]
+def _place(parameter: Parameter, trial: dict[str, Any], last: int):
+    """Where a trial stands on a parameter's axis; those of one choice stand side by side."""
+    value = trial["params"][parameter.name]
+    if parameter.kind != "choice":
+        return value
+    return parameter.range.index(value) + 0.5 * (trial["number"] / last - 0.5)
 
 
 def _axis(parameter: Parameter) -> dict[str, Any]:

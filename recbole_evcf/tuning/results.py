@@ -61,6 +61,7 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
     model_file = store.model_file(best["number"])
     if os.path.exists(model_file):
         os.replace(model_file, os.path.join(store.folder, "best.pth"))
+        os.rmdir(os.path.dirname(model_file))
     _write_settings(os.path.join(store.folder, "best.yaml"), task, best)
     return known
 
