@@ -62,8 +62,13 @@ def check_parameters(config, parameters: list[Parameter], params_file: str, fixe
 
     Raises:
         ValueError: a parameter is unknown, is set elsewhere, or has a value that the model does
-            not take.
+            not take; or the trials would not be validated.
     """
+    for key in ("epochs", "eval_step"):
+        if config[key] < 1:
+            raise ValueError(
+                f"{key} must be at least 1, not {config[key]}: validation finds the best trial."
+            )
     known = set(config.final_config_dict).union(*config.parameters.values())
     for parameter in parameters:
         name = parameter.name

@@ -52,19 +52,19 @@ class TrialStore:
         self._trials: dict[int, dict] = {}
         try:
             os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
+            for name in sorted(os.listdir(os.path.join(folder, "trials"))):
+                if name.endswith(".json"):
+                    trial = read_json(os.path.join(folder, "trials", name))
+                    self._trials[trial["number"]] = trial
             self._claim(json.loads(json.dumps(_without_effectless(search))))
         except OSError as error:
             raise ValueError(
                 f"The output folder {folder} cannot be written ({error.strerror})."
             ) from None
-        for name in sorted(os.listdir(os.path.join(folder, "trials"))):
-            if name.endswith(".json"):
-                trial = read_json(os.path.join(folder, "trials", name))
-                self._trials[trial["number"]] = trial
 
     def _claim(self, search: dict) -> None:
         path = os.path.join(self.folder, "search.json")
-        if os.path.exists(path):
+        if self._trials and os.path.exists(path):
             _check_same(self.folder, read_json(path), search)
         # Also where nothing changes: a folder that cannot be written shows at once.
         write_json(path, search)
