@@ -24,7 +24,7 @@ from ray.air import session
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
-from recbole_evcf.compat import repair_numpy_names
+from recbole_evcf import compat
 from recbole_evcf.configuration import is_vae
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.trial import Task, attempt_trial
@@ -171,12 +171,14 @@ def _with_absolute_path(task: Task) -> Task:
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     os.environ.update(QUIET)
+    # Each worker imports Ray Tune before anything of ours. The repair goes to it as code: by name,
+    # idle workers too would import the plugin and torch.
+    ray.cloudpickle.register_pickle_by_value(compat)
     here = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(
             address=address,
-            # Each worker imports Ray Tune before anything of ours.
-            runtime_env={"worker_process_setup_hook": repair_numpy_names},
+            runtime_env={"worker_process_setup_hook": compat.repair_numpy_names},
             log_to_driver=False,
             logging_level=logging.ERROR,
             **({} if address else here),
@@ -185,6 +187,8 @@ def _connected(address: str | None) -> Iterator[None]:
         where = f"the Ray cluster {address}" if address else "Ray on this machine"
         text = " ".join(str(error).split())
         raise ValueError(f"{where} cannot be used ({text}).") from error
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(compat)
     try:
         yield
     finally:
