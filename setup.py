@@ -34,7 +34,8 @@ setup(
         "setuptools<81",
     ],
     extras_require={
-        "tune": ["hyperopt>=0.2.7"],
+        # Ray Tune needs pyarrow, which ray itself does not ask for.
+        "tune": ["hyperopt>=0.2.7", "pyarrow>=14"],
         # WMF's alternating least squares.
         "baselines": ["implicit>=0.7"],
         # recommend: Parquet files.

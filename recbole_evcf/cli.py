@@ -18,6 +18,7 @@ COMMANDS = (
     "prepare",
     "recommend",
     "run",
+    "tune",
 )
 
 

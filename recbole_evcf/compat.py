@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 __all__ = [
+    "plain_value",
     "quiet_amp_names",
     "quiet_readonly_columns",
     "repair",
@@ -297,13 +298,13 @@ def repair_eval() -> None:
     from recbole.config import configurator
     from recbole.trainer import hyper_tuning
 
-    configurator.eval = _plain_value
+    configurator.eval = plain_value
     hyper_tuning.eval = _parameter_value
 
 
 def _parameter_value(text: str):
     try:
-        return _plain_value(text)
+        return plain_value(text)
     except SyntaxError as error:
         raise ValueError(
             f"The parameter file gives the choices [{text}], which are no plain Python values; "
@@ -311,8 +312,12 @@ def _parameter_value(text: str):
         ) from error
 
 
-def _plain_value(text: str):
-    """The value of a Python literal, arithmetic on numbers included; SyntaxError for all else."""
+def plain_value(text: str):
+    """The value of a Python literal, arithmetic on numbers included.
+
+    Raises:
+        SyntaxError: the text is anything else; nothing in it was run.
+    """
     try:
         tree = ast.parse(text.lstrip(" \t"), mode="eval")
         return ast.literal_eval(_Arithmetic().visit(tree))

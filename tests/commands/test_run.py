@@ -23,7 +23,7 @@ WRONG = [
     (["--config_files=nope.yaml"], "no config file nope.yaml"),
     (["--metrics=['Nope']"], "no metric named 'Nope'"),
     (["--topk=0"], "topk"),
-    (["--seed=1", "--seed=2"], "duplicate"),
+    (["--seed=1", "--seed=2"], "given twice"),
     (["--learning_rate", "0.1"], "settings are written --key=value"),
     (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id"),
     (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
