@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "main"]
 # Each is a module of recbole_evcf.commands with a function main(arguments) -> exit code. They are
 # imported when asked for, since some need what takes a while to load.
 COMMANDS = (
+    "compare",
     "prepare",
     "run",
 )
