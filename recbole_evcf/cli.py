@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = (
     "compare",
     "prepare",
+    "reproduce",
     "run",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from textwrap import wrap
 
 import plotly.graph_objects as go
 from plotly.colors import qualitative
@@ -13,6 +14,8 @@ from recbole_evcf.experiment.outcome import ModelOutcome, Outcome
 __all__ = ["learning_curves", "metric_bars"]
 
 COLUMNS = 3
+# Longer labels are broken into lines of so many letters.
+LABEL_WIDTH = 30
 COLOURS = qualitative.D3
 # Keys of a curve's rows for our models, and what they are called.
 TERMS = {"reconstruction": "Reconstruction", "kl": "KL term", "kl_weight": "KL weight"}
@@ -51,8 +54,8 @@ def metric_bars(outcome: Outcome) -> go.Figure:
     figure.update_yaxes(autorange="reversed", automargin=True)
     figure.update_xaxes(rangemode="tozero", nticks=5)
     figure.update_layout(
-        height=rows * (95 + 26 * len(outcome.finished)),
-        margin={"l": 20, "r": 20, "t": 40, "b": 30},
+        height=60 + rows * (80 + 26 * len(outcome.finished)),
+        margin={"l": 20, "r": 20, "t": 70, "b": 30},
         template="plotly_white",
     )
     return figure
@@ -75,7 +78,7 @@ def learning_curves(outcome: Outcome) -> go.Figure:
     figure.update_xaxes(title_text="epoch", row=2)
     figure.update_layout(
         height=720,
-        margin={"l": 20, "r": 20, "t": 40, "b": 30},
+        margin={"l": 20, "r": 20, "t": 70, "b": 30},
         legend={"orientation": "h", "y": -0.1, "yanchor": "top"},
         template="plotly_white",
     )
@@ -105,7 +108,8 @@ def _add_curves(figure: go.Figure, model: ModelOutcome, key: str, colour: str, p
 
 
 def _label(model: ModelOutcome) -> str:
-    return escape(model.label)
+    lines = wrap(model.label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(map(escape, lines))
 
 
 def _colour(model: ModelOutcome, outcome: Outcome) -> str:

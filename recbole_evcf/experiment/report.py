@@ -8,10 +8,12 @@ import torch
 
 from recbole_evcf.experiment.figures import learning_curves, metric_bars
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
-from recbole_evcf.experiment.tables import MIB, caption, cell, mean_epochs
+from recbole_evcf.experiment.paper import PaperTable
+from recbole_evcf.experiment.reproduction import Verdict, metric_rows, note, verdict_rows
+from recbole_evcf.experiment.tables import MIB, caption, cells, mean_epochs, p_text
 from recbole_evcf.report.page import Bold, Page
 
-__all__ = ["add_comparison", "write_report"]
+__all__ = ["write_report", "write_reproduction_report"]
 
 
 def write_report(outcome: Outcome, path: str, command: str) -> None:
@@ -23,25 +25,55 @@ def write_report(outcome: Outcome, path: str, command: str) -> None:
         command: what was typed, for those who want to do it again.
     """
     page = Page(f"Comparison on {outcome.plan.dataset}")
-    add_comparison(page, outcome)
-    add_command(page, command)
+    _add_comparison(page, outcome)
+    _add_command(page, command)
     page.write(path)
 
 
-def add_comparison(page: Page, outcome: Outcome) -> None:
+def write_reproduction_report(
+    outcome: Outcome,
+    table: PaperTable,
+    verdicts: list[Verdict],
+    path: str,
+    name: str,
+    command: str,
+) -> None:
+    """Write the page of a reproduced table: ours beside the paper's, then the comparison.
+
+    Args:
+        outcome, table, verdicts: what was found, what the paper has, and how they agree.
+        path: the HTML file.
+        name: of the table.
+        command: what was typed.
+    """
+    page = Page(f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}")
+    page.heading("Beside the paper")
+    for metric in table.metrics:
+        page.heading(outcome.plan.metrics.get(metric, metric), 3)
+        page.table(*metric_rows(outcome, table, metric))
+    page.heading("Statements of the paper")
+    header, rows = verdict_rows(verdicts, table)
+    page.table(header, rows, words=(0, len(header) - 1))
+    page.paragraph(note(outcome, table))
+    _add_comparison(page, outcome)
+    _add_command(page, command)
+    page.write(path)
+
+
+def _add_comparison(page: Page, outcome: Outcome) -> None:
     """Add every part of the report to a page, those that have something to show."""
     if outcome.finished:
         _add_metrics(page, outcome)
     if outcome.failures:
         _add_failures(page, outcome)
     if outcome.finished:
-        _add_tests(page, outcome)
         _add_charts(page, outcome)
+        _add_tests(page, outcome)
         _add_costs(page, outcome)
     _add_settings(page, outcome)
 
 
-def add_command(page: Page, command: str) -> None:
+def _add_command(page: Page, command: str) -> None:
     """Say how the page was made."""
     page.heading("Command")
     page.paragraph(command)
@@ -49,22 +81,13 @@ def add_command(page: Page, command: str) -> None:
 
 def _add_metrics(page: Page, outcome: Outcome) -> None:
     page.heading("Test metrics")
-    best = {metric: outcome.best(metric) for metric in outcome.metrics}
-    rows = [
-        [model.label, *(_cell(model, metric, best[metric]) for metric in outcome.metrics)]
-        for model in outcome.finished
-    ]
+    rows = [[model.label, *row] for model, row in zip(outcome.finished, cells(outcome, Bold))]
     page.table(["model", *outcome.metrics.values()], rows)
     page.paragraph(caption(outcome).replace("marked", "bold"))
     if any(model.seed_deviation for model in outcome.finished):
         page.heading("Spread between the seeds", 3)
         page.table(["model", "seeds", *outcome.metrics.values()], _spread(outcome))
         page.paragraph("Sample standard deviations of a metric over the seeds of a model.")
-
-
-def _cell(model: ModelOutcome, metric: str, best: set[str]) -> str:
-    text = cell(model, metric, False)
-    return Bold(text) if model.label in best else text
 
 
 def _spread(outcome: Outcome) -> list[list[object]]:
@@ -97,8 +120,9 @@ def _add_tests(page: Page, outcome: Outcome) -> None:
             test.label,
             outcome.metrics[test.metric],
             f"{test.difference:+.{DECIMALS}f}",
-            f"[{test.low:+.{DECIMALS}f}, {test.high:+.{DECIMALS}f}]",
-            f"{test.p_value:.3g}",
+            # Joined by a space at which no line is broken.
+            f"[{test.low:+.{DECIMALS}f},\u00a0{test.high:+.{DECIMALS}f}]",
+            p_text(test.p_value),
             _significant(test.p_corrected),
         ]
         for test in sorted(outcome.comparisons, key=lambda test: _place(test, outcome))
@@ -122,7 +146,7 @@ def _place(test, outcome: Outcome) -> int:
 
 
 def _significant(p: float) -> str:
-    text = f"{p:.3g}"
+    text = p_text(p)
     return Bold(text) if p < 0.05 else text
 
 

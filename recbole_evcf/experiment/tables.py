@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 import pandas as pd
 from texttable import Texttable
 
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
+from recbole_evcf.report.page import Bold
 from recbole_evcf.whole_file import replacing, write_json
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "as_markdown",
     "as_text",
     "caption",
-    "cell",
+    "cells",
+    "markdown_table",
     "mean_epochs",
     "numbers",
+    "p_text",
     "text_table",
     "write_tables",
 ]
@@ -146,41 +149,43 @@ def _listed(values) -> str:
     return ", ".join(map(str, values))
 
 
-def cell(
-    model: ModelOutcome,
-    metric: str,
-    best: bool,
-    mark: Callable[[str], str] = lambda text: f"{text}*",
-) -> str:
-    """``0.4123 ± 0.0045``, the figure marked if it is the best; a dash if there is none."""
-    if metric not in model.test:
-        return "–"
-    value = f"{model.test[metric]:.{DECIMALS}f}"
-    error = model.standard_error.get(metric)
-    behind = "" if error is None else f" ± {error:.{DECIMALS}f}"
-    return (mark(value) if best else value) + behind
+def cells(outcome: Outcome, mark: Callable[[str], str]) -> list[list[str]]:
+    """Test metrics by finished model and metric as ``0.4123 ± 0.0045``; a dash if there is none.
 
-
-def _cells(outcome: Outcome, mark: Callable[[str], str]) -> list[list[str]]:
+    Args:
+        outcome: what was found.
+        mark: turns the text of the best of a metric into one that stands out.
+    """
     best = {metric: outcome.best(metric) for metric in outcome.metrics}
     return [
-        [cell(model, metric, model.label in best[metric], mark) for metric in outcome.metrics]
+        [
+            mark(_cell(model, metric)) if model.label in best[metric] else _cell(model, metric)
+            for metric in outcome.metrics
+        ]
         for model in outcome.finished
     ]
 
 
+def _cell(model: ModelOutcome, metric: str) -> str:
+    if metric not in model.test:
+        return "–"
+    error = model.standard_error.get(metric)
+    behind = "" if error is None else f" ± {error:.{DECIMALS}f}"
+    return f"{model.test[metric]:.{DECIMALS}f}{behind}"
+
+
 def as_text(outcome: Outcome, width: int) -> str:
     """The table for a terminal, in blocks of as many metrics as the width holds."""
-    cells = _cells(outcome, lambda text: f"*{text}")
+    texts = cells(outcome, lambda text: f"*{text}")
     labels = [model.label for model in outcome.finished]
     first = max(map(len, ["model", *labels]))
-    column = max(map(len, [*outcome.metrics, *(text for row in cells for text in row)])) + 3
+    column = max(map(len, [*outcome.metrics, *(text for row in texts for text in row)])) + 3
     in_block = max(1, (width - first) // column)
     names = list(outcome.metrics.values())
     blocks = []
     for start in range(0, len(names), in_block):
         block = slice(start, start + in_block)
-        rows = [[label, *row[block]] for label, row in zip(labels, cells)]
+        rows = [[label, *row[block]] for label, row in zip(labels, texts)]
         blocks.append(text_table(["model", *names[block]], rows))
     return "\n\n".join(blocks)
 
@@ -199,60 +204,63 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
 
 def as_markdown(outcome: Outcome) -> str:
     """The table, its caption, and the comparisons with the baseline, in Markdown."""
-    cells = _cells(outcome, lambda text: f"**{text}**")
-    frame = pd.DataFrame(cells, columns=list(outcome.metrics.values()))
-    frame.insert(0, "model", [_in_markdown(model.label) for model in outcome.finished])
-    parts = [f"# Comparison on {_in_markdown(outcome.plan.dataset)}", _markdown_table(frame)]
-    parts.append(caption(outcome))
+    parts = [f"# Comparison on {_in_markdown(outcome.plan.dataset)}"]
+    if outcome.finished:
+        texts = cells(outcome, Bold)
+        rows = [[model.label, *row] for model, row in zip(outcome.finished, texts)]
+        parts += [markdown_table(["model", *outcome.metrics.values()], rows), caption(outcome)]
     if outcome.failures:
-        rows = [(_in_markdown(a), str(b), _in_markdown(c)) for a, b, c in outcome.failures]
-        failed = pd.DataFrame(rows, columns=["failed", "seed", "reason"])
-        parts.append(_markdown_table(failed))
+        parts.append(markdown_table(["failed", "seed", "reason"], outcome.failures))
     if outcome.comparisons:
+        header = ["model", "metric", "mean difference", "95% interval", "corrected p"]
         parts += [
             f"## Against {_in_markdown(outcome.baseline)}",
-            _markdown_table(_compared(outcome)),
+            markdown_table(header, _compared(outcome)),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _in_markdown(text: str) -> str:
-    # What would end a cell or begin a tag, a link or an emphasis.
-    for letter in "\\`*_[]|<>":
-        text = text.replace(letter, f"\\{letter}")
-    return text
-
-
-def _markdown_table(frame: pd.DataFrame) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown, whose cells are read as plain text; :class:`Bold` ones are bold."""
+    frame = pd.DataFrame(
+        [[_in_markdown(cell) for cell in row] for row in rows],
+        columns=[_in_markdown(name) for name in header],
+    )
     align = ["left"] + ["right"] * (len(frame.columns) - 1)
     return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
-def _compared(outcome: Outcome) -> pd.DataFrame:
-    return pd.DataFrame(
+def _in_markdown(value: object) -> str:
+    text = str(value)
+    # What would end a cell or begin a tag, a link or an emphasis.
+    for letter in "\\`*_[]|<>":
+        text = text.replace(letter, f"\\{letter}")
+    return f"**{text}**" if isinstance(value, Bold) else text
+
+
+def _compared(outcome: Outcome) -> list[list[str]]:
+    return [
         [
-            (
-                _in_markdown(test.label),
-                outcome.metrics[test.metric],
-                f"{test.difference:+.{DECIMALS}f}",
-                f"[{test.low:+.{DECIMALS}f}, {test.high:+.{DECIMALS}f}]",
-                f"{test.p_corrected:.3g}",
-            )
-            for test in outcome.comparisons
-        ],
-        columns=["model", "metric", "mean difference", "95% interval", "corrected p"],
-    )
+            test.label,
+            outcome.metrics[test.metric],
+            f"{test.difference:+.{DECIMALS}f}",
+            f"[{test.low:+.{DECIMALS}f}, {test.high:+.{DECIMALS}f}]",
+            p_text(test.p_corrected),
+        ]
+        for test in outcome.comparisons
+    ]
+
+
+def p_text(p: float) -> str:
+    """A p-value to print."""
+    return "<\u00a00.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def as_latex(outcome: Outcome) -> str:
     """The table for a paper; it needs the package ``booktabs``."""
-    cells = _cells(outcome, lambda text: rf"\mathbf{{{text}}}")
-    rows = [
-        [f"${text}$".replace("±", r"\pm").replace("$–$", "--") for text in row] for row in cells
-    ]
+    rows = [[_figure_in_latex(text) for text in row] for row in cells(outcome, Bold)]
     names = list(outcome.metrics.values())
     labels = [model.label for model in outcome.finished]
-    # The labels as a column: two models may have the same one.
     frame = pd.DataFrame(rows, columns=names)
     frame.insert(0, "Model", labels)
     style = frame.style.hide(axis="index")
@@ -266,6 +274,14 @@ def as_latex(outcome: Outcome) -> str:
         label="tab:comparison",
     )
     return "% needs \\usepackage{booktabs}\n" + table
+
+
+def _figure_in_latex(text: str) -> str:
+    if text == "–":
+        return "--"
+    value, _, error = text.partition(" ± ")
+    value = rf"\mathbf{{{value}}}" if isinstance(text, Bold) else value
+    return f"${value}$" if not error else rf"${value} \pm {error}$"
 
 
 def _in_latex(text: str) -> str:
