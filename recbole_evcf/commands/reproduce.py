@@ -30,9 +30,9 @@ def main(arguments: list[str]) -> int:
     try:
         dataset = _dataset(options)
         table = paper_table(name, dataset, options.quick)
-        outcome = conduct(
-            _plan(table, dataset, options, words), options.output, BASELINE[name], tell
-        )
+        plan = _plan(table, dataset, options, words)
+        _check_metrics(table, plan)
+        outcome = conduct(plan, options.output, BASELINE[name], tell)
         verdicts = judge(outcome, table)
         write_tables(outcome, options.output, name)
         write_reproduction(outcome, table, verdicts, options.output, f"{name}-beside-paper")
@@ -93,3 +93,12 @@ def _plan(table: PaperTable, dataset: str, options: argparse.Namespace, words: l
         read_seeds(options.seeds),
         user_files=options.config_files.split(),
     )
+
+
+def _check_metrics(table: PaperTable, plan: Plan) -> None:
+    missing = [metric for metric in table.metrics if metric not in plan.metrics]
+    if missing:
+        raise ValueError(
+            f"the table of the paper has {', '.join(missing)}, which metrics and topk do not ask "
+            "for: leave them as the protocol has them."
+        )

@@ -139,9 +139,7 @@ def _off(model: ModelOutcome, metric: str, table: PaperTable, data: str) -> str:
     difference = model.test[metric] - table.figures[data][model.label][metric]
     # Two runs on different users: the errors are independent.
     ours = model.standard_error.get(metric, math.nan)
-    return _with_error(
-        difference, math.hypot(ours, table.data_sets[data].standard_error), signed=True
-    )
+    return _with_error(difference, math.hypot(ours, table.data_sets[data].standard_error), "+")
 
 
 def _with_error(value: float, error: float | None, sign: str = "") -> str:

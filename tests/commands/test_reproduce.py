@@ -15,6 +15,7 @@ from recbole_evcf.experiment import runner
     ("arguments", "message"),
     [
         (["table1"], "--dataset is missing"),
+        (["table1", "--quick", "--topk=[5]", "--valid_metric=NDCG@5"], "the paper has ndcg@100"),
         (["table1", "--quick", "--likelihood=poisson"], "likelihood must be"),
         (["table2", "--dataset=nope"], "nope"),
         (["table2", "--quick", "--output=/dev/null/out"], "cannot write to"),
@@ -35,7 +36,13 @@ def test_an_unknown_table(capsys):
 
 
 def test_both_tables_share_their_runs(tiny, tmp_path, in_process, capsys):
-    small = {**tiny, "epochs": 1, "mlp_hidden_size": [8], "eval_args": {"split": {"SG": [3, 1, 1]}}}
+    small = {
+        **tiny,
+        "epochs": 1,
+        "mlp_hidden_size": [8],
+        "topk": [20, 30],
+        "valid_metric": "NDCG@20",
+    }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
     common = ["--dataset=tiny", f"--config_files={tmp_path / 'tiny.yaml'}", "--output=out"]
     assert cli.main(["reproduce", "table1", *common]) == 0

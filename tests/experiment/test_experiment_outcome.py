@@ -37,17 +37,24 @@ def test_several_seeds_are_averaged_by_user(compared, sg, tmp_path):
         assert model.standard_error[key] == pytest.approx(error)
 
 
-def test_without_values_of_users_the_errors_are_over_seeds(compared, sg):
-    settings = {**sg, "metrics": ["GiniIndex"], "valid_metric": "GiniIndex@10"}
-    outcome = compared("Vamp,Random", settings, seeds=(1, 2))
+def test_without_values_of_users_the_errors_are_over_seeds(compared, sg, tmp_path):
+    compared("Vamp,Random", sg, seeds=(1, 2))
+    for path in (tmp_path / "out" / "runs").glob("*.json"):
+        # As it is with a metric that is no mean over users.
+        content = json.loads(path.read_text())
+        content.update(per_user=False, smaller_is_better=["ndcg"])
+        path.write_text(json.dumps(content))
+    outcome = compared("Vamp,Random", sg, seeds=(1, 2))
     for model in outcome.models:
-        values = [result["test"]["giniindex@10"] for result in model.results.values()]
+        values = [result["test"]["ndcg@10"] for result in model.results.values()]
         error = np.std(values, ddof=1) / np.sqrt(2)
-        assert model.standard_error["giniindex@10"] == pytest.approx(error)
-    # The smaller the better.
-    least = min(outcome.models, key=lambda model: model.test["giniindex@10"])
-    assert outcome.best("giniindex@10") == {least.label}
+        assert model.standard_error["ndcg@10"] == pytest.approx(error)
+    least = min(outcome.models, key=lambda model: model.test["ndcg@10"])
+    assert outcome.best("ndcg@10") == {least.label}
     assert outcome.comparisons == ()
+    assert not outcome.has_user_errors
+    (single,) = compared("Vamp", sg, seeds=(1,)).models
+    assert single.standard_error == {}
 
 
 def test_the_best_is_the_greatest_as_printed(compared, sg):

@@ -68,7 +68,7 @@ def fake_outcome(table, shifts, dataset="ml-100k"):
         frame = pd.DataFrame()
         if entry.label in shifts:
             values = base + shifts[entry.label] + rng.normal(0, 0.05, 200)
-            frame = pd.DataFrame({metric: values for metric in table.metrics})
+            frame = pd.DataFrame(dict.fromkeys(table.metrics, values))
         models.append(
             SimpleNamespace(
                 label=entry.label,

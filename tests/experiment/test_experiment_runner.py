@@ -1,11 +1,8 @@
 """Runs in processes of their own."""
 
-import os
-import signal
-import sys
-
 import pytest
 
+from acting import act
 from recbole_evcf.experiment import runner
 from recbole_evcf.experiment.runner import run_all
 
@@ -32,20 +29,6 @@ class Run:
         self.digest, self.seed = digest, seed
         self.entry = type("Entry", (), {"label": digest})
         self.request, self.settings = {"settings": {"name": digest}}, {}
-
-
-def act(request, settings, paths, connection):
-    """In the place of ``work``: what the name says."""
-    name = request["settings"]["name"]
-    if name == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if name == "gone":
-        os._exit(3)
-    if name == "wrong":
-        connection.send("ValueError: no such thing")
-        sys.exit(1)
-    open(paths["log"].replace(".log", ".done"), "w").close()
-    connection.send(None)
 
 
 def test_what_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):

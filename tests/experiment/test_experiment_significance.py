@@ -42,11 +42,10 @@ def test_equal_models_do_not_differ(frames):
 def test_holm_by_the_definition():
     p = np.array([0.04, 0.01, 0.03, 0.005, 0.9])
     expected = {}
-    rank, so_far = 0, 0.0
-    for value in sorted(p):
+    so_far = 0.0
+    for rank, value in enumerate(sorted(p)):
         so_far = max(so_far, (len(p) - rank) * value)
         expected[value] = min(1.0, so_far)
-        rank += 1
     np.testing.assert_allclose(holm(p), [expected[value] for value in p])
     assert holm(p)[3] == pytest.approx(0.025)
     assert holm(p)[0] == holm(p)[2] == pytest.approx(0.09)

@@ -1,9 +1,11 @@
 """One run: what RecBole's own gives, with users, epochs and costs beside it."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from recbole.quick_start import run_recbole
 
+from build import build
 from recbole_evcf.experiment.worker import execute
 
 
@@ -81,8 +83,29 @@ def test_a_split_seed_that_is_the_seed_changes_nothing(sg):
 
 
 def test_without_metrics_over_users_there_is_no_file(sg, tmp_path):
-    settings = {**sg, "metrics": ["GiniIndex"], "valid_metric": "GiniIndex@10"}
-    result = run("Vamp", settings)
+    settings = {
+        **sg,
+        "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "mode": "uni5"},
+        "metrics": ["AUC", "MAE"],
+        "valid_metric": "AUC",
+    }
+    result = run("BPR", settings)
     assert not result["per_user"]
-    assert result["smaller_is_better"] == ["giniindex"]
+    assert result["test"].keys() == {"auc", "mae"}
+    assert result["smaller_is_better"] == ["mae"]
     assert not (tmp_path / "users.csv").exists()
+
+
+def test_sampled_evaluation_has_values_by_user_in_the_order_of_its_users(sg):
+    sampled = {"split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni5"}
+    settings = {**sg, "eval_args": sampled, "metrics": ["Recall"], "topk": [1]}
+    settings["valid_metric"] = "Recall@1"
+    run("BPR", settings)
+    users = pd.read_csv("users.csv", index_col="user_id")
+    # The recall at 1 is 0 or one over the number of the very user's targets.
+    _, loaders, _, _ = build("BPR", "tiny", settings)
+    dataset = loaders[2]._dataset
+    ids, counts = np.unique(np.asarray(dataset.inter_feat["user_id"]), return_counts=True)
+    assert (users["recall@1"] > 0).sum() > 5
+    for user, count in zip(dataset.id2token("user_id", ids), counts):
+        assert users.loc[user, "recall@1"] in (0, pytest.approx(1 / count))
