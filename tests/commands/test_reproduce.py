@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from conftest import write_inter
 from recbole_evcf import cli
 from recbole_evcf.experiment import runner
 
@@ -36,13 +38,12 @@ def test_an_unknown_table(capsys):
 
 
 def test_both_tables_share_their_runs(tiny, tmp_path, in_process, capsys):
-    small = {
-        **tiny,
-        "epochs": 1,
-        "mlp_hidden_size": [8],
-        "topk": [20, 30],
-        "valid_metric": "NDCG@20",
-    }
+    rng = np.random.default_rng(2)
+    drawn = [(user, rng.choice(110, size=25, replace=False)) for user in range(60)]
+    # More items than the protocol ranks.
+    rows = [(f"u{user}", f"i{item}", 1) for user, items in drawn for item in items]
+    write_inter(tmp_path / "data", "tiny", rows)
+    small = {**tiny, "epochs": 1, "mlp_hidden_size": [8]}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
     common = ["--dataset=tiny", f"--config_files={tmp_path / 'tiny.yaml'}", "--output=out"]
     assert cli.main(["reproduce", "table1", *common]) == 0
