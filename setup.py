@@ -20,7 +20,7 @@ setup(
         "recbole_evcf.properties",
     ],
     package_dir={"recbole_evcf.properties": "properties"},
-    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*.hyper"]},
+    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"]},
     # recbole needs ray <= 2.6.3, which has no wheel for Python 3.12 and later.
     python_requires=">=3.9,<3.12",
     install_requires=[

@@ -22,6 +22,7 @@ from recbole_evcf.resources import shipped_names, shipped_yaml
 __all__ = [
     "check_config",
     "check_fold_in",
+    "check_split_seed",
     "finished_config",
     "is_vae",
     "one_line",
@@ -124,6 +125,17 @@ def check_fold_in(config) -> None:
         raise ValueError(
             f"eval_args: the split by users (SG) ranks all items: mode: full, not {modes}."
         )
+
+
+def check_split_seed(config) -> None:
+    """Check the seed of the split.
+
+    Raises:
+        ValueError: it is no whole number of at least 0.
+    """
+    seed = config["split_seed"]
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise ValueError(f"split_seed must be a whole number of at least 0, not {seed!r}.")
 
 
 def prefer_given_warmup(config) -> None:

@@ -14,6 +14,7 @@ from importlib.util import module_from_spec
 import recbole.data
 import recbole.data.utils
 import recbole.trainer
+import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
@@ -50,10 +51,15 @@ from recbole_evcf.data.loading import (
     rows_of,
     with_c_engine,
 )
-from recbole_evcf.data.strong_generalization import build_parts, is_sg
+from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed
 from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
-from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
+from recbole_evcf.evaluator.per_user import (
+    per_user_values,
+    ranked_users,
+    standard_errors,
+    write_per_user,
+)
 from recbole_evcf.model.fold_in import (
     ADAPTERS,
     SAMPLING_MODELS,
@@ -151,6 +157,7 @@ def _by_name_or_path(original):
 def _checking(original):
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
+        configuration.check_split_seed(self)
         if configuration.is_vae(self):
             configuration.check_config(self)
         if is_sg(self):
@@ -171,7 +178,14 @@ def _register_dataloaders() -> None:
 
 def _splitting_by_users(original):
     def build(self):
-        return build_parts(self) if is_sg(self.config) else original(self)
+        if is_sg(self.config):
+            return build_parts(self)
+        if self.config["split_seed"] is None:
+            return original(self)
+        # RecBole shuffles with torch's generator, which the seed of the model has set.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(split_seed(self.config))
+            return original(self)
 
     return build
 
@@ -308,11 +322,12 @@ def _evaluating(original):
         with freed_memory_kept():
             result = original(self, eval_data, *args, **kwargs)
         path = self.config["per_user_file"]
-        # Sampled evaluation has no such order of users.
-        if path and getattr(eval_data, "phase", None) == "test":
-            values = per_user_values(self.evaluator.metric_class, self.config["topk"])
-            users = eval_data._dataset.id2token(eval_data.uid_field, eval_data.uid_list.numpy())
-            write_per_user(path, users, values)
+        if path and getattr(eval_data._sampler, "phase", None) == "test":
+            users = ranked_users(eval_data)
+            # None: sequential models may rank for a user more than once.
+            if users is not None:
+                values = per_user_values(self.evaluator.metric_class, self.config["topk"])
+                write_per_user(path, users, values)
         return result
 
     return evaluate

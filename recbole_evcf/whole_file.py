@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["check_target", "replacing"]
+__all__ = ["check_target", "replacing", "write_json"]
 
 
 def check_target(path: str) -> None:
@@ -30,3 +31,10 @@ def replacing(path: str) -> Iterator[str]:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def write_json(path: str, content) -> None:
+    """Write JSON, whole or not at all; NumPy's numbers become plain ones."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, default=float)
+        file.write("\n")

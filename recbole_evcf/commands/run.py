@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 import torch
@@ -14,7 +13,7 @@ from recbole_evcf import quick_start
 from recbole_evcf.commands.common import fail, read_settings
 from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.whole_file import write_json
 
 __all__ = ["main", "result_table"]
 
@@ -127,6 +126,4 @@ def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
 
 
 def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
-    content = {"model": model, "dataset": dataset, **result}
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, default=float)
+    write_json(path, {"model": model, "dataset": dataset, **result})
