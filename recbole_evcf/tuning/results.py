@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from recbole_evcf.tuning.store import TrialStore, read_json, write_json
+from recbole_evcf.tuning.store import TrialStore, read_json
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.whole_file import replacing, write_json
 
 __all__ = ["conclude", "trial_table", "write_trials"]
 

@@ -14,9 +14,9 @@ import os
 import shutil
 from typing import Any
 
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.whole_file import write_json
 
-__all__ = ["TrialStore", "read_json", "write_json"]
+__all__ = ["TrialStore", "read_json"]
 
 # Settings that leave the result of a trial as it is.
 WITHOUT_EFFECT = (
@@ -98,13 +98,6 @@ class TrialStore:
 
     def _path(self, kind: str, number: int) -> str:
         return os.path.join(self.folder, kind, f"{number:04d}")
-
-
-def write_json(path: str, content) -> None:
-    """Write JSON, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
 
 
 def read_json(path: str) -> dict:
