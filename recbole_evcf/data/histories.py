@@ -29,6 +29,7 @@ class Histories:
         matrix.sum_duplicates()
         self.shape = matrix.shape
         self.starts = torch.from_numpy(matrix.indptr.astype(np.int64))
+        self._starts_on_host = self.starts
         self.columns = torch.from_numpy(matrix.indices.astype(np.int32))
 
     @classmethod
@@ -81,6 +82,7 @@ class Histories:
         moved = object.__new__(Histories)
         moved.shape = self.shape
         moved.starts, moved.columns = self.starts.to(device), self.columns.to(device)
+        moved._starts_on_host = self._starts_on_host
         return moved
 
     def matrix(self) -> scipy.sparse.csr_matrix:
@@ -93,12 +95,18 @@ class Histories:
         """The histories of some users.
 
         Args:
-            users: user ids, (batch,), on the device of the histories.
+            users: user ids, (batch,), on the device of the histories; or on the host, which is
+                better for a GPU: it need not be waited for to know how many entries there are.
         """
+        size = None
+        if users.device.type == "cpu":
+            host = self._starts_on_host
+            size = int((host[users + 1] - host[users]).sum())
+            users = users.to(self.starts.device, non_blocking=True)
         starts = self.starts[users]
         lengths = self.starts[users + 1] - starts
         offsets = lengths.cumsum(0) - lengths
-        row = torch.repeat_interleave(lengths)
+        row = torch.repeat_interleave(lengths, output_size=size)
         within = torch.arange(len(row), device=row.device) - offsets[row]
         column = self.columns[starts[row] + within].long()
         return HistoryBatch(row, column, offsets, lengths, self.shape[1])
@@ -140,7 +148,9 @@ class HistoryBatch:
         """
         if not self._transposed:
             order = torch.argsort(self.column, stable=True)
-            counts = torch.bincount(self.column, minlength=self.n_items)
+            # bincount would make the host wait for a GPU.
+            counts = torch.zeros(self.n_items, dtype=torch.long, device=self.column.device)
+            counts.index_add_(0, self.column, torch.ones_like(self.column))
             self._transposed.append((order, counts.cumsum(0) - counts))
         return self._transposed[0]
 

@@ -87,10 +87,12 @@ class HistoryLinear(nn.Module):
 
     def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
         """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
-        if isinstance(x, Tensor):
-            # Under autocast x comes in half precision.
-            return _DenseProduct.apply(x, self.weight.to(x.dtype)) + self.bias
-        return _SumOfRows.apply(self.weight, x, dense) + self.bias
+        if not isinstance(x, Tensor):
+            return _SumOfRows.apply(self.weight, x, dense) + self.bias
+        if dense is not None:
+            x = torch.cat([x, dense], dim=1)
+        # Under autocast x comes in half precision.
+        return _DenseProduct.apply(x, self.weight.to(x.dtype)) + self.bias
 
 
 class _DenseProduct(torch.autograd.Function):

@@ -111,7 +111,8 @@ class VAETrainer(Trainer):
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0
         for interaction in self._progress(train_data, epoch_idx, show_progress):
-            terms = self._train_batch(interaction.to(self.device), loss_func, scaler)
+            # The ids stay on the host, where the histories look them up.
+            terms = self._train_batch(interaction, loss_func, scaler)
             totals += torch.stack(terms) * len(interaction)
             users += len(interaction)
             if self.device.type == "cpu":
