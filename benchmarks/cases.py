@@ -1,8 +1,8 @@
 """What is measured, each a function for worker.py: it builds a case and returns what to repeat.
 
 A specification holds plain values: ``plugin`` (False: RecBole without it, see :func:`_import`),
-``model``, ``dataset``, ``config_files``, ``settings`` (RecBole's config keys), and what the function
-itself names.
+``model``, ``dataset``, ``config_files``, ``settings`` (RecBole's config keys), and what the
+function itself names.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from pathlib import Path
 
 __all__ = [
     "agreement",
+    "both_devices",
     "evaluation",
     "item_count",
+    "matrix_rate",
     "published_epoch",
+    "scaling",
     "training_epoch",
+    "unsynchronised",
     "whole",
 ]
 
@@ -31,7 +35,7 @@ def training_epoch(spec: dict) -> Callable[[], dict]:
     """One training epoch of a model, by its own trainer and dataloader."""
     parts = _Parts(spec)
     parts.build()
-    return lambda: {"loss": parts.train()}
+    return lambda: {"loss": parts.train(), "users": len(parts.train_data.user_list)}
 
 
 def published_epoch(spec: dict) -> Callable[[], dict]:
@@ -43,7 +47,7 @@ def published_epoch(spec: dict) -> Callable[[], dict]:
     parts = _Parts(spec)
     parts.build()
     model, config = _published(parts), parts.config
-    users = parts.train_data.user_list[config["USER_ID_FIELD"]]
+    users = parts.train_users()
     matrix = published.dense_histories(parts.model._histories, users)
     optimizer = published.make_adam(model, config["learning_rate"])
     parts.forget()
@@ -85,6 +89,113 @@ def evaluation(spec: dict) -> Callable[[], dict]:
     return lambda: {"users": users, "metrics": parts.evaluate()}
 
 
+def scaling(spec: dict) -> Callable[[], dict]:
+    """Seconds of a training epoch and of an evaluation, and what their operations depend on.
+
+    One of each is done before, and not counted.
+    """
+    parts = _Parts(spec)
+    parts.build()
+    parts.train()
+    parts.evaluate()
+    histories = parts.model._histories
+    users, ranked = parts.train_users(), parts.test_data
+    counts = {
+        "items": parts.dataset.item_num - 1,
+        "users": len(users),
+        "entries": int(histories.lengths[users].sum()),
+        "ranked_users": len(ranked.uid_list),
+        "ranked_entries": int(histories.lengths[ranked.uid_list].sum()),
+        "train_batches": len(parts.train_data),
+        "eval_batches": len(ranked),
+    }
+
+    def run() -> dict:
+        start = time.perf_counter()
+        parts.train()
+        trained = time.perf_counter()
+        parts.evaluate()
+        seconds = {"epoch": trained - start, "evaluation": time.perf_counter() - trained}
+        return {"seconds": seconds, "counts": counts}
+
+    return run
+
+
+def matrix_rate(spec: dict) -> Callable[[], dict]:
+    """Floating point operations a second of the fastest of a few fp32 matrix products.
+
+    ``products``: lists of rows, inner and columns.
+    """
+    import torch
+
+    products = [
+        (torch.rand(rows, inner), torch.rand(inner, columns))
+        for rows, inner, columns in spec["products"]
+    ]
+
+    def run() -> dict:
+        best = 0.0
+        for left, right in products:
+            for _ in range(3):
+                start = time.perf_counter()
+                torch.mm(left, right)
+                seconds = time.perf_counter() - start
+                best = max(best, 2 * left.numel() * right.shape[1] / seconds)
+        return {"rate": best}
+
+    return run
+
+
+def unsynchronised(spec: dict) -> Callable[[], dict]:
+    """Training batches during which CUDA raises an error if anything waits for the device.
+
+    The ids of each batch are copied to the device before: that copy is what may wait.
+    """
+    import torch
+
+    parts = _Parts(spec)
+    parts.build()
+    trainer, device = parts.trainer, parts.config["device"]
+    parts.model.train()
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    checked = device.type == "cuda"
+
+    def run() -> dict:
+        batches = 0
+        for interaction in itertools.islice(parts.train_data, spec["batches"]):
+            interaction = interaction.to(device)
+            # The first builds the optimizer's state and chooses kernels.
+            if checked and batches:
+                torch.cuda.set_sync_debug_mode("error")
+            try:
+                trainer._train_batch(interaction, parts.model.loss_terms, scaler)
+            finally:
+                if checked:
+                    torch.cuda.set_sync_debug_mode("default")
+            batches += 1
+        return {"batches": batches, "checked": checked}
+
+    return run
+
+
+def both_devices(spec: dict) -> Callable[[], dict]:
+    """The test metrics of one trained model on the configured device and on the CPU."""
+    parts = _Parts({**spec, "settings": {**spec["settings"], **EXACT}})
+    parts.build()
+    parts.train()
+
+    def run() -> dict:
+        here = parts.evaluate()
+        on_cpu = _Parts({**spec, "settings": {**spec["settings"], **EXACT, "use_gpu": False}})
+        on_cpu.build()
+        state = {name: value.cpu() for name, value in parts.model.state_dict().items()}
+        on_cpu.model.load_state_dict(state)
+        device = str(parts.config["device"])
+        return {"device": device, "metrics": here, "cpu": on_cpu.evaluate()}
+
+    return run
+
+
 def whole(spec: dict) -> Callable[[], dict]:
     """Everything from the file to the test metrics, with the seconds of each phase.
 
@@ -92,6 +203,7 @@ def whole(spec: dict) -> Callable[[], dict]:
     seconds are then those of the whole by proportion, and ``shares`` says what was done.
     """
     parts = _Parts(spec)
+    parts.import_all()
 
     def run() -> dict:
         seconds = {}
@@ -127,6 +239,14 @@ class _Parts:
         self.shares: dict[str, float] = {}
         self._epoch = 0
 
+    def import_all(self) -> None:
+        """Import what is imported at first use, so that no phase pays for it."""
+        from recbole.data import create_dataset  # noqa: F401
+        from recbole.utils import get_model, get_trainer
+
+        get_model(self.config["model"])
+        get_trainer(self.config["MODEL_TYPE"], self.config["model"])
+
     def build(self) -> None:
         self.load()
         self.split()
@@ -154,6 +274,10 @@ class _Parts:
         self.model = model.to(config["device"])
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])
         self.trainer = trainer(config, self.model)
+
+    def train_users(self):
+        """The ids of the users who are trained on, (users,)."""
+        return self.train_data.user_list[self.config["USER_ID_FIELD"]]
 
     def train(self, batches: int | None = None) -> float:
         """One more epoch by ``fit``, without validation and without a checkpoint; its loss."""

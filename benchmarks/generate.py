@@ -2,7 +2,7 @@
 
 Activity: the number of interactions of a user is log-normal with sigma = 1.2, clipped to
 [5, longest]; ML-20M's mean and median of 144.4 and 68 ratings a user are those of sigma = 1.23.
-The median is set so that the total is met exactly, and the most active user has exactly ``longest``.
+The median is set so that the total is met exactly; the most active user has exactly ``longest``.
 
 Popularity: an item of rank r among n is drawn with probability proportional to
 (r / n + 0.0144) ^ -2.3, a Zipf-Mandelbrot law. Its two parameters are those with which the most

@@ -143,7 +143,7 @@ class _Worker:
 
     def __init__(self, case: Case, folder: str, memory_limit: int | None, result: Measured):
         self._case, self._limit, self._result = case, memory_limit, result
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in __exit__)
         self._unread = b""
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER)],

@@ -1,4 +1,4 @@
-"""The published formulation of the networks, written naively: what the fast one is measured against.
+"""The published formulation of the networks, written naively, to measure the fast one against.
 
 Dense batches of histories, ``nn.Linear`` layers, every pair of a user's z and a mixture component
 as a row of a batch x K x latent tensor, log-softmax over all items, a Python loop that scales each

@@ -12,7 +12,7 @@ from measure import Case, Measured, measure, median_ratio
 
 __all__ = ["ROWS", "Row", "Run"]
 
-# RecBole's MultiVAE cuts its latent dimension in two, mean and log-variance; these are its defaults.
+# RecBole's defaults; its MultiVAE cuts its latent dimension of 128 in two, mean and log-variance.
 RECBOLE_SIZES = {
     "mlp_hidden_size": [600],
     "latent_dimension": 64,
@@ -27,7 +27,8 @@ PUBLISHED_SIZES = {
 BATCHES_OF_USERS = (20, 100, 300, 1000)
 LARGEST_DIFFERENCE = {"loss": 1e-4, "gradient": 1e-3}
 LARGEST_METRIC_DIFFERENCE = 1e-6
-GIGABYTE = 1e9
+# "As fast as" another, with what one run differs from the next.
+AS_FAST = 0.95
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def builtins(run: Run) -> list[Row]:
         what = f"{fast.name} through the plugin, held-out users evaluated"
         rate = {"ours": _rate(fast), "theirs": _rate(ours)}
         row = _compared(what, "our GatedMultiVAE, the same users", fast, ours)
-        rows.append(replace(row, at_least=1, **rate))
+        rows.append(replace(row, at_least=AS_FAST, **rate))
         row = _compared(what, "RecBole's loader at its default", fast, slow)
         rows.append(replace(row, ours=_rate(fast), theirs=_rate(slow)))
     return rows
