@@ -47,6 +47,7 @@ def published_epoch(spec: dict) -> Callable[[], dict]:
     parts = _Parts(spec)
     parts.build()
     model, config = _published(parts), parts.config
+    published.copy_weights(model, parts.model.network)
     users = parts.train_users()
     matrix = published.dense_histories(parts.model._histories, users)
     optimizer = published.make_adam(model, config["learning_rate"])

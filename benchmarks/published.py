@@ -16,7 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PublishedVAE", "compare", "copy_weights", "dense_histories", "make_adam", "train_epoch"]
+__all__ = [
+    "PublishedVAE",
+    "compare",
+    "copy_weights",
+    "dense_histories",
+    "make_adam",
+    "train_batch",
+    "train_epoch",
+]
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -204,15 +212,22 @@ def train_epoch(
     model.train()
     total = 0.0
     for users in torch.randperm(len(matrix)).split(batch_size):
-        optimizer.zero_grad()
-        reconstruction, kl = model.loss_terms(matrix[users])
-        loss = reconstruction + kl_weight * kl
-        loss.backward()
-        for parameter in model.parameters():
-            parameter.grad = parameter.grad / (parameter.grad.norm() + 1e-7)
-        optimizer.step()
-        total += loss.item() * len(users)
+        total += train_batch(model, optimizer, matrix[users], kl_weight) * len(users)
     return total / len(matrix)
+
+
+def train_batch(
+    model: PublishedVAE, optimizer: torch.optim.Optimizer, x: Tensor, kl_weight: float
+) -> float:
+    """One step on binary histories (batch, items), on gradients scaled to unit norm; the loss."""
+    optimizer.zero_grad()
+    reconstruction, kl = model.loss_terms(x)
+    loss = reconstruction + kl_weight * kl
+    loss.backward()
+    for parameter in model.parameters():
+        parameter.grad = parameter.grad / (parameter.grad.norm() + 1e-7)
+    optimizer.step()
+    return loss.item()
 
 
 def copy_weights(model: PublishedVAE, network: nn.Module) -> None:
@@ -250,7 +265,7 @@ def compare(model: PublishedVAE, network: nn.Module, batch, seed: int = 0) -> di
         float((read(own.grad) - parameter.grad).norm() / parameter.grad.norm())
         for _, parameter, own, read in _pairs(model, network)
     ]
-    loss = float((ours - theirs).abs() / theirs.abs())
+    loss = float((ours - theirs).detach().abs() / theirs.detach().abs())
     return {"loss": loss, "gradient": max(gradients)}
 
 

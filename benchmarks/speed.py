@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     lines = [
         f"`{shlex.join(['python', *(sys.argv if arguments is None else arguments)])}`",
-        f"data: {found.description}; {given.repetitions} repetitions, medians",
+        f"data: {found.description}; {_count(given.repetitions)}",
         *table.circumstances(),
     ]
     print(table.terminal(rows))
@@ -92,6 +92,10 @@ def _run(given: argparse.Namespace, found: data.Data) -> Run:
         limit = 1e9 * given.memory_limit
     batches = given.train_batches, given.eval_batches
     return Run(found, given.repetitions, sizes, int(limit), *batches, _say)
+
+
+def _count(repetitions: int) -> str:
+    return "1 repetition" if repetitions == 1 else f"medians of {repetitions} repetitions"
 
 
 @contextmanager

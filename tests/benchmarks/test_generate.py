@@ -46,9 +46,10 @@ def test_activity_has_the_stated_tail():
     assert lengths.sum() == generate.ML_20M.interactions
     assert (lengths.min(), lengths.max()) == (5, 3_177)
     assert np.mean(lengths) / np.median(lengths) == pytest.approx(np.exp(1.2**2 / 2), rel=0.05)
-    shown = np.log(lengths[(lengths > 10) & (lengths < 3_000)])
-    low, high = np.quantile(shown, [0.25, 0.75])
-    assert high - low == pytest.approx(2 * 0.674 * 1.2, rel=0.15)
+    # One and two standard deviations above the median, in logarithms.
+    median, one, two = np.log(np.quantile(lengths, [0.5, 0.841345, 0.977250]))
+    assert one - median == pytest.approx(1.2, rel=0.02)
+    assert two - median == pytest.approx(2.4, rel=0.02)
 
 
 @pytest.mark.parametrize("draw", [generate._by_keys, generate._by_rejection])

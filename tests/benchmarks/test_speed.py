@@ -30,8 +30,10 @@ def test_a_row_of_ml_100k(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "same gradient to" in done.stderr
-    assert "K = 5, batch 500" in " ".join(done.stdout.split()).replace("| |", "")
+    assert done.stdout.startswith("+--")
+    assert "data: ml-100k; 1 repetition" in done.stdout
     (line,) = (line for line in output.read_text().splitlines() if line.startswith("| GatedHVamp"))
+    assert "one training epoch, K = 5, batch 500, fp32" in line
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     seconds = [float(cell.split(" ")[0]) for cell in cells[2:4]]
     assert float(cells[4][:-1]) == pytest.approx(seconds[1] / seconds[0], rel=0.1, abs=0.1)
