@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = [
@@ -197,8 +197,10 @@ def both_devices(spec: dict) -> Callable[[], dict]:
     return run
 
 
-def whole(spec: dict) -> Callable[[], dict]:
+def whole(spec: dict) -> Callable[[], Iterator[dict]]:
     """Everything from the file to the test metrics, with the seconds of each phase.
+
+    They are yielded phase by phase, for what is known when memory runs out.
 
     ``train_batches`` and ``eval_batches``, where given, bound the batches that are really done; the
     seconds are then those of the whole by proportion, and ``shares`` says what was done.
@@ -206,7 +208,7 @@ def whole(spec: dict) -> Callable[[], dict]:
     parts = _Parts(spec)
     parts.import_all()
 
-    def run() -> dict:
+    def run() -> Iterator[dict]:
         seconds = {}
         for phase, work in (
             ("load", parts.load),
@@ -218,7 +220,7 @@ def whole(spec: dict) -> Callable[[], dict]:
             start = time.perf_counter()
             work()
             seconds[phase] = (time.perf_counter() - start) / parts.shares.get(phase, 1.0)
-        return {"phases": seconds, "shares": parts.shares}
+            yield {"phases": seconds, "shares": parts.shares}
 
     return run
 
@@ -242,9 +244,12 @@ class _Parts:
 
     def import_all(self) -> None:
         """Import what is imported at first use, so that no phase pays for it."""
+        import torch
         from recbole.data import create_dataset  # noqa: F401
         from recbole.utils import get_model, get_trainer
 
+        # An optimizer's constructor imports torch's compiler.
+        torch.optim.Adam([torch.zeros(1)])
         get_model(self.config["model"])
         get_trainer(self.config["MODEL_TYPE"], self.config["model"])
 

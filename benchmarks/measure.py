@@ -37,7 +37,7 @@ class Case:
     Attributes:
         name: what it is called in messages and in the result.
         function: ``module:name`` of the function that builds it from ``spec`` and returns the
-            function that is repeated, which returns a dict of results.
+            function that is repeated, which returns a dict of results, or yields it as it grows.
         spec: its argument, of plain JSON values.
         repetitions: how often at most, or None: as often as the others.
     """
@@ -59,6 +59,7 @@ class Measured:
         peak: bytes of memory at most, resident in the process; 0 if it never answered.
         gpu_peak: bytes of GPU memory at most; 0 without a GPU.
         error: why it ended early, or None.
+        partial: of a repetition that was not ended, what the case had yielded.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Measured:
     peak: int = 0
     gpu_peak: int = 0
     error: str | None = None
+    partial: dict = field(default_factory=dict)
 
     @property
     def median(self) -> float:
@@ -179,6 +181,7 @@ class _Worker:
             answer = self._ask({})
         self._result.seconds.append(answer["seconds"])
         self._result.results.append(answer["result"])
+        self._result.partial = {}
 
     def _ask(self, question: dict) -> dict:
         try:
@@ -187,6 +190,9 @@ class _Worker:
         except OSError:
             raise _CaseFailed(self._why_it_ended()) from None
         answer = json.loads(self._line())
+        while "partial" in answer:
+            self._result.partial = answer["partial"]
+            answer = json.loads(self._line())
         self._result.peak = max(self._result.peak, answer["peak"])
         self._result.gpu_peak = max(self._result.gpu_peak, answer["gpu_peak"])
         if answer["error"]:

@@ -336,19 +336,19 @@ def _compared(what: str, against: str, ours: Measured, theirs: Measured) -> Row:
 
 
 def _phases(what: str, against: str, ours: Measured, theirs: Measured, phases) -> Row:
-    seconds = [
-        [sum(result["phases"][phase] for phase in phases) for result in one.results]
-        for one in (ours, theirs)
-    ]
-    medians = [Measured("", values).median for values in seconds]
-    notes = []
+    seconds, notes = [], []
     for name, one in (("ours", ours), ("RecBole", theirs)):
-        shares = one.results[0]["shares"] if one.results else {}
+        # A process that ran out of memory had ended some phases before.
+        results = one.results or [one.partial or {"phases": {}, "shares": {}}]
+        done = [result for result in results if set(phases) <= set(result["phases"])]
+        seconds.append([sum(result["phases"][phase] for phase in phases) for result in done])
+        shares = done[0]["shares"] if done else {}
         notes += [
-            f"{name}: {phase} from {shares[phase]:.1%} of the batches"
+            f"{name}: {phase} from {shares[phase]:.2%} of the batches"
             for phase in phases
             if shares.get(phase, 1.0) < 1
         ]
+    medians = [Measured("", values).median for values in seconds]
     return Row(
         what,
         against,

@@ -2,13 +2,15 @@
 
 Spoken are JSON objects, one a line. The first question names the function and its argument; every
 following one asks for a repetition. Each answer has ``error`` (None if all is well), ``peak`` and
-``gpu_peak`` (bytes so far), and those to repetitions have ``seconds`` and ``result``.
+``gpu_peak`` (bytes so far), and those to repetitions have ``seconds`` and ``result``. A repetition
+may be a generator: each dict that it yields is told at once as ``partial``, the last is the result.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -31,18 +33,32 @@ def main() -> int:
                 repeat = _build(**json.loads(line))
             else:
                 start = time.perf_counter()
-                answer["result"] = repeat()
+                result = repeat()
+                if inspect.isgenerator(result):
+                    result = _last(result, answers)
+                answer["result"] = result
                 _wait_for_gpu()
                 answer["seconds"] = time.perf_counter() - start
         except Exception as error:
             traceback.print_exc()
             answer["error"] = _describe(error)
         answer.update(peak=_peak(), gpu_peak=_gpu_peak())
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        _tell(answers, answer)
         if answer["error"]:
             return 1
     return 0
+
+
+def _tell(answers, answer: dict) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _last(parts, answers) -> dict:
+    part = {}
+    for part in parts:
+        _tell(answers, {"partial": part})
+    return part
 
 
 def _build(function: str, spec: dict):

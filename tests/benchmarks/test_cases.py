@@ -44,7 +44,9 @@ def test_both_formulations_agree_and_train(tiny):
 
 def test_whole_by_proportion(tiny):
     bounded = {**spec(tiny), "train_batches": 1, "eval_batches": 10}
-    found = cases.whole(bounded)()
+    found = list(cases.whole(bounded)())
+    assert len(found) == 5
+    found = found[-1]
     assert list(found["phases"]) == ["load", "split", "histories", "epoch", "evaluation"]
     assert min(found["phases"].values()) > 0
     # 60 users in batches of 16; all are ranked in one.

@@ -49,6 +49,15 @@ def growing(spec):
             time.sleep(0.02)
     return run
 
+def yielding(spec):
+    def run():
+        yield {"a": 1}
+        yield {"a": 1, "b": 2}
+        if spec["fails"]:
+            raise MemoryError("all gone")
+        yield {"a": 1, "b": 2, "c": 3}
+    return run
+
 def holding(spec):
     block = bytearray(os.urandom(1024)) * (spec["mib"] * 1024)
     return lambda: {"size": len(block)}
@@ -115,6 +124,14 @@ def test_failures_are_told_and_the_others_go_on(tmp_path, function, error):
     assert found[function].seconds == []
     assert math.isnan(found[function].median)
     assert len(found["a"].seconds) == 2
+
+
+def test_what_was_done_before_a_failure_is_kept():
+    found = measure([case("yielding", fails=True)], 1)["yielding"]
+    assert (found.results, found.partial) == ([], {"a": 1, "b": 2})
+    assert found.error == "out of memory: MemoryError: all gone"
+    found = measure([case("yielding", fails=False)], 1)["yielding"]
+    assert (found.results, found.partial) == ([{"a": 1, "b": 2, "c": 3}], {})
 
 
 def test_too_much_memory_ends_a_case():

@@ -122,6 +122,19 @@ def test_a_case_that_ran_out_of_memory_is_a_result():
     assert found.memory_share == pytest.approx(0.05)
 
 
+def test_phases_that_ended_before_the_memory_did_are_compared():
+    done = {"phases": {"load": 1.0, "split": 2.0, "epoch": 4.0}, "shares": {"epoch": 0.25}}
+    ours = Measured("ours", [7.0], [done])
+    part = {"phases": {"load": 3.0, "split": 9.0}, "shares": {}}
+    theirs = Measured("theirs", error="out of memory", partial=part)
+    found = rows._phases("what", "against", ours, theirs, ("load", "split"))
+    assert (found.ours, found.theirs, found.ratio, found.note) == ("3.00 s", "12.0 s", 4, "")
+    found = rows._phases("what", "against", ours, theirs, ("epoch",))
+    assert (found.ours, found.theirs) == ("4.00 s", "out of memory")
+    assert math.isnan(found.ratio)
+    assert found.note == "ours: epoch from 25.00% of the batches"
+
+
 def test_the_table_shows_every_figure_and_note():
     given = [row(ratio=2.0, at_least=1.5), row(note="c | d"), row(memory_ours=1e9, note="e")]
     for text in (table.terminal(given), table.markdown(given, "T", ["l"])):
