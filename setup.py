@@ -20,7 +20,7 @@ setup(
         "recbole_evcf.properties",
     ],
     package_dir={"recbole_evcf.properties": "properties"},
-    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*.hyper"]},
+    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"]},
     # recbole needs ray <= 2.6.3, which has no wheel for Python 3.12 and later.
     python_requires=">=3.9,<3.12",
     install_requires=[
@@ -34,10 +34,25 @@ setup(
         "setuptools<81",
     ],
     extras_require={
-        "tune": ["hyperopt>=0.2.7"],
+        # Ray Tune needs pyarrow, which ray itself does not ask for.
+        "tune": ["hyperopt>=0.2.7", "pyarrow>=14"],
         # WMF's alternating least squares.
         "baselines": ["implicit>=0.7"],
-        "test": ["pytest>=7", "hyperopt>=0.2.7", "hypothesis>=6", "implicit>=0.7", "ruff==0.17.6"],
+        # recommend: Parquet files.
+        "parquet": ["pyarrow>=14"],
+        # export: onnxscript is what PyTorch's exporter needs.
+        "export": ["onnx>=1.17", "onnxscript>=0.3"],
+        "test": [
+            "pytest>=7",
+            "hyperopt>=0.2.7",
+            "hypothesis>=6",
+            "implicit>=0.7",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.3",
+            "pyarrow>=14",
+            "ruff==0.17.6",
+        ],
     },
     entry_points={"console_scripts": ["recbole-evcf=recbole_evcf.cli:main"]},
 )

@@ -233,7 +233,7 @@ def train_batch(
 def copy_weights(model: PublishedVAE, network: nn.Module) -> None:
     """Give ``model`` the weights of a network of ours of the same architecture."""
     with torch.no_grad():
-        for _, parameter, theirs, read in _pairs(model, network):
+        for parameter, theirs, read in _pairs(model, network):
             parameter.copy_(read(theirs))
 
 
@@ -263,25 +263,28 @@ def compare(model: PublishedVAE, network: nn.Module, batch, seed: int = 0) -> di
     theirs.backward()
     gradients = [
         float((read(own.grad) - parameter.grad).norm() / parameter.grad.norm())
-        for _, parameter, own, read in _pairs(model, network)
+        for parameter, own, read in _pairs(model, network)
     ]
     loss = float((ours - theirs).detach().abs() / theirs.detach().abs())
     return {"loss": loss, "gradient": max(gradients)}
 
 
 def _pairs(model: PublishedVAE, network: nn.Module) -> Iterator[tuple]:
-    """(name, parameter, our parameter, how to read ours in the other's layout)."""
+    """(parameter, our parameter, how to read ours in the other's layout)."""
     from recbole_evcf.model.layers import HistoryLinear
 
     ours = dict(network.named_parameters())
-    # Their weights are (items, out), where nn.Linear has (out, items).
-    tables = {
+    renamed = {"prior.pseudo_inputs": "prior.by_item"}
+    # Held item by item, (items, out) and (items, K), where nn.Linear has (out, items).
+    by_item = {"prior.by_item"} | {
         f"{name}.weight"
         for name, module in network.named_modules()
         if isinstance(module, HistoryLinear)
     }
     for name, parameter in model.named_parameters():
-        read = torch.t if name in tables else torch.Tensor.detach
-        yield name, parameter, ours.pop(name), read
+        own = renamed.get(name, name)
+        if own not in ours:
+            raise ValueError(f"The network has no {own}, which the published formulation has.")
+        yield parameter, ours.pop(own), torch.t if own in by_item else torch.Tensor.detach
     if ours:
         raise ValueError(f"The published formulation has no {', '.join(ours)}.")

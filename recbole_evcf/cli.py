@@ -13,8 +13,14 @@ __all__ = ["COMMANDS", "main"]
 # Each is a module of recbole_evcf.commands with a function main(arguments) -> exit code. They are
 # imported when asked for, since some need what takes a while to load.
 COMMANDS = (
+    "compare",
+    "export",
+    "inspect",
     "prepare",
+    "recommend",
+    "reproduce",
     "run",
+    "tune",
 )
 
 
@@ -25,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: words after the command's name; those of the process by default.
 
     Returns:
-        exit code: 0, or 2 for a mistake in what the user gave.
+        exit code: 0; 1 if something that was run failed; 2 for a mistake in what the user gave.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(

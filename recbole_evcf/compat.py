@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 __all__ = [
+    "plain_value",
     "quiet_amp_names",
     "quiet_readonly_columns",
     "repair",
@@ -117,17 +118,17 @@ def repair_ray_report() -> None:
     """`objective_function` reports to Ray outside Ray too: Ray then logs a warning with a stack."""
     quick_start = importlib.import_module("recbole.quick_start.quick_start")
     tune = quick_start.tune
-    if isinstance(tune, _Forward) or not hasattr(tune, "is_session_enabled"):
+    if isinstance(tune, Forward) or not hasattr(tune, "is_session_enabled"):
         return
 
     def report(*args, **metrics):
         if tune.is_session_enabled():
             tune.report(*args, **metrics)
 
-    quick_start.tune = _Forward(tune, report=report)
+    quick_start.tune = Forward(tune, report=report)
 
 
-class _Forward:
+class Forward:
     """A module of which some names are replaced."""
 
     def __init__(self, module, **names) -> None:
@@ -178,7 +179,7 @@ def repair_missing_sequences() -> None:
     """
     from recbole.data.dataset import dataset
 
-    if _chained_fill_works() or isinstance(dataset.pd, _Forward):
+    if _chained_fill_works() or isinstance(dataset.pd, Forward):
         return
     pandas = dataset.pd
 
@@ -189,7 +190,7 @@ def repair_missing_sequences() -> None:
                 frame[name] = frame[name].fillna("")
         return frame
 
-    dataset.pd = _Forward(pandas, read_csv=read_csv)
+    dataset.pd = Forward(pandas, read_csv=read_csv)
     _silence_chained_fill()
 
 
@@ -280,9 +281,9 @@ def repair_exhaustive_search() -> None:
     """
     from recbole.trainer import hyper_tuning
 
-    if not isinstance(hyper_tuning.np, _Forward):
-        random = _Forward(np.random, RandomState=_RandomState)
-        hyper_tuning.np = _Forward(np, random=random)
+    if not isinstance(hyper_tuning.np, Forward):
+        random = Forward(np.random, RandomState=_RandomState)
+        hyper_tuning.np = Forward(np, random=random)
 
 
 class _RandomState(np.random.RandomState):
@@ -297,13 +298,13 @@ def repair_eval() -> None:
     from recbole.config import configurator
     from recbole.trainer import hyper_tuning
 
-    configurator.eval = _plain_value
+    configurator.eval = plain_value
     hyper_tuning.eval = _parameter_value
 
 
 def _parameter_value(text: str):
     try:
-        return _plain_value(text)
+        return plain_value(text)
     except SyntaxError as error:
         raise ValueError(
             f"The parameter file gives the choices [{text}], which are no plain Python values; "
@@ -311,8 +312,12 @@ def _parameter_value(text: str):
         ) from error
 
 
-def _plain_value(text: str):
-    """The value of a Python literal, arithmetic on numbers included; SyntaxError for all else."""
+def plain_value(text: str):
+    """The value of a Python literal, arithmetic on numbers included.
+
+    Raises:
+        SyntaxError: the text is anything else; nothing in it was run.
+    """
     try:
         tree = ast.parse(text.lstrip(" \t"), mode="eval")
         return ast.literal_eval(_Arithmetic().visit(tree))

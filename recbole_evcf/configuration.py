@@ -10,6 +10,7 @@ import os
 
 import torch
 import yaml
+from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
@@ -21,7 +22,10 @@ from recbole_evcf.resources import shipped_names, shipped_yaml
 __all__ = [
     "check_config",
     "check_fold_in",
+    "check_split_seed",
+    "finished_config",
     "is_vae",
+    "one_line",
     "prefer_given_warmup",
     "resolve_config_files",
     "unknown_model",
@@ -33,6 +37,43 @@ MODEL_PACKAGES = (
     "sequential_recommender",
     "knowledge_aware_recommender",
 )
+
+# What RecBole's Config raises when a setting is wrong.
+CONFIG_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    ImportError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+)
+
+
+def finished_config(model: str, dataset: str, config_files, settings=None) -> Config:
+    """RecBole's ``Config``; whatever it raises is one sentence on what is wrong in a setting.
+
+    Args:
+        model: name of the model.
+        dataset: name of the data set.
+        config_files: paths or names of shipped files, in the order in which they are read.
+        settings: mapping of keys that go before those of the files.
+
+    Raises:
+        ValueError: a setting is wrong.
+    """
+    try:
+        return Config(model, dataset, list(config_files), dict(settings or {}))
+    except CONFIG_ERRORS as error:
+        raise ValueError(one_line(error)) from error
+
+
+def one_line(error: Exception) -> str:
+    """An exception's text, or its name if it has none."""
+    # str() of a KeyError is quoted.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def is_vae(config) -> bool:
@@ -84,6 +125,17 @@ def check_fold_in(config) -> None:
         raise ValueError(
             f"eval_args: the split by users (SG) ranks all items: mode: full, not {modes}."
         )
+
+
+def check_split_seed(config) -> None:
+    """Check the seed of the split.
+
+    Raises:
+        ValueError: it is no whole number of at least 0.
+    """
+    seed = config["split_seed"]
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise ValueError(f"split_seed must be a whole number of at least 0, not {seed!r}.")
 
 
 def prefer_given_warmup(config) -> None:

@@ -6,16 +6,16 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
-import copy
 from logging import getLogger
 
-from recbole.config import Config
+import numpy as np
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.quick_start.quick_start import run, run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
-from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint
+from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 
@@ -43,10 +43,11 @@ def load_data_and_model(model_file):
         tuple: config, model, dataset, train_data, valid_data, test_data.
 
     Raises:
-        ValueError: the file is missing, damaged or no model file.
+        ValueError: the file is missing, damaged or no model file; or the data set has changed and
+            has other items than the model was trained on.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
-    config = _SavedConfig(from_plain(checkpoint["config"]))
+    config = restored_config(checkpoint["config"])
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger = getLogger()
@@ -56,20 +57,20 @@ def load_data_and_model(model_file):
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    _check_items(model_file, checkpoint, model)
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train_data, valid_data, test_data
 
 
-class _SavedConfig(Config):
-    """A ``Config`` of saved settings, whatever the present command line says."""
-
-    def __init__(self, settings: dict):
-        self._settings = settings
-        super().__init__(settings["model"], settings["dataset"], config_file_list=[])
-
-    def _load_config_files(self, file_list):
-        return copy.deepcopy(self._settings)
-
-    def _load_cmd_line(self):
-        return {}
+def _check_items(model_file, checkpoint: dict, model) -> None:
+    """Columns of other items would be scored without anyone noticing."""
+    # An earlier version's file has none, nor has that of a model of RecBole's other kinds.
+    if "item_catalogue" not in checkpoint:
+        return
+    trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
+    if not np.array_equal(trained, model.item_catalogue.tokens):
+        raise ValueError(
+            f"{model_file} was trained on {len(trained):,} items that are not those of its data "
+            f"set now: the data set has changed since."
+        )

@@ -14,12 +14,20 @@ from importlib.util import module_from_spec
 import recbole.data
 import recbole.data.utils
 import recbole.trainer
+import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
+from recbole.data.dataset import dataset as dataset_module
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
-from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
+from recbole.model.abstract_recommender import (
+    AbstractRecommender,
+    AutoEncoderMixin,
+    GeneralRecommender,
+)
 from recbole.sampler import Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, set_color
@@ -27,7 +35,7 @@ from thop.profile import register_hooks
 from torch import nn
 
 from recbole_evcf import configuration, quick_start
-from recbole_evcf.compat import wrap_once
+from recbole_evcf.compat import Forward, wrap_once
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
@@ -35,18 +43,35 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.strong_generalization import build_parts, is_sg
+from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.loading import (
+    count,
+    grouped_index,
+    parts_by_ratio,
+    rows_of,
+    with_c_engine,
+)
+from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed
+from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
-from recbole_evcf.evaluator.per_user import per_user_values, standard_errors, write_per_user
+from recbole_evcf.evaluator.per_user import (
+    per_user_values,
+    ranked_users,
+    standard_errors,
+    write_per_user,
+)
 from recbole_evcf.model.fold_in import (
     ADAPTERS,
     SAMPLING_MODELS,
     input_rating_matrix,
+    learned_matrices,
+    remembering_projection,
 )
-from recbole_evcf.model.layers import HistoryLinear, Linear
+from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
+from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_model"]
@@ -65,7 +90,8 @@ def register() -> None:
     _register_flops()
     _register_checkpoints()
     _register_quick_start()
-    wrap_once(Dataset, "_load_feat", _describing_faults)
+    _register_loading()
+    wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
     wrap_once(Dataset, "build", _splitting_by_users)
 
 
@@ -131,6 +157,7 @@ def _by_name_or_path(original):
 def _checking(original):
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
+        configuration.check_split_seed(self)
         if configuration.is_vae(self):
             configuration.check_config(self)
         if is_sg(self):
@@ -151,7 +178,14 @@ def _register_dataloaders() -> None:
 
 def _splitting_by_users(original):
     def build(self):
-        return build_parts(self) if is_sg(self.config) else original(self)
+        if is_sg(self.config):
+            return build_parts(self)
+        if self.config["split_seed"] is None:
+            return original(self)
+        # RecBole shuffles with torch's generator, which the seed of the model has set.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(split_seed(self.config))
+            return original(self)
 
     return build
 
@@ -212,6 +246,8 @@ def _folding_in(adapter, original):
     def __init__(self, config, dataset):
         if hasattr(dataset, "input_histories"):
             adapter(original, self, config, dataset)
+        elif adapter is ADAPTERS["NCEPLRec"]:
+            remembering_projection(original, self, config, dataset)
         else:
             original(self, config, dataset)
 
@@ -242,7 +278,8 @@ def _register_metrics() -> None:
     metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
     wrap_once(TopkMetric, "topk_result", _keeping_per_user)
     wrap_once(Evaluator, "evaluate", _with_standard_errors)
-    wrap_once(Trainer, "evaluate", _writing_per_user)
+    wrap_once(Collector, "eval_batch_collect", _collecting_hits)
+    wrap_once(Trainer, "evaluate", _evaluating)
 
 
 def _keeping_per_user(original):
@@ -264,15 +301,33 @@ def _with_standard_errors(original):
     return evaluate
 
 
-def _writing_per_user(original):
+def _collecting_hits(original):
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        need = self.register.need
+        if any(need(name) for name in ("rec.meanrank", "rec.score", "data.label")):
+            original(self, scores_tensor, interaction, positive_u, positive_i)
+            return
+        if need("rec.items") or need("rec.topk"):
+            items, hits = top_hits(scores_tensor, max(self.topk), positive_u, positive_i)
+            if need("rec.items"):
+                self.data_struct.update_tensor("rec.items", items)
+            if need("rec.topk"):
+                self.data_struct.update_tensor("rec.topk", hits)
+
+    return eval_batch_collect
+
+
+def _evaluating(original):
     def evaluate(self, eval_data, *args, **kwargs):
-        result = original(self, eval_data, *args, **kwargs)
+        with freed_memory_kept():
+            result = original(self, eval_data, *args, **kwargs)
         path = self.config["per_user_file"]
-        # Sampled evaluation has no such order of users.
-        if path and getattr(eval_data, "phase", None) == "test":
-            values = per_user_values(self.evaluator.metric_class, self.config["topk"])
-            users = eval_data._dataset.id2token(eval_data.uid_field, eval_data.uid_list.numpy())
-            write_per_user(path, users, values)
+        if path and getattr(eval_data._sampler, "phase", None) == "test":
+            users = ranked_users(eval_data)
+            # None: sequential models may rank for a user more than once.
+            if users is not None:
+                values = per_user_values(self.evaluator.metric_class, self.config["topk"])
+                write_per_user(path, users, values)
         return result
 
     return evaluate
@@ -280,7 +335,7 @@ def _writing_per_user(original):
 
 def _register_flops() -> None:
     """RecBole's FLOP counter knows layers by their exact class."""
-    register_hooks[Linear] = register_hooks[nn.Linear]
+    register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
     register_hooks[HistoryLinear] = _count_history_linear
 
 
@@ -295,16 +350,33 @@ def _register_checkpoints() -> None:
     wrap_once(AbstractRecommender, "load_other_parameter", _loading_plainly)
 
 
+def _knowing_its_items(original):
+    def __init__(self, config, dataset):
+        original(self, config, dataset)
+        self.item_catalogue = ItemCatalogue.from_dataset(dataset)
+
+    return __init__
+
+
 def _state(trainer: Trainer, epoch: int) -> dict:
-    other = trainer.model.other_parameter()
+    model = trainer.model
+    other = {**model.other_parameter(), **learned_matrices(model)}
     return {
+        **_what_serving_needs(model),
         "config": trainer.config,
         "epoch": epoch,
-        "state_dict": trainer.model.state_dict(),
+        "state_dict": model.state_dict(),
         # What is itself a part of the network is in the state_dict already.
         "other_parameter": {k: v for k, v in other.items() if not isinstance(v, nn.Module)},
         "optimizer": trainer.optimizer.state_dict(),
     }
+
+
+def _what_serving_needs(model: nn.Module) -> dict:
+    """What a model cannot be built without where its data set is not."""
+    if not isinstance(model, GeneralRecommender):
+        return {}
+    return {"n_users": model.n_users, "item_catalogue": model.item_catalogue.to_plain()}
 
 
 def _saving_plainly(original):
@@ -341,6 +413,40 @@ def _register_quick_start() -> None:
         module.load_data_and_model = quick_start.load_data_and_model
     # The name under which a new process finds its work, and by it the plugin.
     sys.modules["recbole.quick_start.quick_start"].run_recboles = quick_start.run_recboles
+
+
+def _register_loading() -> None:
+    wrap_once(Dataset, "_load_feat", _describing_faults)
+    wrap_once(Dataset, "_grouped_index", lambda original: lambda self, keys: grouped_index(keys))
+    wrap_once(Dataset, "split_by_ratio", _splitting_by_ratio)
+    wrap_once(Interaction, "__getitem__", _taking_rows)
+    if dataset_module.Counter is not count:
+        dataset_module.Counter = count
+        pandas = dataset_module.pd
+        dataset_module.pd = Forward(pandas, read_csv=with_c_engine(pandas.read_csv))
+
+
+def _splitting_by_ratio(original):
+    def split_by_ratio(self, ratios, group_by=None):
+        if group_by is None:
+            return original(self, ratios, group_by)
+        self.logger.debug(f"split by ratios [{ratios}], group_by=[{group_by}]")
+        total = sum(ratios)
+        shares = [ratio / total for ratio in ratios]
+        keys = self.inter_feat[group_by].numpy()
+        places = parts_by_ratio(keys, lambda size: self._calcu_split_ids(size, shares))
+        self._drop_unused_col()
+        return [self.copy(self.inter_feat[part]) for part in places]
+
+    return split_by_ratio
+
+
+def _taking_rows(original):
+    def __getitem__(self, index):
+        rows = rows_of(self.interaction, index)
+        return original(self, index) if rows is None else Interaction(rows)
+
+    return __getitem__
 
 
 def _describing_faults(original):

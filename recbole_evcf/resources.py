@@ -1,10 +1,10 @@
-"""The YAML files that come with the package, in a checkout and installed."""
+"""The files that come with the package, YAML and search spaces, in a checkout and installed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["properties_path", "shipped_names", "shipped_yaml"]
+__all__ = ["properties_path", "shipped_file", "shipped_names", "shipped_yaml"]
 
 
 def properties_path() -> Path:
@@ -16,13 +16,18 @@ def properties_path() -> Path:
 
 def shipped_yaml(name: str) -> Path | None:
     """The shipped file of a name such as ``protocol/strong_generalization``, or None."""
-    path = properties_path() / f"{name.removesuffix('.yaml')}.yaml"
+    return shipped_file(name, ".yaml")
+
+
+def shipped_file(name: str, ending: str) -> Path | None:
+    """The shipped file of a name, with or without its ending, or None."""
+    path = properties_path() / f"{name.removesuffix(ending)}{ending}"
     return path if path.is_file() and path.is_relative_to(properties_path()) else None
 
 
-def shipped_names() -> list[str]:
-    """The names :func:`shipped_yaml` knows, sorted."""
+def shipped_names(ending: str = ".yaml") -> list[str]:
+    """The names without ending that :func:`shipped_file` knows, sorted."""
     root = properties_path()
     return sorted(
-        path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml")
+        path.relative_to(root).with_suffix("").as_posix() for path in root.rglob(f"*{ending}")
     )

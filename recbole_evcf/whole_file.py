@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["replacing"]
+__all__ = ["check_target", "replacing", "write_json"]
+
+
+def check_target(path: str) -> None:
+    """Raise a ``ValueError`` if no file of this name could be written, before work is spent."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: name a file to write.")
+    if not os.path.isdir(folder):
+        raise ValueError(f"{path} cannot be written: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{path} cannot be written: the folder {folder} is read-only.")
 
 
 @contextmanager
@@ -19,3 +31,10 @@ def replacing(path: str) -> Iterator[str]:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def write_json(path: str, content) -> None:
+    """Write JSON, whole or not at all; NumPy's numbers become plain ones."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, default=float)
+        file.write("\n")

@@ -11,6 +11,8 @@ import torch
 import recbole_evcf  # noqa: F401  (registers the models, repairs RecBole)
 from recbole_evcf.data.histories import Histories
 
+pytest_plugins = ["comparing"]
+
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):

@@ -194,3 +194,14 @@ def test_hyper_tuning_runs_a_trial_of_ours(tiny, tmp_path):
     tuning.run()
     assert len(tuning.params2result) == 2
     assert tuning.best_params["learning_rate"] in (0.001, 0.01)
+
+
+def test_a_split_seed_sets_the_split_apart_from_the_seed(tiny):
+    def parts(**seeds):
+        _, loaders, _, _ = build("BPR", "tiny", {**tiny, **seeds})
+        return [loader._dataset.inter_feat["item_id"].tolist() for loader in loaders]
+
+    plain = parts(seed=1)
+    assert parts(seed=2) != plain
+    assert parts(seed=2, split_seed=1) == plain
+    assert parts(seed=1, split_seed=2) == parts(seed=2)

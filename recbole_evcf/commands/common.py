@@ -1,11 +1,14 @@
-"""What the commands share: how a mistake of the user's ends."""
+"""What the commands share: settings in words, and how a mistake of the user's ends."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
-__all__ = ["fail", "one_line"]
+from recbole_evcf.configuration import one_line
+
+__all__ = ["fail", "one_line", "read_settings"]
 
 
 def fail(error: Exception) -> int:
@@ -16,8 +19,17 @@ def fail(error: Exception) -> int:
     return 2
 
 
-def one_line(error: Exception) -> str:
-    """An exception's text, or its name if it has none."""
-    # str() of a KeyError is quoted.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
+def read_settings(words: Iterable[str]) -> dict[str, str]:
+    """The settings of words ``--key=value``, as texts, which RecBole's ``Config`` reads as values.
+
+    Raises:
+        ValueError: a word is written otherwise, or a key is given twice.
+    """
+    settings: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word[2:].partition("=")
+        if not word.startswith("--") or not key or not equals:
+            raise ValueError(f"cannot read {word!r}: settings are written --key=value.")
+        if settings.setdefault(key, value) != value:
+            raise ValueError(f"--{key} is given twice, as {settings[key]} and as {value}.")
+    return settings

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 import torch
 import yaml
-from recbole.config import Config
 from texttable import Texttable
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import fail, one_line
-from recbole_evcf.configuration import resolve_config_files
+from recbole_evcf.commands.common import fail, read_settings
+from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.whole_file import write_json
 
 __all__ = ["main", "result_table"]
 
 DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
-
-# What RecBole's Config raises when a setting is wrong.
-CONFIG_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    ImportError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-)
 
 
 def main(arguments: list[str]) -> int:
@@ -45,7 +31,8 @@ def main(arguments: list[str]) -> int:
         config_files = resolve_config_files(options.pop("config_files").split())
         result_file = options.pop("result_file")
         model, dataset = _what_to_run(options, config_files)
-        _check_config(model, dataset, config_files)
+        # Once before anything starts: what it raises is a mistake in a setting.
+        finished_config(model, dataset, config_files)
         result = quick_start.run(model, dataset, config_file_list=config_files, **options)
         if result_file and result is not None:
             _write_result(result_file, model, dataset, result)
@@ -107,13 +94,12 @@ def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
 
 
 def _check_settings(settings: list[str]) -> None:
-    for word in settings:
-        key, equals, value = word[2:].partition("=")
-        if not word.startswith("--") or not key or not equals:
-            raise ValueError(f"cannot read {word!r}: settings are written --key=value.")
+    for key, value in read_settings(settings).items():
+        # RecBole reads the words by itself and would leave this one out.
         if "=" in value:
             raise ValueError(
-                f"cannot read {word!r}: a value with an = in it can only be set in a config file."
+                f"cannot read '--{key}={value}': a value with an = in it can only be set in a "
+                "config file."
             )
 
 
@@ -139,15 +125,5 @@ def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
     )
 
 
-def _check_config(model: str, dataset: str, config_files: list[str]) -> None:
-    """Make the ``Config`` once before anything starts: what it raises is a mistake in a setting."""
-    try:
-        Config(model, dataset, config_files)
-    except CONFIG_ERRORS as error:
-        raise ValueError(one_line(error)) from error
-
-
 def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
-    content = {"model": model, "dataset": dataset, **result}
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, default=float)
+    write_json(path, {"model": model, "dataset": dataset, **result})

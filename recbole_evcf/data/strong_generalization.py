@@ -13,7 +13,15 @@ import numpy as np
 
 from recbole_evcf.data.histories import Histories
 
-__all__ = ["BENCHMARK_PARTS", "Split", "build_parts", "group_sizes", "is_sg", "split_users"]
+__all__ = [
+    "BENCHMARK_PARTS",
+    "Split",
+    "build_parts",
+    "group_sizes",
+    "is_sg",
+    "split_seed",
+    "split_users",
+]
 
 # The least a held-out user must keep to be scored, as published.
 MIN_INTERACTIONS = 5
@@ -47,6 +55,12 @@ def is_sg(config) -> bool:
         return True
     files = config["benchmark_filename"]
     return isinstance(files, (list, tuple)) and len(files) == len(BENCHMARK_PARTS)
+
+
+def split_seed(config) -> int:
+    """The seed of the split alone: ``split_seed``, or the config's ``seed`` if it is not set."""
+    seed = config["split_seed"]
+    return config["seed"] if seed is None else seed
 
 
 def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
@@ -233,7 +247,7 @@ def _from_config(dataset, times: np.ndarray | None) -> Split:
         feat[dataset.uid_field].numpy(),
         feat[dataset.iid_field].numpy(),
         arguments["split"]["SG"],
-        dataset.config["seed"],
+        split_seed(dataset.config),
         arguments.get("fold_in_ratio", 0.8),
         times if order == "TO" else None,
     )

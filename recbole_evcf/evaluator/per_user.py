@@ -10,7 +10,13 @@ import pandas as pd
 
 from recbole_evcf.whole_file import replacing
 
-__all__ = ["SE_SUFFIX", "per_user_values", "standard_errors", "write_per_user"]
+__all__ = [
+    "SE_SUFFIX",
+    "per_user_values",
+    "ranked_users",
+    "standard_errors",
+    "write_per_user",
+]
 
 SE_SUFFIX = "_se"
 
@@ -29,6 +35,22 @@ def per_user_values(metrics: Mapping[str, object], topk: list[int]) -> dict[str,
         if getattr(metric, "per_user", None) is not None
         for k in topk
     }
+
+
+def ranked_users(eval_data) -> np.ndarray | None:
+    """Original ids of the users that a dataloader of RecBole's or ours ranks for, in its order.
+
+    Returns:
+        (users,), as the rows of :func:`per_user_values`; or None where a row is no user: with
+        value metrics such as AUC, and where a sequential model ranks for a user more than once.
+    """
+    dataset = eval_data._dataset
+    users = getattr(eval_data, "uid_list", None)
+    if users is None:
+        users = np.asarray(dataset.inter_feat[dataset.uid_field])
+        if not eval_data.is_sequential or len(np.unique(users)) < len(users):
+            return None
+    return dataset.id2token(dataset.uid_field, np.asarray(users))
 
 
 def standard_errors(values: Mapping[str, np.ndarray], decimals: int) -> dict[str, float]:

@@ -3,6 +3,9 @@
 An adapter runs a model's constructor. What the model learns there comes from the training
 interactions alone; the history that it keeps for scoring is then exchanged for the input
 histories, in which a held-out user has the fold-in set.
+
+:func:`show_histories` makes that exchange again at any time, and for our own models too: users that
+came after training are then scored by the model's own ``full_sort_predict``.
 """
 
 from __future__ import annotations
@@ -16,11 +19,16 @@ import scipy.sparse
 import torch
 from torch import Tensor, nn
 
+from recbole_evcf.data.histories import Histories
+
 __all__ = [
     "ADAPTERS",
     "FOLD_IN_MODELS",
     "SAMPLING_MODELS",
     "input_rating_matrix",
+    "learned_matrices",
+    "remembering_projection",
+    "show_histories",
 ]
 
 
@@ -31,9 +39,7 @@ def input_rating_matrix(model: nn.Module, users: Tensor) -> Tensor:
 
 def _auto_encoder(construct, model, config, dataset) -> None:
     """Autoencoders ask for rows of the history: RecBole's padded matrix is never built."""
-    # Before the module's own constructor, so past nn.Module's bookkeeping.
-    histories = dataset.input_histories.to(config["device"])
-    object.__setattr__(model, "_input_histories", histories)
+    _show_rows(model, dataset.input_histories.to(config["device"]))
     construct(model, config, dataset)
 
 
@@ -60,13 +66,13 @@ def _cdae(construct, model, config, dataset) -> None:
 def _linear(construct, model, config, dataset) -> None:
     """Item-item weights applied to rows of a matrix: the rows become the input histories."""
     construct(model, config, dataset)
-    model.interaction_matrix = _input_matrix(dataset)
+    _show_matrix(model, dataset.input_histories)
 
 
 def _admm_slim(construct, model, config, dataset) -> None:
     with _training_rows_only(dataset):
         construct(model, config, dataset)
-    model.interaction_matrix = _input_matrix(dataset)
+    _show_matrix(model, dataset.input_histories)
 
 
 def _item_neighbours(construct, model, config, dataset) -> None:
@@ -76,11 +82,7 @@ def _item_neighbours(construct, model, config, dataset) -> None:
             "score an unseen one; set knn_method: item."
         )
     construct(model, config, dataset)
-    matrix = _input_matrix(dataset)
-    scores = matrix.dot(model.w)
-    if config["model"] == "AsymKNN":
-        scores = _asymmetric(model, matrix, scores)
-    model.interaction_matrix, model.pred_mat = matrix, scores.tocsr()
+    _show_neighbours(model, dataset.input_histories)
 
 
 def _asymmetric(model, matrix, scores):
@@ -94,7 +96,15 @@ def _asymmetric(model, matrix, scores):
 
 
 def _nce_plrec(construct, model, config, dataset) -> None:
-    """The user vectors are a projection of the histories; the projection is kept for fold-in."""
+    """The user vectors are a projection of the histories."""
+    with _training_rows_only(dataset):
+        remembering_projection(construct, model, config, dataset)
+    _show_projected(model, dataset.input_histories)
+
+
+def remembering_projection(construct, model, config, dataset) -> None:
+    """Run NCEPLRec's constructor and keep what it forgets: the projection of a history to the
+    user's vector, (items, rank), as ``model.projection``."""
     module = importlib.import_module("recbole.model.general_recommender.nceplrec")
     original, found = module.randomized_svd, []
 
@@ -104,14 +114,11 @@ def _nce_plrec(construct, model, config, dataset) -> None:
 
     module.randomized_svd = recording
     try:
-        with _training_rows_only(dataset):
-            construct(model, config, dataset)
+        construct(model, config, dataset)
     finally:
         module.randomized_svd = original
     _, sigma, right = found[0]
-    users = _input_matrix(dataset) @ (right.T * np.sqrt(sigma))
-    items = model.item_embeddings
-    model.user_embeddings = torch.from_numpy(users).to(items.device, items.dtype)
+    model.projection = right.T * np.sqrt(sigma)
 
 
 def _item_history(construct, model, config, dataset) -> None:
@@ -119,13 +126,10 @@ def _item_history(construct, model, config, dataset) -> None:
 
     Training asks for those of training users only, and a user's own bias changes no ranking.
     """
-    batch = dataset.input_histories.rows(torch.arange(dataset.user_num))
-    shape = dataset.user_num, int(batch.lengths.max())
-    matrix = torch.zeros(shape, dtype=torch.long)
-    matrix[batch.row, torch.arange(len(batch.row)) - batch.offsets[batch.row]] = batch.column + 1
+    matrix, lengths = _padded(dataset.input_histories)
     # RecBole's own is shuffled: what it draws, and so the weights drawn after it, would depend on
     # how many fold-in interactions there are.
-    dataset.history_item_matrix = lambda: (matrix, (matrix > 0).float(), batch.lengths)
+    dataset.history_item_matrix = lambda: (matrix, (matrix > 0).float(), lengths)
     try:
         construct(model, config, dataset)
     finally:
@@ -158,9 +162,85 @@ def _training_rows_only(dataset) -> Iterator[None]:
         del dataset.inter_matrix
 
 
-def _input_matrix(dataset) -> scipy.sparse.csr_matrix:
-    """The input histories, (users, items), with a column for RecBole's padding item."""
-    matrix = dataset.input_histories.matrix()
+def show_histories(model: nn.Module, histories: Histories) -> None:
+    """Let a trained model score unseen users: user id ``n`` then is row ``n`` of ``histories``.
+
+    What the model knew of its own users is replaced.
+
+    Args:
+        model: one of ours, or a model of RecBole's that :data:`ADAPTERS` names.
+        histories: of the users, with a column for each item of the model.
+    """
+    if getattr(model, "folds_in", False):
+        model._histories = histories.to(model.device)
+    else:
+        _SHOW[type(model).__name__](model, histories)
+
+
+def learned_matrices(model: nn.Module) -> dict:
+    """What a model's constructor learned and RecBole does not count among its parameters."""
+    return {name: getattr(model, name) for name in _LEARNED.get(type(model).__name__, ())}
+
+
+def _show_rows(model, histories: Histories) -> None:
+    # In a constructor this runs before nn.Module's own, so past its bookkeeping.
+    object.__setattr__(model, "_input_histories", histories)
+
+
+def _show_to_cdae(model, histories: Histories) -> None:
+    """No user has a vector of its own."""
+    _show_rows(model, histories.to(model.device))
+    zeros = torch.zeros(histories.shape[0], model.embedding_size, device=model.device)
+    model.h_user = nn.Embedding.from_pretrained(zeros)
+
+
+def _show_on_device(model, histories: Histories) -> None:
+    _show_rows(model, histories.to(model.device))
+
+
+def _show_matrix(model, histories: Histories) -> None:
+    model.interaction_matrix = _input_matrix(histories)
+
+
+def _show_neighbours(model, histories: Histories) -> None:
+    matrix = _input_matrix(histories)
+    scores = matrix.dot(model.w)
+    if type(model).__name__ == "AsymKNN":
+        scores = _asymmetric(model, matrix, scores)
+    model.interaction_matrix, model.pred_mat = matrix, scores.tocsr()
+
+
+def _show_projected(model, histories: Histories) -> None:
+    users = _input_matrix(histories) @ model.projection
+    items = model.item_embeddings
+    model.user_embeddings = torch.from_numpy(users).to(items.device, items.dtype)
+
+
+def _show_items(model, histories: Histories) -> None:
+    matrix, lengths = _padded(histories)
+    model.history_item_matrix = matrix.to(model.device)
+    model.history_lens = lengths.to(model.device)
+    model.mask_mat = (model.history_item_matrix > 0).float()
+    if hasattr(model, "user_bias"):
+        zeros = torch.zeros(len(lengths), device=model.device)
+        model.user_bias = nn.Parameter(zeros, requires_grad=False)
+
+
+def _show_nothing(model, histories: Histories) -> None:
+    """Every user gets the same."""
+
+
+def _padded(histories: Histories) -> tuple[Tensor, Tensor]:
+    """RecBole's item ids by user, (users, longest), 0 beyond a history's end; and the lengths."""
+    batch = histories.rows(torch.arange(histories.shape[0]))
+    matrix = torch.zeros(histories.shape[0], int(batch.lengths.max()), dtype=torch.long)
+    matrix[batch.row, torch.arange(len(batch.row)) - batch.offsets[batch.row]] = batch.column + 1
+    return matrix, batch.lengths
+
+
+def _input_matrix(histories: Histories) -> scipy.sparse.csr_matrix:
+    """Histories as a matrix, (users, items), with a column for RecBole's padding item."""
+    matrix = histories.matrix()
     padding = scipy.sparse.csr_matrix((matrix.shape[0], 1), dtype=matrix.dtype)
     return scipy.sparse.hstack([padding, matrix], format="csr")
 
@@ -185,6 +265,31 @@ ADAPTERS = {
     "NAIS": _item_history,
     "Pop": _popularity,
     "Random": _as_it_is,
+}
+
+_SHOW = {
+    "MultiVAE": _show_on_device,
+    "MultiDAE": _show_on_device,
+    "RecVAE": _show_on_device,
+    "MacridVAE": _show_on_device,
+    "RaCT": _show_on_device,
+    "CDAE": _show_to_cdae,
+    "DiffRec": _show_on_device,
+    "LDiffRec": _show_on_device,
+    "EASE": _show_matrix,
+    "SLIMElastic": _show_matrix,
+    "ADMMSLIM": _show_matrix,
+    "ItemKNN": _show_neighbours,
+    "AsymKNN": _show_neighbours,
+    "NCEPLRec": _show_projected,
+    "FISM": _show_items,
+    "NAIS": _show_items,
+    "Pop": _show_nothing,
+    "Random": _show_nothing,
+}
+_LEARNED = {
+    "ADMMSLIM": ("item_similarity", "item_means"),
+    "NCEPLRec": ("item_embeddings", "projection"),
 }
 
 FOLD_IN_MODELS = tuple(ADAPTERS)

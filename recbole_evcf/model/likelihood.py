@@ -1,6 +1,14 @@
-"""Likelihoods of a history given the decoder's logits: multinomial (equation 1) and Bernoulli."""
+"""Likelihoods of a history given the decoder's logits: multinomial (equation 1) and Bernoulli.
+
+Sums over all items are made block by block of items, in single precision whatever the logits
+come in: what lies between is of a block's size and stays in the processor's caches, where autograd
+would hold several batch x items tensors. In the backward pass the gradient takes the place of the
+logits: whoever needs them after it keeps a copy.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +18,10 @@ from recbole_evcf.data.histories import HistoryBatch
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Multinomial"]
 
+# Logits in a block. A GPU would rather start few kernels.
+BLOCK = {"cpu": 2**19}
+LARGE_BLOCK = 2**26
+
 
 class Multinomial:
     """``sum_i x_i log softmax(logits)_i``: Mult(n, softmax(logits)) without the constant that
@@ -18,7 +30,7 @@ class Multinomial:
     @staticmethod
     def log_prob(logits: Tensor, history: HistoryBatch) -> Tensor:
         """Logits (batch, items) -> log-likelihood of each user's history, (batch,)."""
-        return _MultinomialLogProb.apply(_at_least_single(logits), history)
+        return _MultinomialLogProb.apply(logits, history)
 
 
 class Bernoulli:
@@ -27,35 +39,56 @@ class Bernoulli:
     @staticmethod
     def log_prob(logits: Tensor, history: HistoryBatch) -> Tensor:
         """Logits (batch, items) -> log-likelihood of each user's history, (batch,)."""
-        return _BernoulliLogProb.apply(_at_least_single(logits), history)
+        return _BernoulliLogProb.apply(logits, history)
 
 
 LIKELIHOODS = {"multinomial": Multinomial, "bernoulli": Bernoulli}
 
 
-def _at_least_single(logits: Tensor) -> Tensor:
+def _blocks(matrix: Tensor) -> tuple[Tensor, ...]:
+    """Views (items of a block, batch) of a (batch, items) matrix."""
+    size = BLOCK.get(matrix.device.type, LARGE_BLOCK)
+    return matrix.T.split(max(size // max(len(matrix), 1), 1))
+
+
+def _copies(logits: Tensor) -> Iterator[Tensor]:
+    """The blocks one by one, to calculate in."""
+    for block in _blocks(logits):
+        yield block.to(_precision(logits), copy=True)
+
+
+def _precision(logits: Tensor) -> torch.dtype:
     # Under autocast the logits come in half precision; a sum over all items needs more.
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
 def _sum_of_logits(logits: Tensor, history: HistoryBatch) -> Tensor:
-    return history.sum_rows(logits[history.row, history.column])
+    return history.sum_rows(logits[history.row, history.column].to(_precision(logits)))
 
 
 def _add_at_history(matrix: Tensor, history: HistoryBatch, value: Tensor) -> Tensor:
     # No item stands twice in a history, so a plain read-add-write is exact.
     where = (history.row, history.column)
-    matrix[where] = matrix[where] + value[history.row]
+    matrix[where] += value[history.row].to(matrix.dtype)
     return matrix
 
 
+def _log_normalizer(logits: Tensor) -> Tensor:
+    """logsumexp over the items, (batch,)."""
+    top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
+    total = torch.zeros_like(top)
+    for block in _copies(logits):
+        before, top = top, torch.maximum(top, block.amax(0))
+        total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
+    return top + total.log()
+
+
 class _MultinomialLogProb(torch.autograd.Function):
-    """Sum of the logits at the history minus n logsumexp, with its gradient in a single
-    batch x items buffer; autograd's own would hold three."""
+    """Sum of the logits at the history minus n logsumexp, and its gradient."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, history: HistoryBatch) -> Tensor:
-        normalizer = logits.logsumexp(1)
+        normalizer = _log_normalizer(logits)
         ctx.save_for_backward(logits, normalizer)
         ctx.history = history
         return _sum_of_logits(logits, history) - history.lengths * normalizer
@@ -63,23 +96,26 @@ class _MultinomialLogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         logits, normalizer = ctx.saved_tensors
-        softmax = (logits - normalizer[:, None]).exp_()
-        result = softmax.mul_((-grad * ctx.history.lengths)[:, None])
-        return _add_at_history(result, ctx.history, grad), None
+        factor = -grad * ctx.history.lengths
+        for block, part in zip(_copies(logits), _blocks(logits)):
+            part.copy_(block.sub_(normalizer).exp_().mul_(factor))
+        return _add_at_history(logits, ctx.history, grad), None
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """Sum of the logits at the history minus the sum of softplus over all items, with its
-    gradient in a single batch x items buffer."""
+    """Sum of the logits at the history minus the sum of softplus over all items, and its
+    gradient."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, history: HistoryBatch) -> Tensor:
         ctx.save_for_backward(logits)
         ctx.history = history
-        return _sum_of_logits(logits, history) - F.softplus(logits).sum(1)
+        missed = sum(F.softplus(block).sum(0) for block in _copies(logits))
+        return _sum_of_logits(logits, history) - missed
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (logits,) = ctx.saved_tensors
-        result = torch.sigmoid(logits).mul_(-grad[:, None])
-        return _add_at_history(result, ctx.history, grad), None
+        for block, part in zip(_copies(logits), _blocks(logits)):
+            part.copy_(block.sigmoid_().mul_(-grad))
+        return _add_at_history(logits, ctx.history, grad), None

@@ -31,8 +31,13 @@ class VampPrior(nn.Module):
 
     def __init__(self, pseudo_inputs: Tensor):
         super().__init__()
-        # Held item by item: their gradient comes as (items, K), the fast way round (layers.py).
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs.T.contiguous().T)
+        # As (items, K), which is the fast way round for their gradient (layers.py).
+        self.by_item = nn.Parameter(pseudo_inputs.T.contiguous())
+
+    @property
+    def pseudo_inputs(self) -> Tensor:
+        """The u_k as they are learned, unclamped, (K, items)."""
+        return self.by_item.T
 
     def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian:
         """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""

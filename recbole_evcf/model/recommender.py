@@ -97,8 +97,7 @@ class VAERecommender(GeneralRecommender):
     def full_sort_predict(self, interaction) -> Tensor:
         """Scores of all items for the given users, (batch, items); the padding item has -inf."""
         hidden = self.network.last_hidden(self._histories.rows(interaction[self.USER_ID]))
-        output = self.network.output
         scores = hidden.new_empty(len(hidden), self.n_items)
         scores[:, 0] = -torch.inf
-        torch.addmm(output.bias, hidden, output.weight.T, out=scores[:, 1:])
+        self.network.output.score(hidden, scores[:, 1:])
         return scores

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.encoder import HistoryEncoder, JointEncoder
-from recbole_evcf.model.layers import GaussianHead, Linear, hidden_layers
+from recbole_evcf.model.layers import GaussianHead, OutputLayer, hidden_layers
 from recbole_evcf.model.likelihood import LIKELIHOODS
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
 from recbole_evcf.model.settings import Settings
@@ -39,7 +39,7 @@ class OneLevelVAE(nn.Module):
         self.prior = prior
         self.encoder = HistoryEncoder(n_items, widths, latent, gated, settings.dropout_prob)
         self.decoder = hidden_layers([latent, *reversed(widths)], gated)
-        self.output = Linear(widths[0], n_items)
+        self.output = OutputLayer(widths[0], n_items)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z) and of KL(q(z|x) || p(z)), (batch,) each."""
@@ -82,7 +82,7 @@ class TwoLevelVAE(nn.Module):
             hidden_layers([latent, *reversed(widths)], gated), GaussianHead(widths[0], latent)
         )
         self.decoder = JointDecoder(latent, widths[::-1], gated)
-        self.output = Linear(widths[0], n_items)
+        self.output = OutputLayer(widths[0], n_items)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z1,z2) and of log q - log p of both levels, (batch,)."""

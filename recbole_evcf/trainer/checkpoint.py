@@ -7,17 +7,24 @@ their weights. Here all of it becomes tensors, numbers, strings, lists and dicts
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
-import pickle
 import tempfile
 from collections.abc import Mapping
-from zipfile import BadZipFile
 
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.config import Config
 
-__all__ = ["from_plain", "load_checkpoint", "plain_config", "save_checkpoint", "to_plain"]
+__all__ = [
+    "from_plain",
+    "load_checkpoint",
+    "plain_config",
+    "restored_config",
+    "save_checkpoint",
+    "to_plain",
+]
 
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
@@ -133,6 +140,25 @@ def plain_config(config) -> dict:
     return settings
 
 
+def restored_config(settings: Mapping) -> Config:
+    """The ``Config`` of which :func:`plain_config` made these settings."""
+    return _SavedConfig(from_plain(settings))
+
+
+class _SavedConfig(Config):
+    """A ``Config`` of saved settings, whatever the present command line says."""
+
+    def __init__(self, settings: dict):
+        self._settings = settings
+        super().__init__(settings["model"], settings["dataset"], config_file_list=[])
+
+    def _load_config_files(self, file_list):
+        return copy.deepcopy(self._settings)
+
+    def _load_cmd_line(self):
+        return {}
+
+
 def _negative_sampling(config) -> dict | None:
     # Config turns "none" into a dict that it would not take back.
     arguments = config["train_neg_sample_args"]
@@ -179,7 +205,8 @@ def load_checkpoint(path: str, device=None) -> dict:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"There is no model file {path}.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, BadZipFile) as error:
+    # Damaged bytes make the unpickler raise exceptions of every kind.
+    except Exception as error:
         raise ValueError(
             f"{path} is not a model file that can be read without running code from it "
             "(truncated, not a model file, or written by RecBole without recbole_evcf): "

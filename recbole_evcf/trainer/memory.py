@@ -11,9 +11,11 @@ from contextlib import contextmanager
 __all__ = ["freed_memory_kept"]
 
 # glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 * 1024, 65536
-NEVER_TRIM, NO_MMAP = -1, 0
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+DEFAULT_THRESHOLD = 128 * 1024
+# The most that glibc takes.
+LARGEST_MMAP_THRESHOLD = 32 * 2**20
+NEVER_TRIM = -1
 
 
 @contextmanager
@@ -22,21 +24,27 @@ def freed_memory_kept() -> Iterator[None]:
 
     glibc takes every large block from the system and returns it at once, and each of its pages
     is cleared at its first touch: of a step that makes several tensors as large as the
-    pseudo-inputs, a quarter. What is kept is returned at the end. Where the C library is another
-    one, nothing happens.
+    pseudo-inputs, a quarter. What is kept is returned at the end, of several such contexts in one
+    another at the end of the outermost. Where the C library is another one, nothing happens.
     """
     libc = _glibc()
-    if libc is None:
+    if libc is None or _within.entered:
         yield
         return
-    libc.mallopt(M_MMAP_MAX, NO_MMAP)
+    libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
     libc.mallopt(M_TRIM_THRESHOLD, NEVER_TRIM)
+    _within.entered = True
     try:
         yield
     finally:
-        libc.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
-        libc.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
+        _within.entered = False
+        libc.mallopt(M_MMAP_THRESHOLD, DEFAULT_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, DEFAULT_THRESHOLD)
         libc.malloc_trim(0)
+
+
+class _within:
+    entered = False
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam
 from tqdm import tqdm
 
 from recbole_evcf.trainer.memory import freed_memory_kept
@@ -25,14 +26,15 @@ class VAETrainer(Trainer):
     """
 
     def _build_optimizer(self, **kwargs):
-        learner = kwargs.get("learner", self.learner)
-        if learner.lower() != "adam_norm_grad":
+        learner = kwargs.get("learner", self.learner).lower()
+        if learner not in ("adam", "adam_norm_grad"):
             return super()._build_optimizer(**kwargs)
-        return AdamNormGrad(
-            kwargs.get("params", self.model.parameters()),
-            lr=kwargs.get("learning_rate", self.learning_rate),
-            weight_decay=kwargs.get("weight_decay", self.weight_decay),
-        )
+        arguments = {
+            "params": kwargs.get("params", self.model.parameters()),
+            "lr": kwargs.get("learning_rate", self.learning_rate),
+            "weight_decay": kwargs.get("weight_decay", self.weight_decay),
+        }
+        return AdamNormGrad(**arguments) if learner != "adam" else Adam(**arguments, fused=True)
 
     @freed_memory_kept()
     def fit(

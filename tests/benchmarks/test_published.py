@@ -55,10 +55,12 @@ def test_a_difference_is_seen(histories, monkeypatch):
 
 
 def test_another_architecture_is_refused(histories):
-    network, _ = networks(gated=True)
-    _, model = networks(gated=False)
-    with pytest.raises(ValueError, match="gate"):
-        published.compare(model, network, histories.rows(USERS))
+    network, model = networks(gated=True)
+    ungated_network, ungated_model = networks(gated=False)
+    with pytest.raises(ValueError, match=r"published formulation has no .*gate"):
+        published.compare(ungated_model, network, histories.rows(USERS))
+    with pytest.raises(ValueError, match=r"network has no .*gate"):
+        published.compare(model, ungated_network, histories.rows(USERS))
 
 
 @pytest.mark.parametrize("levels", [1, 2])

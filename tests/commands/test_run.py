@@ -23,11 +23,12 @@ WRONG = [
     (["--config_files=nope.yaml"], "no config file nope.yaml"),
     (["--metrics=['Nope']"], "no metric named 'Nope'"),
     (["--topk=0"], "topk"),
-    (["--seed=1", "--seed=2"], "duplicate"),
+    (["--seed=1", "--seed=2"], "given twice"),
     (["--learning_rate", "0.1"], "settings are written --key=value"),
     (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id"),
     (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
     (["--field_separator=,", "--state=error"], "ml-100k.inter"),
+    (["--split_seed=-1"], "split_seed must be"),
     (["--nproc=64"], "64 processes need as many GPUs"),
     (["--a=b=c"], "can only be set in a config file"),
 ]

@@ -107,6 +107,19 @@ def test_without_the_split_by_users_our_models_write_it_too(sg):
     assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
 
 
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec"])
+def test_on_recboles_own_split_its_models_write_it_too(sg, model):
+    sg["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
+    sg["train_neg_sample_args"] = None if model == "GRU4Rec" else {"distribution": "uniform"}
+    _, loaders, _, trainer = build(model, "tiny", sg)
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    users = read()
+    dataset = loaders[2]._dataset
+    assert users["user_id"].is_unique
+    assert set(users["user_id"]) == set(dataset.id2token("user_id", dataset.inter_feat["user_id"]))
+    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
+
+
 def test_odd_user_ids_come_back_as_they_were(sg, tmp_path):
     odd = ["a,b", 'say "x"', "007", "ünï", "1e3", " x", "'", "nan"]
     rows = [(f"{odd[n % 8]}{n // 8}", f"i{i}", i) for n in range(40) for i in range(n % 7, 20, 2)]

@@ -11,6 +11,7 @@ from recbole_evcf.model.layers import (
     GaussianHead,
     HistoryLinear,
     Linear,
+    OutputLayer,
     TanhLayer,
     hidden_layers,
 )
@@ -92,3 +93,23 @@ def test_log_variance_is_clamped():
     log_variance = head(h).log_variance
     assert log_variance.min() == -12
     assert log_variance.max() == 4
+
+
+@pytest.mark.parametrize(("users", "items"), [(3, 5), (2, 1), (100, 100)])
+def test_output_layer_and_its_scores_are_one_affine_map(users, items, monkeypatch):
+    monkeypatch.setattr(OutputLayer, "USERS", users)
+    monkeypatch.setattr(OutputLayer, "ITEMS", items)
+    layer, h = OutputLayer(4, 11), torch.randn(7, 4, requires_grad=True)
+    expected = h @ layer.weight.T + layer.bias
+    upstream = torch.randn(7, 11)
+    result = layer(h)
+    torch.testing.assert_close(result, expected)
+    parameters = [h, layer.weight, layer.bias]
+    gradients = torch.autograd.grad(result, parameters, upstream)
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected, parameters, upstream)):
+        torch.testing.assert_close(ours, theirs)
+    scores = torch.full((7, 13), 9.0)
+    with torch.no_grad():
+        layer.score(h, scores[:, 1:12])
+    torch.testing.assert_close(scores[:, 1:12], expected.detach())
+    assert (scores[:, [0, 12]] == 9).all()

@@ -46,7 +46,7 @@ def test_gradient_reaches_pseudo_inputs_inside_the_bounds_only():
     encoder = HistoryEncoder(2, [6], 4, gated=False, dropout_prob=0.0)
     prior = VampPrior(torch.tensor([[0.5, -0.5], [1.5, 0.3]]))
     prior.log_prob(torch.randn(3, 4), encoder).sum().backward()
-    moved = prior.pseudo_inputs.grad != 0
+    moved = prior.by_item.grad.T != 0
     assert moved.tolist() == [[True, False], [False, True]]
 
 

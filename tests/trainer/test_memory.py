@@ -14,7 +14,7 @@ from recbole_evcf.trainer.memory import freed_memory_kept
 def faults(times):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times):
-        torch.zeros(16 * 2**20)  # 64 MB
+        torch.zeros(4 * 2**20)  # 16 MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
@@ -34,9 +34,8 @@ def test_freed_blocks_are_handed_out_again_and_returned_at_the_end():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     outside, inside, returned = map(int, done.stdout.split())
-    # Huge pages aside, 64 MB are 16,384 pages.
     assert inside < outside / 4
-    assert returned > 8000
+    assert returned > 3000  # pages of 4 kB
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

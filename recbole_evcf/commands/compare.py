@@ -1,0 +1,127 @@
+"""``recbole-evcf compare``: models on the very same split, in tables and on a page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+
+from recbole_evcf.commands.common import fail, read_settings
+from recbole_evcf.experiment.conduct import conduct
+from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.experiment.overrides import parse_models
+from recbole_evcf.experiment.plan import Plan, make_plan
+from recbole_evcf.experiment.report import write_report
+from recbole_evcf.experiment.tables import as_text, caption, write_tables
+
+__all__ = ["add_shared_options", "main", "read_seeds", "tell"]
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str]) -> int:
+    """Compare models; arguments as :func:`recbole_evcf.cli.main`.
+
+    Returns:
+        0; 1 if a run failed, the others being reported; 2 for a mistake in what the user gave; 130
+        if it was interrupted.
+    """
+    options, words = _parser().parse_known_args(arguments)
+    try:
+        entries = parse_models(options.models)
+        baseline = _baseline(options.baseline, entries)
+        plan = _plan(entries, options, words)
+        outcome = conduct(plan, options.output, baseline, tell)
+        write_tables(outcome, options.output, "comparison")
+        page = os.path.join(options.output, "report.html")
+        write_report(outcome, page, shlex.join(["recbole-evcf", "compare", *arguments]))
+    except (ValueError, OSError) as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        tell(
+            f"Interrupted. Finished runs are kept in {options.output}: repeat the command to go on."
+        )
+        return INTERRUPTED
+    if outcome.finished:
+        width = shutil.get_terminal_size((120, 24)).columns
+        print(f"\n{as_text(outcome, width)}\n\n{caption(outcome)}")
+    for label, seed, reason in outcome.failures:
+        print(f"failed: {label}, seed {seed}: {reason}")
+    print(f"\nThe report is {page}; beside it comparison.csv, .json, .md and .tex.")
+    return 1 if outcome.failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recbole-evcf compare",
+        allow_abbrev=False,
+        description="Train and evaluate models on the very same split, and compare them.",
+        epilog="Every key of RecBole's config may follow as --key=value and holds for all models.",
+    )
+    parser.add_argument(
+        "--models",
+        required=True,
+        help='"Pop,EASE,GatedHVamp[mlp_hidden_size=[600,600],anneal_cap=0.2]"',
+    )
+    parser.add_argument("--dataset", default="ml-100k", help="data set name (default ml-100k)")
+    parser.add_argument("--baseline", help="model to test the others against (default the first)")
+    add_shared_options(parser, output="comparison")
+    return parser
+
+
+def add_shared_options(parser: argparse.ArgumentParser, output: str) -> None:
+    """The options of every command that trains several models."""
+    parser.add_argument(
+        "--config_files",
+        default="",
+        help='YAML files, "a.yaml b.yaml", or names of shipped ones such as '
+        '"protocol/strong_generalization"',
+    )
+    parser.add_argument("--seeds", default="", help="of the models, 2020,2021; the split has one")
+    parser.add_argument(
+        "--output", default=output, help=f"folder of all results (default {output})"
+    )
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds separated by commas.
+
+    Raises:
+        ValueError: one is no whole number of at least 0.
+    """
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--seeds must be whole numbers separated by commas, not {text!r}.")
+    return [int(word) for word in words]
+
+
+def tell(line: str) -> None:
+    """Print a line at once, beside what is the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _plan(entries: list[Entry], options: argparse.Namespace, words: list[str]) -> Plan:
+    # RecBole's Config would read our own words there.
+    sys.argv = sys.argv[:1]
+    return make_plan(
+        entries,
+        options.dataset,
+        options.config_files.split(),
+        read_settings(words),
+        read_seeds(options.seeds),
+    )
+
+
+def _baseline(asked: str | None, entries: list[Entry]) -> str:
+    labels = [entry.label for entry in entries]
+    if asked is None:
+        return labels[0]
+    try:
+        label = parse_models(asked)[0].label
+    except ValueError:
+        label = asked
+    if label not in labels:
+        raise ValueError(f"--baseline: {asked!r} is none of the models {', '.join(labels)}.")
+    return label

@@ -1,0 +1,203 @@
+"""``recbole-evcf tune``: search for the settings of a model that are best on validation users."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from recbole_evcf.commands.common import fail, read_settings
+from recbole_evcf.commands.run import result_table
+from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.tuning.check import check_limits, check_parameters
+from recbole_evcf.tuning.params_file import Parameter, read_params_file
+from recbole_evcf.tuning.report import value_text, write_report
+from recbole_evcf.tuning.results import conclude, write_trials
+from recbole_evcf.tuning.store import TrialStore
+from recbole_evcf.tuning.trial import Task, attempt_trial, load_data
+
+__all__ = ["main"]
+
+TOOLS = ("hyperopt", "ray")
+
+
+def main(arguments: list[str]) -> int:
+    """Search; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
+    options, words = _parser().parse_known_args(arguments)
+    # RecBole's Config would read the words of this command there.
+    sys.argv = sys.argv[:1]
+    try:
+        _tune(options, read_settings(words))
+    except (ValueError, OSError) as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped. The trials that are done are in {options.output}; the same command goes "
+            "on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recbole-evcf tune",
+        allow_abbrev=False,
+        description="Search for the settings of a model that are best on validation users. The "
+        "same command goes on with a search that was interrupted.",
+        epilog="Every key of RecBole's config and of the model may follow as --key=value.",
+    )
+    parser.add_argument("--model", help="model name, unless a config file has it")
+    parser.add_argument("--dataset", help="data set name, unless a config file has it")
+    parser.add_argument(
+        "--params_file",
+        required=True,
+        help='search space in RecBole\'s format, or a shipped one such as "hyper/GatedHVamp.hyper"',
+    )
+    parser.add_argument(
+        "--config_files",
+        default="",
+        help='YAML files, "a.yaml b.yaml", or names of shipped ones',
+    )
+    parser.add_argument(
+        "--algo", default="exhaustive", help="exhaustive (default), random or bayes (TPE)"
+    )
+    parser.add_argument("--max_evals", type=int, help="trials at most (exhaustive: the whole grid)")
+    parser.add_argument(
+        "--early_stop", type=int, help="end after so many trials without a better one"
+    )
+    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument("--tool", default="hyperopt", help="hyperopt (default) or ray")
+    ray = parser.add_argument_group("with --tool=ray")
+    ray.add_argument("--ray_address", help="of a Ray cluster, or auto (default: this machine)")
+    ray.add_argument("--cpus_per_trial", type=float, default=1, help="default 1")
+    ray.add_argument("--gpus_per_trial", type=float, default=0, help="default 0; may be 0.5")
+    ray.add_argument(
+        "--grace_period",
+        type=int,
+        help="epochs before ASHA may stop a trial (default: the warm-up, or a tenth of epochs)",
+    )
+    return parser
+
+
+def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
+    if options.tool not in TOOLS:
+        raise ValueError(f"--tool must be one of {', '.join(TOOLS)}, not {options.tool!r}.")
+    parameters = read_params_file(options.params_file)
+    check_limits(parameters, options.algo, options.max_evals, options.early_stop)
+    config = finished_config(
+        options.model,
+        options.dataset,
+        resolve_config_files(options.config_files.split()),
+        settings,
+    )
+    check_parameters(config, parameters, options.params_file, settings)
+    task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
+    store = TrialStore(
+        options.output, _identity(options, task, parameters), config["valid_metric_bigger"]
+    )
+    search = _search(options, config, task, parameters, store)
+    if not search.is_over:
+        load_data(task)
+        _run(options, config, task, store, search)
+    best = conclude(store, task)
+    write_trials(store)
+    write_report(
+        os.path.join(store.folder, "report.html"),
+        store.trials,
+        best,
+        parameters,
+        config["valid_metric"],
+        store.bigger,
+        f"{options.algo} search",
+    )
+    print(_best_text(best, store.folder))
+
+
+def _identity(options, task: Task, parameters: list[Parameter]) -> dict[str, Any]:
+    return {
+        "model": task.model,
+        "dataset": task.dataset,
+        "algo": options.algo,
+        "params_file": {p.name: [p.kind, *p.range] for p in parameters},
+        "settings": task.settings,
+    }
+
+
+def _search(options, config, task: Task, parameters: list[Parameter], store: TrialStore):
+    try:
+        module = import_module("recbole_evcf.tuning.hyperopt_search")
+    except ImportError as error:
+        raise ValueError(
+            f"Tuning needs hyperopt ({error}): pip install 'recbole-evcf[tune]'."
+        ) from None
+
+    def train(number: int, params: dict[str, Any]) -> dict[str, Any]:
+        return attempt_trial(task, params, store.model_file(number))
+
+    def tell(trial: dict[str, Any]) -> None:
+        write_trials(store)
+        print(_trial_text(trial, search.max_evals, config["valid_metric"]), file=sys.stderr)
+
+    search = module.Search(
+        train,
+        parameters,
+        store,
+        options.algo,
+        options.max_evals,
+        options.early_stop,
+        config["seed"],
+        tell,
+    )
+    if store.trials:
+        done = f"{len(store.trials)} of {search.max_evals} trials are done"
+        print(f"{store.folder}: {done}; going on.", file=sys.stderr)
+    return search
+
+
+def _run(options, config, task: Task, store: TrialStore, search) -> None:
+    if options.tool == "hyperopt":
+        search.run()
+        return
+    try:
+        module = import_module("recbole_evcf.tuning.ray_search")
+    except ImportError as error:
+        raise ValueError(
+            f"--tool=ray cannot be loaded ({error}): it needs Ray, which RecBole brings on Python "
+            "3.11 and older, and pip install 'recbole-evcf[tune]'."
+        ) from None
+    module.run(
+        search,
+        config,
+        task,
+        store.model_file,
+        options.ray_address,
+        options.cpus_per_trial,
+        options.gpus_per_trial,
+        options.grace_period,
+    )
+
+
+def _trial_text(trial: dict[str, Any], total: int, metric: str) -> str:
+    params = ", ".join(f"{name} {value_text(value)}" for name, value in trial["params"].items())
+    start = f"trial {trial['number']} of {total}"
+    if trial["status"] == "failed":
+        return f"{start} failed: {trial['reason']} ({params})"
+    how = "" if trial["status"] == "finished" else ", stopped early"
+    return f"{start}: {metric} {trial['score']:.4f} ({params}; {trial['seconds']:.0f} s{how})"
+
+
+def _best_text(best: dict[str, Any], folder: str) -> str:
+    width = max(map(len, best["params"]))
+    lines = [f"{name:<{width}}  {value_text(value)}" for name, value in best["params"].items()]
+    table = result_table({"best_valid_result": best["valid"], "test_result": best["test"]})
+    settings, report = (os.path.join(folder, name) for name in ("best.yaml", "report.html"))
+    return (
+        f"Best is trial {best['number']}:\n"
+        + "\n".join(lines)
+        + f"\n\n{table}\n\nrecbole-evcf run --config_files={settings} trains it again; "
+        + f"all trials are in {report}"
+    )

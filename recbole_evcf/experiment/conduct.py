@@ -1,0 +1,28 @@
+"""A comparison from its plan to its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recbole_evcf.experiment.outcome import Outcome, gather
+from recbole_evcf.experiment.plan import Plan
+from recbole_evcf.experiment.runner import run_all
+from recbole_evcf.experiment.store import RunStore
+
+__all__ = ["conduct"]
+
+
+def conduct(plan: Plan, folder: str, baseline: str, tell: Callable[[str], None]) -> Outcome:
+    """Run what is not yet in the folder, and gather all.
+
+    Args:
+        plan: what to run.
+        folder: of the comparison; finished runs are kept there and not run again.
+        baseline: label of the model that the others are compared with.
+        tell: takes a line on each run.
+
+    Raises:
+        ValueError: the folder cannot be written to; nothing has been run.
+    """
+    store = RunStore(folder)
+    return gather(plan, store, run_all(plan.runs, store, tell), baseline)

@@ -1,0 +1,230 @@
+"""What a comparison will run, checked before anything of it runs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import recbole
+from recbole.config import Config
+from recbole.data import create_dataset
+from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
+
+from recbole_evcf.configuration import finished_config, one_line, resolve_config_files
+from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.trainer.checkpoint import plain_config
+from recbole_evcf.version import __version__
+
+__all__ = ["Plan", "Run", "make_plan"]
+
+# These decide what is evaluated: with one of them its own, a model could not be compared.
+SHARED = {
+    *dataset_arguments,
+    *evaluation_arguments,
+    "data_path",
+    "dataset",
+    "model",
+    "seed",
+    "split_seed",
+} - {"MAX_ITEM_LIST_LENGTH", "eval_batch_size"}
+
+# They say where and how a run tells of itself, not what it finds.
+WITHOUT_EFFECT = {
+    "checkpoint_dir",
+    "config_file",
+    "data_path",
+    "dataloaders_save_path",
+    "dataset_save_path",
+    "gpu_id",
+    "ip",
+    "log_wandb",
+    "nproc",
+    "offset",
+    "per_user_file",
+    "port",
+    "save_dataloaders",
+    "save_dataset",
+    "show_progress",
+    "standard_error",
+    "state",
+    "wandb_project",
+    "world_size",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and evaluation: an entry with one seed.
+
+    Attributes:
+        entry: what is run.
+        seed: of the model.
+        settings: every config key with an effect on the result, and what else tells results
+            apart: version and device, and the digest of the data.
+        request: what :func:`recbole_evcf.experiment.worker.execute` takes.
+    """
+
+    entry: Entry
+    seed: int
+    settings: dict
+    request: dict
+
+    @property
+    def digest(self) -> str:
+        """A short text that is the same for the same settings."""
+        content = json.dumps(self.settings, sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a comparison.
+
+    Attributes:
+        dataset: name of the data set.
+        entries: in the order of the tables.
+        seeds: of the models.
+        split_seed: of the split, the same for all.
+        eval_args: RecBole's key of that name: how the data are split.
+        metrics: keys of RecBole's results, such as ``ndcg@100``, to the names they have in tables.
+        valid_metric: the key by which models are selected.
+        runs: entry by entry, seed by seed.
+    """
+
+    dataset: str
+    entries: tuple[Entry, ...]
+    seeds: tuple[int, ...]
+    split_seed: int
+    eval_args: dict
+    metrics: dict[str, str]
+    valid_metric: str
+    runs: tuple[Run, ...]
+
+
+def make_plan(
+    entries: Sequence[Entry],
+    dataset: str,
+    config_files: Sequence[str] = (),
+    settings: Mapping[str, object] | None = None,
+    seeds: Sequence[int] = (),
+    user_files: Sequence[str] = (),
+) -> Plan:
+    """Check a comparison and list its runs.
+
+    Args:
+        entries: the models.
+        dataset: name of the data set.
+        config_files: files for all, read first.
+        settings: config keys for all; they go before every file.
+        seeds: of the models; by default the one of the config.
+        user_files: files for all, read last.
+
+    Raises:
+        ValueError: a model or a setting is wrong; nothing has been run.
+    """
+    settings = dict(settings or {})
+    if seeds and "seed" in settings:
+        raise ValueError("--seed and --seeds were both given: the seeds of the models are --seeds.")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds names a seed twice: {', '.join(map(str, seeds))}.")
+    made = []
+    for entry in entries:
+        files = resolve_config_files([*config_files, *entry.config_files, *user_files])
+        made.append((entry, files, _config_of(entry, dataset, files, settings)))
+    first = made[0][2]
+    seeds = tuple(seeds) or (first["seed"],)
+    split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
+    data = _digest_of_data(first)
+    runs = tuple(
+        _run(entry, seed, split_seed, files, settings, config, data)
+        for entry, files, config in made
+        for seed in seeds
+    )
+    return Plan(
+        dataset,
+        tuple(entries),
+        seeds,
+        split_seed,
+        first["eval_args"],
+        _names_of_metrics(first),
+        str(first["valid_metric"]).lower(),
+        runs,
+    )
+
+
+def _config_of(entry: Entry, dataset: str, files: Sequence[str], settings: Mapping) -> Config:
+    # Without the entry's own settings, to know the keys that the model has.
+    config = finished_config(entry.model, dataset, files, settings)
+    if not entry.settings:
+        return config
+    for key in entry.settings:
+        _check_override(entry, key, config)
+    return finished_config(entry.model, dataset, files, {**settings, **entry.settings})
+
+
+def _check_override(entry: Entry, key: str, config: Config) -> None:
+    if key in SHARED:
+        raise ValueError(
+            f"{entry.label}: {key} must be the same for all models; set it as --{key}=... ."
+        )
+    known = config.final_config_dict
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"{entry.label}: {entry.model} has no setting named {key!r}.{hint}")
+
+
+def _run(entry, seed, split_seed, files, settings, config, data) -> Run:
+    request = {
+        "model": entry.model,
+        "dataset": config["dataset"],
+        "config_files": [os.path.abspath(path) for path in files],
+        "settings": {**settings, **entry.settings, "seed": seed, "split_seed": split_seed},
+    }
+    effective = {k: v for k, v in plain_config(config).items() if k not in WITHOUT_EFFECT}
+    effective.update(
+        seed=seed,
+        split_seed=split_seed,
+        device=config["device"].type,
+        data=data,
+        versions={"recbole_evcf": __version__, "recbole": recbole.__version__},
+    )
+    # As they come back from a file: a tuple is a list there.
+    return Run(entry, seed, json.loads(json.dumps(effective, default=str)), request)
+
+
+def _names_of_metrics(config: Config) -> dict[str, str]:
+    """Keys of RecBole's results in the order in which it computes them, and how to print them."""
+    names = {}
+    for metric in config["metrics"]:
+        names.update({f"{metric.lower()}@{k}": f"{metric}@{k}" for k in config["topk"]})
+        # Metrics without a cut-off, such as AUC.
+        names[metric.lower()] = metric
+    return names
+
+
+def _digest_of_data(config: Config) -> str:
+    """Of the atomic files' bytes: new data under an old name are other data."""
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if not folder.is_dir():
+        _download(config)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.glob(f"{name}.*") if path.is_file()):
+        digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(2**20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _download(config: Config) -> None:
+    """RecBole downloads the data sets that it knows when it meets them first."""
+    try:
+        create_dataset(config)
+    except Exception as error:
+        raise ValueError(one_line(error)) from error

@@ -1,0 +1,39 @@
+"""A trainer that remembers what an epoch brought and what it cost."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+__all__ = ["recording"]
+
+
+def recording(trainer_class: type) -> type:
+    """A subclass of a trainer of RecBole's or ours, which trains as it does and keeps a record.
+
+    Its trainers have ``record``, a list with a dict for each epoch: ``epoch``; ``seconds`` of
+    training, without validation; for our models ``reconstruction``, ``kl`` and ``kl_weight``; and
+    where the epoch was validated ``valid_score``.
+    """
+
+    class Recording(trainer_class):
+        def __init__(self, *args, **kwargs):
+            self.record: list[dict] = []
+            super().__init__(*args, **kwargs)
+
+        def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+            start = perf_counter()
+            losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+            row = {"epoch": epoch_idx, "seconds": perf_counter() - start}
+            if isinstance(losses, dict):
+                row.update(losses)
+            self.record.append(row)
+            return losses
+
+        def _valid_epoch(self, *args, **kwargs):
+            score, result = super()._valid_epoch(*args, **kwargs)
+            if self.record:
+                self.record[-1]["valid_score"] = float(score)
+            return score, result
+
+    Recording.__name__ = trainer_class.__name__
+    return Recording

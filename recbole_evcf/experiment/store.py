@@ -1,0 +1,74 @@
+"""A folder of finished runs: kept, and used again when the same run is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from recbole_evcf.experiment.plan import Run
+
+__all__ = ["RunStore"]
+
+
+class RunStore:
+    """The runs under ``folder/runs``: a JSON file each, and a CSV file of its users.
+
+    The JSON file is written last and whole, so a run that has it is finished.
+
+    Args:
+        folder: of the comparison; made if it is not there.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self._runs = self.folder / "runs"
+        probe = self._runs / f".{os.getpid()}.tmp"
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"--output: cannot write to {folder}: {error.strerror}.") from None
+
+    def paths(self, run: Run) -> dict[str, str]:
+        """The files of a run: ``result``, ``per_user`` and ``log``."""
+        name = f"{run.entry.model}-{run.seed}-{run.digest}"
+        return {
+            "result": str(self._runs / f"{name}.json"),
+            "per_user": str(self._runs / f"{name}.users.csv"),
+            "log": str(self._runs / f"{name}.log"),
+        }
+
+    def result(self, run: Run) -> dict | None:
+        """What a finished run found, see :func:`recbole_evcf.experiment.worker.execute`; else None.
+
+        A file that cannot be read, or is of other settings, is no finished run.
+        """
+        paths = self.paths(run)
+        try:
+            with open(paths["result"], encoding="utf-8") as file:
+                result = json.load(file)
+            same = result["settings"] == run.settings
+            complete = not result["per_user"] or os.path.exists(paths["per_user"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return result if same and complete else None
+
+    def per_user(self, run: Run) -> pd.DataFrame:
+        """Test metrics of a finished run by user id; empty where there are none."""
+        result = self.result(run)
+        if result is None or not result["per_user"]:
+            return pd.DataFrame()
+        return pd.read_csv(
+            self.paths(run)["per_user"],
+            index_col="user_id",
+            dtype={"user_id": str},
+            keep_default_na=False,
+            float_precision="round_trip",
+        )

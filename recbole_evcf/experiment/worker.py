@@ -1,0 +1,147 @@
+"""One run in a process of its own: trained, evaluated, measured, and written down whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from time import perf_counter
+
+import numpy as np
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+
+from recbole_evcf.configuration import one_line
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.experiment.memory import peak_memory
+from recbole_evcf.experiment.recording import recording
+from recbole_evcf.whole_file import write_json
+
+__all__ = ["execute", "work"]
+
+
+def work(request: dict, settings: dict, paths: Mapping[str, str], connection) -> None:
+    """What the process does: :func:`execute`, with its output in a log file.
+
+    Args:
+        request: as of :func:`execute`.
+        settings: what the run's file says of its settings.
+        paths: ``log``, ``result`` and ``per_user``, the files to write.
+        connection: gets None when all is written, or one sentence on what went wrong.
+    """
+    _write_output_to(paths["log"])
+    # RecBole's Config reads it, and it is the parent's.
+    sys.argv = sys.argv[:1]
+    try:
+        result = execute(request, paths["per_user"])
+        write_json(paths["result"], {"settings": settings, **result})
+    except Exception as error:
+        sys.excepthook(*sys.exc_info())
+        connection.send(f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(1)
+    connection.send(None)
+
+
+def _write_output_to(path: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def execute(request: dict, per_user_path: str) -> dict:
+    """Train and evaluate a model as RecBole's ``run_recbole`` does.
+
+    Args:
+        request: ``model``, ``dataset``, ``config_files`` and ``settings``.
+        per_user_path: CSV file for the test metrics of each user, where there are such.
+
+    Returns:
+        ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``,
+        whether that file was written; ``curve``, see :func:`recording`; ``n_test_users``;
+        ``test_split``, a digest of what was to be found; ``model_file``; and ``costs``, in seconds,
+        users per second and bytes.
+
+    Raises:
+        ValueError: there is nothing to test on.
+    """
+    config = Config(
+        request["model"], request["dataset"], request["config_files"], dict(request["settings"])
+    )
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+    init_seed(config["seed"], config["reproducibility"])
+    memory_before = peak_memory()
+    start = perf_counter()
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    construction = perf_counter() - start
+    trainer = recording(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+    # Not from the start: the making of a trainer imports and opens TensorBoard.
+    start = perf_counter()
+    _, valid = trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
+    fitting = perf_counter() - start
+    start = perf_counter()
+    test = trainer.evaluate(test_data, show_progress=config["show_progress"])
+    testing = perf_counter() - start
+    if not test:
+        raise ValueError("the split leaves nothing to test on.")
+    metrics = getattr(getattr(trainer, "evaluator", None), "metric_class", {})
+    values = per_user_values(metrics, config["topk"])
+    users = ranked_users(test_data) if values else None
+    if users is not None:
+        write_per_user(per_user_path, users, values)
+    record = getattr(trainer, "record", [])
+    training = construction + (sum(row["seconds"] for row in record) or fitting)
+    n_train, n_test = _number_of_users(train_data), _number_of_users(test_data)
+    return {
+        "valid": _plain(valid),
+        "test": _plain(test),
+        "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
+        "per_user": users is not None,
+        "curve": record,
+        "n_train_users": n_train,
+        "n_test_users": n_test,
+        "test_split": _digest_of_targets(test_data._dataset),
+        "model_file": getattr(trainer, "saved_model_file", None),
+        "costs": {
+            "training_seconds": training,
+            "total_seconds": construction + fitting,
+            "training_users_per_second": n_train * max(len(record), 1) / training,
+            "evaluation_seconds": testing,
+            "evaluation_users_per_second": n_test / testing,
+            "memory_before": memory_before,
+            "peak_memory": peak_memory(),
+            "peak_gpu_memory": _peak_gpu_memory(config["device"]),
+        },
+    }
+
+
+def _plain(metrics: Mapping | None) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in (metrics or {}).items()
+        if not name.endswith(SE_SUFFIX)
+    }
+
+
+def _number_of_users(data) -> int:
+    dataset = data._dataset
+    return len(np.unique(np.asarray(dataset.inter_feat[dataset.uid_field])))
+
+
+def _digest_of_targets(dataset) -> str:
+    """Of the test's pairs of user and item, by their original ids and in no order."""
+    feat = dataset.inter_feat
+    users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
+    items = dataset.id2token(dataset.iid_field, np.asarray(feat[dataset.iid_field]))
+    pairs = sorted(zip(users.tolist(), items.tolist()))
+    return hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
+
+
+def _peak_gpu_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -1,0 +1,304 @@
+"""Recommendations to people whom a trained model has never seen, from a list of items each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from torch import Tensor, nn
+
+from recbole_evcf.data.histories import Histories, HistoryBatch
+from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.model.fold_in import show_histories
+from recbole_evcf.model.item_vectors import item_vectors
+from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.model.wmf import WMF
+from recbole_evcf.serving.saved_model import load_model
+from recbole_evcf.serving.scores import (
+    best_items,
+    scores_of_histories,
+    scores_of_users,
+    scores_without_history,
+)
+from recbole_evcf.serving.user_histories import UserHistories, user_histories
+
+__all__ = ["COLUMNS", "LatentVectors", "Recommender"]
+
+COLUMNS = ("user", "item", "score", "rank", "from_prior")
+
+# What the scores of a batch may take up, as in evaluation; and users enough to keep a core busy.
+SCORE_BYTES = 64 * 2**20
+MAX_USERS = 2048
+
+
+class LatentVectors(NamedTuple):
+    """Latent vectors of some users.
+
+    Attributes:
+        users: their names, (users,).
+        z: posterior means, (users, latent_dimension); of a model with two levels z1 and z2 side
+            by side, (users, 2 latent_dimension).
+    """
+
+    users: np.ndarray
+    z: np.ndarray
+
+
+class Recommender:
+    """A trained model that recommends to anyone of whom some items are known.
+
+    ::
+
+        from recbole_evcf.serving import Recommender
+
+        recommender = Recommender.load("saved/GatedHVamp-....pth")
+        frame = recommender.recommend([["50", "172", "181"]], k=20)
+
+    Args:
+        model: a trained general recommender of ours or of RecBole's, which is taken over: unseen
+            users are shown to it in the place of its own.
+
+    Raises:
+        ValueError: the model is no general recommender.
+    """
+
+    def __init__(self, model: nn.Module):
+        if not isinstance(model, GeneralRecommender):
+            raise ValueError(
+                f"{type(model).__name__} ranks items by more than a user's interactions: only "
+                "RecBole's general recommenders can be used here."
+            )
+        self.model = model.eval()
+        self.catalogue: ItemCatalogue = model.item_catalogue
+        self._prior_scores: Tensor | None = None
+
+    @classmethod
+    def load(cls, path: str, device: str | torch.device | None = None) -> Recommender:
+        """From a model file alone: the training data are not needed, no code of the file runs.
+
+        Args:
+            path: of a model of ours, or of one of RecBole's that can fold in, saved with
+                recbole_evcf imported.
+            device: such as "cpu"; by default where the model's config says.
+
+        Raises:
+            ValueError: there is no such file, or none of a model that can.
+        """
+        return cls(load_model(path, device))
+
+    @property
+    def item_tokens(self) -> np.ndarray:
+        """Original names of the items in the order of the model's columns, (items,)."""
+        return self.catalogue.tokens
+
+    def recommend(
+        self,
+        histories,
+        k: int = 20,
+        *,
+        exclude_seen: bool = True,
+        allow: Iterable[str] | None = None,
+        block: Iterable[str] = (),
+    ) -> pd.DataFrame:
+        """The best items for each user.
+
+        Neither the order of a history nor an item's second mention changes anything. Items that
+        the model does not know are left out, with a warning that names some. A user with no known
+        item gets what the model recommends to anyone, with ``from_prior`` True: for the paper's
+        models the prior's (see :func:`recbole_evcf.model.prior_scores.prior_scores`), for others
+        what they make of an empty history, or the most popular items where that is nothing.
+
+        Args:
+            histories: lists of item tokens, one for each user, who are then numbered from 0; a
+                dict of such lists; a DataFrame with an interaction in each row, its columns named
+                ``user`` and ``item`` or as in the model's data set; or a SciPy matrix, (users,
+                items), with the columns of :attr:`item_tokens`.
+            k: number of items for each user; fewer where fewer are left.
+            exclude_seen: leave out the items of the user's history.
+            allow: item tokens, if only these may be recommended.
+            block: item tokens that may not.
+
+        Returns:
+            columns ``user``, ``item``, ``score``, ``rank`` (from 1) and ``from_prior``. A score is
+            the model's own, a logit for the paper's models, and of the prior a log-probability.
+
+        Raises:
+            ValueError: an argument cannot be taken, such as a k above the number of items.
+        """
+        known = self.histories(histories)
+        if known.unknown.interactions:
+            warnings.warn(str(known.unknown), stacklevel=2)
+        batches = self.recommend_in_batches(
+            known, k, exclude_seen=exclude_seen, allow=allow, block=block
+        )
+        return pd.concat(list(batches), ignore_index=True)
+
+    def histories(self, given) -> UserHistories:
+        """Histories as :meth:`recommend` takes them, as the model's columns."""
+        return user_histories(given, self.catalogue, *self.field_names)
+
+    @property
+    def field_names(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Names that columns of users and of items may have: the data set's own, and short ones."""
+        return (self.model.USER_ID, "user"), (self.model.ITEM_ID, "item")
+
+    def recommend_in_batches(
+        self,
+        histories: UserHistories,
+        k: int = 20,
+        *,
+        exclude_seen: bool = True,
+        allow: Iterable[str] | None = None,
+        block: Iterable[str] = (),
+    ) -> Iterator[pd.DataFrame]:
+        """As :meth:`recommend`, one batch of users after the other; at least one frame.
+
+        The arguments are checked at once, before the first batch is asked for.
+        """
+        n_items = len(self.catalogue)
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, not {k!r}.")
+        if k > n_items:
+            raise ValueError(f"k is {k}, but the model knows {n_items} items.")
+        left_out = self._left_out(allow, block)
+        return self._batches(histories, int(k), exclude_seen, left_out)
+
+    def _left_out(self, allow: Iterable[str] | None, block: Iterable[str]) -> Tensor:
+        left_out = np.isin(self.item_tokens, _tokens(block))
+        if allow is not None:
+            left_out |= ~np.isin(self.item_tokens, _tokens(allow))
+        if left_out.all():
+            raise ValueError("the lists of items leave none that the model could recommend.")
+        return torch.from_numpy(left_out.nonzero()[0]).to(self.model.device)
+
+    def _batches(
+        self, histories: UserHistories, k: int, exclude_seen: bool, left_out: Tensor
+    ) -> Iterator[pd.DataFrame]:
+        for rows in _slices(len(histories), self.batch_size):
+            known = np.diff(histories.histories.indptr[rows.start : rows.stop + 1]) > 0
+            scores = self._scores(histories, rows, known)
+            seen = self._batch(histories.seen[rows]) if exclude_seen else None
+            values, columns = best_items(scores, seen, left_out, k)
+            yield self._frame(histories.users[rows], ~known, values, columns)
+
+    def _batch(self, matrix) -> HistoryBatch:
+        everyone = torch.arange(matrix.shape[0], device=self.model.device)
+        return Histories(matrix).to(self.model.device).rows(everyone)
+
+    @property
+    def batch_size(self) -> int:
+        """Users scored at once."""
+        return int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
+
+    def _scores(self, histories: UserHistories, rows: slice, known: np.ndarray) -> Tensor:
+        """Scores of some users, (users, items); those not ``known`` get the prior's."""
+        if not known.any():
+            return self.scores_without_history().repeat(len(known), 1)
+        if histories.model_ids is None:
+            found = scores_of_histories(self.model, Histories(histories.histories[rows][known]))
+        else:
+            found = scores_of_users(self.model, histories.model_ids[rows][known])
+        if known.all():
+            return found
+        scores = found.new_empty(len(known), found.shape[1])
+        scores[known] = found
+        scores[~known] = self.scores_without_history().to(found.device)
+        return scores
+
+    def scores_without_history(self) -> Tensor:
+        """Scores of all items for a user with no known item, (items,); computed once."""
+        if self._prior_scores is None:
+            self._prior_scores = scores_without_history(self.model).to(self.model.device)
+        return self._prior_scores
+
+    def _frame(self, users, empty, values: Tensor, columns: Tensor) -> pd.DataFrame:
+        values, columns = values.cpu().numpy(), columns.cpu().numpy()
+        found = np.isfinite(values)
+        row, place = found.nonzero()
+        content = (
+            users[row],
+            self.item_tokens[columns[found]],
+            values[found],
+            place + 1,
+            empty[row],
+        )
+        return pd.DataFrame(dict(zip(COLUMNS, content)))
+
+    def similar_items(self, token: str, k: int = 10) -> pd.DataFrame:
+        """The items whose vectors in the decoder point the same way.
+
+        Args:
+            token: an item.
+            k: how many others.
+
+        Returns:
+            columns ``item``, ``score``, the cosine of the two vectors, and ``rank`` from 1.
+
+        Raises:
+            ValueError: the model does not know the item, has not so many others, or has no
+                decoder with item vectors.
+        """
+        vectors = torch.nn.functional.normalize(item_vectors(self.model))
+        column = self._column(token)
+        if not 1 <= k < len(vectors):
+            raise ValueError(
+                f"k must lie between 1 and {len(vectors) - 1}, the number of other items, not {k}."
+            )
+        cosines = vectors @ vectors[column]
+        cosines[column] = -torch.inf
+        values, columns = (part.cpu().numpy() for part in cosines.topk(k))
+        return pd.DataFrame(
+            {"item": self.item_tokens[columns], "score": values, "rank": np.arange(1, k + 1)}
+        )
+
+    def _column(self, token: str) -> int:
+        places = np.flatnonzero(self.item_tokens == str(token))
+        if not len(places):
+            raise ValueError(f"the model does not know the item {token!r}.")
+        return int(places[0])
+
+    @torch.no_grad()
+    def latent(self, histories) -> LatentVectors:
+        """The latent vectors of users: the posterior means of z, or for WMF the user vectors.
+
+        A user with no known item is encoded from an empty history.
+
+        Args:
+            histories: as of :meth:`recommend`.
+
+        Raises:
+            ValueError: the model has no latent vectors of users.
+        """
+        known = self.histories(histories)
+        if known.unknown.interactions:
+            warnings.warn(str(known.unknown), stacklevel=2)
+        rows = _slices(len(known), self.batch_size)
+        parts = [self._latent(known.histories[part]).cpu().numpy() for part in rows]
+        return LatentVectors(known.users, np.concatenate(parts))
+
+    def _latent(self, matrix) -> Tensor:
+        if isinstance(self.model, VAERecommender):
+            return self.model.network.latent(self._batch(matrix))
+        if isinstance(self.model, WMF):
+            show_histories(self.model, Histories(matrix))
+            return self.model.user_vectors(torch.arange(matrix.shape[0]).to(self.model.device))
+        raise ValueError(
+            f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
+            "and WMF have."
+        )
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    """Slices of at most ``step``, at least one."""
+    return [slice(start, min(start + step, length)) for start in range(0, max(length, 1), step)]
+
+
+def _tokens(given: Iterable[str]) -> np.ndarray:
+    if isinstance(given, str):
+        raise ValueError(f"a list of item tokens is asked for, not the text {given!r}.")
+    return np.array([str(token) for token in given], dtype=object)

@@ -1,0 +1,173 @@
+"""A model from its file alone: no data set is read, no code of the file runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import scipy.sparse
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import get_model
+from torch import Tensor, nn
+
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS
+from recbole_evcf.model.models import BASELINES, MODELS
+from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
+
+__all__ = ["load_model"]
+
+# These learn in their constructors, which are not run again: what they learned is in the file.
+# Beside it they read some keys of the config when they score.
+LEARNED_IN_CONSTRUCTOR = {
+    "WMF": ("reg_weight", "alpha"),
+    "EASE": (),
+    "SLIMElastic": (),
+    "ADMMSLIM": ("center_columns",),
+    "ItemKNN": (),
+    "AsymKNN": ("beta", "q"),
+    "NCEPLRec": (),
+}
+# What a file that is damaged or of another class raises on its way to a model.
+FAULTS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError, ImportError)
+
+
+def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
+    """Build the model of a file, ready to score; its items are ``model.item_catalogue``.
+
+    Args:
+        path: a model file saved with recbole_evcf imported.
+        device: where it computes; by default where its config says, a GPU if there is one.
+
+    Raises:
+        ValueError: the file is missing, damaged or none of a model that can score a user from a
+            history.
+    """
+    checkpoint = load_checkpoint(path, "cpu")
+    _check_model(path, checkpoint["config"])
+    if not {"item_catalogue", "n_users"} <= checkpoint.keys():
+        raise ValueError(
+            f"{path} holds no item tokens: an earlier version of recbole_evcf saved it; train the "
+            "model again, or recommend to the users of its data set, which has the tokens."
+        )
+    try:
+        # Constructors draw a start that the file's values replace: no random numbers are used up.
+        with torch.random.fork_rng(devices=[]):
+            return _build(checkpoint, device)
+    except _CannotServe as error:
+        raise ValueError(f"{path} holds {error}") from None
+    except FAULTS as error:
+        raise ValueError(
+            f"{path} is damaged, or its weights are of another model than the "
+            f"{checkpoint['config']['model']} that it names."
+        ) from error
+
+
+class _CannotServe(Exception):
+    """What the file holds, and why it cannot score an unseen user."""
+
+
+def _check_model(path: str, settings: Mapping) -> None:
+    name = settings.get("model") if isinstance(settings, Mapping) else None
+    if not isinstance(name, str):
+        raise ValueError(f"{path} holds no model: its config names none.")
+    try:
+        model_class = get_model(name)
+    except (ValueError, AttributeError, ImportError):
+        raise ValueError(
+            f"{path} holds a model of the class {name}, which is not known here: if it is your "
+            "own, import and register it first."
+        ) from None
+    if not getattr(model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
+        ours = ", ".join(model.__name__ for model in (*MODELS, *BASELINES))
+        raise ValueError(
+            f"{path} holds a {name}, which has no way to score a user from a history. "
+            f"Models that can: {ours}, {', '.join(FOLD_IN_MODELS)}."
+        )
+
+
+def _build(checkpoint: dict, device) -> nn.Module:
+    config = restored_config(checkpoint["config"])
+    if device is not None:
+        config["device"] = torch.device(device)
+    _check_config(config)
+    catalogue = ItemCatalogue.from_plain(checkpoint["item_catalogue"])
+    dataset = _Unseen(config, catalogue, int(checkpoint["n_users"]))
+    state = checkpoint["state_dict"]
+    model_class = get_model(config["model"])
+    if config["model"] in LEARNED_IN_CONSTRUCTOR:
+        model = _without_constructor(model_class, config, dataset, state)
+    else:
+        model = model_class(config, dataset)
+    model.load_state_dict(state)
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    model.item_catalogue = catalogue
+    return model.to(config["device"]).eval()
+
+
+def _check_config(config) -> None:
+    if config["model"] == "LDiffRec" and config["n_cate"] > 1:
+        raise _CannotServe(
+            "an LDiffRec with n_cate above 1, whose groups of items are computed from a file of "
+            "its data set: load it with recbole_evcf.quick_start.load_data_and_model."
+        )
+    if config["model"] in ("ItemKNN", "AsymKNN") and config["knn_method"] == "user":
+        raise _CannotServe(
+            f"a {config['model']} with knn_method: user, which compares users seen in training "
+            "and cannot score an unseen one."
+        )
+    if issubclass(config.model_class, VAERecommender):
+        # The file holds what training made of the start: none is drawn from histories.
+        config["pseudo_inputs_init"] = "normal"
+
+
+def _without_constructor(model_class, config, dataset, state: Mapping[str, Tensor]) -> nn.Module:
+    model = model_class.__new__(model_class)
+    GeneralRecommender.__init__(model, config, dataset)
+    for name, value in state.items():
+        model.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    for key in LEARNED_IN_CONSTRUCTOR[config["model"]]:
+        setattr(model, key, config[key])
+    return model
+
+
+@dataclass
+class _Unseen:
+    """Stands for a RecBole ``Dataset`` of the right size in which nobody has done anything."""
+
+    config: object
+    items: ItemCatalogue
+    user_num: int
+    # Where LDiffRec would look for a file.
+    dataset_path: str = ""
+
+    @property
+    def item_num(self) -> int:
+        return len(self.items) + 1
+
+    @property
+    def uid_field(self) -> str:
+        return self.config["USER_ID_FIELD"]
+
+    @property
+    def iid_field(self) -> str:
+        return self.config["ITEM_ID_FIELD"]
+
+    @property
+    def inter_feat(self) -> dict:
+        none = torch.zeros(0, dtype=torch.long)
+        return {self.uid_field: none, self.iid_field: none}
+
+    @property
+    def field2id_token(self) -> dict:
+        return {self.iid_field: ["[PAD]", *self.items.tokens]}
+
+    @property
+    def input_histories(self) -> Histories:
+        return Histories(scipy.sparse.csr_matrix((self.user_num, len(self.items))))
+
+    def num(self, field: str) -> int:
+        return self.user_num if field == self.uid_field else self.item_num

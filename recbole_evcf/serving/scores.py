@@ -1,0 +1,102 @@
+"""A model's scores of users by history, and the best items of each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recbole_evcf.data.histories import Histories, HistoryBatch
+from recbole_evcf.model.fold_in import show_histories
+from recbole_evcf.model.prior_scores import prior_scores
+from recbole_evcf.model.recommender import VAERecommender
+
+__all__ = ["best_items", "scores_of_histories", "scores_of_users", "scores_without_history"]
+
+# ADMMSLIM adds up to 1e-5 of noise to its scores: a smaller difference tells nothing.
+NOISE = 2e-5
+
+
+@torch.no_grad()
+def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
+    """The model's own scores of users that it knows by id.
+
+    Args:
+        model: a general recommender of RecBole's or of ours.
+        users: user ids, (batch,).
+
+    Returns:
+        (batch, items), the padding item left out.
+
+    Raises:
+        ValueError: the model cannot score all items at once.
+    """
+    # Some of RecBole's models draw noise: the same for the same users, and without a trace.
+    gpus = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(0)
+        try:
+            scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
+        except NotImplementedError:
+            raise ValueError(
+                f"{type(model).__name__} does not score all items at once, which a ranking takes."
+            ) from None
+    # RecBole's linear models compute on the CPU wherever they are.
+    return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
+
+
+def scores_of_histories(model: nn.Module, histories: Histories) -> Tensor:
+    """Scores of unseen users, (users, items); none of the histories is empty."""
+    show_histories(model, histories)
+    return scores_of_users(model, torch.arange(histories.shape[0]))
+
+
+def scores_without_history(model: nn.Module) -> Tensor:
+    """Scores for a person of whom no item is known, (items,).
+
+    For the paper's models those of the prior, see :func:`prior_scores`. For another model those
+    of an empty history if it tells items apart by it, else the items' numbers of training
+    interactions.
+    """
+    if isinstance(model, VAERecommender):
+        return prior_scores(model.network)
+    n_items = len(model.item_catalogue)
+    try:
+        scores = scores_of_histories(model, _nobody(n_items))[0]
+    # NAIS has no history to attend to.
+    except (RuntimeError, IndexError):
+        scores = torch.full((n_items,), torch.nan)
+    if scores.isfinite().all() and scores.max() - scores.min() > NOISE:
+        return scores
+    return torch.as_tensor(model.item_catalogue.counts, dtype=torch.get_default_dtype())
+
+
+def _nobody(n_items: int) -> Histories:
+    return Histories.from_interactions(*(torch.zeros(2, 0).long().numpy()), 1, n_items + 1)
+
+
+def best_items(
+    scores: Tensor, seen: HistoryBatch | None, left_out: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """The k items of the highest scores of each user.
+
+    Args:
+        scores: (batch, items); written to.
+        seen: what is not recommended to each user, if anything.
+        left_out: columns of items that are recommended to nobody.
+        k: how many, at most the number of items.
+
+    Returns:
+        scores and columns, (batch, k), the best first; the score is -inf where a user has fewer
+        than k items left.
+
+    Raises:
+        ValueError: a score is not a number.
+    """
+    if seen is not None:
+        scores[seen.row, seen.column] = -torch.inf
+    scores[:, left_out] = -torch.inf
+    values, columns = scores.topk(k)
+    # They would come first.
+    if values.isnan().any():
+        raise ValueError("the model's scores are not numbers: its training went astray.")
+    return values, columns

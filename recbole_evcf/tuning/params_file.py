@@ -1,0 +1,184 @@
+"""RecBole's files of search spaces (``.hyper``), read as data.
+
+A line is a parameter's name, its kind and its range, with spaces between them::
+
+    likelihood choice ['multinomial', 'bernoulli']
+    anneal_cap uniform 0.1,1.0
+    latent_dimension quniform 50,300,50
+    learning_rate loguniform -8,-4
+
+As in RecBole, the bounds of ``loguniform`` are natural logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from recbole_evcf.compat import plain_value
+from recbole_evcf.resources import shipped_file, shipped_names
+
+__all__ = ["KINDS", "Parameter", "read_params_file"]
+
+# How many numbers a kind takes; a choice takes a list instead.
+KINDS = {"choice": None, "uniform": 2, "quniform": 3, "loguniform": 2}
+
+ENDING = ".hyper"
+# The natural logarithm of the largest float is just above.
+MAX_EXPONENT = 709.0
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a search space.
+
+    Args:
+        name: a key of the config.
+        kind: one of :data:`KINDS`.
+        range: the values of a choice; else the lower and upper bound, and for ``quniform`` the
+            step. The bounds of ``loguniform`` are natural logarithms.
+    """
+
+    name: str
+    kind: str
+    range: tuple
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it takes whole numbers only: a ``quniform`` with such bounds and step."""
+        return self.kind == "quniform" and all(float(number).is_integer() for number in self.range)
+
+    def extremes(self) -> tuple:
+        """Values to try beforehand: all those of a choice, else both bounds."""
+        if self.kind == "choice":
+            return self.range
+        low, high = self.range[:2]
+        if self.kind == "loguniform":
+            return math.exp(low), math.exp(high)
+        if self.kind == "quniform":
+            # hyperopt rounds to multiples of the step, beyond the bounds even.
+            step = self.range[2]
+            return tuple(self.setting(round(bound / step) * step) for bound in (low, high))
+        return low, high
+
+    def setting(self, drawn):
+        """The value for the config of what hyperopt drew, which for a choice is its position."""
+        if self.kind == "choice":
+            return self.range[int(drawn)]
+        return round(drawn) if self.is_whole else float(drawn)
+
+
+def read_params_file(file: str) -> list[Parameter]:
+    """Read a search space by the path of its file, or by name if it is shipped.
+
+    Args:
+        file: such as ``mine.hyper`` or ``hyper/GatedHVamp.hyper``.
+
+    Raises:
+        ValueError: there is no such file, or a line of it is wrong; the text says which.
+    """
+    path = _path(file)
+    try:
+        with open(path, encoding="utf-8-sig") as opened:
+            lines = opened.read().splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text file in UTF-8.") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    parameters: dict[str, Parameter] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            parameter = _parameter(line)
+            if parameter.name in parameters:
+                raise ValueError(f"{parameter.name} is given a second time.")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        parameters[parameter.name] = parameter
+    if not parameters:
+        raise ValueError(f"{path} names no parameter.")
+    return list(parameters.values())
+
+
+def _path(file: str) -> str:
+    if os.path.isfile(file):
+        return file
+    shipped = shipped_file(file, ENDING)
+    if shipped is None:
+        names = ", ".join(f"{name}{ENDING}" for name in shipped_names(ENDING))
+        raise ValueError(f"There is no params file {file}; the package ships {names}.")
+    return str(shipped)
+
+
+def _parameter(line: str) -> Parameter:
+    words = line.split(maxsplit=2)
+    if len(words) < 3:
+        raise ValueError(f"a line is `name kind range`, not {line.strip()!r}.")
+    name, kind, text = words
+    if kind not in KINDS:
+        raise ValueError(f"the kind of {name} must be one of {', '.join(KINDS)}, not {kind!r}.")
+    values = _choices(name, text) if kind == "choice" else _numbers(name, kind, text)
+    return Parameter(name, kind, values)
+
+
+def _choices(name: str, text: str) -> tuple:
+    try:
+        values = plain_value(text)
+    except SyntaxError:
+        values = None
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(
+            f"the choices of {name} must be a list such as [1, 2] or ['a', 'b'], not {text.strip()}"
+        )
+    settings = tuple(_setting(value) for value in values)
+    for i, value in enumerate(settings):
+        if not _is_plain(value):
+            raise ValueError(f"the choice {value!r} of {name} is no number, text, list or None.")
+        if value in settings[:i]:
+            raise ValueError(f"the choices of {name} hold {value!r} twice.")
+    return settings
+
+
+def _setting(value):
+    """The value that RecBole's ``Config`` makes of a text: ``'[600, 600]'`` is a list."""
+    if isinstance(value, tuple):
+        return list(value)
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        read = plain_value(value)
+    except SyntaxError:
+        return value
+    return read if read is None or isinstance(read, (int, float, list, dict)) else value
+
+
+def _is_plain(value) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _numbers(name: str, kind: str, text: str) -> tuple[float, ...]:
+    form = "LOW,HIGH,STEP" if KINDS[kind] == 3 else "LOW,HIGH"
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != KINDS[kind] or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"the range of {name} must be {form} in numbers, not {text.strip()!r}.")
+    low, high = numbers[:2]
+    if low >= high:
+        raise ValueError(f"the range of {name} must rise, and {low:g} is not below {high:g}.")
+    if kind == "quniform" and numbers[2] <= 0:
+        raise ValueError(f"the step of {name} must be above 0, not {numbers[2]:g}.")
+    if kind == "loguniform" and high > MAX_EXPONENT:
+        raise ValueError(
+            f"the bounds of {name} are natural logarithms, as in RecBole; e**{high:g} is too large."
+        )
+    return numbers

@@ -1,0 +1,205 @@
+"""Trials in parallel by Ray Tune, on this machine or a cluster, with ASHA stopping the poor ones.
+
+Ray is asked for processes and for early stopping only: what is tried next comes from
+:class:`~recbole_evcf.tuning.hyperopt_search.Search`, and what is done lies in its store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+# Ray Tune needs it, and says so only when the search is over.
+import pyarrow  # noqa: F401
+import ray
+from ray import air, tune
+from ray.air import session
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import Searcher
+
+from recbole_evcf import compat
+from recbole_evcf.configuration import is_vae
+from recbole_evcf.tuning.hyperopt_search import Search
+from recbole_evcf.tuning.trial import Task, attempt_trial
+
+__all__ = ["grace_period", "run"]
+
+# Only settings and results pass through Ray's object store; its own default is a third of memory.
+OBJECT_STORE_BYTES = 128 * 1024**2
+# Half of the trials go on at each of ASHA's rungs, which lie at doubled epochs.
+REDUCTION_FACTOR = 2
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Neither tables in Ray's own formats, nor a Ctrl-C that ends the search as if it were over.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run(
+    search: Search,
+    config,
+    task: Task,
+    model_file,
+    address: str | None,
+    cpus: float,
+    gpus: float,
+    grace: int | None,
+) -> None:
+    """Search until it is over; an interruption costs the trials that are being trained.
+
+    Args:
+        search: proposes trials and keeps their outcomes.
+        config: RecBole's ``Config`` that the trials share.
+        task: what the trials share.
+        model_file: called with a trial's number; where its model belongs.
+        address: of a Ray cluster; None starts Ray on this machine.
+        cpus: CPUs for each trial.
+        gpus: GPUs for each trial; 0 trains on CPUs.
+        grace: epochs before a trial may be stopped; None as :func:`grace_period` says.
+
+    Raises:
+        ValueError: there is no such cluster, or it has no room for a single trial.
+    """
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            _train, task=_with_absolute_path(task), epochs=config["epochs"], on_gpu=gpus > 0
+        ),
+        {"cpu": cpus, "gpu": gpus},
+    )
+    bigger = config["valid_metric_bigger"]
+    epochs = _most_epochs(config, search)
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        max_t=epochs,
+        grace_period=min(grace or grace_period(config), epochs),
+        reduction_factor=REDUCTION_FACTOR,
+    )
+    with _connected(address), tempfile.TemporaryDirectory() as folder:
+        _check_room(cpus, gpus)
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode="max" if bigger else "min",
+                search_alg=_Proposals(search, model_file),
+                scheduler=scheduler,
+                num_samples=-1,
+                chdir_to_trial_dir=False,
+            ),
+            run_config=air.RunConfig(storage_path=folder, verbose=0),
+        )
+        with contextlib.redirect_stdout(sys.stderr):
+            tuner.fit()
+
+
+def grace_period(config) -> int:
+    """Epochs before ASHA may stop a trial: the warm-up of the KL weight, or a tenth of them all.
+
+    During the warm-up, validation metrics say little of what the final KL weight will give.
+    """
+    if is_vae(config) and config["warmup_epochs"]:
+        return config["warmup_epochs"]
+    return max(1, config["epochs"] // 10)
+
+
+def _most_epochs(config, search: Search) -> int:
+    tuned = [parameter for parameter in search.parameters if parameter.name == "epochs"]
+    return max([config["epochs"], *(epochs for p in tuned for epochs in p.extremes())])
+
+
+class _Proposals(Searcher):
+    """A search as Ray Tune asks for one."""
+
+    def __init__(self, search: Search, model_file):
+        super().__init__()
+        self._search = search
+        self._model_file = model_file
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str):
+        proposal = self._search.propose()
+        if proposal is None:
+            return Searcher.FINISHED
+        number, params = proposal
+        self._numbers[trial_id] = number
+        # As text: Ray would make settings of its own kinds of what is in a config.
+        return {"trial": json.dumps([params, self._model_file(number)])}
+
+    def on_trial_complete(self, trial_id: str, result=None, error: bool = False) -> None:
+        if result and "outcome" in result:
+            outcome = json.loads(result["outcome"])
+        else:
+            outcome = {"status": "failed", "reason": "its process died (out of memory?)"}
+        self._search.settle(self._numbers.pop(trial_id), outcome)
+
+
+def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> None:
+    """A trial in a process of Ray's; by its module, that process imports the plugin."""
+    params, model_file = json.loads(config["trial"])
+    # Else RecBole's Config would take the first GPU of the machine for every trial.
+    devices = ",".join(map(str, ray.get_gpu_ids())) if on_gpu else ""
+    task = replace(task, settings={**task.settings, "gpu_id": devices, "use_gpu": on_gpu})
+    last = {"epoch": 0, "score": 0.0}
+
+    def report(outcome: dict[str, Any]) -> None:
+        last.update(epoch=outcome["epochs"], score=outcome["score"])
+        # This stands if it is the last that is heard: ASHA ends the process right here.
+        is_last = outcome["epochs"] >= params.get("epochs", epochs)
+        status = "finished" if is_last else "stopped"
+        session.report({**last, "outcome": json.dumps({"status": status, **outcome})})
+
+    outcome = attempt_trial(task, params, model_file, report)
+    session.report({**last, "outcome": json.dumps(outcome)})
+
+
+def _with_absolute_path(task: Task) -> Task:
+    """A worker of a cluster may run in another folder; RecBole's default is ``dataset``."""
+    path = os.path.abspath(task.settings.get("data_path") or "dataset")
+    return replace(task, settings={**task.settings, "data_path": path})
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    os.environ.update(QUIET)
+    # Each worker imports Ray Tune before anything of ours. The repair goes to it as code: by name,
+    # idle workers too would import the plugin and torch.
+    ray.cloudpickle.register_pickle_by_value(compat)
+    here = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            runtime_env={"worker_process_setup_hook": compat.repair_numpy_names},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if address else here),
+        )
+    except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+        where = f"the Ray cluster {address}" if address else "Ray on this machine"
+        text = " ".join(str(error).split())
+        raise ValueError(f"{where} cannot be used ({text}).") from error
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(compat)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_room(cpus: float, gpus: float) -> None:
+    have = ray.cluster_resources()
+    for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if wanted > have.get(kind, 0):
+            raise ValueError(
+                f"--{kind.lower()}s_per_trial={wanted:g} is more than the {have.get(kind, 0):g} "
+                f"{kind}s that Ray has."
+            )

@@ -1,0 +1,137 @@
+"""The folder of a search: its settings and each trial that is done, so that it can go on later.
+
+Each file is JSON, and whole or absent::
+
+    search.json          what the search is
+    trials/0001.json     a trial
+    models/0001/         the model of the best trial so far
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any
+
+from recbole_evcf.whole_file import write_json
+
+__all__ = ["TrialStore", "read_json"]
+
+# Settings that leave the result of a trial as it is.
+WITHOUT_EFFECT = (
+    "checkpoint_dir",
+    "gpu_id",
+    "log_wandb",
+    "show_progress",
+    "state",
+    "use_gpu",
+    "wandb_project",
+)
+
+
+class TrialStore:
+    """The trials of a search that are done, in the order of their numbers.
+
+    A trial is a dict with the keys ``number`` (from 1), ``status`` (``finished``, ``stopped``
+    early, or ``failed``), ``params``, ``point`` (what hyperopt drew), and either ``reason`` or
+    what :func:`~recbole_evcf.tuning.trial.train_trial` returns.
+
+    Args:
+        folder: path; made if it does not exist.
+        search: what makes the search this one and no other, as JSON's types.
+        bigger: whether a larger score is better.
+
+    Raises:
+        ValueError: the folder cannot be written, or holds another search.
+    """
+
+    def __init__(self, folder: str, search: dict[str, Any], bigger: bool):
+        self.folder = folder
+        self.bigger = bigger
+        self._trials: dict[int, dict] = {}
+        try:
+            os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
+            for name in sorted(os.listdir(os.path.join(folder, "trials"))):
+                if name.endswith(".json"):
+                    trial = read_json(os.path.join(folder, "trials", name))
+                    self._trials[trial["number"]] = trial
+            self._claim(json.loads(json.dumps(_without_effectless(search))))
+        except OSError as error:
+            raise ValueError(
+                f"The output folder {folder} cannot be written ({error.strerror})."
+            ) from None
+
+    def _claim(self, search: dict) -> None:
+        path = os.path.join(self.folder, "search.json")
+        if self._trials and os.path.exists(path):
+            _check_same(self.folder, read_json(path), search)
+        # Also where nothing changes: a folder that cannot be written shows at once.
+        write_json(path, search)
+
+    @property
+    def trials(self) -> list[dict]:
+        """The trials that are done."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    @property
+    def best(self) -> dict | None:
+        """The trial with the best score, the first of several; None if there is none."""
+        scored = [trial for trial in self.trials if trial["status"] != "failed"]
+        better = max if self.bigger else min
+        return better(scored, key=lambda trial: trial["score"], default=None)
+
+    def add(self, trial: dict) -> None:
+        """Keep a trial; of the models, only that of the best trial stays."""
+        # As it will be read again.
+        trial = json.loads(json.dumps(trial))
+        write_json(self._path("trials", trial["number"]) + ".json", trial)
+        self._trials[trial["number"]] = trial
+        kept = self.best and self.best["number"]
+        for number in self._trials:
+            if number != kept:
+                shutil.rmtree(self._path("models", number), ignore_errors=True)
+
+    def model_file(self, number: int) -> str:
+        """Where the model of a trial belongs."""
+        return os.path.join(os.path.abspath(self._path("models", number)), "model.pth")
+
+    def _path(self, kind: str, number: int) -> str:
+        return os.path.join(self.folder, kind, f"{number:04d}")
+
+
+def read_json(path: str) -> dict:
+    """Read such a file.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it, and the search does without it."
+        ) from None
+
+
+def _without_effectless(search: dict) -> dict:
+    settings = search.get("settings", {})
+    kept = {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT}
+    return {**search, "settings": kept}
+
+
+def _check_same(folder: str, stored: dict, search: dict) -> None:
+    stored, search = _flat(stored), _flat(search)
+    changed = sorted(
+        key for key in stored.keys() | search.keys() if stored.get(key) != search.get(key)
+    )
+    if changed:
+        raise ValueError(
+            f"{folder} holds a search with other settings ({', '.join(changed)}): repeat its "
+            "settings to go on with it, or give another output folder."
+        )
+
+
+def _flat(search: dict) -> dict:
+    return {**{k: v for k, v in search.items() if k != "settings"}, **search.get("settings", {})}

@@ -1,0 +1,185 @@
+"""One trial of a search: a model is trained and measured on validation users, never on test users.
+
+RecBole's ``objective_function`` evaluates every trial on the test users too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+
+__all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every trial of a search has in common; it can be sent to another process.
+
+    Args:
+        model: name of the model.
+        dataset: name of the data set.
+        settings: keys of the config that the user gave.
+    """
+
+    model: str
+    dataset: str
+    settings: dict[str, Any]
+
+
+class _TrialConfig(Config):
+    """A ``Config`` of the given settings, whatever the command line of this process says."""
+
+    def _load_cmd_line(self):
+        return {}
+
+
+def load_data(task: Task) -> None:
+    """Read and split the data once, so that what is wrong with them shows before any training.
+
+    Raises:
+        ValueError: the data are missing or malformed, or no user is held out for validation.
+    """
+    config = _TrialConfig(task.model, task.dataset, config_dict=dict(task.settings))
+    _log_to_file_only(config)
+    _, valid_data, _ = _loaders(config)
+    if not valid_data:
+        raise ValueError(
+            f"eval_args: {config['eval_args']['split']} leaves nothing for validation, by which "
+            "the best trial is chosen."
+        )
+
+
+def train_trial(
+    task: Task,
+    params: dict[str, Any],
+    model_file: str,
+    on_validation: Callable[[dict], None] = lambda outcome: None,
+) -> dict[str, Any]:
+    """Train with a trial's parameters; the same ones give the same numbers.
+
+    Args:
+        task: what the trials share.
+        params: the trial's own keys of the config.
+        model_file: path for the model of the best epoch.
+        on_validation: is called with the outcome so far after each validation.
+
+    Returns:
+        dict: ``score`` (best value of ``valid_metric``), ``valid`` (every metric of that epoch),
+        ``best_epoch`` and ``epochs`` (how many were trained), counted from 1, ``history`` (pairs
+        of epoch and value of ``valid_metric``) and ``seconds``.
+
+    Raises:
+        ValueError: training broke down, or no validation took place.
+    """
+    start = time.perf_counter()
+    folder = os.path.dirname(model_file)
+    config = _config(task, params, folder)
+    os.makedirs(folder, exist_ok=True)
+    (train_data, valid_data, _), trainer = _prepare(config, model_file)
+    history: list[tuple[int, float]] = []
+
+    def outcome() -> dict[str, Any]:
+        values = [value for _, value in history]
+        # As RecBole chooses: the last one of the best.
+        better = max if config["valid_metric_bigger"] else min
+        best_epoch = max(epoch for epoch, value in history if value == better(values))
+        return {
+            "score": better(values),
+            "valid": {name: float(value) for name, value in trainer.best_valid_result.items()},
+            "best_epoch": best_epoch,
+            "epochs": history[-1][0],
+            "history": list(history),
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+    def after_validation(epoch: int, value: float) -> None:
+        history.append((epoch + 1, float(value)))
+        on_validation(outcome())
+
+    try:
+        trainer.fit(train_data, valid_data, show_progress=False, callback_fn=after_validation)
+    finally:
+        trainer.tensorboard.close()
+    if not history:
+        raise ValueError("no epoch was validated (see eval_step and epochs).")
+    return outcome()
+
+
+def attempt_trial(*args, **kwargs) -> dict[str, Any]:
+    """Train a trial that may fail without ending the search.
+
+    Args: as :func:`train_trial`.
+
+    Returns:
+        dict: the result of :func:`train_trial` with the ``status`` ``finished``; or the ``status``
+        ``failed`` and its ``reason``.
+    """
+    try:
+        return {"status": "finished", **train_trial(*args, **kwargs)}
+    # Whatever a model may raise, out of memory included.
+    except Exception as error:
+        logging.getLogger().exception("The trial failed.")
+        text = " ".join(str(error).split())
+        return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+
+
+def evaluate_on_test_users(task: Task, params: dict[str, Any], model_file: str) -> dict[str, float]:
+    """The metrics of a trained model on the test users.
+
+    Args:
+        task: what the trials share.
+        params: those the model was trained with.
+        model_file: its path.
+    """
+    config = _config(task, params, os.path.dirname(model_file))
+    (train_data, _, test_data), trainer = _prepare(config, model_file)
+    try:
+        # What some metrics count by; fit() would do this.
+        trainer.eval_collector.data_collect(train_data)
+        result = trainer.evaluate(test_data, load_best_model=True, model_file=model_file)
+    finally:
+        trainer.tensorboard.close()
+    return {name: float(value) for name, value in result.items()}
+
+
+def _config(task: Task, params: dict[str, Any], folder: str) -> Config:
+    settings = {**task.settings, **params, "checkpoint_dir": folder}
+    return _TrialConfig(task.model, task.dataset, config_dict=settings)
+
+
+def _prepare(config: Config, model_file: str):
+    """The dataloaders (training, validation, test) and a trainer that saves to ``model_file``."""
+    _log_to_file_only(config)
+    loaders = _loaders(config)
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.saved_model_file = model_file
+    return loaders, trainer
+
+
+def _loaders(config: Config):
+    init_seed(config["seed"], config["reproducibility"])
+    return data_preparation(config, create_dataset(config))
+
+
+def _log_to_file_only(config: Config) -> None:
+    """A log file for each trial, as RecBole's tuning has it; the terminal shows the search."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        # Handlers of other kinds are not RecBole's.
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
+    init_logger(config)
+    for handler in root.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setLevel(logging.CRITICAL)

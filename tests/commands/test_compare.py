@@ -1,0 +1,104 @@
+"""``recbole-evcf compare`` by its exit code, output and files."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from recbole_evcf import cli
+from recbole_evcf.experiment import runner
+
+WRONG = [
+    (["--models=Pop,GatedHVam,EASE"], "no model named 'GatedHVam'"),
+    (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "no setting named 'mlp_hidden'. Did you mean"),
+    (["--models=Pop,Vamp[topk=[5]]"], "topk must be the same for all models"),
+    (["--models=Pop,Vamp[seed=5]"], "seed must be the same for all models"),
+    (["--models=Pop,Vamp[likelihood=poisson]"], "likelihood must be"),
+    (["--models=Pop,Vamp[anneal_cap=0.1"], "closing ] is missing"),
+    (["--models=Pop", "--baseline=EASE"], "--baseline: 'EASE' is none of the models Pop"),
+    (["--models=Pop", "--seeds=1,x"], "--seeds must be whole numbers"),
+    (["--models=Pop", "--seeds=1,1"], "names a seed twice"),
+    (["--models=Pop", "--seeds=1", "--seed=2"], "--seed and --seeds"),
+    (["--models=Pop", "--split_seed=x"], "split_seed must be"),
+    (["--models=Pop", "--epochs", "5"], "settings are written --key=value"),
+    (["--models=Pop", "--dataset=nope"], "nope"),
+    (["--models=Pop", "--config_files=nope.yaml"], "no config file nope.yaml"),
+    (["--models=Pop,BPR", "--config_files=protocol/strong_generalization"], "BPR has no way"),
+    (["--models=Pop", "--output=/dev/null/out"], "cannot write to /dev/null/out"),
+]
+
+# The data set has fewer items than the protocol ranks.
+SMALL = ("--topk=[5, 10]", "--valid_metric=NDCG@5")
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_a_mistake_is_one_line_before_anything_runs(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "_run", lambda *args: pytest.fail("something ran"))
+    assert cli.main(["compare", *arguments]) == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("recbole-evcf: error: ")
+    assert message in output.err
+    assert output.out == ""
+    assert not Path("comparison").exists()
+
+
+@pytest.fixture
+def command(tiny, tmp_path):
+    # Everything of it in a file, as its values are no words.
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+
+    def make(models, *more):
+        files = f"--config_files=protocol/strong_generalization {tmp_path / 'tiny.yaml'}"
+        return ["compare", f"--models={models}", "--dataset=tiny", files, "--output=out", *more]
+
+    return make
+
+
+def test_a_comparison_with_a_model_that_fails(command, capfd):
+    models = "Pop,Vamp[anneal_cap=0.1],EASE[reg_weight='x']"
+    assert cli.main(command(models, *SMALL)) == 1
+    output = capfd.readouterr()
+    assert "Vamp[anneal_cap=0.1]" in output.out
+    assert "NDCG@5" in output.out
+    assert "failed: EASE[reg_weight='x'], seed 2020: " in output.out
+    # What the models say goes into their logs.
+    assert "epoch" not in output.out
+    assert [line for line in output.err.splitlines() if line.startswith("[2/3]")][1].endswith(" s")
+    frame = pd.read_csv("out/comparison.csv")
+    assert frame["finished_seeds"].tolist() == [1, 1, 0]
+    assert frame["failure"].notna().tolist() == [False, False, True]
+    content = json.loads(Path("out/comparison.json").read_text())
+    memory = content["models"][1]["runs"][0]["costs"]
+    assert 2**26 < memory["memory_before"] <= memory["peak_memory"]
+    assert Path("out/report.html").stat().st_size > 10**6
+    assert "Traceback" in next(Path("out/runs").glob("EASE*.log")).read_text()
+    assert next(Path("out/saved").glob("Vamp-*.pth"))
+
+    assert cli.main(command("Pop,Vamp[anneal_cap=0.1]", *SMALL)) == 0
+    assert capfd.readouterr().err.splitlines() == [
+        "[1/2] Pop, seed 2020: kept from before",
+        "[2/2] Vamp[anneal_cap=0.1], seed 2020: kept from before",
+    ]
+
+
+def test_an_interruption_keeps_what_is_finished(command, in_process, capsys, monkeypatch):
+    run_here = runner._run
+
+    def stopped_at_the_second(run, store):
+        if run.entry.label == "EASE":
+            raise KeyboardInterrupt
+        return run_here(run, store)
+
+    monkeypatch.setattr(runner, "_run", stopped_at_the_second)
+    assert cli.main(command("Pop,EASE,Random", "--baseline=EASE", *SMALL)) == 130
+    assert "Interrupted. Finished runs are kept in out" in capsys.readouterr().err
+    assert not os.path.exists("out/comparison.csv")
+    monkeypatch.setattr(runner, "_run", run_here)
+    assert cli.main(command("Pop,EASE,Random", "--baseline=EASE", *SMALL)) == 0
+    assert in_process == ["Pop", "EASE", "Random"]
+    content = json.loads(Path("out/comparison.json").read_text())
+    assert {test["baseline"] for test in content["comparisons"]} == {"EASE"}

@@ -1,0 +1,105 @@
+"""``recbole-evcf inspect`` by its exit code, output and files."""
+
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from recbole_evcf import cli
+
+
+def train(model, tiny, tmp_path, capsys, *settings):
+    """Train on the tiny data set; path of the model file and the printed test metrics."""
+    (tmp_path / "tiny.yaml").write_text(json.dumps({**tiny, "dataset": "tiny"}), encoding="utf-8")
+    files = f"--config_files={tmp_path / 'tiny.yaml'}"
+    assert cli.main(["run", f"--model={model}", files, "--result_file=r.json", *settings]) == 0
+    capsys.readouterr()
+    result = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["test_result"]
+    return str(next((tmp_path / "saved").glob(f"{model}-*.pth"))), result
+
+
+def inspect(*arguments):
+    return cli.main(["inspect", *arguments])
+
+
+def test_files_and_summary(tiny, tmp_path, capsys):
+    path, result = train("GatedHVamp", tiny, tmp_path, capsys)
+    assert inspect(f"--model_file={path}", "--dataset=tiny", "--output=seen") == 0
+    captured = capsys.readouterr()
+    lines = dict(line.split("  ", 1) for line in captured.out.splitlines() if "  " in line)
+    lines = {name: value.strip() for name, value in lines.items()}
+    assert lines["prior"] == "VampPrior, 7 components"
+    assert lines["NDCG@10 on test users"].startswith(f"{result['ndcg@10']:.4f} ± ")
+    assert lines["Recall@10 on test users"].startswith(f"{result['recall@10']:.4f} ± ")
+    assert captured.out.endswith("seen/report.html and 11 CSV files beside it\n")
+    assert "INFO" not in captured.err
+    assert logging.getLogger().isEnabledFor(logging.ERROR)
+    written = {file.name for file in (tmp_path / "seen").iterdir()}
+    assert len(written) == 12
+    assert (tmp_path / "seen" / "report.html").stat().st_size > 3_000_000
+    users = pd.read_csv(tmp_path / "seen" / "users.csv")
+    components = pd.read_csv(tmp_path / "seen" / "components.csv")
+    assert set(users["user_id"]) == {f"u{user}" for user in range(60)}
+    counts = users["component"].value_counts()
+    for row in components.itertuples():
+        assert row.users == counts.get(row.component, 0)
+    items = pd.read_csv(tmp_path / "seen" / "component_items.csv")
+    assert items["item"].str.match(r"i\d+$").all()
+    assert "name" not in items
+
+
+def test_a_model_of_recboles(tiny, tmp_path, capsys):
+    path, _ = train("EASE", tiny, tmp_path, capsys)
+    assert inspect(f"--model_file={path}", "--output=seen") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "holds the model EASE; inspect reads the latent variables of Vamp" in error
+    assert not (tmp_path / "seen").exists()
+
+
+def test_mistakes_are_one_line_and_leave_nothing(tiny, tmp_path, capsys):
+    path, _ = train("Vamp", tiny, tmp_path, capsys)
+    (tmp_path / "cut.pth").write_bytes(Path(path).read_bytes()[:5000])
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    torch.save({"config": {}, "state_dict": {}}, tmp_path / "empty.pth")
+    other = {**torch.load(path, weights_only=True), "config": {"model": "Nope", "dataset": "tiny"}}
+    torch.save(other, tmp_path / "nope.pth")
+    for arguments, message in (
+        (["--model_file=none.pth", "--output=seen"], "no model file none.pth"),
+        (["--model_file=empty.pth", "--output=seen"], "does not say which model"),
+        (["--model_file=nope.pth", "--output=seen"], "no model named 'Nope'"),
+        (["--model_file=cut.pth", "--output=seen"], "cut.pth is not a model file"),
+        (
+            [f"--model_file={path}", "--dataset=ml-100k", "--output=seen"],
+            "was trained on tiny, not on ml-100k",
+        ),
+        ([f"--model_file={path}", "--output=file"], "is a file"),
+    ):
+        assert inspect(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert error.startswith("recbole-evcf: error: ")
+        assert message in error
+        assert not (tmp_path / "seen").exists()
+        assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
+
+
+def test_data_that_changed_since(tiny, tmp_path, capsys):
+    path, _ = train("Vamp", tiny, tmp_path, capsys)
+    with open(tmp_path / "data" / "tiny" / "tiny.inter", "a", encoding="utf-8") as file:
+        file.write("u0\tnew\t3\n")
+    assert inspect(f"--model_file={path}", "--output=seen") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "does not fit its data set" in error
+    assert not (tmp_path / "seen").exists()
+
+
+def test_what_is_missing_is_said_by_the_parser(capsys):
+    with pytest.raises(SystemExit) as caught:
+        inspect("--model_file=x")
+    assert caught.value.code == 2
+    assert "--output" in capsys.readouterr().err

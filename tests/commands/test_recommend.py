@@ -1,0 +1,130 @@
+"""``recbole-evcf recommend`` and ``export`` by exit code, output and files."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from recbole.utils.case_study import full_sort_topk
+
+from build import build
+from recbole_evcf import cli
+from recbole_evcf.quick_start import load_data_and_model
+from recbole_evcf.serving import Recommender
+
+
+@pytest.fixture
+def model_file(tiny):
+    _, loaders, _, trainer = build("GatedHVamp", "tiny", tiny)
+    trainer.fit(loaders[0], loaders[1])
+    return trainer.saved_model_file
+
+
+def recommend(*arguments):
+    return cli.main(["recommend", *arguments])
+
+
+def test_new_users_from_a_file(model_file, capsys):
+    Path("new.csv").write_text("user,item\nann,i1\nben,i7\nann,i5\ncarl,x\nann,i1\n")
+    command = [f"--model_file={model_file}", "--histories=new.csv", "--topk=4"]
+    assert recommend(*command, "--output=recs.csv") == 0
+    output = capsys.readouterr()
+    assert output.out == "recs.csv: 12 items for 3 users\n"
+    assert "left out 1 interaction with 1 item that the model does not know: 'x'." in output.err
+    assert "prior recommendation went to 1 user with no known item" in output.err
+    found = pd.read_csv("recs.csv")
+    recommender = Recommender.load(model_file)
+    expected = recommender.recommend({"ann": ["i1", "i5"], "ben": ["i7"], "carl": []}, k=4)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
+    assert found.groupby("user")["from_prior"].first().to_dict() == {
+        "ann": False,
+        "ben": False,
+        "carl": True,
+    }
+
+
+def test_options(model_file, capsys):
+    Path("new.jsonl").write_text('{"user": "ann", "items": ["i1", "i5"]}\n')
+    Path("allow.txt").write_text("i1\ni2\ni3\nx\n")
+    Path("block.txt").write_text("i3\n")
+    command = [f"--model_file={model_file}", "--histories=new.jsonl", "--allow_items=allow.txt"]
+    assert recommend(*command, "--output=recs.jsonl") == 0
+    assert "allow.txt names 1 item that the model does not know: 'x'." in capsys.readouterr().err
+    assert sorted(json.loads(Path("recs.jsonl").read_text())["items"]) == ["i2", "i3"]
+    more = ["--block_items=block.txt", "--include_seen", "--output=recs.csv"]
+    assert recommend(*command, *more) == 0
+    assert sorted(pd.read_csv("recs.csv")["item"]) == ["i1", "i2"]
+
+
+def test_users_of_the_data_set(model_file):
+    assert recommend(f"--model_file={model_file}", "--topk=5", "--output=recs.csv") == 0
+    found = pd.read_csv("recs.csv")
+    assert found.groupby("user").size().tolist() == [5] * 60
+    _, model, dataset, _, _, test = load_data_and_model(model_file)
+    _, columns = full_sort_topk(test.uid_list.numpy(), model, test, 5)
+    for user, items in zip(test.uid_list, dataset.id2token("item_id", columns.numpy())):
+        name = dataset.id2token("user_id", int(user))
+        assert found.loc[found["user"] == name, "item"].tolist() == items.tolist()
+
+
+def test_only_unknown_items(model_file, capsys):
+    Path("new.csv").write_text("user,item\nann,x\nben,y\n")
+    command = [f"--model_file={model_file}", "--histories=new.csv", "--output=recs.csv"]
+    assert recommend(*command) == 0
+    assert "no history has an item that the model knows" in capsys.readouterr().err
+    assert pd.read_csv("recs.csv")["from_prior"].all()
+
+
+GOOD = "user,item\nann,i1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "message"),
+    [
+        ([], "", "new.csv is empty"),
+        ([], "user;item\nann;i1\n", "is the separator ',' right?"),
+        (["--separator=;"], GOOD, "is the separator ';' right?"),
+        (["--topk=41"], GOOD, "--topk is 41, but the model knows 40 items"),
+        (["--topk=0"], GOOD, "--topk must be at least 1"),
+        (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
+        (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),
+        (["--model_file=half.pth"], GOOD, "half.pth is not a model file"),
+        (["--model_file=bpr.pth"], GOOD, "bpr.pth holds a BPR"),
+        (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet"),
+        (["--output=no/recs.csv"], GOOD, "there is no folder"),
+        (["--output=new.csv"], GOOD, "--output would replace new.csv"),
+        (["--histories=none.csv"], GOOD, "none.csv"),
+        (["--allow_items=none.txt"], GOOD, "none.txt"),
+        (["--allow_items=new.csv"], GOOD, "leave none that the model could recommend"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_file(model_file, arguments, content, message, tiny, capsys):
+    Path("new.csv").write_text(content)
+    if "half" in str(arguments):
+        whole = Path(model_file).read_bytes()
+        Path("half.pth").write_bytes(whole[: len(whole) // 2])
+    if "bpr" in str(arguments):
+        _, loaders, _, trainer = build("BPR", "tiny", {**tiny, "epochs": 1})
+        trainer.saved_model_file = "bpr.pth"
+        trainer.fit(loaders[0], loaders[1])
+    capsys.readouterr()
+    before = set(Path().iterdir())
+    command = [f"--model_file={model_file}", "--histories=new.csv", "--output=recs.csv"]
+    assert recommend(*command, *arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("recbole-evcf: error: ")
+    assert message in error
+    assert set(Path().iterdir()) == before
+
+
+def test_a_data_set_that_changed(model_file, tiny, capsys):
+    path = Path(tiny["data_path"]) / "tiny" / "tiny.inter"
+    lines = path.read_text().splitlines()
+    # Other items come first: each has another number.
+    path.write_text("\n".join([lines[0], *lines[200:]]) + "\n")
+    assert recommend(f"--model_file={model_file}", "--output=recs.csv") == 2
+    assert "the data set has changed since" in capsys.readouterr().err.splitlines()[-1]
+    path.unlink()
+    assert recommend(f"--model_file={model_file}", "--output=recs.csv") == 2
+    assert "tiny.inter" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("recs.csv").exists()

@@ -1,0 +1,172 @@
+"""``recbole-evcf tune`` by its exit code, output and files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+from pandas.testing import assert_frame_equal
+
+from recbole_evcf import cli
+from recbole_evcf.quick_start import load_data_and_model
+
+SPACE = """\
+likelihood choice ['multinomial', 'bernoulli']
+mlp_hidden_size choice ['[8]', '[8, 8]']
+learning_rate choice [0.001, 0.01]
+"""
+SG = "protocol/strong_generalization"
+
+
+@pytest.fixture
+def tune(tiny, tmp_path):
+    """Tunes with a search space and more words; the exit code."""
+    settings = {**tiny, "dataset": "tiny", "model": "Vamp", "topk": [5, 10]}
+    del settings["mlp_hidden_size"]
+    (tmp_path / "tiny.yaml").write_text(
+        yaml.safe_dump({**settings, "valid_metric": "NDCG@10"}), encoding="utf-8"
+    )
+
+    def call(*words, space=SPACE, output="out"):
+        (tmp_path / "space.hyper").write_text(space, encoding="utf-8")
+        files = f"--config_files={SG} {tmp_path / 'tiny.yaml'}"
+        command = ["tune", files, "--params_file=space.hyper", f"--output={output}"]
+        return cli.main([*command, *words])
+
+    return call
+
+
+def table_without_times(folder):
+    return pd.read_csv(f"{folder}/trials.csv").drop(columns="seconds")
+
+
+def test_the_files_of_a_search(tune, tmp_path, capsys):
+    assert tune() == 0
+    output = capsys.readouterr()
+    best = json.loads((tmp_path / "out" / "best.json").read_text(encoding="utf-8"))
+    trials = json.loads((tmp_path / "out" / "trials.json").read_text(encoding="utf-8"))
+    assert len(trials) == 8
+    assert output.err.count("of 8: NDCG@10") == 8
+
+    table = pd.read_csv(tmp_path / "out" / "trials.csv")
+    assert len(table) == 8
+    winner = table.loc[table["ndcg@10"].idxmax()]
+    assert winner["trial"] == best["number"]
+    assert winner["ndcg@10"] == best["score"] == best["valid"]["ndcg@10"]
+    assert json.loads(winner["mlp_hidden_size"]) == best["params"]["mlp_hidden_size"]
+    assert "test" not in trials[0]
+
+    assert output.out.startswith(f"Best is trial {best['number']}:\n")
+    row = next(line for line in output.out.splitlines() if line.startswith("ndcg@10"))
+    for part in ("valid", "test"):
+        values = best[part]
+        assert f"{values['ndcg@10']:.4f} ± {values['ndcg@10_se']:.4f}" in row
+
+    # The YAML gives the same run, the model file the same model.
+    command = ["run", "--config_files=out/best.yaml", "--result_file=again.json"]
+    assert cli.main(command) == 0
+    again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert again["best_valid_result"] == best["valid"]
+    assert again["test_result"] == best["test"]
+    config, *_ = load_data_and_model("out/best.pth")
+    assert config["mlp_hidden_size"] == best["params"]["mlp_hidden_size"]
+    assert sorted(os.listdir("out")) == [
+        "best.json",
+        "best.pth",
+        "best.yaml",
+        "models",
+        "report.html",
+        "search.json",
+        "trials",
+        "trials.csv",
+        "trials.json",
+    ]
+
+
+def test_going_on_after_the_end(tune, tmp_path, capsys):
+    words = ("--algo=random", "--max_evals=1", "--epochs=1")
+    assert tune(*words) == 0
+    first = (tmp_path / "out" / "trials" / "0001.json").read_text(encoding="utf-8")
+    capsys.readouterr()
+    # The same again trains nothing; more of it trains the rest.
+    assert tune(*words) == 0
+    again = capsys.readouterr()
+    assert again.err == "out: 1 of 1 trials are done; going on.\n"
+    assert again.out.startswith("Best is trial 1:")
+    assert tune("--algo=random", "--max_evals=2", "--epochs=1") == 0
+    assert (tmp_path / "out" / "trials" / "0001.json").read_text(encoding="utf-8") == first
+    assert len(os.listdir(tmp_path / "out" / "trials")) == 2
+    assert tune("--algo=random", "--max_evals=2", "--epochs=2") == 2
+    assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
+
+
+def test_a_killed_search_goes_on(tune, tmp_path):
+    words = ["--algo=bayes", "--max_evals=4", "--show_progress=False"]
+    assert tune(*words, output="whole") == 0
+    script = "import sys; from recbole_evcf import cli; sys.exit(cli.main(sys.argv[1:]))"
+    files = f"--config_files={SG} {tmp_path / 'tiny.yaml'}"
+    command = ["tune", files, "--params_file=space.hyper", "--output=parts", *words]
+    process = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE)
+    second = tmp_path / "parts" / "trials" / "0002.json"
+    end = time.monotonic() + 300
+    while not second.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process.stderr.close()
+    assert not (tmp_path / "parts" / "best.json").exists()
+    before = second.read_text(encoding="utf-8")
+    assert tune(*words, output="parts") == 0
+    assert second.read_text(encoding="utf-8") == before
+    assert_frame_equal(table_without_times("parts"), table_without_times("whole"))
+
+
+def test_failed_trials_do_not_end_the_search(tune, capsys):
+    space = "learning_rate choice [0.001, 1e30]\n"
+    assert tune("--epochs=1", space=space) == 0
+    assert capsys.readouterr().err.count("failed: ValueError") == 1
+    table = pd.read_csv("out/trials.csv")
+    assert sorted(table["status"]) == ["failed", "finished"]
+    space = "learning_rate choice [1e30, 2e30]\n"
+    assert tune("--epochs=1", space=space, output="none") == 2
+    assert "All 2 trials failed, the first with: ValueError" in capsys.readouterr().err
+
+
+WRONG = [
+    (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
+    (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
+    (["--algo=bayes"], SPACE, "say how many --max_evals"),
+    (["--max_evals=0"], SPACE, "--max_evals must be at least 1"),
+    (["--early_stop=0"], SPACE, "--early_stop must be at least 1"),
+    ([], "anneal_cap uniform 0,1\n", "anneal_cap is no choice"),
+    ([], "anneal_cap choice [0.1\n", "space.hyper, line 1: the choices of anneal_cap"),
+    ([], "aneal_cap choice [0.1]\n", "Vamp has no setting aneal_cap. Did you mean anneal_cap?"),
+    ([], "likelihood choice ['poisson']\n", "space.hyper, likelihood = poisson: likelihood must"),
+    ([], "topk choice [[5], [10]]\n", "topk cannot be tuned"),
+    (["--likelihood=bernoulli"], SPACE, "likelihood stands in space.hyper and on the command"),
+    (["--params_file=nope.hyper"], SPACE, "There is no params file nope.hyper"),
+    (["--config_files=nope.yaml"], SPACE, "no config file nope.yaml"),
+    (["--model=Vam"], SPACE, "no model named 'Vam'"),
+    (["--model=BPR"], "learning_rate choice [0.1]\n", "BPR has no way to score a user"),
+    (["--data_path=nowhere"], SPACE, "nowhere"),
+    (["--eval_step=0"], SPACE, "eval_step must be at least 1"),
+    (["--epochs"], SPACE, "settings are written --key=value"),
+    (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
+]
+
+
+@pytest.mark.parametrize(("words", "space", "message"), WRONG)
+def test_a_mistake_is_one_line_before_any_training(
+    words, space, message, tune, capsys, monkeypatch
+):
+    monkeypatch.setattr("recbole_evcf.commands.tune.attempt_trial", None)
+    assert tune(*words, space=space) == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("recbole-evcf: error: ")
+    assert message in output.err

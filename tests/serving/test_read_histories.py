@@ -1,0 +1,139 @@
+"""Histories from files: every format gives the same, every fault one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.serving.read_histories import read_histories, read_tokens
+
+PAIRS = [
+    ("u1", "a"),
+    ("u2", "c"),
+    ("u1", "b"),
+    ("u3", "x"),
+    ("u1", "a"),
+    ("ü, 4", "NA"),
+    ("u2", "y"),
+]
+EXPECTED = {"u1": {"a", "b"}, "u2": {"c"}, "u3": set(), "ü, 4": {"NA"}}
+CATALOGUE = ItemCatalogue(np.array(["a", "b", "c", "NA"], dtype=object), np.ones(4, dtype=np.int64))
+
+
+def read(path, content=None, **options):
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    fields = ("user_id", "user"), ("item_id", "item")
+    return read_histories(str(path), CATALOGUE, *fields, **options)
+
+
+def table(header, separator, quote=False, more=""):
+    mark = '"' if quote else ""
+    rows = [f"{mark}{user}{mark}{separator}{item}{more}" for user, item in PAIRS]
+    return "\n".join([header, *rows]) + "\n"
+
+
+def json_lines():
+    users = dict.fromkeys(user for user, _ in PAIRS)
+    lines = [
+        {"user": user, "items": [item for owner, item in PAIRS if owner == user]} for user in users
+    ]
+    return "\n\n".join(map(json.dumps, lines))
+
+
+FORMATS = {
+    "h.csv": (table("user,item", ",", quote=True), {}),
+    "bom.csv": (b"\xef\xbb\xbf" + table("user_id,item_id", ",", quote=True).encode(), {}),
+    "typed.csv": (table("user_id:token,item_id:token", ",", quote=True), {}),
+    "more.csv": (table("user,item,rating", ",", quote=True, more=",5"), {}),
+    "windows.CSV": (table("user,item", ",", quote=True).replace("\n", "\r\n"), {}),
+    "h.tsv": (table("user\titem", "\t"), {}),
+    "semicolon.csv": (table("user;item", ";"), {"separator": ";"}),
+    "h.inter": (table("user_id:token\titem_id:token", "\t"), {}),
+    "more.inter": (table("user_id:token\titem_id:token\tr:float", "\t", more="\t1"), {}),
+    "h.jsonl": (json_lines(), {}),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("size", [2**18, 2])
+def test_formats(name, size, tmp_path, monkeypatch):
+    # In one piece, and in pieces over which users are scattered.
+    monkeypatch.setattr("recbole_evcf.serving.read_histories.ROWS_AT_ONCE", size)
+    monkeypatch.setattr("recbole_evcf.serving.read_histories.USERS_AT_ONCE", size)
+    content, options = FORMATS[name]
+    found = read(tmp_path / name, content, **options)
+    assert found.users.tolist() == list(EXPECTED)
+    dense = found.histories.toarray() > 0
+    assert [set(CATALOGUE.tokens[row]) for row in dense] == list(EXPECTED.values())
+    assert (found.unknown.interactions, found.unknown.tokens) == (2, {"x", "y"})
+
+
+def test_numbers_in_json_are_tokens(tmp_path):
+    catalogue = ItemCatalogue(np.array(["5", "7"], dtype=object), np.ones(2, dtype=np.int64))
+    path = tmp_path / "h.jsonl"
+    path.write_text('{"user": 1, "items": [7, "5"]}\n{"user": "2", "items": []}\n')
+    found = read_histories(str(path), catalogue, ("user",), ("item",))
+    assert found.users.tolist() == ["1", "2"]
+    assert found.histories.toarray().tolist() == [[1, 1], [0, 0]]
+
+
+FAULTS = [
+    ("h.csv", "", "h.csv is empty"),
+    ("h.csv", "user,item\n", "holds no rows"),
+    ("h.csv", "user;item\nu1;a\n", "the line has ';' in it: is the separator ',' right?"),
+    ("h.csv", "name,item\nu1,a\n", "no column user_id or user; the columns are 'name', 'item'"),
+    ("h.csv", "user,item\nu1,a\nu2\n", "row 2 below the header has no user or no item"),
+    ("h.csv", "user,item\nu1,a\n,b\n", "row 2 below the header has no user or no item"),
+    ("h.csv", "user,item\nu1,a\nu2,b,c\n", "line 3 has 3 columns, the header has 2"),
+    ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
+    ("h.csv", 'user,item\n"u1,a\n', "is opened and not closed|no user or no item"),
+    ("h.csv", b"user,item\nu\xff,a\n", "no text in UTF-8"),
+    ("h.csv", b"PK\x03\x04\x00\x00\xf1\x80", "no column|no text in UTF-8"),
+    ("h.tsv", "user,item\nu1,a\n", "is the separator '\\\\t' right?"),
+    ("h.inter", "", "h.inter is empty"),
+    ("h.inter", "user_id,item_id\nu1,a\n", "line 1"),
+    ("h.inter", "user_id:token\tmovie:token\nu1\ta\n", "no column 'item_id'"),
+    ("h.inter", "user_id:token\titem_id:token\nu1\n", "row 1 below the header"),
+    ("h.jsonl", "", "h.jsonl is empty"),
+    ("h.jsonl", "\n \n", "h.jsonl is empty"),
+    ("h.jsonl", '{"user": "u1", "items": ["a"]}\n{"user": ', "line 2 is not valid JSON"),
+    ("h.jsonl", "[" * 100000, "line 1 is not valid JSON"),
+    ("h.jsonl", b"\xff\xfe{}", "line 1 is not valid JSON"),
+    ("h.jsonl", '{"user": "u1"}', "line 1 must be of the form"),
+    ("h.jsonl", "7", "line 1 must be of the form"),
+    ("h.jsonl", '{"user": "u1", "items": "abc"}', "items a list of texts"),
+    ("h.jsonl", '{"user": "u1", "items": [1.5]}', "items a list of texts"),
+    ("h.jsonl", '{"user": null, "items": ["a"]}', "user must be a text"),
+    ("h.txt", "u1 a\n", r"read from .inter, .csv, .tsv, .jsonl, .ndjson files"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), FAULTS)
+def test_faults(name, content, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as caught:
+        read(tmp_path / name, content)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_other_faults(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        read(tmp_path / "nowhere.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        read(tmp_path / "folder.csv")
+    for separator in (";;", '"', ""):
+        with pytest.raises(ValueError, match="separator must be one character"):
+            read(tmp_path / "h.csv", "user,item\nu,a\n", separator=separator)
+
+
+def test_lists_of_items(tmp_path):
+    path = tmp_path / "items.txt"
+    path.write_text("a\n\n b \r\nc")
+    assert read_tokens(str(path)) == ["a", "b", "c"]
+    for content, message in ((b" \n", "names no item"), (b"\xff\n", "no text file")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_tokens(str(path))

@@ -1,0 +1,187 @@
+"""Every model that can fold in scores an unseen user from its file alone."""
+
+import contextlib
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recbole.utils.case_study import full_sort_topk
+
+from build import build
+from conftest import write_inter
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS
+from recbole_evcf.serving import Recommender
+from recbole_evcf.serving.saved_model import load_model
+
+SMALL = {
+    "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
+    "MultiDAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
+    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
+    "MacridVAE": {"encoder_hidden_size": [16], "embedding_size": 8, "kfac": 2},
+    "RaCT": {"mlp_hidden_size": [16], "latent_dimension": 8, "pretrain_epochs": 2, "save_step": 1},
+    "CDAE": {"embedding_size": 8},
+    "DiffRec": {"dims_dnn": [16]},
+    "LDiffRec": {"dims_dnn": [16], "in_dims": [16], "n_cate": 1},
+    "ADMMSLIM": {"k": 5, "lambda1": 0.1, "lambda2": 1.0, "rho": 20.0},
+    "SLIMElastic": {"alpha": 0.01},
+    "ItemKNN": {"k": 10},
+    "AsymKNN": {"k": 10},
+    "NCEPLRec": {"rank": 10},
+    "EASE": {"reg_weight": 5.0},
+    "WMF": {"embedding_size": 8},
+    "Vamp": {"pseudo_inputs_init": "data"},
+}
+OURS = ("Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp", "WMF")
+# A user of the data set has a vector of its own in CDAE, and a bias in FISM, which an unseen user
+# has not; the others' scores depend on the history alone.
+OWN_VECTOR = ("CDAE",)
+
+
+def saved(model, settings, **changes):
+    """Test dataloader, trained network and file of a model on the tiny data set."""
+    settings = {**settings, "epochs": 1, **SMALL.get(model, {}), **changes}
+    _, loaders, network, trainer = build(model, "tiny", settings)
+    trainer.fit(loaders[0], loaders[1])
+    network.eval()
+    return loaders, network, trainer.saved_model_file
+
+
+def histories_of(dataset, users):
+    """Training histories of some user ids by item token."""
+    feat, tokens = dataset.inter_feat, dataset.field2id_token["item_id"]
+    pairs = list(zip(feat["user_id"].tolist(), feat["item_id"].tolist()))
+    return [[tokens[item] for owner, item in pairs if owner == user] for user in users]
+
+
+@pytest.mark.parametrize("model", [*OURS, *FOLD_IN_MODELS])
+def test_a_users_history_gets_the_scores_that_the_user_has(model, tiny):
+    loaders, network, path = saved(model, tiny)
+    users = loaders[2].uid_list[:7].numpy()
+    shown = histories_of(loaders[0]._dataset, users)
+    # As from nowhere: neither data nor anything else of the training is at hand.
+    shutil.rmtree(tiny["data_path"])
+    recommender = Recommender.load(path)
+    frame = recommender.recommend(shown, k=40, exclude_seen=False)
+    assert frame.groupby("user").size().tolist() == [40] * 7
+    # RecBole's models that draw noise are given the same stream.
+    torch.manual_seed(0)
+    with torch.no_grad():
+        scores = network.full_sort_predict({"user_id": torch.as_tensor(users)}).reshape(7, -1)
+    if model in OWN_VECTOR:
+        network.h_user.weight.data.zero_()
+        scores = network.full_sort_predict({"user_id": torch.as_tensor(users)}).reshape(7, -1)
+    expected = scores.detach().float()[:, 1:].numpy()
+    column = {token: place for place, token in enumerate(recommender.item_tokens)}
+    found = np.empty((7, 40), dtype=np.float32)
+    found[frame["user"], frame["item"].map(column)] = frame["score"]
+    if model == "FISM":
+        expected = expected - network.user_bias.detach()[users].numpy()[:, None]
+    # ADMMSLIM adds noise of up to 1e-5.
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+    nobody = recommender.recommend([["no such item"], []], k=3)
+    assert nobody["from_prior"].all()
+    assert nobody["score"].notna().all()
+
+
+def test_items_are_those_of_training_users(tiny, tmp_path):
+    """The split by users drops items that no training user has, and numbers the others anew."""
+    rng = np.random.default_rng(3)
+    rows = [(f"u{user}", f"i{item}", 1) for user in range(30) for item in rng.permutation(20)[:9]]
+    rows += [(f"u{user}", f"of u{user}", 1) for user in range(30)]
+    write_inter(tmp_path / "data", "tiny", rows)
+    split = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    loaders, network, path = saved("GatedHVamp", {**tiny, "eval_args": split})
+    recommender = Recommender.load(path)
+    dataset = loaders[0]._dataset
+    trained = dataset.id2token("user_id", dataset.inter_feat["user_id"].unique().numpy())
+    counts = Counter(item for user, item, _ in rows if user in set(trained))
+    assert dict(zip(recommender.item_tokens, recommender.catalogue.counts)) == counts
+    assert len(counts) == 20 + 18
+    user = loaders[2].uid_list[:1]
+    fold_in = loaders[2]._dataset.fold_in.rows(user).column + 1
+    frame = recommender.recommend([dataset.id2token("item_id", fold_in.numpy())], k=3)
+    _, best = full_sort_topk(user.numpy(), network, loaders[2], 3)
+    assert frame["item"].tolist() == dataset.id2token("item_id", best[0].numpy()).tolist()
+
+
+# What is no model file, or none that can be used
+
+
+@pytest.fixture
+def path(tiny):
+    return saved("Vamp", tiny)[2]
+
+
+def changed(path, **entries):
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, **entries}, "changed.pth")
+    return "changed.pth"
+
+
+def refused(path, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    assert os.path.basename(path) in str(caught.value)
+
+
+def test_no_file_no_model_and_half_a_model(path, tmp_path):
+    refused("nowhere.pth", "There is no model file")
+    whole = Path(path).read_bytes()
+    for content in (b"", b"user,item\n1,2\n", whole[: len(whole) // 2], whole[:-9], b"\x80\x02N."):
+        Path("bad.pth").write_bytes(content)
+        refused("bad.pth", "not a model file|holds no model")
+    refused(str(tmp_path), "not a model file")
+
+
+def test_files_of_other_models(path, tiny):
+    refused(saved("BPR", tiny)[2], "holds a BPR, which has no way to score a user")
+    config = torch.load(path, weights_only=True)["config"]
+    refused(changed(path, config={**config, "model": "Mine"}), "class Mine, which is not known")
+    refused(changed(path, config={**config, "model": "GatedHVamp"}), "of another model than the G")
+    refused(changed(path, config={**config, "model": "EASE"}), "of another model than the EASE")
+    refused(changed(path, config={**config, "latent_dimension": 9}), "is damaged")
+    refused(changed(path, config={**config, "latent_dimension": "x"}), "is damaged")
+    refused(changed(path, config={"model": "Vamp"}), "is damaged")
+    refused(changed(path, config=[]), "its config names none")
+
+
+def test_a_file_without_item_tokens(path):
+    state = torch.load(path, weights_only=True)
+    del state["item_catalogue"]
+    torch.save(state, "old.pth")
+    refused("old.pth", "holds no item tokens: an earlier version")
+    catalogue = {"tokens": '["a", "a"]', "counts": torch.ones(2)}
+    refused(changed(path, item_catalogue=catalogue), "is damaged")
+
+
+def test_models_that_need_their_data(tiny):
+    path = saved("ItemKNN", tiny, knn_method="user")[2]
+    refused(path, "knn_method: user")
+    config = torch.load(path, weights_only=True)["config"]
+    refused(changed(path, config={**config, "model": "LDiffRec", "n_cate": 3}), "n_cate above 1")
+
+
+def test_bytes_changed_at_random(path):
+    """Whatever stands in the file: a model, or one sentence."""
+    whole, rng = Path(path).read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        content = np.frombuffer(whole, dtype=np.uint8).copy()
+        content[rng.integers(len(content), size=3)] = rng.integers(256, size=3)
+        Path("fuzzed.pth").write_bytes(content.tobytes())
+        with contextlib.suppress(ValueError):
+            load_model("fuzzed.pth")
+
+
+def test_code_in_a_file_does_not_run(path):
+    refused(changed(path, item_catalogue=Evil()), "without running code")
+    assert not os.path.exists("executed")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)

@@ -1,0 +1,260 @@
+"""Recommendations, similar items and latent vectors from Python."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+
+from build import build
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.model.prior_scores import prior_scores
+from recbole_evcf.serving import Recommender
+
+MODELS = ("GatedHVamp", "Vamp", "EASE", "MultiVAE", "WMF")
+LISTS = [["i3", "i7", "i20"], ["i1"], ["i0", "i2", "i4", "i6", "i39"], ["i11", "i12"]]
+
+
+def train(model, settings, **changes):
+    small = {"embedding_size": 4} if model == "WMF" else {}
+    settings = {**settings, "epochs": 2, "learning_rate": 0.01, **small, **changes}
+    _, loaders, _, trainer = build(model, "tiny", settings)
+    trainer.fit(loaders[0], loaders[1])
+    return trainer.saved_model_file
+
+
+@pytest.fixture
+def path(tiny):
+    return train("GatedHVamp", tiny)
+
+
+@pytest.fixture
+def recommender(path):
+    return Recommender.load(path)
+
+
+def same(first, second):
+    pd.testing.assert_frame_equal(first, second, check_exact=False, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_batch_gives_what_single_users_give(model, tiny):
+    recommender = Recommender.load(train(model, tiny))
+    together = recommender.recommend(LISTS, k=9)
+    for number, history in enumerate(LISTS):
+        alone = recommender.recommend([history], k=9)
+        of_batch = together[together["user"] == number].reset_index(drop=True)
+        same(alone.drop(columns="user"), of_batch.drop(columns="user"))
+
+
+def test_users_beyond_a_batch(recommender, monkeypatch):
+    whole = recommender.recommend(LISTS, k=9)
+    monkeypatch.setattr("recbole_evcf.serving.recommender.MAX_USERS", 3)
+    same(recommender.recommend(LISTS, k=9), whole)
+    np.testing.assert_allclose(recommender.latent(LISTS).z[3:], recommender.latent(LISTS[3:]).z)
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "WMF"])
+def test_order_and_duplicates_of_a_history_do_not_matter(model, tiny):
+    recommender = Recommender.load(train(model, tiny))
+    once = recommender.recommend([LISTS[2]], k=9)
+    again = recommender.recommend([[*reversed(LISTS[2]), "i2", "i39", "i2"]], k=9)
+    pd.testing.assert_frame_equal(once, again, check_exact=True)
+
+
+@pytest.mark.filterwarnings("error:left out")
+def test_every_form_of_histories_gives_the_same(recommender):
+    names = ["a", "b", "c", "d"]
+    by_name = recommender.recommend(dict(zip(names, LISTS)), k=5)
+    assert by_name["user"].unique().tolist() == names
+    pairs = [(user, item) for user, items in zip(names, LISTS) for item in items]
+    frame = pd.DataFrame(pairs, columns=["user", "item"])
+    same(recommender.recommend(frame, k=5), by_name)
+    as_data_set = frame.rename(columns={"user": "user_id", "item": "item_id"})
+    same(recommender.recommend(as_data_set, k=5), by_name)
+    # Rows of a user need not stand together; users come as they first appear.
+    mixed = recommender.recommend(frame.sample(frac=1, random_state=0), k=5)
+    assert set(mixed["user"]) == set(names)
+    same(mixed.set_index("user").loc[names].reset_index(), by_name)
+    numbered = by_name.assign(user=np.repeat(np.arange(4), 5))
+    same(recommender.recommend(LISTS, k=5), numbered)
+    tokens = recommender.item_tokens.tolist()
+    dense = np.zeros((4, len(tokens)))
+    for row, items in enumerate(LISTS):
+        dense[row, [tokens.index(item) for item in items]] = 2.5
+    same(recommender.recommend(scipy.sparse.coo_array(dense), k=5), numbered)
+
+
+def test_scores_ranks_and_what_is_left_out(recommender):
+    seen = LISTS[2]
+    everything = recommender.recommend([seen], k=40, exclude_seen=False)
+    assert sorted(everything["item"]) == sorted(recommender.item_tokens)
+    assert everything["score"].is_monotonic_decreasing
+    assert everything["rank"].tolist() == list(range(1, 41))
+    ranked = everything["item"].tolist()
+
+    def asked(**options):
+        return recommender.recommend([seen], k=10, **options)["item"].tolist()
+
+    unseen = [item for item in ranked if item not in seen]
+    assert asked() == unseen[:10]
+    assert asked(exclude_seen=False) == ranked[:10]
+    allowed = ["i1", "i2", "i3", "i5", "not an item"]
+    assert asked(allow=allowed) == [item for item in unseen if item in allowed]
+    assert asked(block=ranked[:15]) == [item for item in unseen if item not in ranked[:15]][:10]
+    assert recommender.recommend([list(recommender.item_tokens)], k=5).empty
+    assert recommender.recommend([], k=5).empty
+
+
+def test_unknown_items_are_left_out_and_reported(recommender):
+    lists = [["i3", "x", "i7"], ["x", "y"], []]
+    text = "left out 3 interactions with 2 items that the model does not know: 'x', 'y'"
+    with pytest.warns(UserWarning, match=text):
+        frame = recommender.recommend(lists, k=4)
+    assert frame.groupby("user")["from_prior"].first().tolist() == [False, True, True]
+    known = recommender.recommend([["i3", "i7"]], k=4)
+    same(frame[frame["user"] == 0].reset_index(drop=True), known)
+    first, second = (frame.loc[frame["user"] == user, "item"].tolist() for user in (1, 2))
+    assert first == second
+
+
+def test_the_prior_recommendation(recommender):
+    expected = prior_scores(recommender.model.network).numpy()
+    frame = recommender.recommend([["i3"], []], k=40, exclude_seen=False)
+    nobody = frame[frame["user"] == 1]
+    column = {token: place for place, token in enumerate(recommender.item_tokens)}
+    np.testing.assert_allclose(nobody["score"], expected[nobody["item"].map(column)], rtol=1e-6)
+    assert nobody["score"].is_monotonic_decreasing
+    assert not np.allclose(frame.loc[frame["user"] == 0, "score"], nobody["score"], atol=0.1)
+
+
+def test_without_a_prior_or_scores_the_most_popular_items(tiny):
+    recommender = Recommender.load(train("EASE", tiny))
+    frame = recommender.recommend([[]], k=5)
+    counts = pd.Series(recommender.catalogue.counts, index=recommender.item_tokens)
+    assert frame["score"].tolist() == counts.nlargest(5).tolist()
+    assert frame["from_prior"].all()
+
+
+def test_similar_items(recommender):
+    frame = recommender.similar_items("i5", k=6)
+    vectors = recommender.model.network.output.weight.detach().double().numpy()
+    tokens = recommender.item_tokens.tolist()
+    own = vectors[tokens.index("i5")]
+    cosine = {
+        token: vector @ own / np.sqrt((vector @ vector) * (own @ own))
+        for token, vector in zip(tokens, vectors)
+        if token != "i5"
+    }
+    best = sorted(cosine, key=cosine.get, reverse=True)[:6]
+    assert frame["item"].tolist() == best
+    np.testing.assert_allclose(frame["score"], [cosine[token] for token in best], rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["MultiVAE", "WMF"])
+def test_similar_items_of_other_models(model, tiny):
+    recommender = Recommender.load(train(model, tiny))
+    frame = recommender.similar_items("i5", k=39)
+    assert len(set(frame["item"])) == 39
+    assert "i5" not in set(frame["item"])
+    assert frame["score"].between(-1, 1).all()
+
+
+@pytest.mark.parametrize(("model", "width"), [("GatedHVamp", 16), ("Vamp", 8), ("WMF", 4)])
+def test_latent_vectors(model, width, tiny):
+    recommender = Recommender.load(train(model, tiny))
+    users, z = recommender.latent({"b": LISTS[0], "a": LISTS[1], "c": LISTS[0]})
+    assert users.tolist() == ["b", "a", "c"]
+    assert z.shape == (3, width)
+    np.testing.assert_allclose(z[0], z[2], rtol=1e-6)
+    if model == "WMF":
+        score = recommender.recommend([LISTS[0]], k=1).iloc[0]
+        column = recommender.item_tokens.tolist().index(score["item"])
+        np.testing.assert_allclose(
+            z[0] @ recommender.model.item_factors[column].numpy(), score["score"], rtol=1e-4
+        )
+        return
+    network, tokens = recommender.model.network, recommender.item_tokens.tolist()
+    x = torch.zeros(1, 40)
+    x[0, [tokens.index(item) for item in LISTS[0]]] = 3**-0.5
+    with torch.no_grad():
+        if model == "Vamp":
+            expected = network.encoder(x).mean
+        else:
+            z2 = network.encoder_z2(x).mean
+            expected = torch.cat([network.encoder_z1(x, z2).mean, z2], dim=1)
+    np.testing.assert_allclose(z[:1], expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_in_a_new_process_without_the_data(path, recommender):
+    script = f"""
+import json
+from recbole_evcf.model.prior_scores import prior_scores
+from recbole_evcf.serving import Recommender
+frame = Recommender.load({path!r}).recommend({LISTS!r}, k=5)
+print("RESULT", frame.to_json())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "RESULT" in done.stdout, done.stderr[-2000:]
+    there = pd.DataFrame(json.loads(done.stdout.split("RESULT")[1])).reset_index(drop=True)
+    same(there, recommender.recommend(LISTS, k=5).astype({"score": float}))
+
+
+def test_loading_uses_up_no_random_numbers(path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    Recommender.load(path).recommend(LISTS, k=5)
+    assert torch.equal(torch.rand(2), expected)
+
+
+WRONG = [
+    (lambda r: r.recommend(LISTS, k=41), "k is 41, but the model knows 40 items"),
+    (lambda r: r.recommend(LISTS, k=0), "k must be a whole number"),
+    (lambda r: r.recommend(LISTS, k=2.5), "k must be a whole number"),
+    (lambda r: r.recommend(["i1", "i2"]), "lists of item tokens, one for each user"),
+    (lambda r: r.recommend("i1"), "lists of item tokens, one for each user"),
+    (lambda r: r.recommend(7), "lists of item tokens, one for each user"),
+    (lambda r: r.recommend([["i1"], 7]), "lists of item tokens, one for each user"),
+    (lambda r: r.recommend(scipy.sparse.csr_matrix((2, 7))), "7 columns, and the model knows 40"),
+    (lambda r: r.recommend(pd.DataFrame({"user": [1]})), "no column item_id or item"),
+    (lambda r: r.recommend(pd.DataFrame({"user": [1], "item": [None]})), "missing values"),
+    (lambda r: r.recommend(LISTS, allow=["x"]), "leave none"),
+    (lambda r: r.recommend(LISTS, block=r.item_tokens), "leave none"),
+    (lambda r: r.recommend(LISTS, allow="i1"), "list of item tokens is asked for"),
+    (lambda r: r.similar_items("x"), "does not know the item 'x'"),
+    (lambda r: r.similar_items("i1", k=40), "k must lie between 1 and 39"),
+    (lambda r: r.similar_items("i1", k=0), "k must lie between 1 and 39"),
+]
+
+
+def test_wrong_arguments_are_named(recommender):
+    for call, message in WRONG:
+        with pytest.raises(ValueError, match=message):
+            call(recommender)
+
+
+def test_what_other_models_lack(tiny):
+    recommender = Recommender.load(train("EASE", tiny))
+    with pytest.raises(ValueError, match="EASE has no decoder"):
+        recommender.similar_items("i1")
+    with pytest.raises(ValueError, match="EASE has no latent vectors"):
+        recommender.latent(LISTS)
+
+
+def test_scores_that_are_no_numbers(recommender):
+    recommender.model.network.output.bias.data[3] = torch.nan
+    with pytest.raises(ValueError, match="not numbers"):
+        recommender.recommend(LISTS, k=3)
+
+
+def test_histories_are_not_changed(recommender):
+    matrix = scipy.sparse.csr_matrix(np.array([[0, 2.0] * 20]))
+    before = matrix.copy()
+    recommender.recommend(matrix, k=3)
+    assert (matrix != before).nnz == 0
+    assert Histories(matrix).lengths.tolist() == [20]

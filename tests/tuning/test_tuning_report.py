@@ -1,0 +1,96 @@
+"""The page on a search, as a browser's parser and plotly read it."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from recbole_evcf.tuning.params_file import Parameter
+from recbole_evcf.tuning.report import write_report
+
+HOSTILE = "<script>alert('x')</script>"
+SPACE = [
+    Parameter("likelihood", "choice", ("multinomial", HOSTILE)),
+    Parameter("mlp_hidden_size", "choice", ([8], [8, 8])),
+    Parameter("anneal_cap", "uniform", (0.0, 1.0)),
+    Parameter("learning_rate", "loguniform", (-8.0, -4.0)),
+]
+
+
+def trial(number, score, status="finished"):
+    params = {
+        "likelihood": SPACE[0].range[number % 2],
+        "mlp_hidden_size": SPACE[1].range[number % 2],
+        "anneal_cap": number / 10,
+        "learning_rate": 10.0**-number,
+    }
+    if status == "failed":
+        return {"number": number, "params": params, "status": status, "reason": HOSTILE}
+    return {
+        "number": number,
+        "params": params,
+        "status": status,
+        "score": score,
+        "valid": {"ndcg@10": score, "ndcg@10_se": 0.01},
+        "history": [[1, score - 0.1], [2, score]],
+        "best_epoch": 2,
+        "epochs": 2,
+        "seconds": 61.2,
+    }
+
+
+class Tables(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.tags, self._cell = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self._cell = tag in ("td", "th") or (self._cell and tag == "b")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self._cell = self._cell and tag == "b"
+
+    def handle_data(self, data):
+        if self._cell:
+            self.rows[-1][-1] += data
+
+
+@pytest.mark.parametrize(
+    ("bigger", "winner", "leaders"), [(True, 3, [0.2, 0.2, 0.5]), (False, 2, [0.2, 0.1, 0.1])]
+)
+def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
+    trials = [trial(1, 0.2), trial(2, 0.1, "stopped"), trial(3, 0.5), trial(4, None, "failed")]
+    test = {"ndcg@10": 0.4321, "ndcg@10_se": 0.02}
+    best = {"model": "Vamp", "dataset": "tiny", **trials[winner - 1], "test": test}
+    path = tmp_path / "page.html"
+    write_report(str(path), trials, best, SPACE, "NDCG@10", bigger, "random search")
+    text = path.read_text(encoding="utf-8")
+    page = Tables(text)
+    score = trials[winner - 1]["score"]
+    assert ["ndcg@10", f"{score:.4f} ± 0.0100", "0.4321 ± 0.0200"] in page.rows
+    listed = [row for row in page.rows if len(row) == 10][1:]
+    assert [row[0] for row in listed] == (["3", "1", "2", "4"] if bigger else ["2", "1", "3", "4"])
+    assert listed[0][5:] == [f"{score:.4f}", "2", "2", "61", trials[winner - 1]["status"]]
+    assert listed[-1][-1] == f"failed: {HOSTILE}"
+    assert "4 trials (random search), of them 1 stopped early, 1 failed, 3 min of training" in text
+
+    # Foreign text stays text, in the tables and in plotly's data.
+    assert HOSTILE not in text
+    figures = [
+        json.loads(data)
+        for data in re.findall(r"Plotly\.newPlot\(\s*\"[^\"]+\",\s*(\[.*?\]),\s*\{\"", text, re.S)
+    ]
+    assert len(figures) == 3
+    assert [trace["y"] for trace in figures[0] if trace["name"] == "best so far"] == [leaders]
+    # A panel for each parameter: all trials, then the best.
+    assert len(figures[1]) == 2 * len(SPACE)
+    assert figures[1][4]["x"] == [0.1, 0.2, 0.3]
+    assert figures[1][5]["x"] == [winner / 10]
+    assert figures[2][-1]["name"] == f"trial {winner}"
