@@ -1,0 +1,382 @@
+"""The rows of the speed table: which cases each measures, and what is compared to what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data import Data
+from measure import Case, Measured, measure, median_ratio
+
+__all__ = ["ROWS", "Row", "Run"]
+
+# RecBole's defaults; its MultiVAE cuts its latent dimension of 128 in two, mean and log-variance.
+RECBOLE_SIZES = {
+    "mlp_hidden_size": [600],
+    "latent_dimension": 64,
+    "train_batch_size": 2048,
+}
+PUBLISHED_SIZES = {
+    "mlp_hidden_size": [600],
+    "latent_dimension": 200,
+    "n_pseudo_inputs": 1000,
+    "train_batch_size": 200,
+}
+BATCHES_OF_USERS = (20, 100, 300, 1000)
+LARGEST_DIFFERENCE = {"loss": 1e-4, "gradient": 1e-3}
+LARGEST_METRIC_DIFFERENCE = 1e-6
+# "As fast as" another, with what one run differs from the next.
+AS_FAST = 0.95
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        what: that is measured, and the figure it is compared with.
+        against: see ``what``.
+        ours: as shown.
+        theirs: as shown.
+        ratio: how many times ours is better, or NaN.
+        at_least: target of the ratio, or None.
+        memory_ours: bytes at most, or NaN.
+        memory_theirs: likewise.
+        memory_at_most: target of the share of memory, or None.
+        note: what else must be known.
+    """
+
+    what: str
+    against: str
+    ours: str
+    theirs: str
+    ratio: float = math.nan
+    at_least: float | None = None
+    memory_ours: float = math.nan
+    memory_theirs: float = math.nan
+    memory_at_most: float | None = None
+    note: str = ""
+
+    @property
+    def memory_share(self) -> float:
+        """Our memory over theirs."""
+        return self.memory_ours / self.memory_theirs
+
+    @property
+    def met(self) -> bool | None:
+        """Whether all targets are met; None without one, or without figures."""
+        checks = []
+        if self.at_least is not None:
+            checks.append((self.ratio, self.ratio >= self.at_least))
+        if self.memory_at_most is not None:
+            checks.append((self.memory_share, self.memory_share <= self.memory_at_most))
+        if not checks or any(math.isnan(value) for value, _ in checks):
+            return None
+        return all(good for _, good in checks)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all rows share.
+
+    Attributes:
+        data: the data set.
+        repetitions: rounds of each row.
+        sizes: config keys given by the user, before each row's own.
+        memory_limit: bytes that a case may take.
+        train_batches: of a long RecBole epoch, those that are done; or None: all.
+        eval_batches: of a long RecBole evaluation, those that are done; or None: all.
+        say: is told what goes on.
+    """
+
+    data: Data
+    repetitions: int
+    sizes: dict
+    memory_limit: int | None
+    train_batches: int | None
+    eval_batches: int | None
+    say: Callable[[str], None]
+
+    def case(self, name: str, function: str, model: str, settings: dict, **more) -> Case:
+        """A case on the data of the run."""
+        spec = {
+            "model": model,
+            "dataset": self.data.name,
+            "config_files": list(self.data.config_files),
+            "settings": {**self.data.settings, **settings},
+        }
+        repetitions = more.pop("repetitions", None)
+        return Case(name, f"cases:{function}", {**spec, **more}, repetitions)
+
+    def measure(self, *cases: Case, fresh: bool = False) -> list[Measured]:
+        """Measure cases in turn, in their order."""
+        measured = measure(
+            list(cases),
+            self.repetitions,
+            fresh=fresh,
+            memory_limit=self.memory_limit,
+            say=self.say,
+        )
+        return [measured[case.name] for case in cases]
+
+
+def epoch(run: Run, half_precision: bool = False) -> list[Row]:
+    """GatedHVamp against the published formulation, which gives the same loss and gradients."""
+    settings = {**PUBLISHED_SIZES, **run.sizes}
+    _check_agreement(run, settings)
+    amp = {"enable_amp": True} if half_precision else {}
+    ours, theirs = run.measure(
+        run.case("ours", "training_epoch", "GatedHVamp", {**settings, **amp}),
+        run.case("published formulation", "published_epoch", "GatedHVamp", settings),
+    )
+    k, size = settings["n_pseudo_inputs"], settings["train_batch_size"]
+    what = f"GatedHVamp, one training epoch, K = {k}, batch {size}"
+    row = _compared(f"{what}, {'bf16' if half_precision else 'fp32'}", "", ours, theirs)
+    return [
+        replace(
+            row,
+            against="the published formulation, naively, fp32",
+            at_least=12 if half_precision else 6,
+            memory_at_most=None if half_precision else 0.5,
+        )
+    ]
+
+
+def epoch_in_half_precision(run: Run) -> list[Row]:
+    """The same with bf16 autocast, where the processor has it."""
+    if not has_bf16():
+        return [_left_out("GatedHVamp, one training epoch, bf16", "the processor has no bf16")]
+    return epoch(run, half_precision=True)
+
+
+def multivae(run: Run) -> list[Row]:
+    """Plain Mult-VAE against RecBole's own, of the same architecture."""
+    if run.data.by_users:
+        return [_left_out("GatedMultiVAE ungated, one epoch", "RecBole has no split by users")]
+    sizes = {**RECBOLE_SIZES, **run.sizes}
+    common = {"learner": "adam", "learning_rate": 0.001, "train_neg_sample_args": None}
+    ours = {**sizes, **common, "gated": False, "n_pseudo_inputs": 1}
+    theirs = {**sizes, **common, "latent_dimension": 2 * sizes["latent_dimension"]}
+    theirs.pop("n_pseudo_inputs", None)
+    cases = [run.case("fp32", "training_epoch", "GatedMultiVAE", ours)]
+    if has_bf16():
+        amp = {**ours, "enable_amp": True}
+        cases.append(run.case("bf16", "training_epoch", "GatedMultiVAE", amp))
+    cases.append(run.case("RecBole", "training_epoch", "MultiVAE", theirs, plugin=False))
+    *measured, recbole = run.measure(*cases)
+    rows = []
+    for own, target in zip(measured, (2, 4)):
+        what = f"GatedMultiVAE ungated, one epoch, batch {sizes['train_batch_size']}, {own.name}"
+        row = _compared(what, "RecBole's MultiVAE, same widths, fp32", own, recbole)
+        rows.append(replace(row, at_least=target))
+    return rows
+
+
+def evaluation(run: Run) -> list[Row]:
+    """Full ranking of all users against RecBole's dataloader; the model is the same."""
+    what = "full-ranking evaluation of all users, GatedMultiVAE"
+    if run.data.by_users:
+        return [_left_out(what, "see the row builtins for the split by users")]
+    n_items = _count_items(run)
+    settings = {**PUBLISHED_SIZES, **run.sizes, "gated": False}
+    cases = [
+        run.case("ours", "evaluation", "GatedMultiVAE", settings),
+        run.case(
+            "RecBole, eval_batch_size 4096",
+            "evaluation",
+            "GatedMultiVAE",
+            {**settings, "eval_batch_size": 4096},
+            loader="recbole",
+            repetitions=1,
+        ),
+    ]
+    for users in BATCHES_OF_USERS:
+        sized = {**settings, "eval_batch_size": users * n_items}
+        name = f"RecBole, {users} users a batch"
+        cases.append(run.case(name, "evaluation", "GatedMultiVAE", sized, loader="recbole"))
+    ours, default, *larger = run.measure(*cases)
+    for other in (default, *larger):
+        _check_metrics(ours, other)
+    best = min(larger, key=lambda one: one.median if one.seconds else math.inf)
+    users = max(4096 // n_items, 1)
+    rows = [
+        _compared(what, f"RecBole's loader at its default, {users} users a batch", ours, default),
+        _compared(what, f"RecBole's loader at the best of {BATCHES_OF_USERS} users", ours, best),
+    ]
+    note = f"best: {best.name.split(', ')[1]}"
+    return [replace(rows[0], at_least=20), replace(rows[1], at_least=2, note=note)]
+
+
+def builtins(run: Run) -> list[Row]:
+    """RecBole's models through the plugin, under the split by users: as fast as ours.
+
+    All at their own default sizes, whatever the run's.
+    """
+    files = run.data.config_files or ("protocol/strong_generalization",)
+    run = replace(run, data=replace(run.data, config_files=files))
+    cases = [run.case("GatedMultiVAE", "evaluation", "GatedMultiVAE", {})]
+    names = ("MultiVAE", "RecVAE", "EASE")
+    for name in names:
+        cases.append(run.case(name, "evaluation", name, {}))
+        by_recbole = f"{name}, RecBole's loader"
+        cases.append(run.case(by_recbole, "evaluation", name, {}, loader="recbole", repetitions=1))
+    ours, *others = run.measure(*cases)
+    rows = []
+    for fast, slow in zip(others[::2], others[1::2]):
+        _check_metrics(fast, slow)
+        what = f"{fast.name} through the plugin, held-out users evaluated"
+        rate = {"ours": _rate(fast), "theirs": _rate(ours)}
+        row = _compared(what, "our GatedMultiVAE, the same users", fast, ours)
+        rows.append(replace(row, at_least=AS_FAST, **rate))
+        row = _compared(what, "RecBole's loader at its default", fast, slow)
+        rows.append(replace(row, ours=_rate(fast), theirs=_rate(slow)))
+    return rows
+
+
+def load(run: Run) -> list[Row]:
+    """From the file to the metrics: GatedHVamp against RecBole's MultiVAE without the plugin."""
+    what = "GatedHVamp: file to metrics"
+    if run.data.by_users:
+        return [_left_out(what, "RecBole has no split by users")]
+    bounded = {"train_batches": run.train_batches, "eval_batches": run.eval_batches}
+    ours, theirs = run.measure(
+        run.case("ours", "whole", "GatedHVamp", {**PUBLISHED_SIZES, **run.sizes}, **bounded),
+        run.case("RecBole", "whole", "MultiVAE", {}, plugin=False, **bounded),
+        fresh=True,
+    )
+    against = "RecBole's MultiVAE, without the plugin"
+    groups = {
+        "load, split, histories": ("load", "split", "histories"),
+        "load": ("load",),
+        "split and dataloaders": ("split",),
+        "histories and model": ("histories",),
+        "one epoch": ("epoch",),
+        "evaluation": ("evaluation",),
+        "in all": ("load", "split", "histories", "epoch", "evaluation"),
+    }
+    rows = [
+        replace(
+            _phases(f"{what}, {name}", against, ours, theirs, phases),
+            at_least=2 if name == "load, split, histories" else None,
+        )
+        for name, phases in groups.items()
+    ]
+    memory = {"memory_ours": _peak(ours), "memory_theirs": _peak(theirs), "memory_at_most": 1 / 3}
+    if theirs.error and not ours.error:
+        memory["note"] = "; ".join(filter(None, [rows[-1].note, "their peak is a lower bound"]))
+    rows[-1] = replace(rows[-1], **memory)
+    return rows
+
+
+ROWS: dict[str, Callable[[Run], list[Row]]] = {
+    "epoch": epoch,
+    "epoch-bf16": epoch_in_half_precision,
+    "multivae": multivae,
+    "evaluation": evaluation,
+    "builtins": builtins,
+    "load": load,
+}
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware (x86), or a CUDA device is there."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        flags = []
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags)) or Path("/dev/nvidia0").exists()
+
+
+def _check_agreement(run: Run, settings: dict) -> None:
+    case = run.case("agreement", "agreement", "GatedHVamp", {**settings, "dropout_prob": 0.0})
+    (found,) = replace(run, repetitions=1).measure(case)
+    if found.error:
+        raise RuntimeError(f"The two formulations could not be compared: {found.error}")
+    for name, limit in LARGEST_DIFFERENCE.items():
+        difference = found.results[0][name]
+        if not difference <= limit:
+            raise RuntimeError(
+                f"The published formulation and ours differ: {name} by {difference:.1e} "
+                f"relatively, {limit:.0e} at most is rounding. Their times are not compared."
+            )
+        run.say(f"same {name} to {difference:.1e}")
+
+
+def _check_metrics(one: Measured, other: Measured) -> None:
+    if not (one.results and other.results):
+        return
+    for name, value in one.results[0]["metrics"].items():
+        theirs = other.results[0]["metrics"][name]
+        if not abs(value - theirs) <= LARGEST_METRIC_DIFFERENCE:
+            raise RuntimeError(
+                f"{one.name} and {other.name} differ in {name}: {value:.8f} and {theirs:.8f}. "
+                "Their times are not compared."
+            )
+
+
+def _count_items(run: Run) -> int:
+    settings = {**PUBLISHED_SIZES, **run.sizes}
+    case = run.case("items", "item_count", "GatedMultiVAE", settings)
+    (found,) = replace(run, repetitions=1).measure(case)
+    if found.error:
+        raise RuntimeError(f"The data could not be read: {found.error}")
+    return found.results[0]["items"]
+
+
+def _compared(what: str, against: str, ours: Measured, theirs: Measured) -> Row:
+    return Row(
+        what,
+        against,
+        _seconds(ours.median, ours.error),
+        _seconds(theirs.median, theirs.error),
+        median_ratio(ours.seconds, theirs.seconds),
+        memory_ours=_peak(ours),
+        memory_theirs=_peak(theirs),
+    )
+
+
+def _phases(what: str, against: str, ours: Measured, theirs: Measured, phases) -> Row:
+    seconds, notes = [], []
+    for name, one in (("ours", ours), ("RecBole", theirs)):
+        # A process that ran out of memory had ended some phases before.
+        results = one.results or [one.partial or {"phases": {}, "shares": {}}]
+        done = [result for result in results if set(phases) <= set(result["phases"])]
+        seconds.append([sum(result["phases"][phase] for phase in phases) for result in done])
+        shares = done[0]["shares"] if done else {}
+        notes += [
+            f"{name}: {phase} from {shares[phase]:.2%} of the batches"
+            for phase in phases
+            if shares.get(phase, 1.0) < 1
+        ]
+    medians = [Measured("", values).median for values in seconds]
+    return Row(
+        what,
+        against,
+        _seconds(medians[0], ours.error),
+        _seconds(medians[1], theirs.error),
+        median_ratio(*seconds),
+        note="; ".join(notes),
+    )
+
+
+def _left_out(what: str, why: str) -> Row:
+    return Row(what, "", "", "", note=f"left out: {why}")
+
+
+def _seconds(median: float, error: str | None) -> str:
+    if math.isnan(median):
+        return error or "not measured"
+    digits = max(0, min(3, 2 - math.floor(math.log10(median)))) if median > 0 else 3
+    return f"{median:.{digits}f} s"
+
+
+def _rate(measured: Measured) -> str:
+    if not measured.seconds:
+        return measured.error or "not measured"
+    return f"{measured.results[0]['users'] / measured.median:,.0f} users/s"
+
+
+def _peak(measured: Measured) -> float:
+    return measured.peak or math.nan

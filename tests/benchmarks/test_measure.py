@@ -1,0 +1,154 @@
+"""Cases in processes of their own: turns, medians, peaks, and every way to fail."""
+
+import math
+
+import pytest
+
+from measure import Case, Measured, measure, median_ratio
+
+CASES = """
+import os, signal, sys, time
+
+def noting(spec):
+    def run():
+        print("noise on stdout")
+        with open(spec["log"], "a") as log:
+            log.write(spec["name"])
+        time.sleep(spec.get("sleep", 0))
+        return {"pid": os.getpid()}
+    return run
+
+def failing_to_build(spec):
+    raise ValueError("no such thing")
+
+def failing(spec):
+    def run():
+        raise RuntimeError("broke down")
+    return run
+
+def short_of_memory(spec):
+    def run():
+        raise MemoryError("Unable to allocate 9 TiB")
+    return run
+
+def exiting(spec):
+    def run():
+        sys.stderr.write("last words\\n")
+        sys.stderr.flush()
+        os._exit(3)
+    return run
+
+def killed(spec):
+    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+def growing(spec):
+    def run():
+        kept = []
+        while True:
+            kept.append(bytearray(os.urandom(1024)) * 20_000)
+            time.sleep(0.02)
+    return run
+
+def yielding(spec):
+    def run():
+        yield {"a": 1}
+        yield {"a": 1, "b": 2}
+        if spec["fails"]:
+            raise MemoryError("all gone")
+        yield {"a": 1, "b": 2, "c": 3}
+    return run
+
+def holding(spec):
+    block = bytearray(os.urandom(1024)) * (spec["mib"] * 1024)
+    return lambda: {"size": len(block)}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _module_of_cases(tmp_path, monkeypatch):
+    (tmp_path / "trial_cases.py").write_text(CASES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def case(function, **spec):
+    return Case(function, f"trial_cases:{function}", spec)
+
+
+def test_cases_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr("measure.WARM_UP_SECONDS", 0)
+    log = str(tmp_path / "log")
+    cases = [
+        Case("a", "trial_cases:noting", {"name": "a", "log": log, "sleep": 0.05}),
+        Case("b", "trial_cases:noting", {"name": "b", "log": log}, 2),
+        Case("c", "trial_cases:noting", {"name": "c", "log": log}),
+    ]
+    found = measure(cases, 3)
+    assert (tmp_path / "log").read_text() == "abcabcac"
+    assert [len(found[name].seconds) for name in "abc"] == [3, 2, 3]
+    assert 0.05 <= found["a"].median < 1
+    assert len({result["pid"] for result in found["a"].results}) == 1
+    assert found["a"].results[0]["pid"] != found["b"].results[0]["pid"]
+    assert not any(one.error for one in found.values())
+
+
+def test_a_short_first_repetition_is_not_counted(tmp_path):
+    log = tmp_path / "log"
+    found = measure([Case("a", "trial_cases:noting", {"name": "a", "log": str(log)})], 2)
+    assert log.read_text() == "aaa"
+    assert len(found["a"].seconds) == 2
+
+
+def test_fresh_processes(tmp_path):
+    log = tmp_path / "log"
+    spec = {"name": "a", "log": str(log)}
+    found = measure([Case("a", "trial_cases:noting", spec)], 2, fresh=True)
+    assert log.read_text() == "aa"
+    assert len({result["pid"] for result in found["a"].results}) == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("failing_to_build", "ValueError: no such thing"),
+        ("failing", "RuntimeError: broke down"),
+        ("short_of_memory", "out of memory: MemoryError: Unable to allocate 9 TiB"),
+        ("exiting", "ended with exit code 3: last words"),
+        ("killed", "killed by signal 9"),
+        ("missing", "AttributeError: module 'trial_cases' has no attribute 'missing'"),
+    ],
+)
+def test_failures_are_told_and_the_others_go_on(tmp_path, function, error):
+    spec = {"name": "a", "log": str(tmp_path / "log")}
+    found = measure([case(function), Case("a", "trial_cases:noting", spec)], 2)
+    assert found[function].error == error
+    assert found[function].seconds == []
+    assert math.isnan(found[function].median)
+    assert len(found["a"].seconds) == 2
+
+
+def test_what_was_done_before_a_failure_is_kept():
+    found = measure([case("yielding", fails=True)], 1)["yielding"]
+    assert (found.results, found.partial) == ([], {"a": 1, "b": 2})
+    assert found.error == "out of memory: MemoryError: all gone"
+    found = measure([case("yielding", fails=False)], 1)["yielding"]
+    assert (found.results, found.partial) == ([{"a": 1, "b": 2, "c": 3}], {})
+
+
+def test_too_much_memory_ends_a_case():
+    found = measure([case("growing")], 1, memory_limit=150 * 2**20)["growing"]
+    assert found.error.startswith("out of memory: stopped at 0.")
+    assert 150 * 2**20 < found.peak < 400 * 2**20
+
+
+def test_peak_memory():
+    small, large = (
+        measure([case("holding", mib=mib)], 1)["holding"].peak / 2**20 for mib in (1, 201)
+    )
+    assert large - small == pytest.approx(200, abs=20)
+
+
+def test_ratios_are_medians_over_rounds():
+    assert median_ratio([1, 2, 4], [2, 20, 12]) == 3
+    assert median_ratio([2, 2, 2], [10]) == 5
+    assert math.isnan(median_ratio([], [1]))
+    assert Measured("", [3, 1, 2]).median == 2

@@ -1,0 +1,95 @@
+"""The naive formulation against ours: loss and every gradient, in double precision."""
+
+import pytest
+import torch
+
+import published
+from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+from recbole_evcf.trainer.optimizer import AdamNormGrad
+
+pytestmark = pytest.mark.usefixtures("double")
+
+USERS = torch.tensor([4, 1, 5, 8, 2])
+
+
+def networks(levels=2, vamp=True, gated=True, widths=(16,)):
+    """One of ours, and the published one of the same architecture."""
+    torch.manual_seed(0)
+    settings = Settings(
+        list(widths), 6, 0.0, "multinomial", gated, 7, "normal", 0.05, 0.01, 0.3, None, 100
+    )
+    prior = VampPrior(torch.randn(7, 12) * 0.4 + 0.5) if vamp else StandardNormalPrior()
+    network = (OneLevelVAE if levels == 1 else TwoLevelVAE)(settings, 12, prior)
+    model = published.PublishedVAE(
+        12,
+        list(widths),
+        6,
+        gated=gated,
+        levels=levels,
+        n_pseudo_inputs=7 if vamp else 0,
+        dropout_prob=0.0,
+    )
+    return network, model
+
+
+@pytest.mark.parametrize("widths", [(16,), (16, 10)])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("vamp", [True, False])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_same_loss_and_gradients(histories, levels, vamp, gated, widths):
+    network, model = networks(levels, vamp, gated, widths)
+    found = published.compare(model, network, histories.rows(USERS))
+    assert found["loss"] < 1e-12
+    assert found["gradient"] < 1e-9
+
+
+def test_a_difference_is_seen(histories, monkeypatch):
+    network, model = networks()
+    original = network.elbo_terms
+    monkeypatch.setattr(network, "elbo_terms", lambda x: (original(x)[0], 1.01 * original(x)[1]))
+    found = published.compare(model, network, histories.rows(USERS))
+    assert found["loss"] > 1e-4
+    assert found["gradient"] > 1e-4
+
+
+def test_another_architecture_is_refused(histories):
+    network, model = networks(gated=True)
+    ungated_network, ungated_model = networks(gated=False)
+    with pytest.raises(ValueError, match=r"published formulation has no .*gate"):
+        published.compare(ungated_model, network, histories.rows(USERS))
+    with pytest.raises(ValueError, match=r"network has no .*gate"):
+        published.compare(model, ungated_network, histories.rows(USERS))
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_same_training_steps(histories, levels):
+    network, model = networks(levels)
+    published.copy_weights(model, network)
+    batch = histories.rows(USERS)
+    ours, theirs = AdamNormGrad(network.parameters(), lr=0.01), published.make_adam(model, 0.01)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        ours.zero_grad()
+        log_likelihood, kl = network.elbo_terms(batch)
+        loss = (0.3 * kl - log_likelihood).mean()
+        loss.backward()
+        ours.step()
+        torch.manual_seed(seed)
+        their_loss = published.train_batch(model, theirs, batch.dense(), 0.3)
+        assert float(loss.detach()) == pytest.approx(their_loss, rel=1e-9)
+
+
+def test_training_lowers_the_loss_on_gradients_of_unit_norm(histories, dense):
+    _, model = networks()
+    matrix = published.dense_histories(histories, USERS)
+    assert matrix.dtype == torch.float32
+    assert matrix.numpy().tolist() == dense[USERS.numpy()].tolist()
+    optimizer = published.make_adam(model, 0.01)
+    losses = [published.train_epoch(model, optimizer, matrix.double(), 2, 0.0) for _ in range(30)]
+    assert losses[-1] < 0.9 * losses[0]
+    for name, parameter in model.named_parameters():
+        # The prior has none without a KL term.
+        expected = 0 if name.startswith("prior") else 1
+        assert float(parameter.grad.norm()) == pytest.approx(expected, abs=1e-3), name
