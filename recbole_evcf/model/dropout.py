@@ -38,7 +38,7 @@ def clamp_and_drop(x: Tensor, p: float) -> Tensor:
     device = x.device.type
     half = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if half else x.dtype
-    return _ClampAndDrop.apply(x, p, dtype)
+    return _ClampAndDrop.apply(x, p, dtype) if p else x.clamp(0, 1).to(dtype)
 
 
 def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
@@ -72,15 +72,12 @@ class _ClampAndDrop(torch.autograd.Function):
     def forward(ctx, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
-        ctx.dtype, ctx.scale = x.dtype, 1.0
+        ctx.dtype = x.dtype
         for source, target, through in zip(_blocks(x), _blocks(result), _blocks(passes)):
             clamped = source.clamp(0, 1)
-            torch.eq(clamped, source, out=through)
-            if p:
-                keep, ctx.scale = keep_mask(source, p)
-                through.mul_(keep)
-                clamped.mul_(keep).mul_(ctx.scale)
-            target.copy_(clamped)
+            keep, ctx.scale = keep_mask(source, p)
+            torch.eq(clamped, source, out=through).mul_(keep)
+            target.copy_(clamped.mul_(keep).mul_(ctx.scale))
         ctx.save_for_backward(passes)
         return result
 

@@ -142,6 +142,13 @@ class VAETrainer(Trainer):
         scaler.update()
         return reconstruction.detach(), kl.detach()
 
+    def _check_nan(self, loss):
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"Training loss is {loss.item()} with learning_rate {self.learning_rate}: try a "
+                "smaller one, or clip_grad_norm."
+            )
+
     def _progress(self, train_data, epoch: int, show: bool):
         if not show:
             return train_data

@@ -94,7 +94,7 @@ def test_data_that_changed_since(tiny, tmp_path, capsys):
     assert inspect(f"--model_file={path}", "--output=seen") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "does not fit its data set" in error
+    assert "the data set has changed since" in error
     assert not (tmp_path / "seen").exists()
 
 

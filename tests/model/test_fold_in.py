@@ -447,7 +447,7 @@ def test_data_pseudo_inputs_are_training_histories(five):
         tuple(sorted(feat["item_id"][feat["user_id"] == user].tolist()))
         for user in feat["user_id"].unique()
     }
-    pseudo = next(value for name, value in network.state_dict().items() if "pseudo" in name)
+    pseudo = network.network.prior.pseudo_inputs
     started = {tuple((row.nonzero().squeeze(1) + 1).tolist()) for row in pseudo}
     assert started == histories
 

@@ -54,7 +54,8 @@ def test_recboles_own_models(tiny, tmp_path, model):
 
 def test_a_failure_is_told_in_one_line(task, tmp_path):
     outcome = attempt_trial(task, {"learning_rate": 1e30}, "m/m.pth")
-    assert outcome == {"status": "failed", "reason": "ValueError: Training loss is nan"}
+    assert outcome["status"] == "failed"
+    assert outcome["reason"].startswith("ValueError: Training loss is")
 
 
 def test_data_without_validation_show_before_training(task):
