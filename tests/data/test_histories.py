@@ -53,3 +53,15 @@ def test_sum_rows_leaves_empty_users_at_zero(histories, dense):
 
 def test_a_copied_model_shares_its_histories(histories):
     assert copy.deepcopy(histories) is histories
+
+
+def test_sizes_known_on_the_host_change_nothing(histories):
+    users = torch.tensor([4, 0, 3, 8, 8])
+    expected = histories.rows(users)
+    moved = histories.to(torch.device("meta"))
+    assert moved.starts.device.type == "meta"
+    batch = moved.rows(users)
+    # On a device whose values cannot be read, the shapes are right: nothing was asked of it.
+    for name in ("row", "column", "offsets", "lengths"):
+        assert getattr(batch, name).shape == getattr(expected, name).shape
+    assert batch.transposed()[1].shape == expected.transposed()[1].shape

@@ -1,5 +1,7 @@
 """The whole loss of every network against the formula written out, and its gradients."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -102,3 +104,20 @@ def test_each_x_encoder_draws_its_own_dropout(histories, monkeypatch):
     network.elbo_terms(histories.rows(USERS))
     assert len(drawn) == 2
     assert not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("network_class", [OneLevelVAE, TwoLevelVAE])
+@pytest.mark.parametrize("likelihood", ["multinomial", "bernoulli"])
+def test_a_training_step_never_waits_for_the_device(
+    histories, network_class, likelihood, monkeypatch
+):
+    # Tensors on "meta" have no values: whatever would read one, as a GPU is waited for, fails.
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    meta = torch.device("meta")
+    network = make(network_class, dropout=0.5, likelihood=likelihood).to(meta)
+    log_likelihood, kl = network.elbo_terms(histories.to(meta).rows(USERS))
+    (kl - log_likelihood).mean().backward()
+    assert all(p.grad.shape == p.shape for p in network.parameters())
+    with pytest.raises(RuntimeError, match="meta"):
+        kl.sum().item()

@@ -82,11 +82,12 @@ def test_logged_losses_are_means_over_users(tiny):
     assert losses["kl"] == pytest.approx(1)
 
 
-def test_nan_stops(tiny):
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops(tiny, value):
     _, loaders, network, trainer = build("Vamp", "tiny", tiny)
     with torch.no_grad():
-        network.network.output.bias.fill_(math.nan)
-    with pytest.raises(ValueError, match="nan"):
+        network.network.output.bias.fill_(value)
+    with pytest.raises(ValueError, match=r"Training loss is (nan|inf) with learning_rate"):
         trainer.fit(loaders[0], loaders[1])
 
 
@@ -94,6 +95,7 @@ def test_nan_stops(tiny):
 def test_learners(tiny, learner):
     trainer, _, result, _ = fit("Vamp", {**tiny, "learner": learner})
     assert isinstance(trainer.optimizer, AdamNormGrad) == (learner == "adam_norm_grad")
+    assert bool(trainer.optimizer.defaults.get("fused")) == (learner in ("adam", "adam_norm_grad"))
     assert math.isfinite(result[0])
 
 
