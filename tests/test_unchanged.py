@@ -38,10 +38,10 @@ SETTINGS = {
 }
 
 
-class PlainProduct:
+class PlainProducts:
     @staticmethod
-    def apply(x, weight):
-        return x @ weight
+    def apply(x, *weights):
+        return tuple(x @ weight for weight in weights)
 
 
 class PlainSparseProduct:
@@ -81,7 +81,7 @@ def plain_mixture(z, components):
 
 
 def without_what_was_made_fast(patch):
-    patch.setattr(layers, "_DenseProduct", PlainProduct)
+    patch.setattr(layers, "_DenseProducts", PlainProducts)
     patch.setattr(layers, "_SumOfRows", PlainSparseProduct)
     patch.setattr(
         layers.OutputLayer, "forward", lambda self, h: F.linear(h, self.weight, self.bias)

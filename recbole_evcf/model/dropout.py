@@ -77,7 +77,7 @@ class _ClampAndDrop(torch.autograd.Function):
             clamped = source.clamp(0, 1)
             keep, ctx.scale = keep_mask(source, p)
             torch.eq(clamped, source, out=through).mul_(keep)
-            target.copy_(clamped.mul_(keep).mul_(ctx.scale))
+            torch.mul(clamped.mul_(keep), ctx.scale, out=target)
         ctx.save_for_backward(passes)
         return result
 
@@ -86,7 +86,7 @@ class _ClampAndDrop(torch.autograd.Function):
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
         for source, target, through in zip(_blocks(grad), _blocks(result), _blocks(passes)):
-            target.copy_(source).mul_(through).mul_(ctx.scale)
+            torch.mul(source, ctx.scale, out=target).mul_(through)
         return result, None, None
 
 

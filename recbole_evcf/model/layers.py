@@ -91,23 +91,36 @@ class HistoryLinear(nn.Module):
             return _SumOfRows.apply(self.weight, x, dense) + self.bias
         if dense is not None:
             x = torch.cat([x, dense], dim=1)
-        # Under autocast x comes in half precision.
-        return _DenseProduct.apply(x, self.weight.to(x.dtype)) + self.bias
+        return dense_products(x, [self])[0]
 
 
-class _DenseProduct(torch.autograd.Function):
-    """``x W`` whose gradient in x, (rows, items), is made as (items, rows): on a processor a
-    product with a long first side is up to 1.6 times as fast as one with a long second."""
+def dense_products(x: Tensor, layers: list[HistoryLinear]) -> list[Tensor]:
+    """What each of some layers makes of the same dense (rows, items)."""
+    # Under autocast x comes in half precision.
+    products = _DenseProducts.apply(x, *(layer.weight.to(x.dtype) for layer in layers))
+    return [product + layer.bias for product, layer in zip(products, layers)]
+
+
+class _DenseProducts(torch.autograd.Function):
+    """``x W`` for each of several W.
+
+    The gradient in x, (rows, items), is made as (items, rows): on a processor a product with a
+    long first side is up to 1.6 times as fast as one with a long second. Each W adds to it in
+    place.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return x @ weight
+    def forward(ctx, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, *weights)
+        return tuple(x @ weight for weight in weights)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        return (weight @ grad.T).T, x.T @ grad
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, ...]:
+        x, *weights = ctx.saved_tensors
+        by_item = weights[0] @ grads[0].T
+        for weight, grad in zip(weights[1:], grads[1:]):
+            by_item.addmm_(weight, grad.T)
+        return by_item.T, *(x.T @ grad for grad in grads)
 
 
 class _SumOfRows(torch.autograd.Function):
@@ -161,8 +174,12 @@ class GatedLayer(nn.Module):
         self.linear = linear()
         self.gate = linear()
 
-    def forward(self, *x: Input) -> Tensor:
-        return self.linear(*x) * torch.sigmoid(self.gate(*x))
+    def forward(self, x: Input, *dense: Tensor) -> Tensor:
+        if isinstance(x, Tensor) and isinstance(self.linear, HistoryLinear) and not dense:
+            linear, gate = dense_products(x, [self.linear, self.gate])
+        else:
+            linear, gate = self.linear(x, *dense), self.gate(x, *dense)
+        return linear * torch.sigmoid(gate)
 
 
 def hidden_layers(widths: list[int], gated: bool) -> nn.Sequential:

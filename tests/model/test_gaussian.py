@@ -43,6 +43,19 @@ def test_mixture_gradient():
         torch.testing.assert_close(our, their)
 
 
+def test_mixture_gradient_in_single_precision_with_small_variances():
+    torch.manual_seed(7)
+    mean, log_variance = torch.randn(30, 20), torch.empty(30, 20).uniform_(-12, -8)
+    z = mean[:8] + torch.randn(8, 20) * torch.exp(log_variance[:8] / 2)
+    inputs = [t.requires_grad_() for t in (z.detach(), mean, log_variance)]
+    wide = [t.detach().double().requires_grad_() for t in inputs]
+    ours = torch.autograd.grad(mixture_log_prob(inputs[0], Gaussian(*inputs[1:])).sum(), inputs)
+    theirs = torch.autograd.grad(mixture(Gaussian(*wide[1:])).log_prob(wide[0]).sum(), wide)
+    for our, their in zip(ours, theirs):
+        assert our.dtype == torch.float32
+        assert (our.double() - their).norm() < 1e-4 * their.norm()
+
+
 def test_gaussian_log_prob():
     torch.manual_seed(4)
     q = Gaussian(torch.randn(5, 4), torch.randn(5, 4))
