@@ -80,12 +80,13 @@ def evaluation(spec: dict) -> Callable[[], dict]:
     """Full ranking of the test users of an untrained model.
 
     With ``loader: recbole`` by RecBole's own dataloader, which groups the same interactions with
-    Python sets; else by the plugin's.
+    Python sets, and its own gathering of hits; else by the plugin's.
     """
     parts = _Parts({**spec, "settings": {**spec["settings"], **EXACT}})
     parts.build()
     if spec.get("loader") == "recbole":
         parts.test_data = _recbole_loader(parts)
+        _restore_recboles_evaluation()
     users = len(parts.test_data.uid_list)
     return lambda: {"users": users, "metrics": parts.evaluate()}
 
@@ -347,6 +348,20 @@ def _recbole_loader(parts: _Parts):
     loader = parts.test_data
     used = loader.uid2history_item, loader.uid2positive_item
     return FullSortEvalDataLoader(parts.config, loader._dataset, _UsedItems(*used))
+
+
+def _restore_recboles_evaluation() -> None:
+    """Undo, in this process, what the plugin put in the place of RecBole's steps of evaluation."""
+    from recbole.data.interaction import Interaction
+    from recbole.evaluator import Collector
+    from recbole.trainer import Trainer
+
+    for owner, name in (
+        (Collector, "eval_batch_collect"),
+        (Interaction, "__getitem__"),
+        (Trainer, "evaluate"),
+    ):
+        setattr(owner, name, getattr(owner, name).__wrapped__)
 
 
 class _UsedItems:

@@ -196,17 +196,40 @@ def evaluation(run: Run) -> list[Row]:
         sized = {**settings, "eval_batch_size": users * n_items}
         name = f"RecBole, {users} users a batch"
         cases.append(run.case(name, "evaluation", "GatedMultiVAE", sized, loader="recbole"))
+    whole = {**settings, "latent_dimension": 2 * settings["latent_dimension"]}
+    for key in ("gated", "n_pseudo_inputs"):
+        whole.pop(key, None)
+    for users in BATCHES_OF_USERS[1:3]:
+        sized = {**whole, "eval_batch_size": users * n_items, "train_neg_sample_args": None}
+        cases.append(
+            run.case(
+                f"RecBole alone, {users} users a batch",
+                "evaluation",
+                "MultiVAE",
+                sized,
+                plugin=False,
+                repetitions=1,
+            )
+        )
     ours, default, *larger = run.measure(*cases)
+    larger, alone = larger[: len(BATCHES_OF_USERS)], larger[len(BATCHES_OF_USERS) :]
     for other in (default, *larger):
         _check_metrics(ours, other)
+    fastest = min(alone, key=lambda one: one.median if one.seconds else math.inf)
     best = min(larger, key=lambda one: one.median if one.seconds else math.inf)
     users = max(4096 // n_items, 1)
     rows = [
         _compared(what, f"RecBole's loader at its default, {users} users a batch", ours, default),
         _compared(what, f"RecBole's loader at the best of {BATCHES_OF_USERS} users", ours, best),
+        _compared(what, "RecBole's MultiVAE and evaluation without the plugin", ours, fastest),
     ]
     note = f"best: {best.name.split(', ')[1]}"
-    return [replace(rows[0], at_least=20), replace(rows[1], at_least=2, note=note)]
+    whole_note = f"same widths, other random weights; best: {fastest.name.split(', ')[1]}"
+    return [
+        replace(rows[0], at_least=20),
+        replace(rows[1], at_least=2, note=note),
+        replace(rows[2], note=whole_note),
+    ]
 
 
 def builtins(run: Run) -> list[Row]:
