@@ -7,6 +7,7 @@ function itself names.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import time
@@ -86,9 +87,14 @@ def evaluation(spec: dict) -> Callable[[], dict]:
     parts.build()
     if spec.get("loader") == "recbole":
         parts.test_data = _recbole_loader(parts)
-        _restore_recboles_evaluation()
     users = len(parts.test_data.uid_list)
-    return lambda: {"users": users, "metrics": parts.evaluate()}
+    steps = _recboles_steps if spec.get("loader") == "recbole" else contextlib.nullcontext
+
+    def run() -> dict:
+        with steps():
+            return {"users": users, "metrics": parts.evaluate()}
+
+    return run
 
 
 def scaling(spec: dict) -> Callable[[], dict]:
@@ -350,18 +356,26 @@ def _recbole_loader(parts: _Parts):
     return FullSortEvalDataLoader(parts.config, loader._dataset, _UsedItems(*used))
 
 
-def _restore_recboles_evaluation() -> None:
-    """Undo, in this process, what the plugin put in the place of RecBole's steps of evaluation."""
+@contextlib.contextmanager
+def _recboles_steps() -> Iterator[None]:
+    """Within it, RecBole's steps of evaluation are its own again."""
     from recbole.data.interaction import Interaction
     from recbole.evaluator import Collector
     from recbole.trainer import Trainer
 
-    for owner, name in (
+    steps = [
         (Collector, "eval_batch_collect"),
         (Interaction, "__getitem__"),
         (Trainer, "evaluate"),
-    ):
-        setattr(owner, name, getattr(owner, name).__wrapped__)
+    ]
+    wrappers = [getattr(owner, name) for owner, name in steps]
+    for (owner, name), wrapper in zip(steps, wrappers):
+        setattr(owner, name, wrapper.__wrapped__)
+    try:
+        yield
+    finally:
+        for (owner, name), wrapper in zip(steps, wrappers):
+            setattr(owner, name, wrapper)
 
 
 class _UsedItems:
