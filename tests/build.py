@@ -6,6 +6,24 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
+# Sizes that train in no time, of the models that can fold in.
+SIZES = {
+    "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
+    "MultiDAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
+    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
+    "MacridVAE": {"encoder_hidden_size": [16], "embedding_size": 8, "kfac": 2},
+    "RaCT": {"mlp_hidden_size": [16], "latent_dimension": 8, "pretrain_epochs": 2, "save_step": 1},
+    "CDAE": {"embedding_size": 8},
+    "DiffRec": {"dims_dnn": [16]},
+    "LDiffRec": {"dims_dnn": [16], "in_dims": [16]},
+    "ADMMSLIM": {"k": 5, "lambda1": 0.1, "lambda2": 1.0, "rho": 20.0},
+    "SLIMElastic": {"alpha": 0.01},
+    "ItemKNN": {"k": 10},
+    "AsymKNN": {"k": 10},
+    "NCEPLRec": {"rank": 10},
+    "EASE": {"reg_weight": 5.0},
+}
+
 
 def build(model: str, dataset: str, settings: dict):
     """Config, (train, valid, test) dataloaders, model and trainer as ``run_recbole`` makes them."""

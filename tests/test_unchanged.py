@@ -20,6 +20,7 @@ from recbole.quick_start import run_recbole
 
 from recbole_evcf import compat, register
 from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
+from recbole_evcf.model.blocks import item_blocks
 from recbole_evcf.trainer import trainer
 
 SETTINGS = {
@@ -66,7 +67,8 @@ def plain_clamp_and_drop(x, p):
     if p == 0.0:
         return x.clamp(0, 1)
     # Drawn in the same pieces, for the same numbers.
-    keeps, scales = zip(*(dropout.keep_mask(block, p) for block in dropout._blocks(x.detach())))
+    pieces = item_blocks(x.detach(), dropout.BLOCK)
+    keeps, scales = zip(*(dropout.keep_mask(block, p) for block in pieces))
     return x.clamp(0, 1) * torch.cat(keeps).T * scales[0]
 
 

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 
 from recbole_evcf.configuration import one_line
 
-__all__ = ["fail", "one_line", "read_settings"]
+__all__ = ["INTERRUPTED", "fail", "put_words_aside", "read_settings"]
+
+# The exit code of a process that Ctrl-C has ended.
+INTERRUPTED = 130
 
 
 def fail(error: Exception) -> int:
@@ -17,6 +20,11 @@ def fail(error: Exception) -> int:
         raise error
     print(f"recbole-evcf: error: {one_line(error)}", file=sys.stderr)
     return 2
+
+
+def put_words_aside() -> None:
+    """Leave RecBole's ``Config`` nothing to read on the command line, where it would look."""
+    sys.argv = sys.argv[:1]
 
 
 def read_settings(words: Iterable[str]) -> dict[str, str]:

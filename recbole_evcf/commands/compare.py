@@ -6,9 +6,15 @@ import argparse
 import os
 import shlex
 import shutil
-import sys
 
-from recbole_evcf.commands.common import fail, read_settings
+from recbole_evcf.commands.common import put_words_aside, read_settings
+from recbole_evcf.commands.several import (
+    add_shared_options,
+    print_failures,
+    read_seeds,
+    stopped_by,
+    tell,
+)
 from recbole_evcf.experiment.conduct import conduct
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.overrides import parse_models
@@ -16,9 +22,7 @@ from recbole_evcf.experiment.plan import Plan, make_plan
 from recbole_evcf.experiment.report import write_report
 from recbole_evcf.experiment.tables import as_text, caption, write_tables
 
-__all__ = ["add_shared_options", "main", "read_seeds", "tell"]
-
-INTERRUPTED = 130
+__all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
@@ -37,18 +41,12 @@ def main(arguments: list[str]) -> int:
         write_tables(outcome, options.output, "comparison")
         page = os.path.join(options.output, "report.html")
         write_report(outcome, page, shlex.join(["recbole-evcf", "compare", *arguments]))
-    except (ValueError, OSError) as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        tell(
-            f"Interrupted. Finished runs are kept in {options.output}: repeat the command to go on."
-        )
-        return INTERRUPTED
+    except (ValueError, OSError, KeyboardInterrupt) as error:
+        return stopped_by(error, options.output)
     if outcome.finished:
         width = shutil.get_terminal_size((120, 24)).columns
         print(f"\n{as_text(outcome, width)}\n\n{caption(outcome)}")
-    for label, seed, reason in outcome.failures:
-        print(f"failed: {label}, seed {seed}: {reason}")
+    print_failures(outcome)
     print(f"\nThe report is {page}; beside it comparison.csv, .json, .md and .tex.")
     return 1 if outcome.failures else 0
 
@@ -71,40 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_shared_options(parser: argparse.ArgumentParser, output: str) -> None:
-    """The options of every command that trains several models."""
-    parser.add_argument(
-        "--config_files",
-        default="",
-        help='YAML files, "a.yaml b.yaml", or names of shipped ones such as '
-        '"protocol/strong_generalization"',
-    )
-    parser.add_argument("--seeds", default="", help="of the models, 2020,2021; the split has one")
-    parser.add_argument(
-        "--output", default=output, help=f"folder of all results (default {output})"
-    )
-
-
-def read_seeds(text: str) -> list[int]:
-    """Seeds separated by commas.
-
-    Raises:
-        ValueError: one is no whole number of at least 0.
-    """
-    words = [word.strip() for word in text.split(",")] if text.strip() else []
-    if not all(word.isdecimal() for word in words):
-        raise ValueError(f"--seeds must be whole numbers separated by commas, not {text!r}.")
-    return [int(word) for word in words]
-
-
-def tell(line: str) -> None:
-    """Print a line at once, beside what is the result."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _plan(entries: list[Entry], options: argparse.Namespace, words: list[str]) -> Plan:
-    # RecBole's Config would read our own words there.
-    sys.argv = sys.argv[:1]
+    put_words_aside()
     return make_plan(
         entries,
         options.dataset,

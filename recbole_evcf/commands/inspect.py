@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from recbole.utils import get_model
 
-from recbole_evcf.commands.common import fail, one_line
-from recbole_evcf.configuration import unknown_model
+from recbole_evcf.commands.common import fail
+from recbole_evcf.configuration import one_line, unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
 from recbole_evcf.model.models import MODELS

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 
-from recbole_evcf.commands.common import fail, read_settings
-from recbole_evcf.commands.compare import INTERRUPTED, add_shared_options, read_seeds, tell
+from recbole_evcf.commands.common import put_words_aside, read_settings
+from recbole_evcf.commands.several import (
+    add_shared_options,
+    print_failures,
+    read_seeds,
+    stopped_by,
+    tell,
+)
 from recbole_evcf.experiment.conduct import conduct
 from recbole_evcf.experiment.paper import TABLES, PaperTable, paper_table
 from recbole_evcf.experiment.plan import Plan, make_plan
@@ -39,16 +44,10 @@ def main(arguments: list[str]) -> int:
         page = os.path.join(options.output, f"{name}.html")
         command = shlex.join(["recbole-evcf", "reproduce", *arguments])
         write_reproduction_report(outcome, table, verdicts, page, name, command)
-    except (ValueError, OSError) as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        tell(
-            f"Interrupted. Finished runs are kept in {options.output}: repeat the command to go on."
-        )
-        return INTERRUPTED
+    except (ValueError, OSError, KeyboardInterrupt) as error:
+        return stopped_by(error, options.output)
     print(f"\n{reproduction_text(outcome, table, verdicts)}")
-    for label, seed, reason in outcome.failures:
-        print(f"failed: {label}, seed {seed}: {reason}")
+    print_failures(outcome)
     print(f"\nThe report is {page}; the tables are beside it.")
     return 1 if outcome.failures else 0
 
@@ -80,8 +79,7 @@ def _dataset(options: argparse.Namespace) -> str:
 
 
 def _plan(table: PaperTable, dataset: str, options: argparse.Namespace, words: list[str]) -> Plan:
-    # RecBole's Config would read our own words there.
-    sys.argv = sys.argv[:1]
+    put_words_aside()
     shipped = [PROTOCOL]
     if shipped_yaml(f"dataset/{dataset}"):
         shipped.append(f"dataset/{dataset}")

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from recbole_evcf.commands.common import fail, read_settings
+from recbole_evcf.commands.common import INTERRUPTED, fail, put_words_aside, read_settings
 from recbole_evcf.commands.run import result_table
 from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.tuning.check import check_limits, check_parameters
@@ -26,8 +26,7 @@ TOOLS = ("hyperopt", "ray")
 def main(arguments: list[str]) -> int:
     """Search; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
     options, words = _parser().parse_known_args(arguments)
-    # RecBole's Config would read the words of this command there.
-    sys.argv = sys.argv[:1]
+    put_words_aside()
     try:
         _tune(options, read_settings(words))
     except (ValueError, OSError) as error:
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> int:
             "on from there.",
             file=sys.stderr,
         )
-        return 130
+        return INTERRUPTED
     return 0
 
 

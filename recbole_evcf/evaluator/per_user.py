@@ -14,6 +14,7 @@ __all__ = [
     "SE_SUFFIX",
     "per_user_values",
     "ranked_users",
+    "standard_error",
     "standard_errors",
     "write_per_user",
 ]
@@ -59,13 +60,14 @@ def standard_errors(values: Mapping[str, np.ndarray], decimals: int) -> dict[str
     A single user has none: it is NaN then.
     """
     return {
-        f"{name}{SE_SUFFIX}": round(float(_standard_error(value)), decimals)
+        f"{name}{SE_SUFFIX}": round(standard_error(value), decimals)
         for name, value in values.items()
     }
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of some values, NaN of fewer than two."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
 def write_per_user(path: str, user_tokens, values: Mapping[str, np.ndarray]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recbole_evcf.evaluator.per_user import standard_error
+
 __all__ = ["equal_frequency", "mean_and_error"]
 
 
@@ -28,5 +30,4 @@ def equal_frequency(values: np.ndarray, n: int, weights: np.ndarray | None = Non
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     """Mean, and its standard error (NaN of fewer than two values)."""
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(np.mean(values)), float(error)
+    return float(np.mean(values)), standard_error(values)

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from recbole_evcf.inspection.inspection import Inspection
 from recbole_evcf.inspection.levels import DRAWS
 from recbole_evcf.inspection.units import ACTIVE
+from recbole_evcf.report.figure import styled
 from recbole_evcf.report.page import Page
 
 __all__ = ["page"]
@@ -24,6 +25,7 @@ LABEL_ROOM = (0.24, 0.07)
 N_DOTS = 3000
 
 BLUE, ORANGE, GREEN, GREY = "#2a6f97", "#d1495b", "#3a7d44", "#9aa5b1"
+FONT = {"family": "system-ui, sans-serif", "size": 13}
 COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#c08a1e", GREY)
 
 
@@ -499,11 +501,5 @@ def _with_error(value: float, error: float, places: int) -> str:
 
 
 def _styled(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": 20, "t": 40, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
-    return figure
+    margin = {"l": 60, "r": 20, "t": 40, "b": 50}
+    return styled(figure, height, margin=margin, font=FONT)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.model.blocks import item_blocks
 
 __all__ = ["clamp_and_drop", "drop_entries", "keep_mask"]
 
 # Levels of a 16-bit draw.
 LEVELS = 2**16
-# Entries in a block; on a GPU all are one.
-BLOCK = {"cpu": 2**17}
+# Entries in a block.
+BLOCK = 2**17
 
 
 def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
@@ -73,7 +75,7 @@ class _ClampAndDrop(torch.autograd.Function):
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
         ctx.dtype = x.dtype
-        for source, target, through in zip(_blocks(x), _blocks(result), _blocks(passes)):
+        for source, target, through in _pieces(x, result, passes):
             clamped = source.clamp(0, 1)
             keep, ctx.scale = keep_mask(source, p)
             torch.eq(clamped, source, out=through).mul_(keep)
@@ -85,12 +87,10 @@ class _ClampAndDrop(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
-        for source, target, through in zip(_blocks(grad), _blocks(result), _blocks(passes)):
+        for source, target, through in _pieces(grad, result, passes):
             torch.mul(source, ctx.scale, out=target).mul_(through)
         return result, None, None
 
 
-def _blocks(matrix: Tensor) -> tuple[Tensor, ...]:
-    size = BLOCK.get(matrix.device.type, matrix.numel())
-    by_item = matrix.T
-    return by_item.split(max(size // max(by_item.shape[1], 1), 1))
+def _pieces(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(item_blocks(matrix, BLOCK) for matrix in matrices))

@@ -245,48 +245,30 @@ def _input_matrix(histories: Histories) -> scipy.sparse.csr_matrix:
     return scipy.sparse.hstack([padding, matrix], format="csr")
 
 
-# By the name of RecBole's class, all in recbole.model.general_recommender.
-ADAPTERS = {
-    "MultiVAE": _auto_encoder,
-    "MultiDAE": _auto_encoder,
-    "RecVAE": _auto_encoder,
-    "MacridVAE": _auto_encoder,
-    "RaCT": _auto_encoder,
-    "CDAE": _cdae,
-    "DiffRec": _diffusion,
-    "LDiffRec": _diffusion,
-    "EASE": _linear,
-    "SLIMElastic": _linear,
-    "ADMMSLIM": _admm_slim,
-    "ItemKNN": _item_neighbours,
-    "AsymKNN": _item_neighbours,
-    "NCEPLRec": _nce_plrec,
-    "FISM": _item_history,
-    "NAIS": _item_history,
-    "Pop": _popularity,
-    "Random": _as_it_is,
+# The adapter of a model and what shows it histories, by the name of RecBole's class; all are in
+# recbole.model.general_recommender.
+_MODELS = {
+    "MultiVAE": (_auto_encoder, _show_on_device),
+    "MultiDAE": (_auto_encoder, _show_on_device),
+    "RecVAE": (_auto_encoder, _show_on_device),
+    "MacridVAE": (_auto_encoder, _show_on_device),
+    "RaCT": (_auto_encoder, _show_on_device),
+    "CDAE": (_cdae, _show_to_cdae),
+    "DiffRec": (_diffusion, _show_on_device),
+    "LDiffRec": (_diffusion, _show_on_device),
+    "EASE": (_linear, _show_matrix),
+    "SLIMElastic": (_linear, _show_matrix),
+    "ADMMSLIM": (_admm_slim, _show_matrix),
+    "ItemKNN": (_item_neighbours, _show_neighbours),
+    "AsymKNN": (_item_neighbours, _show_neighbours),
+    "NCEPLRec": (_nce_plrec, _show_projected),
+    "FISM": (_item_history, _show_items),
+    "NAIS": (_item_history, _show_items),
+    "Pop": (_popularity, _show_nothing),
+    "Random": (_as_it_is, _show_nothing),
 }
-
-_SHOW = {
-    "MultiVAE": _show_on_device,
-    "MultiDAE": _show_on_device,
-    "RecVAE": _show_on_device,
-    "MacridVAE": _show_on_device,
-    "RaCT": _show_on_device,
-    "CDAE": _show_to_cdae,
-    "DiffRec": _show_on_device,
-    "LDiffRec": _show_on_device,
-    "EASE": _show_matrix,
-    "SLIMElastic": _show_matrix,
-    "ADMMSLIM": _show_matrix,
-    "ItemKNN": _show_neighbours,
-    "AsymKNN": _show_neighbours,
-    "NCEPLRec": _show_projected,
-    "FISM": _show_items,
-    "NAIS": _show_items,
-    "Pop": _show_nothing,
-    "Random": _show_nothing,
-}
+ADAPTERS = {name: adapter for name, (adapter, _) in _MODELS.items()}
+_SHOW = {name: show for name, (_, show) in _MODELS.items()}
 _LEARNED = {
     "ADMMSLIM": ("item_similarity", "item_means"),
     "NCEPLRec": ("item_embeddings", "projection"),

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.model.blocks import item_blocks
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Multinomial"]
 
-# Logits in a block. A GPU would rather start few kernels.
-BLOCK = {"cpu": 2**19}
-LARGE_BLOCK = 2**26
+# Logits in a block.
+BLOCK = 2**19
 
 
 class Multinomial:
@@ -45,15 +45,9 @@ class Bernoulli:
 LIKELIHOODS = {"multinomial": Multinomial, "bernoulli": Bernoulli}
 
 
-def _blocks(matrix: Tensor) -> tuple[Tensor, ...]:
-    """Views (items of a block, batch) of a (batch, items) matrix."""
-    size = BLOCK.get(matrix.device.type, LARGE_BLOCK)
-    return matrix.T.split(max(size // max(len(matrix), 1), 1))
-
-
 def _copies(logits: Tensor) -> Iterator[Tensor]:
     """The blocks one by one, to calculate in."""
-    for block in _blocks(logits):
+    for block in item_blocks(logits, BLOCK):
         yield block.to(_precision(logits), copy=True)
 
 
@@ -97,7 +91,7 @@ class _MultinomialLogProb(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         logits, normalizer = ctx.saved_tensors
         factor = -grad * ctx.history.lengths
-        for block, part in zip(_copies(logits), _blocks(logits)):
+        for block, part in zip(_copies(logits), item_blocks(logits, BLOCK)):
             part.copy_(block.sub_(normalizer).exp_().mul_(factor))
         return _add_at_history(logits, ctx.history, grad), None
 
@@ -116,6 +110,6 @@ class _BernoulliLogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (logits,) = ctx.saved_tensors
-        for block, part in zip(_copies(logits), _blocks(logits)):
+        for block, part in zip(_copies(logits), item_blocks(logits, BLOCK)):
             part.copy_(block.sigmoid_().mul_(-grad))
         return _add_at_history(logits, ctx.history, grad), None

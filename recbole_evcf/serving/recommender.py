@@ -12,6 +12,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
+from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import show_histories
@@ -31,8 +32,7 @@ __all__ = ["COLUMNS", "LatentVectors", "Recommender"]
 
 COLUMNS = ("user", "item", "score", "rank", "from_prior")
 
-# What the scores of a batch may take up, as in evaluation; and users enough to keep a core busy.
-SCORE_BYTES = 64 * 2**20
+# Users enough to keep a core busy.
 MAX_USERS = 2048
 
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.report.figure import styled
 from recbole_evcf.report.page import Bold, Page
 from recbole_evcf.tuning.params_file import Parameter
 
@@ -237,13 +238,7 @@ def _hover(trial: dict[str, Any]) -> str:
 
 
 def _styled(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": 20, "t": 30, "b": 60},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )
-    return figure
+    return styled(figure, height, margin={"l": 60, "r": 20, "t": 30, "b": 60})
 
 
 def _trial_list(page: Page, trials, best, metric, bigger) -> None:

@@ -9,29 +9,13 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
-from build import build
+from build import SIZES, build
 from conftest import write_inter
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, SAMPLING_MODELS
 
 PARTS = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
 SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-SMALL = {
-    "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
-    "MultiDAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
-    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
-    "MacridVAE": {"encoder_hidden_size": [16], "embedding_size": 8, "kfac": 2},
-    "RaCT": {"mlp_hidden_size": [16], "latent_dimension": 8, "pretrain_epochs": 2, "save_step": 1},
-    "CDAE": {"embedding_size": 8},
-    "DiffRec": {"dims_dnn": [16]},
-    "LDiffRec": {"dims_dnn": [16], "in_dims": [16]},
-    "ADMMSLIM": {"k": 5, "lambda1": 0.1, "lambda2": 1.0, "rho": 20.0},
-    "SLIMElastic": {"alpha": 0.01},
-    "ItemKNN": {"k": 10},
-    "AsymKNN": {"k": 10},
-    "NCEPLRec": {"rank": 10},
-    "EASE": {"reg_weight": 5.0},
-    "Vamp": {"pseudo_inputs_init": "data", "n_pseudo_inputs": 30},
-}
+SMALL = {**SIZES, "Vamp": {"pseudo_inputs_init": "data", "n_pseudo_inputs": 30}}
 # What a model knows beside its parameters and buffers.
 LEARNED = ("item_similarity", "w", "item_embeddings", "item_cnt", "item_means")
 OURS = ("GatedHVamp", "Vamp", "GatedMultiVAE")

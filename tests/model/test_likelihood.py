@@ -51,7 +51,7 @@ def test_the_size_of_the_blocks_does_not_matter(
     else:
         expected = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
     expected_gradient = torch.autograd.grad(expected, logits, upstream)[0]
-    monkeypatch.setitem(likelihood.BLOCK, "cpu", size)
+    monkeypatch.setattr(likelihood, "BLOCK", size)
     start = logits.detach().clone()
     start = (start.T.contiguous().T if transposed else start).requires_grad_()
     result = LIKELIHOODS[name].log_prob(start, batch)

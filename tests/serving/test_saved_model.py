@@ -11,27 +11,15 @@ import pytest
 import torch
 from recbole.utils.case_study import full_sort_topk
 
-from build import build
+from build import SIZES, build
 from conftest import write_inter
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.saved_model import load_model
 
 SMALL = {
-    "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
-    "MultiDAE": {"mlp_hidden_size": [16], "latent_dimension": 8},
-    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
-    "MacridVAE": {"encoder_hidden_size": [16], "embedding_size": 8, "kfac": 2},
-    "RaCT": {"mlp_hidden_size": [16], "latent_dimension": 8, "pretrain_epochs": 2, "save_step": 1},
-    "CDAE": {"embedding_size": 8},
-    "DiffRec": {"dims_dnn": [16]},
-    "LDiffRec": {"dims_dnn": [16], "in_dims": [16], "n_cate": 1},
-    "ADMMSLIM": {"k": 5, "lambda1": 0.1, "lambda2": 1.0, "rho": 20.0},
-    "SLIMElastic": {"alpha": 0.01},
-    "ItemKNN": {"k": 10},
-    "AsymKNN": {"k": 10},
-    "NCEPLRec": {"rank": 10},
-    "EASE": {"reg_weight": 5.0},
+    **SIZES,
+    "LDiffRec": {**SIZES["LDiffRec"], "n_cate": 1},
     "WMF": {"embedding_size": 8},
     "Vamp": {"pseudo_inputs_init": "data"},
 }
