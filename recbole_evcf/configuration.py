@@ -21,6 +21,7 @@ from recbole_evcf.resources import shipped_names, shipped_yaml
 
 __all__ = [
     "check_config",
+    "check_dataset_name",
     "check_fold_in",
     "check_split_seed",
     "finished_config",
@@ -105,6 +106,19 @@ def check_config(config) -> None:
         raise ValueError(f"learning_rate must be a number above 0, not {rate!r}.")
     _check_learner(config["learner"])
     _check_valid_metric(config)
+
+
+def check_dataset_name(name) -> None:
+    """Check the name of a data set, which becomes part of the paths that are read and written.
+
+    Raises:
+        ValueError: it is no name of a folder.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError(
+            f"dataset must be the name of a folder in data_path, not {name!r}: give a path to "
+            "other data sets as data_path."
+        )
 
 
 def check_fold_in(config) -> None:

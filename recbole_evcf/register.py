@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import pickle
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
+from logging import getLogger
 
 import recbole.data
+import recbole.data.dataset
 import recbole.data.utils
 import recbole.trainer
 import torch
@@ -28,9 +34,10 @@ from recbole.model.abstract_recommender import (
     AutoEncoderMixin,
     GeneralRecommender,
 )
+from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.sampler import Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
-from recbole.utils import FeatureSource, set_color
+from recbole.utils import FeatureSource, ModelType, set_color
 from thop.profile import register_hooks
 from torch import nn
 
@@ -51,6 +58,8 @@ from recbole_evcf.data.loading import (
     rows_of,
     with_c_engine,
 )
+from recbole_evcf.data.saved_dataset import load_dataset, save_dataset
+from recbole_evcf.data.saved_split import kept_parts, kept_split
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed
 from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
@@ -76,6 +85,10 @@ from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_model"]
 
+# The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
+DATASET_KEYS = ("save_dataset", "dataset_save_path")
+SPLIT_KEYS = ("save_dataloaders", "dataloaders_save_path")
+
 
 def register() -> None:
     """Make RecBole know the models, their settings, dataloaders, trainer and checkpoints."""
@@ -91,6 +104,7 @@ def register() -> None:
     _register_checkpoints()
     _register_quick_start()
     _register_loading()
+    _register_saved_data()
     wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
     wrap_once(Dataset, "build", _splitting_by_users)
 
@@ -118,6 +132,9 @@ def _register_config() -> None:
 
 def _naming_unknown_models(original):
     def _get_model_and_dataset(self, model, dataset):
+        name = self.external_config_dict.get("dataset") if dataset is None else dataset
+        if name is not None:
+            configuration.check_dataset_name(name)
         try:
             return original(self, model, dataset)
         except KeyError as error:
@@ -178,16 +195,22 @@ def _register_dataloaders() -> None:
 
 def _splitting_by_users(original):
     def build(self):
+        keeping = _asks_for(self.config, SPLIT_KEYS) and _keeps_plainly(self.config)
         if is_sg(self.config):
-            return build_parts(self)
-        if self.config["split_seed"] is None:
-            return original(self)
-        # RecBole shuffles with torch's generator, which the seed of the model has set.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(split_seed(self.config))
-            return original(self)
+            return build_parts(self, functools.partial(kept_split, self) if keeping else None)
+        split = functools.partial(_split_by_its_seed, original, self)
+        return kept_parts(self, split) if keeping else split()
 
     return build
+
+
+def _split_by_its_seed(original, dataset) -> list:
+    if dataset.config["split_seed"] is None:
+        return original(dataset)
+    # RecBole shuffles with torch's generator, which the seed of the model has set.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(split_seed(dataset.config))
+        return original(dataset)
 
 
 def _with_history_dataloaders(original):
@@ -469,6 +492,102 @@ def _describing_faults(original):
             return original(self, filepath, source)
 
     return _load_feat
+
+
+def _register_saved_data() -> None:
+    utils = recbole.data.utils
+    wrap_once(utils, "create_dataset", _reading_only_if_asked)
+    # They have it by reference.
+    for module in (recbole.data, recbole_quick_start, quick_start):
+        module.create_dataset = utils.create_dataset
+    wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
+    wrap_once(utils, "save_split_dataloaders", _saving_dataloaders)
+    wrap_once(Dataset, "save", _saving_dataset)
+    # RecBole compares these with a saved file's: the seed of the split is one of ours.
+    if "split_seed" not in utils.dataset_arguments:
+        utils.dataset_arguments = [*utils.dataset_arguments, "split_seed"]
+
+
+def _keeps_plainly(config) -> bool:
+    """Whether its saved data are files without code: with our models, or the split by users."""
+    if not (configuration.is_vae(config) or is_sg(config)):
+        return False
+    kinds = (ModelType.GENERAL, ModelType.TRADITIONAL)
+    return config["MODEL_TYPE"] in kinds and not hasattr(
+        recbole.data.dataset, f"{config['model']}Dataset"
+    )
+
+
+def _asks_for(config, keys: tuple[str, str]) -> bool:
+    return any(config[key] for key in keys)
+
+
+def _reading_only_if_asked(original):
+    def create_dataset(config):
+        asked = _asks_for(config, DATASET_KEYS)
+        if asked and not _keeps_plainly(config):
+            _warn_of_pickle(DATASET_KEYS)
+            with _telling_of_bad_pickles(DATASET_KEYS):
+                dataset = original(config)
+            # A saved one has the config that it was saved with, by which it would be split.
+            dataset.config = config
+            return dataset
+        dataset = load_dataset(config) if asked else None
+        if dataset is not None:
+            return dataset
+        named = config["dataset_save_path"]
+        # RecBole unpickles whatever lies under its default name.
+        config["dataset_save_path"] = os.path.join(os.devnull, "none")
+        try:
+            return original(config)
+        finally:
+            config["dataset_save_path"] = named
+
+    return create_dataset
+
+
+def _saving_dataset(original):
+    def save(self):
+        return save_dataset(self) if _keeps_plainly(self.config) else original(self)
+
+    return save
+
+
+def _loading_only_if_asked(original):
+    def load_split_dataloaders(config):
+        # A split without code is read where the split is made.
+        if not _asks_for(config, SPLIT_KEYS) or _keeps_plainly(config):
+            return None
+        _warn_of_pickle(SPLIT_KEYS)
+        with _telling_of_bad_pickles(SPLIT_KEYS):
+            return original(config)
+
+    return load_split_dataloaders
+
+
+def _saving_dataloaders(original):
+    def save_split_dataloaders(config, dataloaders):
+        if not _keeps_plainly(config):
+            original(config, dataloaders)
+
+    return save_split_dataloaders
+
+
+def _warn_of_pickle(keys: tuple[str, str]) -> None:
+    getLogger().warning(
+        f"{' and '.join(keys)}: RecBole writes and reads this file with pickle, which runs the "
+        "code in it: use only files that you made."
+    )
+
+
+@contextmanager
+def _telling_of_bad_pickles(keys: tuple[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"the file that {' or '.join(keys)} names or has made is damaged ({error}): remove it."
+        ) from error
 
 
 def _check_loaded(filepath, required, load_col) -> None:

@@ -5,7 +5,7 @@ First the split itself, on plain arrays; below it what makes three RecBole datas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 
@@ -209,13 +209,17 @@ def _without_any(users: np.ndarray, group: np.ndarray, kept_users: np.ndarray) -
     return len(np.setdiff1d(users[group > 0], kept_users))
 
 
-def build_parts(dataset) -> list:
+def build_parts(dataset, kept: Callable[[Callable[[], Split]], Split] | None = None) -> list:
     """Make training, validation and test datasets of a loaded RecBole ``Dataset``.
 
     The interactions of the validation and test parts are the targets. Every part carries
     ``input_histories``, what each user is scored from: the training history or the fold-in set,
     and the validation and test parts carry ``fold_in``. The data set itself is reduced to the
     items that training knows.
+
+    Args:
+        dataset: RecBole's ``Dataset``.
+        kept: given what makes the split, gives it, perhaps from a file.
 
     Raises:
         ValueError: the config asks for a split that this data cannot give.
@@ -224,8 +228,12 @@ def build_parts(dataset) -> list:
     times = dataset.inter_feat.get(dataset.time_field)
     times = None if times is None else np.asarray(times)
     dataset._change_feat_format()
-    from_files = dataset.benchmark_filename_list
-    split = _from_files(dataset) if from_files else _from_config(dataset, times)
+
+    def make() -> Split:
+        from_files = dataset.benchmark_filename_list
+        return _from_files(dataset) if from_files else _from_config(dataset, times)
+
+    split = make() if kept is None else kept(make)
     dataset._drop_unused_col()
     _log(dataset, split)
     _keep_training_items(dataset, split)

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import recbole
 from recbole.config import Config
@@ -16,6 +15,7 @@ from recbole.data import create_dataset
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
 from recbole_evcf.configuration import finished_config, one_line, resolve_config_files
+from recbole_evcf.data.saved_dataset import digest_of_files
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.version import __version__
@@ -210,16 +210,9 @@ def _names_of_metrics(config: Config) -> dict[str, str]:
 
 def _digest_of_data(config: Config) -> str:
     """Of the atomic files' bytes: new data under an old name are other data."""
-    folder, name = Path(config["data_path"]), config["dataset"]
-    if not folder.is_dir():
+    if not os.path.isdir(config["data_path"]):
         _download(config)
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.glob(f"{name}.*") if path.is_file()):
-        digest.update(path.name.encode())
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(2**20), b""):
-                digest.update(block)
-    return digest.hexdigest()
+    return digest_of_files(config)
 
 
 def _download(config: Config) -> None:

@@ -26,6 +26,8 @@ __all__ = [
     "to_plain",
 ]
 
+# They have RecBole unpickle files.
+SAVED_DATA_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
 
@@ -141,8 +143,14 @@ def plain_config(config) -> dict:
 
 
 def restored_config(settings: Mapping) -> Config:
-    """The ``Config`` of which :func:`plain_config` made these settings."""
-    return _SavedConfig(from_plain(settings))
+    """The ``Config`` of which :func:`plain_config` made these settings.
+
+    It asks for no saved data set or split: a model file shall not have another file unpickled.
+    """
+    settings = from_plain(settings)
+    for key in SAVED_DATA_KEYS:
+        settings.pop(key, None)
+    return _SavedConfig(settings)
 
 
 class _SavedConfig(Config):

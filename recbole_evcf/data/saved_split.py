@@ -1,0 +1,106 @@
+"""Splits in files: RecBole's ``save_dataloaders`` without pickle, never of other settings or seeds.
+
+RecBole pickles the dataloaders. Here a file holds what was split, in tensors, and is read again if
+the data, the split's settings and its seed are the same. The dataloaders are made anew from it, so
+that training on a saved split is training on the split itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from logging import getLogger
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import set_color
+
+from recbole_evcf.data.saved_dataset import dataset_settings
+from recbole_evcf.data.settled_file import read_settled, short_digest, write_settled
+from recbole_evcf.data.strong_generalization import Split
+
+__all__ = ["kept_parts", "kept_split"]
+
+
+def kept_split(dataset, make: Callable[[], Split]) -> Split:
+    """A split by users: from its file, or made and, with ``save_dataloaders``, written to it.
+
+    Args:
+        dataset: a loaded RecBole ``Dataset``, before it is reduced to the training items.
+        make: makes the split of it.
+    """
+    return _kept(dataset, make, _plain_split, _restored_split)
+
+
+def kept_parts(dataset, make: Callable[[], list]) -> list:
+    """The datasets of RecBole's own split: from their file, or made and written to it.
+
+    Args:
+        dataset: a loaded RecBole ``Dataset``.
+        make: RecBole's ``build`` of it.
+    """
+
+    def restore(content: dict) -> list:
+        dataset._change_feat_format()
+        dataset._drop_unused_col()
+        return [dataset.copy(Interaction(part)) for part in content["parts"]]
+
+    return _kept(dataset, make, _plain_parts, restore)
+
+
+def _kept(dataset, make: Callable, plain: Callable, restore: Callable):
+    config = dataset.config
+    settings = _split_settings(dataset)
+    name = f"{config['dataset']}-split-{short_digest(settings)}.pth"
+    own_path = os.path.join(config["checkpoint_dir"], name)
+    named = config["dataloaders_save_path"]
+    path = named or own_path
+    content = read_settled(path, settings, bool(named))
+    if content is not None:
+        getLogger().info(set_color("Load split from", "pink") + f": [{path}]")
+        return restore(content)
+    made = make()
+    if config["save_dataloaders"]:
+        write_settled(own_path, settings, plain(made))
+        getLogger().info(set_color("Saving split into", "pink") + f": [{own_path}]")
+    return made
+
+
+def _split_settings(dataset) -> dict:
+    config, feat = dataset.config, dataset.inter_feat
+    # The rows as they are here, since places of rows are what a split is.
+    digest = hashlib.sha256()
+    for field in (dataset.uid_field, dataset.iid_field):
+        digest.update(np.ascontiguousarray(np.asarray(feat[field], dtype=np.int64)))
+    seeds = {key: config[key] for key in ("split_seed", "seed")}
+    if seeds["split_seed"] is not None:
+        # The split depends on it alone.
+        del seeds["seed"]
+    return {
+        **dataset_settings(config),
+        **seeds,
+        "eval_args": config["eval_args"],
+        "rows": digest.hexdigest(),
+    }
+
+
+def _plain_split(split: Split) -> dict:
+    return {
+        "train": torch.from_numpy(split.train),
+        "fold_in": [torch.from_numpy(places) for places in split.fold_in],
+        "target": [torch.from_numpy(places) for places in split.target],
+        "dropped": dict(split.dropped),
+    }
+
+
+def _restored_split(content: dict) -> Split:
+    fold_in, target = (
+        tuple(places.numpy() for places in content[name]) for name in ("fold_in", "target")
+    )
+    return Split(content["train"].numpy(), fold_in, target, content["dropped"])
+
+
+def _plain_parts(parts: list) -> dict:
+    return {"parts": [dict(part.inter_feat.interaction) for part in parts]}

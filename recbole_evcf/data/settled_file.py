@@ -1,0 +1,72 @@
+"""Files that keep a result beside the settings it was made under; no code in them runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from logging import getLogger
+
+import torch
+
+from recbole_evcf.whole_file import replacing
+
+__all__ = ["read_settled", "short_digest", "write_settled"]
+
+
+def short_digest(settings: Mapping) -> str:
+    """A short text that is the same for the same settings, for the name of a file."""
+    return hashlib.sha256(_text(settings).encode()).hexdigest()[:12]
+
+
+def write_settled(path: str, settings: Mapping, content: Mapping) -> None:
+    """Write a result, whole or not at all.
+
+    Args:
+        path: the file; its folder is made if need be.
+        settings: all that decides the result, as JSON's types.
+        content: the result in tensors, numbers, texts, lists and dicts.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save({"settings": _text(settings), "content": content}, temporary)
+
+
+def read_settled(path: str, settings: Mapping, named: bool = False) -> dict | None:
+    """Read a result of the very same settings; a warning says why another file is not used.
+
+    Args:
+        path: the file.
+        settings: those of now.
+        named: whether the user named the file, and is told if there is none.
+
+    Returns:
+        the content, or None if there is no such file, it is damaged, or of other settings.
+    """
+    try:
+        state = torch.load(path, weights_only=True)
+        found, content = json.loads(state["settings"]), state["content"]
+    except FileNotFoundError:
+        if named:
+            _pass_over(path, "there is no such file")
+        return None
+    # Damaged bytes make the unpickler raise exceptions of every kind.
+    except Exception:
+        _pass_over(path, "it is damaged, or a pickle that is not read since it may hold code")
+        return None
+    wanted = json.loads(_text(settings))
+    names = found.keys() | wanted.keys()
+    other = sorted(name for name in names if found.get(name) != wanted.get(name))
+    if other:
+        _pass_over(path, f"it is of other settings ({', '.join(other)})")
+        return None
+    return content
+
+
+def _pass_over(path: str, why: str) -> None:
+    getLogger().warning(f"{path} is not used: {why}.")
+
+
+def _text(settings: Mapping) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
