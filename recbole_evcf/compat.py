@@ -27,18 +27,28 @@ __all__ = [
     "repair",
     "repair_chained_fill",
     "repair_download",
+    "repair_embedding_file",
     "repair_eval",
     "repair_exhaustive_search",
+    "repair_flops_of_one",
+    "repair_long_tokens",
+    "repair_missing_ids",
     "repair_missing_sequences",
     "repair_numpy_names",
     "repair_ray_import",
     "repair_ray_report",
     "repair_sequence_lengths",
     "repair_sparse_update",
+    "repair_teacher_name",
     "wrap_once",
 ]
 
 _MARK = "_recbole_evcf_repair"
+# 256 MB in numpy's arrays of texts.
+MAX_TOKEN_CHARACTERS = 2**26
+# RecBole's largest data set has 50 GB; text shrinks to a tenth at best.
+MAX_UNPACKED_BYTES = 200 * 10**9
+MAX_EXPANSION = 200
 
 
 def repair() -> None:
@@ -50,9 +60,14 @@ def repair() -> None:
     repair_sequence_lengths()
     repair_missing_sequences()
     repair_chained_fill()
+    repair_missing_ids()
+    repair_long_tokens()
+    repair_flops_of_one()
     repair_download()
     repair_exhaustive_search()
     repair_eval()
+    repair_teacher_name()
+    repair_embedding_file()
     quiet_readonly_columns()
     quiet_amp_names()
 
@@ -238,14 +253,93 @@ def _silence_chained_fill() -> None:
     )
 
 
+def repair_missing_ids() -> None:
+    """`Dataset._filter_nan_user_or_item` looks for rows by their place after it has dropped some.
+
+    Where both a user and an item are missing it fails, or drops other rows.
+    """
+    from recbole.data.dataset.dataset import Dataset
+
+    wrap_once(Dataset, "_filter_nan_user_or_item", _drop_missing_ids)
+
+
+def _drop_missing_ids(original):
+    def drop(self):
+        for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
+            for feat_name in ("inter_feat", name):
+                feat = getattr(self, feat_name)
+                if feat is None or field is None:
+                    continue
+                missing = feat.index[feat[field].isna()]
+                if len(missing):
+                    lines = ", ".join(map(str, missing[:5] + 2)) + (", ..." * (len(missing) > 5))
+                    self.logger.warning(
+                        f"In {feat_name}, {len(missing)} rows have no {field} and are left out "
+                        f"(line {lines})."
+                    )
+                    feat.drop(missing, inplace=True)
+        original(self)
+
+    return drop
+
+
+def repair_long_tokens() -> None:
+    """`Dataset._remap` keeps tokens in an array that gives each the room of the longest.
+
+    One id of 100,000 characters among 30,000 would take 12 GB; in such a case the array holds
+    Python's texts, which look the same.
+    """
+    from recbole.data.dataset import dataset
+
+    if isinstance(dataset.np, Forward):
+        return
+    numpy = dataset.np
+
+    def array(values, *args, **kwargs):
+        if not args and not kwargs and isinstance(values, list) and values[:1] == ["[PAD]"]:
+            widest = max(len(value) for value in values if isinstance(value, str))
+            if widest * len(values) > MAX_TOKEN_CHARACTERS:
+                return numpy.array(values, dtype=object)
+        return numpy.array(values, *args, **kwargs)
+
+    dataset.np = Forward(numpy, array=array)
+
+
+def repair_flops_of_one() -> None:
+    """`get_flops` counts on the second interaction, which a data set of one does not have."""
+    quick_start = importlib.import_module("recbole.quick_start.quick_start")
+
+    def make(original):
+        def get_flops(model, dataset, *args, **kwargs):
+            return original(model, dataset, *args, **kwargs) if len(dataset) > 1 else 0
+
+        return get_flops
+
+    wrap_once(quick_start, "get_flops", make)
+
+
 def repair_download() -> None:
     """`Dataset._download` waits for other processes even where there are none (#2050).
 
     A download that fails leaves a half-written folder behind, which the next run takes for data.
+    An archive may unpack to any size.
     """
-    from recbole.data.dataset.dataset import Dataset
+    from recbole.data.dataset import dataset
 
-    wrap_once(Dataset, "_download", _download_whole)
+    wrap_once(dataset.Dataset, "_download", _download_whole)
+    wrap_once(dataset, "extract_zip", _extract_within_bounds)
+
+
+def _extract_within_bounds(original):
+    def extract_zip(path, folder):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        packed = os.path.getsize(path)
+        if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
+            raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
+        original(path, folder)
+
+    return extract_zip
 
 
 def _download_whole(original):
@@ -300,6 +394,34 @@ def repair_eval() -> None:
 
     configurator.eval = plain_value
     hyper_tuning.eval = _parameter_value
+
+
+def repair_teacher_name() -> None:
+    """KD_DAGFM hands its setting `teacher` to `eval`; here it names a class of the module."""
+    module = importlib.import_module("recbole.model.context_aware_recommender.kd_dagfm")
+
+    def named(text: str):
+        found = vars(module).get(text)
+        if not isinstance(found, type):
+            raise ValueError(f"teacher must name a network of KD_DAGFM, not {text!r}.")
+        return found
+
+    vars(module).setdefault("eval", named)
+
+
+def repair_embedding_file() -> None:
+    """LDiffRec unpickles `item_emb.npy` of the data set's folder, whose code would run."""
+    ldiffrec = importlib.import_module("recbole.model.general_recommender.ldiffrec")
+    if not isinstance(ldiffrec.np, Forward):
+        ldiffrec.np = Forward(np, load=_load_numbers)
+
+
+def _load_numbers(path, allow_pickle=False):
+    """An array of numbers; raises a `ValueError` for one of Python objects, whatever is allowed."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} holds no array of numbers ({error}).") from None
 
 
 def _parameter_value(text: str):

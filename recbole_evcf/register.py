@@ -16,6 +16,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from logging import getLogger
 
+import numpy as np
 import recbole.data
 import recbole.data.dataset
 import recbole.data.utils
@@ -60,7 +61,12 @@ from recbole_evcf.data.loading import (
 )
 from recbole_evcf.data.saved_dataset import load_dataset, save_dataset
 from recbole_evcf.data.saved_split import kept_parts, kept_split
-from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed
+from recbole_evcf.data.strong_generalization import (
+    build_parts,
+    check_times,
+    is_sg,
+    split_seed,
+)
 from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import (
@@ -205,6 +211,12 @@ def _splitting_by_users(original):
 
 
 def _split_by_its_seed(original, dataset) -> list:
+    in_time = dataset.config["eval_args"]["order"] == "TO"
+    if in_time and dataset.benchmark_filename_list is None:
+        times = dataset.inter_feat.get(dataset.time_field)
+        # Built-in models go on where all times are missing, as they do without the plugin.
+        if times is None or configuration.is_vae(dataset.config):
+            check_times(dataset, times)
     if dataset.config["split_seed"] is None:
         return original(dataset)
     # RecBole shuffles with torch's generator, which the seed of the model has set.
@@ -489,9 +501,36 @@ def _describing_faults(original):
             required=required,
             seq_separator=self.config["seq_separator"],
         ):
-            return original(self, filepath, source)
+            feat = original(self, filepath, source)
+        if source is FeatureSource.INTERACTION and feat is not None:
+            _check_ids(self, filepath, feat, required)
+            _warn_of_missing_times(self, filepath, feat)
+        return feat
 
     return _load_feat
+
+
+def _check_ids(dataset, filepath, feat, required) -> None:
+    """RecBole filters no benchmark files: who is missing there would become its padding."""
+    ours = is_sg(dataset.config) or configuration.is_vae(dataset.config)
+    if dataset.benchmark_filename_list is None or not ours:
+        return
+    for field in required:
+        missing = np.flatnonzero(feat[field].isna())
+        if len(missing):
+            # The header is line 1.
+            raise ValueError(f"{filepath}, line {missing[0] + 2}: there is no {field}.")
+
+
+def _warn_of_missing_times(dataset, filepath, feat) -> None:
+    if dataset.config["eval_args"]["order"] != "TO" or dataset.time_field not in feat:
+        return
+    missing = int(feat[dataset.time_field].isna().sum())
+    if missing:
+        getLogger().warning(
+            f"{filepath}: {missing:,} of {len(feat):,} interactions have no {dataset.time_field}; "
+            "in the order TO they stand at the mean of all times."
+        )
 
 
 def _register_saved_data() -> None:

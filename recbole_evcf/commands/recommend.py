@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.common import fail
+from recbole_evcf.printable import printable, shown
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.data_set_users import data_set_users
 from recbole_evcf.serving.read_histories import read_histories, read_tokens
@@ -126,7 +127,7 @@ def _of_file(options: argparse.Namespace, recommender: Recommender) -> UserHisto
 def _report_unknown(path: str | None, tokens: list[str] | None, recommender: Recommender) -> None:
     unknown = sorted(set(tokens or ()) - set(recommender.item_tokens))
     if unknown:
-        names = ", ".join(map(repr, unknown[:SHOWN])) + (", ..." if len(unknown) > SHOWN else "")
+        names = ", ".join(map(shown, unknown[:SHOWN])) + (", ..." if len(unknown) > SHOWN else "")
         _say(f"{path} names {counted(len(unknown), 'item')} that the model does not know: {names}.")
 
 
@@ -172,4 +173,4 @@ def _report(output: str, users: UserHistories, tally: _Tally, seconds: float) ->
 
 
 def _say(sentence: str) -> None:
-    print(f"recbole-evcf: {sentence}", file=sys.stderr)
+    print(f"recbole-evcf: {printable(sentence)}", file=sys.stderr)

@@ -49,14 +49,16 @@ def result_table(result: dict) -> str:
 
     Where there are standard errors, they stand behind their metric.
     """
-    valid, test = result["best_valid_result"] or {}, result["test_result"]
+    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
+    if not valid and not test:
+        return "Nothing was evaluated: the split leaves nothing to validate or test on."
     table = Texttable()
     table.set_deco(Texttable.HEADER)
     table.set_cols_align(["l", "r", "r"])
     table.set_header_align(["l", "r", "r"])
     table.set_cols_dtype(["t", "t", "t"])
     table.header(["metric", "validation", "test"])
-    for metric in test:
+    for metric in test or valid:
         if not metric.endswith(SE_SUFFIX):
             table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
     return table.draw()

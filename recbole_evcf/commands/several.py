@@ -7,6 +7,7 @@ import sys
 
 from recbole_evcf.commands.common import INTERRUPTED, fail
 from recbole_evcf.experiment.outcome import Outcome
+from recbole_evcf.printable import printable
 
 __all__ = ["add_shared_options", "print_failures", "read_seeds", "stopped_by", "tell"]
 
@@ -39,7 +40,7 @@ def read_seeds(text: str) -> list[int]:
 
 def tell(line: str) -> None:
     """Print a line at once, beside what is the result."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def stopped_by(error: BaseException, folder: str) -> int:
@@ -53,4 +54,4 @@ def stopped_by(error: BaseException, folder: str) -> int:
 def print_failures(outcome: Outcome) -> None:
     """A line for each run that failed."""
     for label, seed, reason in outcome.failures:
-        print(f"failed: {label}, seed {seed}: {reason}")
+        print(printable(f"failed: {label}, seed {seed}: {reason}"))

@@ -12,11 +12,13 @@ from logging import getLogger
 import numpy as np
 
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.printable import shown
 
 __all__ = [
     "BENCHMARK_PARTS",
     "Split",
     "build_parts",
+    "check_times",
     "group_sizes",
     "is_sg",
     "split_seed",
@@ -240,17 +242,37 @@ def build_parts(dataset, kept: Callable[[Callable[[], Split]], Split] | None = N
     return _parts(dataset, split)
 
 
+def check_times(dataset, times: np.ndarray | None) -> None:
+    """Check that a data set can be split in the order of time.
+
+    Args:
+        dataset: RecBole's ``Dataset``.
+        times: of its interactions, if there are any.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if times is None:
+        raise ValueError(
+            f"eval_args: order: TO needs the field {dataset.time_field!r}, which "
+            f"{dataset.dataset_name}.inter does not have or load_col does not load."
+        )
+    # RecBole has put the mean of all times where one is missing: it is missing where all are.
+    if np.isnan(times).any():
+        raise ValueError(
+            f"eval_args: order: TO needs the field {dataset.time_field!r}, of which "
+            f"{dataset.dataset_name}.inter holds no value."
+        )
+
+
 def _from_config(dataset, times: np.ndarray | None) -> Split:
     arguments = dataset.config["eval_args"]
     feat = dataset.inter_feat
     order = arguments["order"]
     if order not in ("RO", "TO"):
         raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")
-    if order == "TO" and times is None:
-        raise ValueError(
-            f"eval_args: order: TO needs the field {dataset.time_field!r}, which "
-            f"{dataset.dataset_name}.inter does not have or load_col does not load."
-        )
+    if order == "TO":
+        check_times(dataset, times)
     return split_users(
         feat[dataset.uid_field].numpy(),
         feat[dataset.iid_field].numpy(),
@@ -296,7 +318,7 @@ def _refuse(dataset, part: int, places: np.ndarray, field: str, why: str) -> Non
     file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
     # The header is line 1.
     line = int(places[0]) - sum(dataset.file_size_list[:part]) + 2
-    raise ValueError(f"{file}, line {line}: {field} {token!r} {why}.")
+    raise ValueError(f"{file}, line {line}: {field} {shown(token)} {why}.")
 
 
 def _log(dataset, split: Split) -> None:

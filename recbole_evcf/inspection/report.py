@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from recbole_evcf.inspection.inspection import Inspection
 from recbole_evcf.inspection.levels import DRAWS
 from recbole_evcf.inspection.units import ACTIVE
+from recbole_evcf.printable import shortened
 from recbole_evcf.report.figure import styled
 from recbole_evcf.report.page import Page
 
@@ -106,20 +107,20 @@ def _components(result: Page, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _item_list(items: pd.DataFrame, lift: bool) -> str:
-    column = _name_column(items)
+    names = _names(items)
     if lift:
-        return "; ".join(f"{name} ({times:.1f})" for name, times in zip(items[column], items.lift))
-    return "; ".join(items[column])
+        return "; ".join(f"{name} ({times:.1f})" for name, times in zip(names, items.lift))
+    return "; ".join(names)
 
 
-def _name_column(items: pd.DataFrame) -> str:
-    return "name" if "name" in items else "item"
+def _names(items: pd.DataFrame) -> pd.Series:
+    return items["name" if "name" in items else "item"].map(shortened)
 
 
 def _labels(items: pd.DataFrame) -> pd.Series:
     """The three items that set each component apart most, as lines of HTML, by component."""
     apart = items[(items["by"] == "distinction") & (items["rank"] <= 3)]
-    names = apart[_name_column(apart)].map(escape)
+    names = _names(apart).map(escape)
     return names.groupby(apart["component"]).agg("<br>".join)
 
 

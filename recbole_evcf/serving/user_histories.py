@@ -16,6 +16,7 @@ import scipy.sparse
 from torch import Tensor
 
 from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.printable import shown
 
 __all__ = ["Gatherer", "UnknownItems", "UserHistories", "counted", "user_histories"]
 
@@ -35,7 +36,7 @@ class UnknownItems:
     tokens: set = field(default_factory=set)
 
     def __str__(self) -> str:
-        names = ", ".join(repr(str(token)) for token in sorted(self.tokens, key=str)[:SHOWN])
+        names = ", ".join(map(shown, sorted(self.tokens, key=str)[:SHOWN]))
         more = ", ..." if len(self.tokens) > SHOWN else ""
         return (
             f"left out {counted(self.interactions, 'interaction')} with "
