@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from logging import getLogger
 
@@ -45,7 +46,10 @@ def read_settled(path: str, settings: Mapping, named: bool = False) -> dict | No
         the content, or None if there is no such file, it is damaged, or of other settings.
     """
     try:
-        state = torch.load(path, weights_only=True)
+        with warnings.catch_warnings():
+            # Of a file that is none: PyTorch's thoughts on its pickle.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, weights_only=True)
         found, content = json.loads(state["settings"]), state["content"]
     except FileNotFoundError:
         if named:

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -210,7 +211,10 @@ def load_checkpoint(path: str, device=None) -> dict:
         ValueError: there is no such file, or it is no checkpoint of this kind.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            # Of a file that is none: PyTorch's thoughts on its pickle.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"There is no model file {path}.") from None
     # Damaged bytes make the unpickler raise exceptions of every kind.

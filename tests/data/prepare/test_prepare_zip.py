@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import stat
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 
-from prepare_raw_files import RATINGS, write_zip
+from prepare_raw_files import RATINGS, everything_under, write_zip
+from recbole_evcf import cli
 from recbole_evcf.data.prepare import prepare_ml_20m, source
 
 
@@ -91,3 +94,75 @@ def test_an_unknown_compression(tmp_path):
         content[content.index(signature) + method] = 99
     path.write_bytes(content)
     refused(path, "the zip archive is broken or incomplete")
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path):
+    (tmp_path / "secret.csv").write_text(RATINGS)
+    path = tmp_path / "ml-20m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        link = zipfile.ZipInfo("ml-20m/ratings.csv")
+        link.create_system = 3
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, str(tmp_path / "secret.csv"))
+    refused(path, "line 1: the column userId is missing from the header")
+
+
+def test_a_few_kilobytes_of_zeros(tmp_path):
+    path = tmp_path / "ml-20m.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ratings.csv", bytes(10_000_000))
+    assert path.stat().st_size < 20_000
+    refused(path, "refused, as ratings.csv would unpack from 9,7.. to 10,000,000 bytes")
+
+
+@pytest.mark.parametrize("size", [100 * 10**9, 2**40])
+def test_a_size_that_is_claimed(tmp_path, size):
+    path = tmp_path / "ml-20m.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ratings.csv", RATINGS)
+        # What the list of contents will say, as it is written last.
+        archive.infolist()[0].file_size = size
+    refused(path, f"refused, as ratings.csv would unpack from .* to {size:,} bytes")
+
+
+@pytest.mark.parametrize("claimed", [10, 40])
+def test_a_size_that_is_understated(tmp_path, claimed):
+    """No more than the claimed bytes are unpacked, and they fit no checksum."""
+    path = tmp_path / "ml-20m.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ratings.csv", RATINGS + "9,9,4,9\n" * 500_000)
+    content = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        struct.pack_into("<I", content, content.index(signature) + place, claimed)
+    path.write_bytes(content)
+    refused(path, "the zip archive is broken or incomplete")
+
+
+def test_a_wrong_checksum(tmp_path):
+    path = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
+    content = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 14), (b"PK\x01\x02", 16)):
+        content[content.index(signature) + place] ^= 255
+    path.write_bytes(content)
+    refused(path, "the zip archive is broken or incomplete")
+
+
+def test_an_archive_of_folders_in_folders(tmp_path):
+    refused(
+        write_zip(tmp_path / "ml-20m.zip", {"ml-20m/ml-20m/ratings.csv": RATINGS}),
+        "holds no ratings.csv",
+    )
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b", "-x", "x\x1b[31m"])
+def test_a_name_that_leaves_the_folder(tmp_path, name, capsys):
+    raw = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
+    output = tmp_path / "deep" / "er" / "out"
+    before = everything_under(tmp_path)
+    arguments = ["prepare", "ml-20m", f"--raw={raw}", f"--name={name}", f"--output={output}"]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "is not fit for a folder" in error
+    assert error.count("\n") == 1
+    assert "\x1b" not in error
+    assert everything_under(tmp_path) == before
