@@ -46,7 +46,7 @@ __all__ = [
 _MARK = "_recbole_evcf_repair"
 # 256 MB in numpy's arrays of texts.
 MAX_TOKEN_CHARACTERS = 2**26
-# RecBole's largest data set has 50 GB; text shrinks to a tenth at best.
+# Far above any data set of ratings; text seldom shrinks to a twentieth.
 MAX_UNPACKED_BYTES = 200 * 10**9
 MAX_EXPANSION = 200
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -260,6 +261,74 @@ class TestMissingValues:
         assert dataset.inter_feat["rating"].tolist() == [1, 2, 4, 1, 2, 2]
 
 
+class TestMissingIds:
+    INTER = (
+        "user_id:token\titem_id:token\trating:float\n"
+        "NA\ti1\t1\nu1\ti2\t2\nu1\t\t3\n\ti2\t4\nu2\ti3\t5\nu2\tnull\t6\nu3\ti1\t7\n"
+    )
+
+    def test_users_and_items(self, caplog):
+        write_tiny(inter=self.INTER)
+        dataset = create_dataset(tiny_config(load_col={"inter": "*"}, state="WARNING"))
+        frame = dataset.inter_feat
+        users = dataset.id2token("user_id", frame["user_id"].to_numpy())
+        items = dataset.id2token("item_id", frame["item_id"].to_numpy())
+        assert list(zip(users, items)) == [("u1", "i2"), ("u2", "i3"), ("u3", "i1")]
+        assert frame["rating"].tolist() == [2, 5, 7]
+        said = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+        assert said == [
+            "In inter_feat, 2 rows have no user_id and are left out (line 2, 5).",
+            "In inter_feat, 2 rows have no item_id and are left out (line 4, 7).",
+        ]
+
+    def test_rows_of_items(self):
+        write_tiny()
+        with open("data/tiny/tiny.item", "a") as file:
+            file.write("\tb3\tz\t1\t1\n")
+        dataset = create_dataset(tiny_config())
+        assert len(dataset.item_feat) == dataset.item_num == 4
+
+    def test_every_item_missing(self):
+        write_tiny(inter="user_id:token\titem_id:token\nu1\tNA\nu2\tNA\n")
+        with pytest.raises(ValueError, match="Some feat is empty"):
+            create_dataset(tiny_config(load_col={"inter": "*"}))
+
+
+class TestLongTokens:
+    def test_same_texts_in_less_room(self, monkeypatch):
+        long = "x" * 1000
+        write_tiny(inter=INTER.replace("u3", long))
+        before = create_dataset(tiny_config())
+        assert before.field2id_token["user_id"].dtype.kind == "U"
+        monkeypatch.setattr(compat, "MAX_TOKEN_CHARACTERS", 2000)
+        dataset = create_dataset(tiny_config())
+        tokens = dataset.field2id_token["user_id"]
+        assert tokens.dtype == object
+        assert tokens.tolist() == before.field2id_token["user_id"].tolist()
+        assert dataset.field2token_id["user_id"] == before.field2token_id["user_id"]
+        assert dataset.inter_feat.equals(before.inter_feat)
+        assert dataset.id2token("user_id", [3, 1]).tolist() == [long, "u1"]
+        # Items stay as they were.
+        assert dataset.field2id_token["item_id"].dtype.kind == "U"
+
+    def test_one_among_many_takes_little_memory(self):
+        rows = [f"u{n}\ti{n}\t1" for n in range(5000)] + ["u0\t" + "x" * 100_000 + "\t1"]
+        write_tiny(inter="\n".join([INTER.splitlines()[0], *rows]) + "\n")
+        tracemalloc.start()
+        create_dataset(tiny_config(load_col={"inter": "*"}))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # Numpy's array alone would take 2 GB.
+        assert peak < 100e6
+
+
+class TestFlopsOfOne:
+    def test_a_data_set_of_one_interaction(self):
+        write_tiny(inter="\n".join(INTER.splitlines()[:2]) + "\n")
+        dataset = create_dataset(tiny_config(load_col={"inter": "*"}))
+        assert quick_start.get_flops(None, dataset, "cpu", None, None) == 0
+
+
 class TestDownload:
     @pytest.fixture
     def archive(self, monkeypatch, tmp_path):
@@ -307,6 +376,20 @@ class TestDownload:
         with pytest.raises(ValueError, match="atomic files"):
             dataset._download()
         assert os.path.exists("data/tiny/tiny.inter")
+
+    def test_an_archive_that_explodes(self, archive):
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("archive.inter", bytes(10_000_000))
+        with pytest.raises(ValueError, match=r"would unpack from .* to 10,000,000 bytes.*atomic"):
+            self.load()
+        assert not os.path.exists("data/tiny")
+
+    def test_an_archive_that_points_outside(self, archive):
+        with zipfile.ZipFile(archive, "a") as file:
+            file.writestr("../../evil.inter", "evil")
+        self.load()
+        assert not os.path.exists("evil.inter")
+        assert not os.path.exists("../evil.inter")
 
     def test_unknown_name(self):
         with pytest.raises(ValueError, match="a known dataset name"):
