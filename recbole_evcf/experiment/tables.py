@@ -208,7 +208,8 @@ def as_markdown(outcome: Outcome) -> str:
     if outcome.finished:
         texts = cells(outcome, Bold)
         rows = [[model.label, *row] for model, row in zip(outcome.finished, texts)]
-        parts += [markdown_table(["model", *outcome.metrics.values()], rows), caption(outcome)]
+        table = markdown_table(["model", *outcome.metrics.values()], rows)
+        parts += [table, _in_markdown(caption(outcome))]
     if outcome.failures:
         parts.append(markdown_table(["failed", "seed", "reason"], outcome.failures))
     if outcome.comparisons:
@@ -233,7 +234,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
 def _in_markdown(value: object) -> str:
     text = str(value)
     # What would end a cell or begin a tag, a link or an emphasis.
-    for letter in "\\`*_[]|<>":
+    for letter in "\\`*_[]|<>&":
         text = text.replace(letter, f"\\{letter}")
     return f"**{text}**" if isinstance(value, Bold) else text
 

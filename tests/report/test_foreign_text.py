@@ -1,0 +1,214 @@
+"""Every page shows foreign text as text: titles, ids, names, labels, parameters and reasons."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from conftest import write_inter
+from recbole_evcf import cli
+from recbole_evcf.experiment import runner
+from recbole_evcf.tuning.params_file import Parameter
+from recbole_evcf.tuning.report import write_report
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "</title></style></textarea><svg onload=alert(1)>",
+    "<!-- <script>",
+    "]]>",
+    "\"'`><img src=x onerror=alert(1)>",
+    '<a href="javascript:alert(1)">javascript:alert(1)</a>',
+    "\u2028alert(1)\u2029",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "%{x} $1 \\u003cscript\\u003e {{x}}",
+    "=cmd()",
+    "\x1b[31mred",
+)
+# What a data set may be called: no separators of folders.
+NAME = "<img src=x onerror=alert(1)>&lt;\"'"
+TAGS = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "h3", "p", "div"}
+TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "b"}
+ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "style", "type"}
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its elements, scripts and texts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.attributes, self.scripts, self.texts, self.comments = [], [], [], [], []
+        self.figures = 0
+        self._in: list[str] = []
+        self.feed(Path(path).read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.figures += ("class", "figure") in attrs
+        if tag != "meta":
+            self._in.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._in.pop() == tag
+
+    def handle_comment(self, data):
+        self.comments.append(data)
+
+    def handle_data(self, data):
+        (self.scripts if self._in[-1:] == ["script"] else self.texts).append(data)
+
+    def check(self) -> None:
+        """Only what the pages are made of."""
+        assert set(self.tags) <= TAGS
+        assert {name for name, _ in self.attributes} <= ATTRIBUTES
+        assert not self.comments
+        # Plotly's own, and one for each figure.
+        assert len(self.scripts) == (self.figures and 1 + self.figures)
+        for script in self.scripts[1:]:
+            # Neither an end of the script nor a comment can begin.
+            assert "<" not in script
+            assert "\u2028" not in script
+
+    def drawn(self) -> str:
+        """The figures' data, as plotly gets them."""
+        found = []
+        for script in self.scripts[1:]:
+            begin = re.search(r"Plotly\.newPlot\(\s*\"figure-\d+\",\s*", script).end()
+            data, end = json.JSONDecoder().raw_decode(script, begin)
+            layout, _ = json.JSONDecoder().raw_decode(script, script.index("{", end))
+            found.append([data, layout])
+        return json.dumps(found, ensure_ascii=False)
+
+
+def hostile_tiny(tiny, titles: bool = False) -> list[str]:
+    """The tiny data set under a hostile name with hostile item ids; the words to read it."""
+    rng = np.random.default_rng(11)
+    folder = Path(tiny["data_path"])
+    # The ids are read as they stand in quotation marks.
+    items = [f'"{(HOSTILE * 4)[n]} {n}"'.replace('"', "'") for n in range(40)]
+    rows = []
+    for user in range(60):
+        chosen = rng.choice(40, size=int(rng.integers(8, 20)), replace=False)
+        rows += [(f"u{user} {HOSTILE[user % 3]}", items[item], int(user)) for item in chosen]
+    write_inter(folder, NAME, rows)
+    if titles:
+        lines = [
+            f"{item}\t{(HOSTILE * 4)[n].replace(chr(34), '”')} {n}" for n, item in enumerate(items)
+        ]
+        text = "\n".join(["item_id:token\ttitle:token", *lines])
+        (folder / NAME / f"{NAME}.item").write_text(text + "\n", encoding="utf-8")
+    return [f"--{key}={value}" for key, value in {**tiny, "epochs": 1}.items()]
+
+
+def test_inspect(tiny, tmp_path, capsys):
+    words = hostile_tiny(tiny, titles=True)
+    assert cli.main(["run", "--model=GatedHVamp", f"--dataset={NAME}", *words]) == 0
+    path = next(Path("saved").glob("*.pth"))
+    assert cli.main(["inspect", f"--model_file={path}", "--output=seen"]) == 0
+    assert "\x1b[31m" not in capsys.readouterr().out
+    page = Page("seen/report.html")
+    page.check()
+    text = "".join(page.texts)
+    assert f"Inside GatedHVamp on {NAME}" in text
+    # Six of forty titles in each row: some of each kind.
+    assert sum(title.replace('"', "”") in text for title in HOSTILE) > 5
+    assert "onerror" in page.drawn() or "script" in page.drawn()
+    assert "<img" not in page.drawn()
+    assert "<script" not in page.drawn()
+    assert "<a " not in page.drawn()
+    assert "<svg" not in page.drawn()
+
+
+def test_compare(tiny, in_process, monkeypatch, capsys):
+    words = hostile_tiny(tiny)
+    run_here = runner._run
+    monkeypatch.setattr(
+        runner,
+        "_run",
+        lambda run, store: " ".join(HOSTILE) if run.entry.model == "Pop" else run_here(run, store),
+    )
+    labels = [f'wandb_project="{text}"' for text in HOSTILE[:5] if '"' not in text]
+    models = ",".join(["Pop", *(f"HVamp[{label}]" for label in labels)])
+    code = cli.main(["compare", f"--models={models}", f"--dataset={NAME}", "--output=out", *words])
+    output = capsys.readouterr()
+    assert code == 1
+    assert "\x1b[31m" not in output.out + output.err
+    page = Page("out/report.html")
+    page.check()
+    text = "".join(page.texts)
+    assert f"Comparison on {NAME}" in text
+    for label in labels:
+        assert f"HVamp[{' '.join(label.split())}]" in text
+    assert " ".join(HOSTILE) in text
+    for tag in ("<script", "<svg", "<a ", "<!--", "<img"):
+        assert tag not in page.drawn()
+    markdown = Path("out/comparison.md").read_text(encoding="utf-8")
+    assert not re.search(r"(?<!\\)[<>]", markdown)
+    latex = Path("out/comparison.tex").read_text(encoding="utf-8")
+    assert r"\&lt;" in latex
+    assert not re.search(r"(?<!\\)&lt", latex)
+
+
+def test_reproduce(tiny, monkeypatch, in_process, capsys):
+    hostile_tiny(tiny)
+    run_here = runner._run
+
+    def run(run, store):
+        return run_here(run, store) if run.entry.label == "Mult-VAE" else "".join(HOSTILE)
+
+    monkeypatch.setattr(runner, "_run", run)
+    more = ["--output=out", "--topk=[20,50,100]"]
+    Path("c.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1, "mlp_hidden_size": [8]}))
+    arguments = ["reproduce", "table1", f"--dataset={NAME}", "--config_files=c.yaml", *more]
+    code = cli.main([*arguments, f"--wandb_project={HOSTILE[1]}"])
+    output = capsys.readouterr()
+    assert code == 1, output.err
+    assert "\x1b[31m" not in output.out + output.err
+    page = Page("out/table1.html")
+    page.check()
+    text = "".join(page.texts)
+    assert f"on {NAME}" in text
+    assert "".join(HOSTILE) in text
+    assert f"--wandb_project={HOSTILE[1]}" in text
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_tune(tmp_path, hostile):
+    space = [
+        Parameter("likelihood", "choice", ("multinomial", hostile)),
+        Parameter(hostile, "uniform", (0.0, 1.0)),
+    ]
+    trials = [
+        {
+            "number": number,
+            "params": {"likelihood": space[0].range[number % 2], hostile: number / 10},
+            "status": "finished",
+            "score": 0.1 * number,
+            "valid": {hostile: 0.1 * number},
+            "history": [[1, 0.1], [2, 0.2]],
+            "best_epoch": 2,
+            "epochs": 2,
+            "seconds": 1.0,
+        }
+        for number in (1, 2, 3)
+    ]
+    params = trials[0]["params"]
+    trials.append({"number": 4, "status": "failed", "params": params, "reason": hostile})
+    best = {"model": hostile, "dataset": hostile, **trials[2], "test": {hostile: 0.2}}
+    write_report(str(tmp_path / "page.html"), trials, best, space, hostile, True, hostile)
+    page = Page(tmp_path / "page.html")
+    page.check()
+    text = "".join(page.texts)
+    assert f"Tuning of {hostile} on {hostile}" in text
+    assert f"failed: {hostile}" in text
+    drawn = page.drawn()
+    for tag in ("<script", "<svg", "<a ", "<!--", "<img", "</"):
+        assert tag not in drawn.replace("</b>", "").replace("</extra>", "")
