@@ -21,8 +21,12 @@ from recbole_evcf.model.settings import Settings
 from recbole_evcf.resources import shipped_yaml
 
 USER_GUIDE = read("docs/user-guide.md")
-# What RecBole's Config makes by itself, and keys of RecBole's models.
-NO_KEYS: set[str] = set()
+# RecBole's, which its own lists of keys lack: made by its Config, or of some of its models; and Ray's.
+NOT_OURS = {
+    *("MODEL_TYPE", "device", "local_rank", "single_spec"),
+    *("dataset", "encoding", "model", "knn_method", "n_cate"),
+    "trial",
+}
 
 
 def shipped(name: str) -> dict:
@@ -93,7 +97,7 @@ def test_every_key_that_the_plugin_reads_is_named():
         key for keys in vars(argument_list).values() if isinstance(keys, list) for key in keys
     }
     ours = read_keys - recboles - {*Settings.__annotations__} - shipped("model/WMF").keys()
-    assert ours - NO_KEYS == rows_of("Of the plugin, for every model").keys()
+    assert ours - NOT_OURS == rows_of("Of the plugin, for every model").keys()
 
 
 # Options
