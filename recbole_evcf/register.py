@@ -112,8 +112,8 @@ def register_model(
         model: a RecBole recommender class.
         trainer: its trainer class; by default ours for our models and their subclasses, and what
             RecBole takes for the model's ``type`` for others.
-        defaults: config keys and what they are unless the user sets them. They go before the
-            shipped files of the classes it extends, whose defaults it has too.
+        defaults: config keys and what they are unless the user sets them. What they do not name is
+            as in the classes it extends.
     """
     _DEFAULTS[model] = dict(defaults or {})
     name = f"recbole.model.general_recommender.{model.__name__.lower()}"

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 
 import pytest
 import yaml
+from recbole.config import Config
 from recbole.utils import argument_list
 
 from documents import ROOT, code_blocks, read, tables
@@ -21,7 +22,7 @@ from recbole_evcf.model.settings import Settings
 from recbole_evcf.resources import shipped_yaml
 
 USER_GUIDE = read("docs/user-guide.md")
-# RecBole's, which its own lists of keys lack: made by its Config, or of some of its models; and Ray's.
+# What RecBole's lists of its keys lack: made by its Config, or of some models; and Ray's.
 NOT_OURS = {
     *("MODEL_TYPE", "device", "local_rank", "single_spec"),
     *("dataset", "encoding", "model", "knn_method", "n_cate"),
@@ -68,6 +69,53 @@ def test_types_are_those_of_the_defaults():
     for key, (kind, default, *_) in (rows_of("Of the models") | rows_of("Of WMF")).items():
         value = first_literal(default)
         assert value is None or type(value) is kinds[kind], key
+
+
+def bounds():
+    """Key, a value at the end of the range that the guide gives, and whether it is inside."""
+    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
+    for key, (kind, _, said, _) in guide.items():
+        wrap = (lambda value: [value]) if kind == "list of int" else (lambda value: value)
+        least = re.match(r"(?:each )?at least (\d+)", said)
+        if least:
+            below = 1 if "int" in kind else 0.001
+            yield key, wrap(int(least[1])), True
+            yield key, wrap(int(least[1]) - below), False
+        for value in re.findall(r"`(\w+)`", said):
+            yield key, value, True
+    yield from (
+        ("dropout_prob", 0, True),
+        ("dropout_prob", 1, False),
+        ("dropout_prob", -0.1, False),
+    )
+    yield from (
+        ("learning_rate", 0, False),
+        ("likelihood", "poisson", False),
+        ("learner", "x", False),
+    )
+    yield from (
+        ("pseudo_inputs_init", "x", False),
+        ("gated", 1, False),
+        ("mlp_hidden_size", [], False),
+    )
+
+
+@pytest.mark.parametrize(("key", "value", "inside"), bounds())
+def test_ranges(key, value, inside):
+    def config():
+        return Config("Vamp", "ml-100k", config_dict={key: value})
+
+    if inside:
+        assert config()[key] == value
+    else:
+        with pytest.raises(ValueError, match=key):
+            config()
+
+
+def test_every_number_has_its_range_tried():
+    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
+    tried = {key for key, _, inside in bounds() if not inside}
+    assert guide.keys() - tried == {"pseudo_inputs_mean", "train_neg_sample_args"}
 
 
 def test_wmfs_keys_and_defaults():
