@@ -1,5 +1,6 @@
 """Packaging of recbole-evcf; the folder ``properties`` is installed inside the package."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,13 +9,35 @@ HERE = Path(__file__).parent
 ABOUT = {}
 exec((HERE / "recbole_evcf" / "version.py").read_text(encoding="utf-8"), ABOUT)
 
+
+def description() -> str:
+    """The README as a package index shows it, where no file lies beside it: without its pictures,
+    and with the words of its relative links alone."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^!\[[^]]*\]\((?!https?:)[^)]*\)\n\n", "", text, flags=re.M)
+    return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
 setup(
     name="recbole-evcf",
     version=ABOUT["__version__"],
     description="VampPrior, hierarchical and gated variational autoencoders for RecBole",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=description(),
     long_description_content_type="text/markdown",
-    license="MIT",
+    license_expression="MIT",
+    license_files=["LICENSE"],
+    keywords="recommender collaborative-filtering variational-autoencoder vampprior recbole",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     packages=[
         *find_packages(include=["recbole_evcf", "recbole_evcf.*"]),
         "recbole_evcf.properties",
@@ -43,15 +66,18 @@ setup(
         # export: onnxscript is what PyTorch's exporter needs.
         "export": ["onnx>=1.17", "onnxscript>=0.3"],
         "test": [
+            "build>=1.2",
             "pytest>=7",
             "hyperopt>=0.2.7",
             "hypothesis>=6",
             "implicit>=0.7",
+            "markdown-it-py>=3",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.3",
             "pyarrow>=14",
             "ruff==0.17.6",
+            "twine>=6.1",
         ],
     },
     entry_points={"console_scripts": ["recbole-evcf=recbole_evcf.cli:main"]},

@@ -6,6 +6,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from recbole_evcf.commands.common import fail
+from recbole_evcf.plugins import PLUGINS, import_plugins
 from recbole_evcf.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -37,11 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="recbole-evcf",
         description="VampPrior, hierarchical and gated VAEs for RecBole.",
-        epilog="recbole-evcf COMMAND --help describes a command.",
+        epilog="recbole-evcf COMMAND --help describes a command. The environment variable "
+        f"{PLUGINS} names modules with models of your own.",
     )
     parser.add_argument("--version", action="version", version=f"recbole-evcf {__version__}")
     parser.add_argument("command", choices=COMMANDS, help="what to do")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
     parsed = parser.parse_args(arguments)
+    try:
+        import_plugins()
+    except ValueError as error:
+        return fail(error)
     command = import_module(f"recbole_evcf.commands.{parsed.command}")
     return command.main(parsed.arguments)

@@ -10,7 +10,7 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -51,6 +51,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
+from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.data.loading import (
     count,
@@ -78,18 +79,24 @@ from recbole_evcf.evaluator.per_user import (
 from recbole_evcf.model.fold_in import (
     ADAPTERS,
     SAMPLING_MODELS,
+    add_adapter,
     input_rating_matrix,
     learned_matrices,
     remembering_projection,
 )
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
+from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.plugins import import_plugins
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
 from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.trainer import VAETrainer
 
-__all__ = ["register", "register_model"]
+__all__ = ["register", "register_fold_in", "register_model"]
+
+# What a user's own models set their keys to, by class.
+_DEFAULTS: dict[type, Mapping[str, object]] = {}
 
 # The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
 DATASET_KEYS = ("save_dataset", "dataset_save_path")
@@ -98,10 +105,8 @@ SPLIT_KEYS = ("save_dataloaders", "dataloaders_save_path")
 
 def register() -> None:
     """Make RecBole know the models, their settings, dataloaders, trainer and checkpoints."""
-    for model in MODELS:
+    for model in (*MODELS, *BASELINES):
         register_model(model)
-    for model in BASELINES:
-        register_model(model, recbole.trainer.TraditionalTrainer)
     _register_config()
     _register_dataloaders()
     _register_metrics()
@@ -115,18 +120,61 @@ def register() -> None:
     wrap_once(Dataset, "build", _splitting_by_users)
 
 
-def register_model(model: type[nn.Module], trainer: type[Trainer] = VAETrainer) -> None:
+def register_model(
+    model: type[nn.Module],
+    trainer: type[Trainer] | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> None:
     """Make a recommender known to ``get_model`` and ``get_trainer`` by its class name.
 
     Args:
         model: a RecBole recommender class.
-        trainer: its trainer class.
+        trainer: its trainer class; by default ours for our models and their subclasses, and what
+            RecBole takes for the model's ``type`` for others.
+        defaults: config keys and what they are unless the user sets them. What they do not name is
+            as in the classes it extends.
     """
+    _DEFAULTS[model] = dict(defaults or {})
     name = f"recbole.model.general_recommender.{model.__name__.lower()}"
     if name not in sys.modules:
         sys.modules[name] = module_from_spec(ModuleSpec(name, loader=None))
     setattr(sys.modules[name], model.__name__, model)
-    setattr(recbole.trainer, f"{model.__name__}Trainer", trainer)
+    if trainer is None and issubclass(model, VAERecommender):
+        trainer = VAETrainer
+    if trainer is not None:
+        setattr(recbole.trainer, f"{model.__name__}Trainer", trainer)
+
+
+def register_fold_in(
+    name: str,
+    adapter: Callable[..., None],
+    show: Callable[[nn.Module, Histories], None],
+    samples: bool = False,
+) -> None:
+    """Let a general recommender of RecBole's be trained and scored under the split by users.
+
+    Args:
+        name: of RecBole's class, in ``recbole.model.general_recommender``.
+        adapter: ``adapter(construct, model, config, dataset)`` runs ``construct(model, config,
+            dataset)``, the class's own constructor, and makes the model score from
+            ``dataset.input_histories``: a :class:`~recbole_evcf.data.histories.Histories` with a
+            row for each user id, the fold-in history of a held-out user. ``dataset.inter_feat``
+            holds interactions of training users alone.
+        show: ``show(model, histories)`` makes a trained model score from other histories: user id
+            n then is row n.
+        samples: whether it learns from interactions and sampled negatives, as BPR does; else it
+            gets batches of training users, as autoencoders do, or learns in its constructor.
+
+    Raises:
+        ValueError: RecBole has no general recommender of this name.
+    """
+    try:
+        module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
+        model_class = getattr(module, name)
+    except (ImportError, AttributeError):
+        raise ValueError(f"RecBole has no general recommender named {name!r}.") from None
+    add_adapter(name, adapter, show, samples)
+    wrap_once(model_class, "__init__", functools.partial(_folding_in, name))
 
 
 def _register_config() -> None:
@@ -141,6 +189,7 @@ def _naming_unknown_models(original):
         name = self.external_config_dict.get("dataset") if dataset is None else dataset
         if name is not None:
             configuration.check_dataset_name(name)
+        import_plugins()
         try:
             return original(self, model, dataset)
         except KeyError as error:
@@ -159,15 +208,19 @@ def _with_shipped_defaults(original):
     def _load_internal_config_dict(self, model, model_class, dataset):
         original(self, model, model_class, dataset)
         # A subclass starts from the defaults of the model it extends.
-        names = [f"model/{base.__name__}" for base in reversed(model_class.__mro__)]
+        for base in reversed(model_class.__mro__):
+            _read_shipped(self, f"model/{base.__name__}")
+            self.internal_config_dict.update(_DEFAULTS.get(base, {}))
         if configuration.is_vae(self):
-            names.append(f"quick_start_config/{dataset}")
-        for name in names:
-            path = shipped_yaml(name)
-            if path is not None:
-                self._update_internal_config_dict(path)
+            _read_shipped(self, f"quick_start_config/{dataset}")
 
     return _load_internal_config_dict
+
+
+def _read_shipped(config, name: str) -> None:
+    path = shipped_yaml(name)
+    if path is not None:
+        config._update_internal_config_dict(path)
 
 
 def _by_name_or_path(original):
@@ -270,18 +323,18 @@ def _ranks_all_items(config) -> bool:
 
 
 def _register_fold_in() -> None:
-    for name, adapter in ADAPTERS.items():
+    for name in ADAPTERS:
         module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
-        wrap_once(getattr(module, name), "__init__", functools.partial(_folding_in, adapter))
+        wrap_once(getattr(module, name), "__init__", functools.partial(_folding_in, name))
     wrap_once(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
     wrap_once(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
 
 
-def _folding_in(adapter, original):
+def _folding_in(name, original):
     def __init__(self, config, dataset):
         if hasattr(dataset, "input_histories"):
-            adapter(original, self, config, dataset)
-        elif adapter is ADAPTERS["NCEPLRec"]:
+            ADAPTERS[name](original, self, config, dataset)
+        elif name == "NCEPLRec":
             remembering_projection(original, self, config, dataset)
         else:
             original(self, config, dataset)

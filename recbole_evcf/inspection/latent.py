@@ -11,7 +11,7 @@ from torch import Tensor
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.likelihood import Bernoulli
-from recbole_evcf.model.prior import VampPrior
+from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 
 __all__ = ["LatentModel", "batches", "history_batches"]
@@ -53,7 +53,11 @@ class LatentModel:
     def _components(self) -> Gaussian | None:
         """The VampPrior's q(z | u_k), mean and log-variance (K, latent); None of another prior."""
         prior = self.network.prior
-        return prior.components(self._encoder) if isinstance(prior, VampPrior) else None
+        if isinstance(prior, (VampPrior, StandardNormalPrior)):
+            return prior.components(self._encoder)
+        raise ValueError(
+            f"inspect reads a VampPrior or the standard normal prior, no {type(prior).__name__}."
+        )
 
     @torch.no_grad()
     def top_posterior(self, history: HistoryBatch) -> Gaussian:

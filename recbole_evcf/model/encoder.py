@@ -9,12 +9,11 @@ from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.dropout import clamp_and_drop, drop_entries
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.layers import (
-    GatedLayer,
     GaussianHead,
     HistoryLinear,
     Input,
+    Layer,
     Linear,
-    TanhLayer,
     hidden_layers,
 )
 
@@ -28,7 +27,7 @@ class HistoryEncoder(nn.Module):
         n_items: width M of the history.
         widths: widths of the hidden layers, from the input on.
         latent_dimension: width of z.
-        gated: gated layers (equation 7) instead of tanh.
+        layer: class of the hidden layers, such as :class:`~recbole_evcf.model.layers.GatedLayer`.
         dropout_prob: probability of dropping an entry of the input in training.
     """
 
@@ -37,14 +36,13 @@ class HistoryEncoder(nn.Module):
         n_items: int,
         widths: list[int],
         latent_dimension: int,
-        gated: bool,
+        layer: Layer,
         dropout_prob: float,
     ):
         super().__init__()
-        layer = GatedLayer if gated else TanhLayer
         self.dropout_prob = dropout_prob
         self.first = layer(lambda: HistoryLinear(n_items, widths[0]))
-        self.rest = hidden_layers(widths, gated)
+        self.rest = hidden_layers(widths, layer)
         self.head = GaussianHead(widths[-1], latent_dimension)
 
     def forward(self, x: Input) -> Gaussian:
@@ -69,11 +67,10 @@ class JointEncoder(nn.Module):
         n_items: int,
         widths: list[int],
         latent_dimension: int,
-        gated: bool,
+        layer: Layer,
         dropout_prob: float,
     ):
         super().__init__()
-        layer = GatedLayer if gated else TanhLayer
         self.dropout_prob = dropout_prob
         self.shallow = len(widths) == 1
         if self.shallow:
@@ -81,7 +78,7 @@ class JointEncoder(nn.Module):
         else:
             self.first_x = layer(lambda: HistoryLinear(n_items, widths[0]))
             self.first_z2 = layer(lambda: Linear(latent_dimension, widths[0]))
-            self.joint = hidden_layers([2 * widths[0], *widths[1:]], gated)
+            self.joint = hidden_layers([2 * widths[0], *widths[1:]], layer)
         self.head = GaussianHead(widths[-1], latent_dimension)
 
     def forward(self, x: HistoryBatch, z2: Tensor) -> Gaussian:

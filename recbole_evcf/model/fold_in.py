@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse
@@ -25,6 +25,7 @@ __all__ = [
     "ADAPTERS",
     "FOLD_IN_MODELS",
     "SAMPLING_MODELS",
+    "add_adapter",
     "input_rating_matrix",
     "learned_matrices",
     "remembering_projection",
@@ -274,7 +275,23 @@ _LEARNED = {
     "NCEPLRec": ("item_embeddings", "projection"),
 }
 
-FOLD_IN_MODELS = tuple(ADAPTERS)
+# By name, those that are added later too.
+FOLD_IN_MODELS = ADAPTERS.keys()
 # These learn from interactions and sampled negatives; the others take users, or learn in the
 # constructor.
-SAMPLING_MODELS = ("FISM", "NAIS")
+SAMPLING_MODELS = {"FISM", "NAIS"}
+
+
+def add_adapter(
+    name: str,
+    adapter: Callable[..., None],
+    show: Callable[[nn.Module, Histories], None],
+    samples: bool = False,
+) -> None:
+    """Add an adapter; what a user calls is :func:`recbole_evcf.register.register_fold_in`, where
+    the arguments are described."""
+    ADAPTERS[name], _SHOW[name] = adapter, show
+    if samples:
+        SAMPLING_MODELS.add(name)
+    else:
+        SAMPLING_MODELS.discard(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Union
 
 import torch
@@ -13,9 +14,11 @@ from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.gaussian import Gaussian
 
 __all__ = [
+    "LAYERS",
     "GatedLayer",
     "GaussianHead",
     "HistoryLinear",
+    "Layer",
     "Linear",
     "OutputLayer",
     "TanhLayer",
@@ -23,6 +26,9 @@ __all__ = [
 ]
 
 Input = Union[Tensor, HistoryBatch]
+# A hidden layer's class: it takes a function that makes an affine map, and calls it once for each
+# map that it needs. Its ``forward`` hands on what it is given to them.
+Layer = Callable[[Callable[[], nn.Module]], nn.Module]
 
 # The published bounds of every log-variance.
 LOG_VARIANCE_MIN, LOG_VARIANCE_MAX = -12.0, 4.0
@@ -182,9 +188,17 @@ class GatedLayer(nn.Module):
         return linear * torch.sigmoid(gate)
 
 
-def hidden_layers(widths: list[int], gated: bool) -> nn.Sequential:
-    """Dense hidden layers from ``widths[0]`` inputs through each following width."""
-    layer = GatedLayer if gated else TanhLayer
+# The hidden layers by the config key ``gated``.
+LAYERS = {False: TanhLayer, True: GatedLayer}
+
+
+def hidden_layers(widths: list[int], layer: Layer) -> nn.Sequential:
+    """Dense hidden layers from ``widths[0]`` inputs through each following width.
+
+    Args:
+        widths: of the input, and of each layer.
+        layer: from a function that makes an affine map to a module, as :class:`GatedLayer`.
+    """
     return nn.Sequential(
         *(layer(lambda i=i: Linear(widths[i], widths[i + 1])) for i in range(len(widths) - 1))
     )

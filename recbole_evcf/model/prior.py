@@ -9,10 +9,31 @@ from torch import Tensor, nn
 
 from recbole_evcf.model.gaussian import LOG_2PI, Gaussian, mixture_log_prob
 
-__all__ = ["StandardNormalPrior", "VampPrior"]
+__all__ = ["Prior", "StandardNormalPrior", "VampPrior"]
 
 
-class StandardNormalPrior(nn.Module):
+class Prior(nn.Module):
+    """p(z), or p(z2) of two levels. A subclass gives :meth:`log_prob`."""
+
+    def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+        """log p(z) of each row.
+
+        Args:
+            z: (batch, latent).
+            posterior: the encoder q(z | x), clamp and dropout included, on rows of items.
+
+        Returns:
+            (batch,)
+        """
+        raise NotImplementedError
+
+    def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian | None:
+        """Of a uniform mixture of Gaussians its components, (K, latent); None of another prior,
+        for which z = 0 stands where a person without history is recommended to."""
+        return None
+
+
+class StandardNormalPrior(Prior):
     """N(0, I)."""
 
     def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
@@ -20,7 +41,7 @@ class StandardNormalPrior(nn.Module):
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
-class VampPrior(nn.Module):
+class VampPrior(Prior):
     """The mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018),
 
     .. math:: p(z) = \\frac{1}{K} \\sum_{k=1}^K q(z | u_k).
@@ -44,15 +65,7 @@ class VampPrior(nn.Module):
         return posterior(self.pseudo_inputs)
 
     def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
-        """log p(z) of each row.
-
-        Args:
-            z: (batch, latent).
-            posterior: the encoder q(z | x), clamp and dropout included, on (K, items).
-
-        Returns:
-            (batch,)
-        """
+        """log p(z) of each row, as of :class:`Prior`."""
         return mixture_log_prob(z, self.components(posterior))
 
 

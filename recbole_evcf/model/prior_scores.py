@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_evcf.model.likelihood import LIKELIHOODS
-from recbole_evcf.model.prior import VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 
 __all__ = ["prior_scores"]
@@ -27,9 +26,9 @@ def prior_scores(network: OneLevelVAE | TwoLevelVAE) -> Tensor:
     .. math:: s_i = \\log \\frac{1}{K} \\sum_{k=1}^K p(i | \\mu_k).
 
     A VampPrior (equation 4) has K components, whose means mu_k are those of q(z | u_k); the
-    standard normal prior is one of mean 0. With two levels, mu_k is of z2, and z1 is taken at the
-    mean of p(z1 | z2). p(i | z) is the softmax of the logits for the multinomial likelihood and
-    their sigmoid for the Bernoulli one.
+    standard normal prior is one of mean 0, as which any other is taken that has no components. With
+    two levels, mu_k is of z2, and z1 is taken at the mean of p(z1 | z2). p(i | z) is the softmax of
+    the logits for the multinomial likelihood and their sigmoid for the Bernoulli one.
     """
     means = _component_means(network)
     chunk = max(SCORES_AT_ONCE // network.output.out_features, 1)
@@ -41,8 +40,9 @@ def _component_means(network) -> Tensor:
     """Means of the components of the prior of z, or of z2, (K, latent)."""
     two_levels = isinstance(network, TwoLevelVAE)
     encoder = network.encoder_z2 if two_levels else network.encoder
-    if isinstance(network.prior, VampPrior):
-        return network.prior.components(encoder).mean
+    components = network.prior.components(encoder)
+    if components is not None:
+        return components.mean
     weight = encoder.head.mean.weight
     return weight.new_zeros(1, len(weight))
 

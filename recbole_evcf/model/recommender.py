@@ -8,7 +8,9 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.model.layers import Layer
 from recbole_evcf.model.prior import (
+    Prior,
     StandardNormalPrior,
     VampPrior,
     data_pseudo_inputs,
@@ -24,8 +26,10 @@ __all__ = ["VAERecommender"]
 class VAERecommender(GeneralRecommender):
     """A variational autoencoder over users' histories.
 
-    A subclass says which network and which prior it takes. RecBole's ids are kept at the border:
-    inside, item column ``c`` is RecBole's item ``c + 1``, and the padding item does not exist.
+    A subclass says which network and which prior it takes, and may bring a hidden layer
+    (``layer_class``) or a prior (:meth:`make_prior`) of its own. RecBole's ids are kept at the
+    border: inside, item column ``c`` is RecBole's item ``c + 1``, and the padding item does not
+    exist.
 
     Args:
         config: RecBole's ``Config``.
@@ -39,7 +43,9 @@ class VAERecommender(GeneralRecommender):
     # It scores a user from a history, seen in training or not.
     folds_in = True
     network_class: type[OneLevelVAE] | type[TwoLevelVAE]
-    vamp_prior: bool
+    vamp_prior: bool = False
+    # None: as the key ``gated`` says.
+    layer_class: Layer | None = None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -47,11 +53,21 @@ class VAERecommender(GeneralRecommender):
         # Held aside from the module's buffers: data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
         n_items = self.n_items - 1
-        prior = self._vamp_prior(settings, dataset) if self.vamp_prior else StandardNormalPrior()
-        self.network = self.network_class(settings, n_items, prior)
+        prior = self.make_prior(settings, dataset)
+        self.network = self.network_class(settings, n_items, prior, self.layer_class)
         self.warmup = KLWarmup(
             settings.anneal_cap, settings.total_anneal_steps, settings.warmup_epochs
         )
+
+    def make_prior(self, settings: Settings, dataset) -> Prior:
+        """The prior at the start of training.
+
+        Args:
+            settings: the validated config keys.
+            dataset: the training part of RecBole's ``Dataset``. When a model is loaded without its
+                data set, it has sizes and no interactions.
+        """
+        return self._vamp_prior(settings, dataset) if self.vamp_prior else StandardNormalPrior()
 
     def _vamp_prior(self, settings: Settings, dataset) -> VampPrior:
         k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.encoder import HistoryEncoder, JointEncoder
-from recbole_evcf.model.layers import GaussianHead, OutputLayer, hidden_layers
+from recbole_evcf.model.layers import LAYERS, GaussianHead, Layer, OutputLayer, hidden_layers
 from recbole_evcf.model.likelihood import LIKELIHOODS
-from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.prior import Prior
 from recbole_evcf.model.settings import Settings
 
 __all__ = ["OneLevelVAE", "TwoLevelVAE"]
@@ -26,19 +26,17 @@ class OneLevelVAE(nn.Module):
         settings: the validated config keys.
         n_items: number M of items.
         prior: p(z).
+        layer: class of the hidden layers; by default what ``settings.gated`` says.
     """
 
-    def __init__(self, settings: Settings, n_items: int, prior: StandardNormalPrior | VampPrior):
+    def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
         super().__init__()
-        widths, latent, gated = (
-            settings.mlp_hidden_size,
-            settings.latent_dimension,
-            settings.gated,
-        )
+        widths, latent = settings.mlp_hidden_size, settings.latent_dimension
+        layer = layer or LAYERS[settings.gated]
         self.likelihood = LIKELIHOODS[settings.likelihood]
         self.prior = prior
-        self.encoder = HistoryEncoder(n_items, widths, latent, gated, settings.dropout_prob)
-        self.decoder = hidden_layers([latent, *reversed(widths)], gated)
+        self.encoder = HistoryEncoder(n_items, widths, latent, layer, settings.dropout_prob)
+        self.decoder = hidden_layers([latent, *reversed(widths)], layer)
         self.output = OutputLayer(widths[0], n_items)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
@@ -65,23 +63,21 @@ class TwoLevelVAE(nn.Module):
         settings: the validated config keys.
         n_items: number M of items.
         prior: p(z2).
+        layer: class of the hidden layers; by default what ``settings.gated`` says.
     """
 
-    def __init__(self, settings: Settings, n_items: int, prior: StandardNormalPrior | VampPrior):
+    def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
         super().__init__()
-        widths, latent, gated = (
-            settings.mlp_hidden_size,
-            settings.latent_dimension,
-            settings.gated,
-        )
+        widths, latent = settings.mlp_hidden_size, settings.latent_dimension
+        layer = layer or LAYERS[settings.gated]
         self.likelihood = LIKELIHOODS[settings.likelihood]
         self.prior = prior
-        self.encoder_z2 = HistoryEncoder(n_items, widths, latent, gated, settings.dropout_prob)
-        self.encoder_z1 = JointEncoder(n_items, widths, latent, gated, settings.dropout_prob)
+        self.encoder_z2 = HistoryEncoder(n_items, widths, latent, layer, settings.dropout_prob)
+        self.encoder_z1 = JointEncoder(n_items, widths, latent, layer, settings.dropout_prob)
         self.prior_z1 = nn.Sequential(
-            hidden_layers([latent, *reversed(widths)], gated), GaussianHead(widths[0], latent)
+            hidden_layers([latent, *reversed(widths)], layer), GaussianHead(widths[0], latent)
         )
-        self.decoder = JointDecoder(latent, widths[::-1], gated)
+        self.decoder = JointDecoder(latent, widths[::-1], layer)
         self.output = OutputLayer(widths[0], n_items)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
@@ -116,18 +112,18 @@ class JointDecoder(nn.Module):
     Args:
         latent_dimension: width of z1 and of z2.
         widths: widths of the hidden layers, from the latent variables on.
-        gated: gated layers (equation 7) instead of tanh.
+        layer: class of the hidden layers.
     """
 
-    def __init__(self, latent_dimension: int, widths: list[int], gated: bool):
+    def __init__(self, latent_dimension: int, widths: list[int], layer: Layer):
         super().__init__()
         self.shallow = len(widths) == 1
         if self.shallow:
-            self.joint = hidden_layers([2 * latent_dimension, *widths], gated)
+            self.joint = hidden_layers([2 * latent_dimension, *widths], layer)
         else:
-            self.first_z1 = hidden_layers([latent_dimension, widths[0]], gated)
-            self.first_z2 = hidden_layers([latent_dimension, widths[0]], gated)
-            self.joint = hidden_layers([2 * widths[0], *widths[1:]], gated)
+            self.first_z1 = hidden_layers([latent_dimension, widths[0]], layer)
+            self.first_z2 = hidden_layers([latent_dimension, widths[0]], layer)
+            self.joint = hidden_layers([2 * widths[0], *widths[1:]], layer)
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
         """z1, z2 (batch, latent) -> (batch, widths[-1])."""

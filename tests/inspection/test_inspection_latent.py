@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from inspected import untrained
-from recbole_evcf.inspection.latent import batches, history_batches
+from recbole_evcf.inspection.latent import LatentModel, batches, history_batches
+from recbole_evcf.model.prior import Prior
 
 
 @pytest.mark.parametrize("name", ["Vamp", "GatedHVamp", "GatedMultiVAE"])
@@ -52,3 +53,10 @@ def test_batches_hold_every_user_once(histories):
     assert [len(part) for part in batches(users, 2**22)] == [2, 1]
     dense = torch.cat([batch.dense() for batch in history_batches(histories, users)])
     torch.testing.assert_close(dense, histories.rows(users).dense())
+
+
+def test_a_prior_of_another_kind_is_refused(tiny):
+    *_, recommender, _, _, _, _ = untrained("Vamp", tiny)
+    recommender.network.prior = Prior()
+    with pytest.raises(ValueError, match="VampPrior or the standard normal prior, no Prior"):
+        LatentModel(recommender.network)

@@ -82,9 +82,9 @@ def test_weights_have_variance_two_over_fan_in(linear):
 
 
 def test_hidden_layers_follow_the_widths():
-    layers = hidden_layers([5, 4, 3], gated=True)
+    layers = hidden_layers([5, 4, 3], GatedLayer)
     assert [tuple(layer.linear.weight.shape) for layer in layers] == [(4, 5), (3, 4)]
-    assert len(hidden_layers([5], gated=True)) == 0
+    assert len(hidden_layers([5], GatedLayer)) == 0
 
 
 def test_log_variance_is_clamped():

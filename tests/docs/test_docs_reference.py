@@ -1,0 +1,261 @@
+"""The guides say what the package has: keys, defaults, options, messages, examples."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from dataclasses import fields
+from importlib import import_module, resources
+from pkgutil import resolve_name
+
+import pytest
+import yaml
+from recbole.config import Config
+from recbole.utils import argument_list
+
+from documents import ROOT, code_blocks, read, tables
+from recbole_evcf import cli
+from recbole_evcf.inspection.output import TABLES
+from recbole_evcf.model.models import MODELS
+from recbole_evcf.model.settings import Settings
+from recbole_evcf.resources import shipped_yaml
+
+USER_GUIDE = read("docs/user-guide.md")
+# What RecBole's lists of its keys lack: made by its Config, or of some models; and Ray's.
+NOT_OURS = {
+    *("MODEL_TYPE", "device", "local_rank", "single_spec"),
+    *("dataset", "encoding", "model", "knn_method", "n_cate"),
+    "trial",
+}
+
+
+def shipped(name: str) -> dict:
+    return yaml.safe_load(shipped_yaml(name).read_text(encoding="utf-8"))
+
+
+def rows_of(heading: str, table: int = 0) -> dict[str, list[str]]:
+    """A table's rows by what stands in backticks in their first cell."""
+    return {row[0].strip("`"): row[1:] for row in tables(USER_GUIDE, heading)[table][1:]}
+
+
+def first_literal(cell: str):
+    """The value that a cell begins with; none is None."""
+    return None if cell == "none" else yaml.safe_load(re.match(r"`(.*?)`", cell)[1])
+
+
+# Config keys
+
+
+@pytest.mark.parametrize("model", [model.__name__ for model in MODELS])
+def test_the_models_keys_and_defaults(model):
+    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
+    defaults = {key: first_literal(cells[1]) for key, cells in guide.items()}
+    assert (f"`{model}`" in guide["gated"][1]) == model.startswith("Gated")
+    defaults["gated"] = model.startswith("Gated")
+    assert defaults == shipped(f"model/{model}")
+    assert rows_of("Of the models").keys() == {field.name for field in fields(Settings)}
+
+
+def test_types_are_those_of_the_defaults():
+    kinds = {
+        "int": int,
+        "float": float,
+        "bool": bool,
+        "str": str,
+        "list of int": list,
+        "dict": dict,
+    }
+    for key, (kind, default, *_) in (rows_of("Of the models") | rows_of("Of WMF")).items():
+        value = first_literal(default)
+        assert value is None or type(value) is kinds[kind], key
+
+
+def bounds():
+    """Key, a value at the end of the range that the guide gives, and whether it is inside."""
+    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
+    for key, (kind, _, said, _) in guide.items():
+        wrap = (lambda value: [value]) if kind == "list of int" else (lambda value: value)
+        least = re.match(r"(?:each )?at least (\d+)", said)
+        if least:
+            below = 1 if "int" in kind else 0.001
+            yield key, wrap(int(least[1])), True
+            yield key, wrap(int(least[1]) - below), False
+        for value in re.findall(r"`(\w+)`", said):
+            yield key, value, True
+    yield from (
+        ("dropout_prob", 0, True),
+        ("dropout_prob", 1, False),
+        ("dropout_prob", -0.1, False),
+    )
+    yield from (
+        ("learning_rate", 0, False),
+        ("likelihood", "poisson", False),
+        ("learner", "x", False),
+    )
+    yield from (
+        ("pseudo_inputs_init", "x", False),
+        ("gated", 1, False),
+        ("mlp_hidden_size", [], False),
+    )
+
+
+@pytest.mark.parametrize(("key", "value", "inside"), bounds())
+def test_ranges(key, value, inside):
+    def config():
+        return Config("Vamp", "ml-100k", config_dict={key: value})
+
+    if inside:
+        assert config()[key] == value
+    else:
+        with pytest.raises(ValueError, match=key):
+            config()
+
+
+def test_every_number_has_its_range_tried():
+    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
+    tried = {key for key, _, inside in bounds() if not inside}
+    assert guide.keys() - tried == {"pseudo_inputs_mean", "train_neg_sample_args"}
+
+
+def test_wmfs_keys_and_defaults():
+    guide = {key: first_literal(cells[1]) for key, cells in rows_of("Of WMF").items()}
+    assert guide == shipped("model/WMF")
+
+
+def test_recboles_keys_have_recboles_defaults():
+    overall = resources.files("recbole").joinpath("properties/overall.yaml")
+    recboles = yaml.safe_load(overall.read_text(encoding="utf-8"))
+    for key, (default, _) in rows_of("RecBole's, where they matter here").items():
+        # The number of a GPU is written as a text there.
+        expected = int(recboles[key]) if key == "gpu_id" else recboles[key]
+        assert first_literal(default) == expected, key
+
+
+def test_the_number_of_components_on_ml_100k():
+    (said,) = re.findall(r"on ml-100k (\d+)", rows_of("Of the models")["n_pseudo_inputs"][-1])
+    assert shipped("quick_start_config/ml-100k")["n_pseudo_inputs"] == int(said)
+
+
+def test_every_key_that_the_plugin_reads_is_named():
+    read_keys = set()
+    for path in (ROOT / "recbole_evcf").rglob("*.py"):
+        read_keys |= set(re.findall(r'config\["(\w+)"\]', path.read_text(encoding="utf-8")))
+    recboles = {
+        key for keys in vars(argument_list).values() if isinstance(keys, list) for key in keys
+    }
+    ours = read_keys - recboles - {*Settings.__annotations__} - shipped("model/WMF").keys()
+    assert ours - NOT_OURS == rows_of("Of the plugin, for every model").keys()
+
+
+# Options
+
+
+class _Built(Exception):
+    pass
+
+
+def parser_of(command: str, monkeypatch) -> argparse.ArgumentParser:
+    built = []
+
+    def stop(self, *args, **kwargs):
+        built.append(self)
+        raise _Built
+
+    for name in ("parse_args", "parse_known_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, stop)
+    with pytest.raises(_Built):
+        import_module(f"recbole_evcf.commands.{command}").main([])
+    return built[0]
+
+
+def test_every_command_has_a_section():
+    assert set(re.findall(r"^### recbole-evcf (\w+)$", USER_GUIDE, flags=re.M)) == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_options_and_their_defaults(command, monkeypatch):
+    guide = {name: cells[0] for name, cells in rows_of(f"recbole-evcf {command}").items()}
+    actions = [
+        action
+        for action in parser_of(command, monkeypatch)._actions
+        if action.option_strings and action.dest != "help"
+    ]
+    assert guide == {action.option_strings[-1]: said_of(action) for action in actions}
+
+
+def said_of(action: argparse.Action) -> str:
+    if action.required:
+        return "required"
+    if action.const is True:
+        return "off"
+    return "" if action.default in (None, "") else f"`{action.default}`"
+
+
+# Messages and names
+
+
+def texts_of_the_source() -> str:
+    """Every text in the package, the fixed parts of messages among them."""
+    found = []
+    for path in (ROOT / "recbole_evcf").rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        found += [
+            n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        ]
+    return "\n".join(found)
+
+
+def test_messages_are_those_of_the_source():
+    texts = texts_of_the_source()
+    table = tables(USER_GUIDE, "When something goes wrong")[0][1:]
+    assert len(table) > 10
+    for says, _ in table:
+        for message in re.findall(r"`([^`]*)`", says):
+            assert message in texts, message
+
+
+def test_environment_variables():
+    source = set(re.findall(r"RECBOLE_EVCF_[A-Z]+", texts_of_the_source()))
+    assert set(re.findall(r"RECBOLE_EVCF_[A-Z]+", USER_GUIDE)) == source
+
+
+def test_files_of_an_inspection():
+    rows = tables(USER_GUIDE, "Exit codes, environment variables, files")[2]
+    (files,) = (row[0] for row in rows if row[1] == "`inspect`")
+    assert re.findall(r"`(\w+)\.csv`", files) == list(TABLES)
+
+
+# Code
+
+
+def test_the_guides_examples_are_the_files():
+    blocks = code_blocks(read("docs/developer-guide.md"), "python")
+    files = sorted((ROOT / "docs" / "examples").glob("*.py"))
+    assert sorted(blocks) == sorted(file.read_text(encoding="utf-8") for file in files)
+    assert len(files) == 4
+    for file in files:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert sum(1 for line in lines if line.strip()) < 50, file.name
+
+
+def test_names_of_the_guides_exist():
+    for page in ("docs/user-guide.md", "docs/developer-guide.md"):
+        for name in re.findall(r"`(recbole_evcf\.[\w.]+)", read(page)):
+            resolve_name(name)
+
+
+def test_shell_examples_use_options_that_exist(monkeypatch):
+    options = set()
+    for command in cli.COMMANDS:
+        with monkeypatch.context() as patch:
+            for action in parser_of(command, patch)._actions:
+                options.update(action.option_strings)
+    keys = set(shipped("model/GatedHVamp")) | {"epochs"}
+    for page in ("README.md", "docs/user-guide.md", "docs/developer-guide.md"):
+        for block in code_blocks(read(page), "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if "recbole-evcf" in line and "#" not in line.split("recbole-evcf")[0]:
+                    for name in re.findall(r"\s(--\w+)", line.split("#")[0]):
+                        known = name in options or name[2:] in keys or name == "--checkpoint_dir"
+                        assert known, line
