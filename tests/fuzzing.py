@@ -87,6 +87,9 @@ def cases(number: int) -> hypothesis.settings:
         derandomize=FACTOR == 1,
         database=None,
         print_blob=False,
+        # The cases are small as they are, and a failing run ends as soon as a good one.
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+        report_multiple_bugs=False,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -185,9 +186,9 @@ def mutate(data, state: dict, place) -> None:
     elif place == "other_parameter":
         state[place] = data.draw(st.sampled_from([tagged(kind) for kind in range(9)]) | ANY_VALUES.filter(storable))
     else:
-        state[place] = data.draw(ANY_VALUES.filter(storable))
-        if data.draw(st.booleans()):
-            del state[place]
+        state[data.draw(st.sampled_from([place, "config", "state_dict"]))] = data.draw(
+            ANY_VALUES.filter(storable)
+        )
 
 
 def tagged(kind: int):
@@ -208,13 +209,10 @@ def tagged(kind: int):
 
 
 def storable(value) -> bool:
-    """Whether a weights-only file can hold it, and Python write it."""
-    try:
-        torch.save(value, io.BytesIO())
-        torch.load(io.BytesIO(dumped(value)), weights_only=True)
-        return True
-    except Exception:
-        return False
+    """Whether a weights-only file can hold it."""
+    if isinstance(value, dict):
+        return all(map(storable, [*value, *value.values()]))
+    return all(map(storable, value)) if isinstance(value, list) else not isinstance(value, date)
 
 
 def dumped(value) -> bytes:
@@ -223,19 +221,17 @@ def dumped(value) -> bytes:
     return packed.getvalue()
 
 
-PLACES = ("config", "weights", "catalogue", "n_users", "other_parameter", "state_dict", "epoch")
+PLACES = ("config", "weights", "catalogue", "n_users", "other_parameter", "epoch", "optimizer")
 
 
-@cases(300)
+@cases(120)
 @given(data=st.data())
 def test_parts_of_the_content_exchanged(trained, data):
     model = data.draw(st.sampled_from(MODELS))
     state = torch.load(trained.models[model], weights_only=True)
-    for _ in range(data.draw(st.integers(1, 2))):
-        place = data.draw(st.sampled_from(PLACES))
-        if place != "weights" or state.get("state_dict"):
-            if isinstance(state.get("config"), dict) and isinstance(state.get("state_dict", {}), dict):
-                mutate(data, state, place)
+    for place in data.draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=2, unique=True)):
+        if isinstance(state["config"], dict) and isinstance(state["state_dict"], dict):
+            mutate(data, state, place)
     loaded(dumped(state), "model files, content exchanged")
 
 
@@ -256,12 +252,15 @@ def tensor_of(storage_bytes: int, stored: bytes) -> bytes:
     return changed.getvalue()
 
 
-@pytest.mark.parametrize("size", [4, 2**12, 2**20, 2**31 - 1])
+@pytest.mark.parametrize("size", [4, 50, 2**12, 2**20, 2**31 - 1])
 def test_a_tensor_that_says_it_is_larger_than_what_is_stored(size):
-    """Else memory of the process that is none of the file's would be taken for weights."""
-    Path("large.pth").write_bytes(tensor_of(size, b"abc"))
+    """Memory of the process that is none of the file's is never taken for weights."""
+    content = tensor_of(size, b"abc")
+    Path("large.pth").write_bytes(content)
     ending = ends_well("model files, sizes", lambda: load_checkpoint("large.pth"), ["large.pth"])
-    assert ending.refusal is not None
+    assert (ending.refusal is None) == (size < len(content) - content.index(b"abc"))
+    if ending.refusal is None:
+        assert ending.result["state_dict"]["x"].numpy().tobytes() in content
 
 
 @cases(60)
