@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,8 +43,9 @@ FACTOR = int(os.environ.get("RECBOLE_EVCF_FUZZ", "1"))
 SECONDS = 30
 RESIDENT_BYTES = 2**28
 ADDRESS_BYTES = 2**32
-# A sentence that fits on a few lines of a terminal, paths not counted.
-LETTERS = 400
+# A sentence with a value of the user's in it, or a list of what there is; what is asked about is
+# not counted.
+LETTERS = 1000
 
 COUNTS: dict[str, Counter] = defaultdict(Counter)
 
@@ -169,20 +171,26 @@ def command_ends_well(
     assert lines[-1].startswith(start), lines
     refusal = lines[-1][len(start) :]
     assert_sentence(refusal, names)
+    assert_shown_as_it_is(refusal)
     assert everything_under(folder) == before
     COUNTS[reader]["refused"] += 1
     return Ending(None, refusal)
 
 
 def assert_sentence(text: str, names: Sequence[str]) -> None:
-    """It says something in one line that a terminal shows as it is, and names what is wrong."""
+    """It says something in a line of bearable length, and names what is wrong."""
     assert text.strip()
-    # Control characters of a foreign text could rewrite the terminal.
-    assert text.isprintable(), ascii(text)
+    assert len(text.splitlines()) == 1, ascii(text)
     assert any(name in text for name in names), f"{text!r} names none of {names}"
     for name in names:
         text = text.replace(name, "")
     assert len(text) <= LETTERS, text
+
+
+def assert_shown_as_it_is(text: str) -> None:
+    """No control characters, which could rewrite the terminal, and nothing that turns the line."""
+    assert not {unicodedata.category(letter) for letter in text} & {"Cc", "Cs", "Zl", "Zp"}, ascii(text)
+    assert not {unicodedata.bidirectional(letter)[2:] for letter in text} & {"E", "O", "I"}, ascii(text)
 
 
 def damaged(data: st.DataObject, sound: bytes, most: int = 3) -> bytes:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 
 from recbole_evcf.configuration import one_line
+from recbole_evcf.printable import printable
 
 __all__ = ["INTERRUPTED", "fail", "put_words_aside", "read_settings"]
 
@@ -18,7 +19,7 @@ def fail(error: Exception) -> int:
     """Say in one line what was wrong; the exit code to end with."""
     if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
         raise error
-    print(f"recbole-evcf: error: {one_line(error)}", file=sys.stderr)
+    print(f"recbole-evcf: error: {printable(one_line(error))}", file=sys.stderr)
     return 2
 
 

@@ -1,0 +1,36 @@
+"""Foreign text on the terminal and on pages: short, and without what steers a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["printable", "shortened", "shown"]
+
+# Control characters, halves of characters, and other ends of lines.
+STEERING = ("Cc", "Cs", "Zl", "Zp")
+# They turn the direction of writing, of what follows too.
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+LONGEST_SENTENCE = 2000
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """A text, or its beginning with three dots if it is longer."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def shown(value: object, length: int = 60) -> str:
+    """A piece of the user's data in quotation marks, as Python writes it, and short."""
+    return repr(shortened(str(value), length))
+
+
+def printable(text: str) -> str:
+    """A sentence as it may be printed: what steers a terminal is written as an escape."""
+    text = shortened(text, LONGEST_SENTENCE)
+    return "".join(c.encode("unicode_escape").decode() if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    return (
+        unicodedata.category(character) in STEERING
+        or unicodedata.bidirectional(character) in TURNING
+    )
