@@ -14,10 +14,16 @@ from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.quick_start.quick_start import run, run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
+from recbole_evcf.configuration import one_line
 from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.printable import shortened
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
+
+# What making the data set and the model raises when the file or the data are not what they were.
+MISFITS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
+MISFITS = (*MISFITS, RuntimeError, SyntaxError, TypeError)
 
 _run_recboles = recbole_quick_start.run_recboles
 _objective_function = recbole_quick_start.objective_function
@@ -47,6 +53,18 @@ def load_data_and_model(model_file):
             has other items than the model was trained on.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
+    try:
+        return _made_anew(checkpoint)
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise ValueError(f"{model_file} cannot be used: {one_line(error)}") from error
+    except MISFITS as error:
+        raise ValueError(
+            f"{model_file} does not fit its data set, which has changed since, or is damaged "
+            f"({type(error).__name__}: {shortened(one_line(error), 200)})."
+        ) from error
+
+
+def _made_anew(checkpoint: dict) -> tuple:
     config = restored_config(checkpoint["config"])
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -57,13 +75,13 @@ def load_data_and_model(model_file):
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-    _check_items(model_file, checkpoint, model)
+    _check_items(checkpoint, model)
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def _check_items(model_file, checkpoint: dict, model) -> None:
+def _check_items(checkpoint: dict, model) -> None:
     """Columns of other items would be scored without anyone noticing."""
     # An earlier version's file has none, nor has that of a model of RecBole's other kinds.
     if "item_catalogue" not in checkpoint:
@@ -71,6 +89,6 @@ def _check_items(model_file, checkpoint: dict, model) -> None:
     trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
     if not np.array_equal(trained, model.item_catalogue.tokens):
         raise ValueError(
-            f"{model_file} was trained on {len(trained):,} items that are not those of its data "
-            f"set now: the data set has changed since."
+            f"it was trained on {len(trained):,} items that are not those of its data set now: "
+            "the data set has changed since."
         )

@@ -11,7 +11,7 @@ import torch
 import recbole_evcf  # noqa: F401  (registers the models, repairs RecBole)
 from recbole_evcf.data.histories import Histories
 
-pytest_plugins = ["comparing"]
+pytest_plugins = ["comparing", "fuzzing"]
 
 
 @pytest.fixture(autouse=True)

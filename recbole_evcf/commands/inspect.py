@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from recbole.utils import get_model
 
 from recbole_evcf.commands.common import fail
-from recbole_evcf.configuration import one_line, unknown_model
+from recbole_evcf.configuration import unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
 from recbole_evcf.model.models import MODELS
@@ -75,14 +75,7 @@ def _model_class(name: str) -> type:
 
 def _loaded(path: str) -> tuple:
     """Config, model and the three dataloaders."""
-    try:
-        config, model, _, *loaders = load_data_and_model(path)
-    except RuntimeError as error:
-        # PyTorch's word for weights of another shape.
-        raise ValueError(
-            f"the model in {path} does not fit its data set, which may have changed since "
-            f"({one_line(error)[:200]})."
-        ) from error
+    config, model, _, *loaders = load_data_and_model(path)
     return (config, model, *loaders)
 
 

@@ -26,8 +26,6 @@ __all__ = ["main"]
 SHOWN = 5
 # Fewer are done before a speed can be told.
 MANY_USERS = 100
-# What building a model raises when the file or the data are not what they were.
-MISFITS = (RuntimeError, KeyError, TypeError, AttributeError, IndexError)
 
 
 def main(arguments: list[str]) -> int:
@@ -103,14 +101,7 @@ def _check_not_read(options: argparse.Namespace) -> None:
 
 
 def _of_data_set(model_file: str) -> tuple[Recommender, UserHistories]:
-    try:
-        loaded = quick_start.load_data_and_model(model_file)
-    except MISFITS as error:
-        raise ValueError(
-            f"{model_file} does not fit its data set, which has changed since, or is damaged "
-            f"({type(error).__name__})."
-        ) from error
-    _, model, _, train_data, valid_data, _ = loaded
+    _, model, _, train_data, valid_data, _ = quick_start.load_data_and_model(model_file)
     return Recommender(model), data_set_users(train_data, valid_data)
 
 

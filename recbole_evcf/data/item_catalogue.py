@@ -49,8 +49,14 @@ class ItemCatalogue:
         Raises:
             ValueError: the parts do not fit together.
         """
-        tokens = np.array(json.loads(plain["tokens"]), dtype=object)
-        counts = plain["counts"].cpu().numpy()
-        if tokens.shape != counts.shape or len(set(tokens)) != len(tokens):
-            raise ValueError("its item tokens are damaged")
-        return cls(tokens, counts)
+        try:
+            tokens, counts = json.loads(plain["tokens"]), plain["counts"].cpu().numpy()
+            sound = all(isinstance(token, str) for token in tokens) and len(tokens) > 0
+            sound = sound and counts.shape == (len(tokens),) and counts.dtype.kind in "iuf"
+            sound = sound and len(set(tokens)) == len(tokens)
+            "".join(tokens).encode()
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError):
+            sound = False
+        if not sound:
+            raise ValueError("its item tokens are damaged.")
+        return cls(np.array(tokens, dtype=object), counts)

@@ -206,7 +206,19 @@ def _user_of_line(path: str, number: int, line: bytes) -> tuple[str, list[str]]:
     user, items = content["user"], content["items"]
     if not isinstance(items, list) or not all(map(_is_token, [user, *items])):
         raise ValueError(f"{where}: user must be a text, and items a list of texts.")
-    return str(user), list(map(str, items))
+    user, items = str(user), list(map(str, items))
+    if not _is_writable("".join([user, *items])):
+        raise ValueError(f"{where} names half a character (\\ud800 to \\udfff), which is no text.")
+    return user, items
+
+
+def _is_writable(text: str) -> bool:
+    """JSON can escape half a surrogate pair, which no file in UTF-8 can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_token(value) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import scipy.sparse
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
@@ -16,6 +17,8 @@ from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.serving.allocation import AllocationBound
+from recbole_evcf.serving.scores import scores_of_histories
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
 __all__ = ["load_model"]
@@ -32,7 +35,20 @@ LEARNED_IN_CONSTRUCTOR = {
     "NCEPLRec": (),
 }
 # What a file that is damaged or of another class raises on its way to a model.
-FAULTS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError, ImportError)
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+# A constructor makes its weights, and little else: numbers that it may make for each of the file's,
+# and apart from them.
+NUMBERS_PER_WEIGHT, NUMBERS_APART = 8, 10**7
 
 
 def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
@@ -101,11 +117,23 @@ def _build(checkpoint: dict, device) -> nn.Module:
     if config["model"] in LEARNED_IN_CONSTRUCTOR:
         model = _without_constructor(model_class, config, dataset, state)
     else:
-        model = model_class(config, dataset)
+        n_weights = sum(value.untyped_storage().nbytes() for value in state.values())
+        with AllocationBound(NUMBERS_PER_WEIGHT * n_weights + NUMBERS_APART):
+            model = model_class(config, dataset)
     model.load_state_dict(state)
     model.load_other_parameter(checkpoint.get("other_parameter"))
     model.item_catalogue = catalogue
-    return model.to(config["device"]).eval()
+    model = model.to(config["device"]).eval()
+    _check_scores(model)
+    return model
+
+
+def _check_scores(model: nn.Module) -> None:
+    """Score a user with one item: what RecBole's models keep beside their weights has no check."""
+    n_items = len(model.item_catalogue)
+    one = Histories.from_interactions(np.zeros(1, np.int64), np.ones(1, np.int64), 1, n_items + 1)
+    if scores_of_histories(model, one).shape != (1, n_items):
+        raise ValueError("its scores are not those of its items.")
 
 
 def _check_config(config) -> None:
@@ -167,7 +195,8 @@ class _Unseen:
 
     @property
     def input_histories(self) -> Histories:
-        return Histories(scipy.sparse.csr_matrix((self.user_num, len(self.items))))
+        # Users to come are shown in their place: there is no need of a row for each of the old.
+        return Histories(scipy.sparse.csr_matrix((1, len(self.items))))
 
     def num(self, field: str) -> int:
         return self.user_num if field == self.uid_field else self.item_num

@@ -97,6 +97,6 @@ def best_items(
     scores[:, left_out] = -torch.inf
     values, columns = scores.topk(k)
     # They would come first.
-    if values.isnan().any():
+    if (values.isnan() | (values == torch.inf)).any():
         raise ValueError("the model's scores are not numbers: its training went astray.")
     return values, columns

@@ -18,6 +18,8 @@ import scipy.sparse
 import torch
 from recbole.config import Config
 
+from recbole_evcf.trainer.archive import check_archive, read_archive
+
 __all__ = [
     "from_plain",
     "load_checkpoint",
@@ -31,6 +33,9 @@ __all__ = [
 SAVED_DATA_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
+# A file that is made to mislead may name a size without having the content.
+MAX_TEXT_BYTES = 2**28
+MAX_LENGTH = 2**27
 
 
 def to_plain(value):
@@ -83,7 +88,10 @@ def _plain_array(array: np.ndarray) -> dict:
 def _restore_array(value: Mapping) -> np.ndarray:
     if "tensor" in value:
         return value["tensor"].cpu().numpy()
-    return np.array(value["items"], dtype=value["dtype"])
+    dtype, items = np.dtype(value["dtype"]), value["items"]
+    if dtype.itemsize * len(items) > MAX_TEXT_BYTES:
+        raise ValueError(f"texts of {dtype.itemsize} bytes each are too long.")
+    return np.array(items, dtype=dtype)
 
 
 def _plain_sparse(matrix) -> dict:
@@ -101,6 +109,8 @@ def _plain_sparse(matrix) -> dict:
 
 
 def _restore_sparse(value: Mapping):
+    if max(value["shape"]) > MAX_LENGTH:
+        raise ValueError(f"a matrix of shape {value['shape']} is too large.")
     container = scipy.sparse.coo_array if value["array"] else scipy.sparse.coo_matrix
     data, row, column = (value[key].cpu().numpy() for key in ("data", "row", "column"))
     return container((data, (row, column)), shape=tuple(value["shape"])).asformat(value["format"])
@@ -204,25 +214,30 @@ def save_checkpoint(state: dict, path: str) -> None:
         raise
 
 
-def load_checkpoint(path: str, device=None) -> dict:
+def load_checkpoint(path: str, device: str | torch.device = "cpu") -> dict:
     """Read a checkpoint; no code in the file runs.
 
+    Args:
+        path: the file.
+        device: where its tensors are wanted.
+
     Raises:
-        ValueError: there is no such file, or it is no checkpoint of this kind.
+        ValueError: there is no such file, or it is damaged, or no checkpoint of this kind.
     """
+    if not os.path.exists(path):
+        raise ValueError(f"There is no model file {path}.")
     try:
         with warnings.catch_warnings():
             # Of a file that is none: PyTorch's thoughts on its pickle.
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"There is no model file {path}.") from None
-    # Damaged bytes make the unpickler raise exceptions of every kind.
+            check_archive(path)
+            state = read_archive(path, device)
+    # Damaged bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(
             f"{path} is not a model file that can be read without running code from it "
-            "(truncated, not a model file, or written by RecBole without recbole_evcf): "
-            "train and save the model again with recbole_evcf imported."
+            "(truncated or damaged, not a model file, or written by RecBole without "
+            "recbole_evcf): train and save the model again with recbole_evcf imported."
         ) from error
     if not isinstance(state, dict) or not {"config", "state_dict"} <= state.keys():
         raise ValueError(f"{path} holds no model: its keys config and state_dict are missing.")

@@ -1,0 +1,293 @@
+"""Model files: damaged bytes, parts exchanged, and files that are made to mislead."""
+
+import io
+import json
+import os
+import zipfile
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzzing import ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from recbole_evcf.quick_start import load_data_and_model
+from recbole_evcf.serving import Recommender
+from recbole_evcf.trainer.checkpoint import load_checkpoint
+
+MODELS = ("Vamp", "HVamp", "EASE", "MultiVAE", "BPR")
+HISTORIES = [["i1", "i5", "no such item"], [], ["i7"]]
+KEYS = (
+    "mlp_hidden_size",
+    "latent_dimension",
+    "n_pseudo_inputs",
+    "likelihood",
+    "gated",
+    "dropout_prob",
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "model",
+    "dataset",
+    "seed",
+    "gpu_id",
+    "device",
+    "eval_args",
+    "metrics",
+    "topk",
+    "n_cate",
+    "data_path",
+    "load_col",
+    "no_such_key",
+)
+SIZES = st.sampled_from([0, 1, 2, 5, 39, 41, 10**6, 10**9, 10**12, 2**63 - 1, 2**63, -1])
+
+
+def recommendations(path: str):
+    """What the command needs of a file, so that a file that is read is a model that works."""
+    recommender = Recommender.load(path, "cpu")
+    known = recommender.histories(HISTORIES)
+    return next(recommender.recommend_in_batches(known, min(3, len(recommender.item_tokens))))
+
+
+def loaded(content: bytes, reader: str) -> None:
+    Path("out").mkdir(exist_ok=True)
+    path = "out/model.pth"
+    Path(path).write_bytes(content)
+    ending = ends_well(
+        reader, lambda: recommendations(path), [path, "the model's scores are not numbers"], "out"
+    )
+    if ending.refusal is None:
+        frame = ending.result
+        assert np.isfinite(frame["score"]).all()
+        assert frame.groupby("user").size().max() <= 3
+        assert not frame.duplicated(["user", "item"]).any()
+        assert not ((frame["user"] == 0) & frame["item"].isin(["i1", "i5"])).any()
+    assert not os.path.exists("made")
+
+
+@cases(150)
+@given(data=st.data())
+def test_damaged_bytes(trained, data):
+    sound = Path(trained.models[data.draw(st.sampled_from(MODELS))]).read_bytes()
+    content = damaged(data, sound)
+    loaded(content, "model files, bytes damaged")
+
+
+@cases(120)
+@given(data=st.data())
+def test_a_single_flipped_bit_never_passes_for_other_weights(trained, data):
+    """A model that is read is the one that was saved, to the last bit."""
+    path = trained.models[data.draw(st.sampled_from(["Vamp", "EASE"]))]
+    sound = Path(path).read_bytes()
+    place, bit = data.draw(st.integers(0, len(sound) - 1)), data.draw(st.integers(0, 7))
+    flipped = sound[:place] + bytes([sound[place] ^ 1 << bit]) + sound[place + 1 :]
+    Path("flipped.pth").write_bytes(flipped)
+    ending = ends_well(
+        "model files, one bit flipped", lambda: load_checkpoint("flipped.pth"), ["flipped.pth"]
+    )
+    if ending.refusal is None:
+        assert same(ending.result, torch.load(path, weights_only=True))
+
+
+def same(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@cases(100)
+@given(data=st.data())
+def test_members_of_the_archive_exchanged(trained, data):
+    sound = Path(trained.models[data.draw(st.sampled_from(MODELS))])
+    with zipfile.ZipFile(sound) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    for _ in range(data.draw(st.integers(1, 2))):
+        one, other = (data.draw(st.integers(0, len(members) - 1)) for _ in range(2))
+        kind = data.draw(st.sampled_from(["drop", "swap", "double", "damage", "name"]))
+        name, content = members[one]
+        if kind == "drop" and len(members) > 1:
+            del members[one]
+        elif kind == "swap":
+            members[one], members[other] = (
+                (name, members[other][1]),
+                (members[other][0], content),
+            )
+        elif kind == "double":
+            members.append((name, members[other][1]))
+        elif kind == "damage":
+            members[one] = name, damaged(data, content)
+        elif kind == "name":
+            members[one] = data.draw(st.sampled_from(["../x", "/x", "x", name.upper()])), content
+    packed = io.BytesIO()
+    compression = data.draw(st.sampled_from([zipfile.ZIP_STORED] * 3 + [zipfile.ZIP_DEFLATED]))
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    loaded(packed.getvalue(), "model files, archive members exchanged")
+
+
+@st.composite
+def tensors(draw) -> torch.Tensor:
+    shape = draw(st.lists(st.integers(0, 6), max_size=3))
+    kinds = [torch.float32, torch.float64, torch.int64, torch.bool, torch.bfloat16, torch.complex64]
+    tensor = torch.ones(shape, dtype=draw(st.sampled_from(kinds)))
+    kind = draw(st.sampled_from(["plain", "sparse", "view"]))
+    if kind == "sparse" and tensor.dtype == torch.float32:
+        return tensor.to_sparse()
+    # A tensor of many numbers of which the file holds one.
+    return torch.ones(1).expand(draw(SIZES.filter(lambda n: 0 < n < 2**62))) if kind == "view" else tensor
+
+
+def mutate(data, state: dict, place) -> None:
+    """Exchange a part of a model file's content."""
+    if place == "config":
+        state["config"][data.draw(st.sampled_from(KEYS))] = data.draw(ANY_VALUES.filter(storable) | SIZES)
+    elif place == "weights":
+        name = data.draw(st.sampled_from(sorted(state["state_dict"])))
+        weights = state["state_dict"][name]
+        kind = data.draw(st.sampled_from(["drop", "nan", "other", "dtype", "value", "add", "turn"]))
+        if kind == "drop":
+            del state["state_dict"][name]
+        elif kind == "nan" and weights.is_floating_point() and weights.numel():
+            worst = data.draw(st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e38]))
+            weights.view(-1)[data.draw(st.integers(0, weights.numel() - 1))] = worst
+        elif kind == "dtype":
+            state["state_dict"][name] = weights.to(
+                data.draw(st.sampled_from([torch.float64, torch.int8, torch.bool, torch.float16]))
+            )
+        elif kind == "turn":
+            state["state_dict"][name] = weights.T.contiguous() if weights.dim() == 2 else weights[None]
+        else:
+            key = "no.such.weight" if kind == "add" else name
+            state["state_dict"][key] = data.draw(tensors() | ANY_VALUES.filter(storable))
+    elif place == "catalogue":
+        catalogue = state.get("item_catalogue") or {"tokens": "[]", "counts": torch.ones(0)}
+        names = json.loads(catalogue["tokens"])
+        tokens = data.draw(
+            st.sampled_from(
+                [names[:-1], names[::-1], [*names[1:], "i1"], [names], {}, None, list(range(40))]
+                + [[None] * 40, [[1]] * 40, [1.5] * 40, ["\ud800", *names[1:]], ["\x1b[31m", *names[1:]]]
+            )
+        )
+        text = data.draw(st.sampled_from([json.dumps(tokens), "[" * 99_999, "", "NaN"]))
+        counts = data.draw(st.just(catalogue["counts"]) | tensors() | ANY_VALUES.filter(storable))
+        state["item_catalogue"] = data.draw(
+            st.sampled_from([{"tokens": text, "counts": counts}, {"tokens": tokens, "counts": counts}, {}, None])
+        )
+    elif place == "n_users":
+        state["n_users"] = data.draw(SIZES | ANY_VALUES.filter(storable))
+    elif place == "other_parameter":
+        state[place] = data.draw(st.sampled_from([tagged(kind) for kind in range(9)]) | ANY_VALUES.filter(storable))
+    else:
+        state[data.draw(st.sampled_from([place, "config", "state_dict"]))] = data.draw(
+            ANY_VALUES.filter(storable)
+        )
+
+
+def tagged(kind: int):
+    """Values that stand for arrays, some of which cannot be."""
+    key, ones = "__recbole_evcf__", torch.ones(2, dtype=torch.int64)
+    sparse = {key: "sparse", "format": "csr", "array": False, "row": ones, "column": ones}
+    return [
+        {key: "array"},
+        {key: "no such kind"},
+        {key: ["array"]},
+        {key: "array", "items": [1, "a"], "dtype": "<f8"},
+        {key: "array", "items": [], "dtype": "no such type"},
+        {key: "matrix", "tensor": torch.ones(2, 2, 2)},
+        {**sparse, "data": ones, "shape": [10**12, 10**12]},
+        {**sparse, "data": ones, "shape": [1, 1]},
+        {"item_similarity": {**sparse, "data": ones, "shape": [2**40, 3]}},
+    ][kind]
+
+
+def storable(value) -> bool:
+    """Whether a weights-only file can hold it."""
+    if isinstance(value, dict):
+        return all(map(storable, [*value, *value.values()]))
+    return all(map(storable, value)) if isinstance(value, list) else not isinstance(value, date)
+
+
+def dumped(value) -> bytes:
+    packed = io.BytesIO()
+    torch.save(value, packed)
+    return packed.getvalue()
+
+
+PLACES = ("config", "weights", "catalogue", "n_users", "other_parameter", "epoch", "optimizer")
+
+
+@cases(120)
+@given(data=st.data())
+def test_parts_of_the_content_exchanged(trained, data):
+    model = data.draw(st.sampled_from(MODELS))
+    state = torch.load(trained.models[model], weights_only=True)
+    for place in data.draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=2, unique=True)):
+        if isinstance(state["config"], dict) and isinstance(state["state_dict"], dict):
+            mutate(data, state, place)
+    loaded(dumped(state), "model files, content exchanged")
+
+
+def tensor_of(storage_bytes: int, stored: bytes) -> bytes:
+    """A file with a tensor that says it has more bytes than are stored."""
+    packed = io.BytesIO()
+    torch.save({"config": {}, "state_dict": {"x": torch.zeros(3, dtype=torch.uint8)}}, packed)
+    with zipfile.ZipFile(packed) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as archive:
+        for name, content in members.items():
+            if name.endswith("data.pkl"):
+                # BININT1 3: the number of bytes, and the length of the tensor.
+                assert content.count(b"K\x03") == 2, content
+                content = content.replace(b"K\x03", b"J" + storage_bytes.to_bytes(4, "little"))
+            archive.writestr(name, stored if name.endswith("data/0") else content)
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize("size", [4, 50, 2**12, 2**20, 2**31 - 1])
+def test_a_tensor_that_says_it_is_larger_than_what_is_stored(size):
+    """Memory of the process that is none of the file's is never taken for weights."""
+    content = tensor_of(size, b"abc")
+    Path("large.pth").write_bytes(content)
+    ending = ends_well("model files, sizes", lambda: load_checkpoint("large.pth"), ["large.pth"])
+    assert (ending.refusal is None) == (size < len(content) - content.index(b"abc"))
+    if ending.refusal is None:
+        assert ending.result["state_dict"]["x"].numpy().tobytes() in content
+
+
+@cases(60)
+@given(data=st.data())
+def test_load_data_and_model(trained, data):
+    model = data.draw(st.sampled_from(MODELS))
+    state = torch.load(trained.models[model], weights_only=True)
+    mutate(data, state, data.draw(st.sampled_from(PLACES)))
+    Path("model.pth").write_bytes(dumped(state))
+    ends_well("load_data_and_model", lambda: load_data_and_model("model.pth"), ["model.pth"])
+
+
+@cases(30)
+@given(data=st.data())
+def test_commands(trained, data):
+    """`recommend` to the users of the data set, `inspect` and `export`."""
+    model = data.draw(st.sampled_from(MODELS))
+    state = torch.load(trained.models[model], weights_only=True)
+    mutate(data, state, data.draw(st.sampled_from(PLACES)))
+    content = data.draw(st.sampled_from([dumped(state), damaged(data, dumped(state))]))
+    Path("model.pth").write_bytes(content)
+    Path("out").mkdir(exist_ok=True)
+    command = data.draw(st.sampled_from(["recommend", "recommend", "inspect", "export"]))
+    target = {"recommend": "out/recs.csv", "inspect": "out/page", "export": "out/model.onnx"}
+    command_ends_well(
+        f"{command} --model_file",
+        [command, "--model_file=model.pth", f"--output={target[command]}"],
+        ["model.pth"],
+        "out",
+    )
