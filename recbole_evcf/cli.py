@@ -6,6 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
+from recbole_evcf.commands.common import INTERRUPTED
 from recbole_evcf.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -31,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: words after the command's name; those of the process by default.
 
     Returns:
-        exit code: 0; 1 if something that was run failed; 2 for a mistake in what the user gave.
+        exit code: 0; 1 if something that was run failed; 2 for a mistake in what the user gave;
+        130 if it was interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
@@ -44,4 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
     parsed = parser.parse_args(arguments)
     command = import_module(f"recbole_evcf.commands.{parsed.command}")
-    return command.main(parsed.arguments)
+    try:
+        return command.main(parsed.arguments)
+    except KeyboardInterrupt:
+        print("recbole-evcf: interrupted.", file=sys.stderr)
+        return INTERRUPTED
