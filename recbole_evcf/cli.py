@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from recbole_evcf.commands.common import fail
+from recbole_evcf.commands.common import INTERRUPTED, fail
 from recbole_evcf.plugins import PLUGINS, import_plugins
 from recbole_evcf.version import __version__
 
@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: words after the command's name; those of the process by default.
 
     Returns:
-        exit code: 0; 1 if something that was run failed; 2 for a mistake in what the user gave.
+        exit code: 0; 1 if something that was run failed; 2 for a mistake in what the user gave;
+        130 if it was interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
@@ -51,4 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return fail(error)
     command = import_module(f"recbole_evcf.commands.{parsed.command}")
-    return command.main(parsed.arguments)
+    try:
+        return command.main(parsed.arguments)
+    except KeyboardInterrupt:
+        print("recbole-evcf: interrupted.", file=sys.stderr)
+        return INTERRUPTED

@@ -12,17 +12,21 @@ import torch
 import yaml
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import get_trainer
 
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.resources import shipped_names, shipped_yaml
+from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = [
+    "can_resume",
     "check_config",
     "check_dataset_name",
     "check_fold_in",
+    "check_resume",
     "check_split_seed",
     "finished_config",
     "is_vae",
@@ -150,6 +154,38 @@ def check_split_seed(config) -> None:
     seed = config["split_seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise ValueError(f"split_seed must be a whole number of at least 0, not {seed!r}.")
+
+
+def can_resume(config) -> bool:
+    """Whether the state of the config's training can be kept, for it to go on later.
+
+    Of the trainers of other models we do not know what they hold beside weights and optimiser, and
+    of several processes each has random generators of its own.
+    """
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])
+    return issubclass(trainer, VAETrainer) and config["single_spec"]
+
+
+def check_resume(config) -> None:
+    """Check whether a run may go on from where another stopped.
+
+    Raises:
+        ValueError: it asks for that and cannot, or the key ``resume`` has another kind of value.
+    """
+    resume = config["resume"]
+    if not isinstance(resume, (bool, str, type(None))):
+        raise ValueError(f"resume must be True, False or the path of a model file, not {resume!r}.")
+    if not isinstance(config["resumable"], (bool, type(None))):
+        raise ValueError(f"resumable must be True or False, not {config['resumable']!r}.")
+    if (resume or config["resumable"]) and not can_resume(config):
+        why = (
+            "RecBole's trainers hold more than their files do"
+            if config["single_spec"]
+            else "each of several processes has random numbers of its own"
+        )
+        raise ValueError(f"{config['model']} cannot be resumed here ({why}): leave out resume.")
+    if isinstance(resume, str) and not os.path.isfile(resume):
+        raise ValueError(f"There is no file {resume} to resume from.")
 
 
 def prefer_given_warmup(config) -> None:

@@ -234,6 +234,7 @@ def _checking(original):
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
         configuration.check_split_seed(self)
+        configuration.check_resume(self)
         if configuration.is_vae(self):
             configuration.check_config(self)
         if is_sg(self):
@@ -409,13 +410,18 @@ def _evaluating(original):
     def evaluate(self, eval_data, *args, **kwargs):
         with freed_memory_kept():
             result = original(self, eval_data, *args, **kwargs)
+        if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
+            return result
         path = self.config["per_user_file"]
-        if path and getattr(eval_data._sampler, "phase", None) == "test":
+        if path:
             users = ranked_users(eval_data)
             # None: sequential models may rank for a user more than once.
             if users is not None:
                 values = per_user_values(self.evaluator.metric_class, self.config["topk"])
                 write_per_user(path, users, values)
+        resumption = getattr(self, "resumption", None)
+        if resumption is not None:
+            resumption.end()
         return result
 
     return evaluate
@@ -473,7 +479,8 @@ def _saving_plainly(original):
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
-        save_checkpoint({**_state(self, epoch), **progress}, path)
+        training = getattr(self, "training_state", dict)()
+        save_checkpoint({**_state(self, epoch), **progress, **training}, path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 

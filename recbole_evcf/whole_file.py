@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["check_target", "replacing", "write_json"]
+__all__ = ["check_target", "remove_leftovers", "replacing", "write_json"]
 
 
 def check_target(path: str) -> None:
@@ -23,14 +25,36 @@ def check_target(path: str) -> None:
 
 @contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """A temporary name beside ``path`` to write to; it takes that name if all went well."""
+    """A temporary name beside ``path`` to write to; it takes that name if all went well.
+
+    Both the content and the name are on the disk before it ends: what is found under ``path``
+    after a power failure is the old file or the new one, whole.
+    """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         yield temporary
+        _flush(temporary, os.O_RDWR)
         os.replace(temporary, path)
+        if os.name == "posix":
+            _flush(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_leftovers(path: str) -> None:
+    """Remove what processes that were killed while they wrote ``path`` have left beside it."""
+    for temporary in glob.glob(f"{glob.escape(path)}.*.tmp"):
+        if re.fullmatch(r"\.\d+\.tmp", temporary[len(path) :]):
+            os.unlink(temporary)
+
+
+def _flush(path: str, mode: int) -> None:
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: str, content) -> None:

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from recbole_evcf.configuration import one_line
 from recbole_evcf.printable import printable
 
-__all__ = ["INTERRUPTED", "fail", "put_words_aside", "read_settings"]
+__all__ = [
+    "INTERRUPTED",
+    "TERMINATED",
+    "Terminated",
+    "fail",
+    "put_words_aside",
+    "read_settings",
+    "terminable",
+]
 
 # The exit code of a process that Ctrl-C has ended.
 INTERRUPTED = 130
+# And of one that SIGTERM has.
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which clusters send before they kill, taken like Ctrl-C."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM raises :class:`Terminated`."""
+
+    def terminate(number, frame):
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def fail(error: Exception) -> int:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+import time
+from dataclasses import dataclass
 
 import torch
 import yaml
+from recbole.config import Config
 from texttable import Texttable
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import fail, read_settings
-from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.commands.common import (
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    fail,
+    read_settings,
+    terminable,
+)
+from recbole_evcf.configuration import can_resume, finished_config, resolve_config_files
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.trainer.state_files import kept_until_given, newest_place
 from recbole_evcf.whole_file import write_json
 
 __all__ = ["main", "result_table"]
@@ -21,27 +33,71 @@ DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
 
 
 def main(arguments: list[str]) -> int:
-    """Train and evaluate a model; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
+    """Train and evaluate a model; arguments as :func:`recbole_evcf.cli.main`.
+
+    Returns:
+        0; 2 for a mistake in what the user gave; 130 if it was interrupted, 143 by SIGTERM.
+    """
     options, settings = _parse_run(arguments)
+    run = _Run(time.time())
     try:
-        _check_settings(settings)
-        _check_processes(options)
-        # RecBole's Config reads --key=value from there itself, in this and in started processes.
-        sys.argv = [sys.argv[0], *settings]
-        config_files = resolve_config_files(options.pop("config_files").split())
-        result_file = options.pop("result_file")
-        model, dataset = _what_to_run(options, config_files)
-        # Once before anything starts: what it raises is a mistake in a setting.
-        finished_config(model, dataset, config_files)
-        result = quick_start.run(model, dataset, config_file_list=config_files, **options)
-        if result_file and result is not None:
-            _write_result(result_file, model, dataset, result)
+        with terminable(), kept_until_given():
+            _check_settings(settings)
+            _check_processes(options)
+            _run(run, options, settings)
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
-    if result is not None:
-        print(result_table(result))
+    except KeyboardInterrupt as error:
+        print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
+        return INTERRUPTED if not isinstance(error, Terminated) else TERMINATED
     return 0
+
+
+@dataclass
+class _Run:
+    """What is known of a run: when it started, and its config as soon as that is finished."""
+
+    started: float
+    config: Config | None = None
+
+
+def _run(run: _Run, options: dict, settings: list[str]) -> None:
+    # RecBole's Config reads --key=value from there itself, in this and in started processes.
+    sys.argv = [sys.argv[0], *settings]
+    config_files = resolve_config_files(options.pop("config_files").split())
+    result_file = options.pop("result_file")
+    model, dataset = _what_to_run(options, config_files)
+    # Once before anything starts: what it raises is a mistake in a setting.
+    run.config = finished_config(model, dataset, config_files)
+    if _keeps_state(run.config, options):
+        options["config_dict"] = {"resumable": True}
+    result = quick_start.run(model, dataset, config_file_list=config_files, **options)
+    if result is None:
+        return
+    # First, so that a file that cannot be written does not take them along.
+    print(result_table(result), flush=True)
+    if result_file:
+        _write_result(result_file, model, dataset, result)
+
+
+def _keeps_state(config: Config, options: dict) -> bool:
+    """Whether to keep the state of training, of which the config says nothing."""
+    several = options["nproc"] > 1 or options["world_size"] > 0
+    return config["resumable"] is None and can_resume(config) and not several
+
+
+def _way_on(run: _Run, arguments: list[str]) -> str:
+    """How an interrupted run goes on, in words behind ``interrupted``."""
+    if run.config is None:
+        return " before training started."
+    place = newest_place(run.config) if can_resume(run.config) else None
+    if place is None or (place.changed < run.started and not run.config["resume"]):
+        return " before there was anything to go on from: the same command starts anew."
+    words = shlex.join(["recbole-evcf", "run", *arguments])
+    if not any(word.partition("=")[0] == "--resume" for word in arguments):
+        words += " --resume"
+    return f" after epoch {place.epoch}: go on with {words}"
 
 
 def result_table(result: dict) -> str:
@@ -86,12 +142,23 @@ def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
         help='YAML files, "a.yaml b.yaml", or names of shipped ones such as "model/HVamp"',
     )
     parser.add_argument("--result_file", help="JSON file to write the metrics to")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="go on with the newest unfinished run of the same settings, or with that of a "
+        "model file; without one, start anew",
+    )
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
     parser.add_argument("--ip", default="localhost", help="address of the first machine")
     parser.add_argument("--port", default="5678", help="port of the first machine")
     parser.add_argument("--group_offset", type=int, default=0, help="rank of our first process")
     options, settings = parser.parse_known_args(arguments)
+    resume = options.__dict__.pop("resume")
+    if resume is not None:
+        settings.append(f"--resume={resume}")
     return vars(options), settings
 
 

@@ -18,6 +18,7 @@ from recbole_evcf.configuration import finished_config, one_line, resolve_config
 from recbole_evcf.data.saved_dataset import digest_of_files
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.trainer.checkpoint import plain_config
+from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.version import __version__
 
 __all__ = ["Plan", "Run", "make_plan"]
@@ -32,29 +33,6 @@ SHARED = {
     "seed",
     "split_seed",
 } - {"MAX_ITEM_LIST_LENGTH", "eval_batch_size"}
-
-# They say where and how a run tells of itself, not what it finds.
-WITHOUT_EFFECT = {
-    "checkpoint_dir",
-    "config_file",
-    "data_path",
-    "dataloaders_save_path",
-    "dataset_save_path",
-    "gpu_id",
-    "ip",
-    "log_wandb",
-    "nproc",
-    "offset",
-    "per_user_file",
-    "port",
-    "save_dataloaders",
-    "save_dataset",
-    "show_progress",
-    "standard_error",
-    "state",
-    "wandb_project",
-    "world_size",
-}
 
 
 @dataclass(frozen=True)
@@ -186,7 +164,7 @@ def _run(entry, seed, split_seed, files, settings, config, data) -> Run:
         "config_files": [os.path.abspath(path) for path in files],
         "settings": {**settings, **entry.settings, "seed": seed, "split_seed": split_seed},
     }
-    effective = {k: v for k, v in plain_config(config).items() if k not in WITHOUT_EFFECT}
+    effective = effective_settings(plain_config(config))
     effective.update(
         seed=seed,
         split_seed=split_seed,

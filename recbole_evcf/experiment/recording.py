@@ -12,10 +12,12 @@ def recording(trainer_class: type) -> type:
 
     Its trainers have ``record``, a list with a dict for each epoch: ``epoch``; ``seconds`` of
     training, without validation; for our models ``reconstruction``, ``kl`` and ``kl_weight``; and
-    where the epoch was validated ``valid_score``.
+    where the epoch was validated ``valid_score``. A run that goes on keeps its record.
     """
 
     class Recording(trainer_class):
+        PROGRESS = (*getattr(trainer_class, "PROGRESS", ()), "record")
+
         def __init__(self, *args, **kwargs):
             self.record: list[dict] = []
             super().__init__(*args, **kwargs)

@@ -14,10 +14,11 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_evcf.configuration import one_line
+from recbole_evcf.configuration import can_resume, one_line
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.experiment.memory import peak_memory
 from recbole_evcf.experiment.recording import recording
+from recbole_evcf.trainer.state_files import kept_until_given
 from recbole_evcf.whole_file import write_json
 
 __all__ = ["execute", "work"]
@@ -36,8 +37,9 @@ def work(request: dict, settings: dict, paths: Mapping[str, str], connection) ->
     # RecBole's Config reads it, and it is the parent's.
     sys.argv = sys.argv[:1]
     try:
-        result = execute(request, paths["per_user"])
-        write_json(paths["result"], {"settings": settings, **result})
+        with kept_until_given():
+            result = execute(request, paths["per_user"])
+            write_json(paths["result"], {"settings": settings, **result})
     except Exception as error:
         sys.excepthook(*sys.exc_info())
         connection.send(f"{type(error).__name__}: {one_line(error)}")
@@ -56,6 +58,9 @@ def _write_output_to(path: str) -> None:
 def execute(request: dict, per_user_path: str) -> dict:
     """Train and evaluate a model as RecBole's ``run_recbole`` does.
 
+    Where the model can be resumed, the newest unfinished run of the same settings in the folder
+    ``checkpoint_dir`` goes on.
+
     Args:
         request: ``model``, ``dataset``, ``config_files`` and ``settings``.
         per_user_path: CSV file for the test metrics of each user, where there are such.
@@ -72,6 +77,7 @@ def execute(request: dict, per_user_path: str) -> dict:
     config = Config(
         request["model"], request["dataset"], request["config_files"], dict(request["settings"])
     )
+    config["resume"] = can_resume(config)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
@@ -84,7 +90,7 @@ def execute(request: dict, per_user_path: str) -> dict:
     # Not from the start: the making of a trainer imports and opens TensorBoard.
     start = perf_counter()
     _, valid = trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
-    fitting = perf_counter() - start
+    fitting = perf_counter() - start + _seconds_before(trainer)
     start = perf_counter()
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
     testing = perf_counter() - start
@@ -119,6 +125,11 @@ def execute(request: dict, per_user_path: str) -> dict:
             "peak_gpu_memory": _peak_gpu_memory(config["device"]),
         },
     }
+
+
+def _seconds_before(trainer) -> float:
+    resumption = getattr(trainer, "resumption", None)
+    return resumption.seconds_before if resumption else 0.0
 
 
 def _plain(metrics: Mapping | None) -> dict[str, float]:

@@ -7,7 +7,7 @@ import zipfile
 
 import torch
 
-__all__ = ["check_archive", "read_archive"]
+__all__ = ["check_archive", "map_archive", "read_archive"]
 
 
 def check_archive(path: str) -> None:
@@ -33,8 +33,8 @@ def check_archive(path: str) -> None:
         raise ValueError(f"the checksum of {broken} is wrong.")
 
 
-def read_archive(path: str, device: str | torch.device = "cpu"):
-    """The content of a file of ``torch.save``, its tensors on a device; no code in it runs.
+def map_archive(path: str):
+    """The content of a file of ``torch.save``, its tensors left in the file; no code in it runs.
 
     A tensor that says it is larger than what the file holds of it is an error: read in PyTorch's
     usual way, it would take what lies behind it in the memory of this process. Mapped from the
@@ -43,8 +43,12 @@ def read_archive(path: str, device: str | torch.device = "cpu"):
     Raises:
         Exception: of any kind, if the file is damaged.
     """
-    content = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
-    return _copied(content, {}, device)
+    return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+
+
+def read_archive(path: str, device: str | torch.device = "cpu"):
+    """As :func:`map_archive`, its tensors on a device: the file may change afterwards."""
+    return _copied(map_archive(path), {}, device)
 
 
 def _copied(value, storages: dict, device):

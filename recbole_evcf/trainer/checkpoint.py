@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 
@@ -18,7 +17,8 @@ import scipy.sparse
 import torch
 from recbole.config import Config
 
-from recbole_evcf.trainer.archive import check_archive, read_archive
+from recbole_evcf.trainer.archive import check_archive, map_archive, read_archive
+from recbole_evcf.whole_file import replacing
 
 __all__ = [
     "from_plain",
@@ -127,7 +127,8 @@ _RESTORE = {
 def plain_config(config) -> dict:
     """The settings of a RecBole ``Config`` from which the same ``Config`` can be made again.
 
-    What ``Config`` derives by itself (device, types of model and metrics) is left out.
+    What ``Config`` derives by itself (device, types of model and metrics) and how a run goes on is
+    left out.
     """
     derived = {
         "device",
@@ -141,6 +142,8 @@ def plain_config(config) -> dict:
         "valid_neg_sample_args",
         "test_neg_sample_args",
         "data_path",
+        "resume",
+        "resumable",
     }
     settings = {}
     for key, value in config.final_config_dict.items():
@@ -195,31 +198,57 @@ def save_checkpoint(state: dict, path: str) -> None:
     Args:
         state: with RecBole's keys; ``config`` a ``Config``.
         path: the file.
+
+    Raises:
+        OSError: it cannot be written, the disk being full for one; an older file is left as it was.
     """
     state = {**state, "config": plain_config(state["config"])}
     state["other_parameter"] = to_plain(state["other_parameter"])
     for key in ("epoch", "cur_step", "best_valid_score"):
         if key in state:
             state[key] = to_plain(state[key])
-    directory = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    except (OSError, RuntimeError) as error:
+        raise _failed_write(path, error) from None
 
 
-def load_checkpoint(path: str, device: str | torch.device = "cpu") -> dict:
+def _failed_write(path: str, error: BaseException) -> BaseException:
+    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
+    cause: BaseException | None = error
+    while isinstance(cause, RuntimeError):
+        cause = cause.__context__
+    if not isinstance(cause, OSError):
+        return cause or error
+    kept = "; the one written before is whole" if os.path.exists(path) else ""
+    return OSError(
+        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
+        f"another checkpoint_dir{kept}."
+    )
+
+
+def _failed_write(path: str, error: BaseException) -> BaseException:
+    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
+    cause: BaseException | None = error
+    while isinstance(cause, RuntimeError):
+        cause = cause.__context__
+    if not isinstance(cause, OSError):
+        return cause or error
+    kept = "; the one written before is whole" if os.path.exists(path) else ""
+    return OSError(
+        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
+        f"another checkpoint_dir{kept}."
+    )
+
+
+def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool = False) -> dict:
     """Read a checkpoint; no code in the file runs.
 
     Args:
         path: the file.
         device: where its tensors are wanted.
+        mapped: leave tensors in the file, from which they are read when they are used.
 
     Raises:
         ValueError: there is no such file, or it is damaged, or no checkpoint of this kind.
@@ -231,7 +260,7 @@ def load_checkpoint(path: str, device: str | torch.device = "cpu") -> dict:
             # Of a file that is none: PyTorch's thoughts on its pickle.
             warnings.simplefilter("ignore")
             check_archive(path)
-            state = read_archive(path, device)
+            state = map_archive(path) if mapped else read_archive(path, device)
     # Damaged bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from time import time
 
 import torch
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.resumption import Resumption
 
 __all__ = ["VAETrainer"]
 
@@ -22,8 +25,22 @@ class VAETrainer(Trainer):
 
     As RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
     their names, epochs before the end of the KL warm-up do not count for early stopping, and
-    ``learner: adam_norm_grad`` is known.
+    ``learner: adam_norm_grad`` is known. With ``resumable`` or ``resume`` the state of training
+    is kept on the disk, and put back with ``resume``.
+
+    Attributes:
+        resumption: keeps that state; None where it is not kept.
     """
+
+    # What has been counted so far. Weights, optimiser and warm-up are in every model file.
+    PROGRESS = (
+        "best_epoch",
+        "best_valid_result",
+        "best_valid_score",
+        "cur_step",
+        "train_loss_dict",
+    )
+    resumption: Resumption | None = None
 
     def _build_optimizer(self, **kwargs):
         learner = kwargs.get("learner", self.learner).lower()
@@ -47,10 +64,11 @@ class VAETrainer(Trainer):
         callback_fn=None,
     ):
         """Train until ``epochs`` or early stopping; arguments and result as RecBole's."""
-        if saved and self.start_epoch >= self.epochs:
+        self.best_epoch = self.start_epoch - 1
+        gone_on = self._go_on((train_data, valid_data), saved)
+        if saved and not gone_on and self.start_epoch >= self.epochs:
             self._save_checkpoint(-1, verbose=verbose)
         self.eval_collector.data_collect(train_data)
-        self.best_epoch = self.start_epoch - 1
         log = self.logger.info if verbose else lambda message: None
         for epoch in range(self.start_epoch, self.epochs):
             warmed_up = self.model.warmup.finished
@@ -59,24 +77,40 @@ class VAETrainer(Trainer):
             log(self._describe_losses(epoch, time() - start, losses))
             self._log_losses(epoch, losses)
             if self.eval_step <= 0 or not valid_data:
+                self.best_epoch = epoch
                 if saved:
                     self._save_checkpoint(epoch, verbose=verbose)
-                continue
-            if (epoch + 1) % self.eval_step:
-                continue
-            start = time()
-            score, result = self._valid_epoch(valid_data, show_progress=show_progress)
-            log(_describe_score(epoch, time() - start, score))
-            log(set_color("valid result", "blue") + ": \n" + dict2str(result))
-            self._log_validation(epoch, score, result)
-            stop = self._select(epoch, score, result, warmed_up, saved, verbose)
-            if callback_fn:
-                callback_fn(epoch, score)
-            if stop:
-                log(f"Finished training, best eval result in epoch {self.best_epoch}")
-                break
+            elif (epoch + 1) % self.eval_step == 0:
+                start = time()
+                score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+                log(_describe_score(epoch, time() - start, score))
+                log(set_color("valid result", "blue") + ": \n" + dict2str(result))
+                self._log_validation(epoch, score, result)
+                stop = self._select(epoch, score, result, warmed_up, saved, verbose)
+                if callback_fn:
+                    callback_fn(epoch, score)
+                if stop:
+                    log(f"Finished training, best eval result in epoch {self.best_epoch}")
+                    break
+            # Not of the epoch that stops: from its state one more would be trained.
+            if self.resumption:
+                self.resumption.after_epoch(epoch)
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
+
+    def _go_on(self, loaders, saved: bool) -> bool:
+        """Prepare to keep the state of training, and go on from one if that is asked for."""
+        self.resumption = None
+        if not (self.config["resume"] or self.config["resumable"]):
+            return False
+        if not saved:
+            raise ValueError("resume and resumable need model files: leave out saved=False.")
+        self.resumption = Resumption(self, loaders)
+        return self.resumption.go_on()
+
+    def training_state(self) -> dict:
+        """What a model file holds, beside RecBole's keys, of a run that can be resumed."""
+        return {"training": self.resumption.state()} if self.resumption else {}
 
     def _select(self, epoch, score, result, warmed_up, saved, verbose) -> bool:
         """Keep the model if it is the best so far; say whether to stop."""
@@ -110,14 +144,17 @@ class VAETrainer(Trainer):
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0
+        finite_steps = torch.zeros((), dtype=torch.long, device=self.device)
         for interaction in self._progress(train_data, epoch_idx, show_progress):
             # The ids stay on the host, where the histories look them up.
             terms = self._train_batch(interaction, loss_func, scaler)
             totals += torch.stack(terms) * len(interaction)
             users += len(interaction)
+            finite_steps += totals.isfinite().all()
             if self.device.type == "cpu":
-                self._check_nan(totals.sum())
-        self._check_nan(totals.sum())
+                self._check_losses(totals, epoch_idx, finite_steps)
+        self._check_losses(totals, epoch_idx, finite_steps)
+        self._check_weights(epoch_idx)
         weight = float(self.model.warmup.weight)
         self.model.warmup.next_epoch()
         reconstruction, kl = (totals / users).tolist()
@@ -142,12 +179,24 @@ class VAETrainer(Trainer):
         scaler.update()
         return reconstruction.detach(), kl.detach()
 
-    def _check_nan(self, loss):
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"Training loss is {loss.item()} with learning_rate {self.learning_rate}: try a "
-                "smaller one, or clip_grad_norm."
-            )
+    def _check_losses(self, totals: torch.Tensor, epoch: int, finite_steps: torch.Tensor) -> None:
+        loss = totals.sum().item()
+        if not math.isfinite(loss):
+            raise self._diverged(f"Training loss is {loss} in epoch {epoch}, step {finite_steps}")
+
+    def _check_weights(self, epoch: int) -> None:
+        """The step after the last loss may have broken them: no file of them is written."""
+        largest = torch.stack(torch._foreach_norm(list(self.model.parameters()), math.inf))
+        if not largest.isfinite().all():
+            raise self._diverged(f"Weights are not finite after epoch {epoch}")
+
+    def _diverged(self, what: str) -> ValueError:
+        advice = "try a smaller one, or clip_grad_norm={'max_norm': 1}"
+        kept = ""
+        if self.best_epoch >= 0 and os.path.exists(self.saved_model_file):
+            kept = f". The model of epoch {self.best_epoch} is kept in {self.saved_model_file}"
+            kept += ", from where resume can go on" if self.resumption else ""
+        return ValueError(f"{what}, with learning_rate {self.learning_rate}: {advice}{kept}.")
 
     def _progress(self, train_data, epoch: int, show: bool):
         if not show:

@@ -1,0 +1,31 @@
+"""A short text that tells data apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from recbole_evcf.data.dataloader import RankedPhase
+
+__all__ = ["digest_of_loaders"]
+
+
+def digest_of_loaders(loaders: Sequence) -> str:
+    """Of the interactions that dataloaders hold, in their order, and of the items' names.
+
+    Args:
+        loaders: RecBole's dataloaders; None where there is none.
+    """
+    digest = hashlib.sha256()
+    for loader in filter(None, loaders):
+        dataset, phase = loader._dataset, loader._sampler
+        digest.update("\n".join(map(str, dataset.field2id_token[dataset.iid_field])).encode())
+        for field in (dataset.uid_field, dataset.iid_field):
+            digest.update(np.ascontiguousarray(dataset.inter_feat[field]))
+        if isinstance(phase, RankedPhase):
+            # Under the split by users the shown part of a history is no interaction of the phase.
+            digest.update(phase.seen.starts.numpy())
+            digest.update(phase.seen.columns.numpy())
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""The states of all random generators that training draws from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from recbole_evcf.trainer.checkpoint import from_plain, to_plain
+
+__all__ = ["generator_states", "set_generator_states"]
+
+
+def generator_states(loaders: Sequence) -> dict:
+    """The states of Python's, NumPy's and torch's generators, and of those of dataloaders.
+
+    Args:
+        loaders: RecBole's dataloaders; None where there is none.
+
+    Returns:
+        what a checkpoint can hold.
+    """
+    return {
+        "python": to_plain(random.getstate()),
+        "numpy": to_plain(np.random.get_state()),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loaders": [loader.generator.get_state() if loader else None for loader in loaders],
+    }
+
+
+def set_generator_states(states: dict, loaders: Sequence) -> None:
+    """The inverse of :func:`generator_states`, on a machine with as many GPUs."""
+    random.setstate(from_plain(states["python"]))
+    np.random.set_state(from_plain(states["numpy"]))
+    torch.set_rng_state(states["torch"].cpu())
+    for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state.cpu(), device)
+    for loader, state in zip(loaders, states["loaders"]):
+        if loader and state is not None:
+            loader.generator.set_state(state.cpu())

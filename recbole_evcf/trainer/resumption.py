@@ -1,0 +1,154 @@
+"""How a run writes down its state after epochs, and goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from recbole_evcf.data.digest import digest_of_loaders
+from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
+from recbole_evcf.trainer.effective_settings import differences
+from recbole_evcf.trainer.generators import generator_states, set_generator_states
+from recbole_evcf.trainer.state_files import (
+    SUFFIX,
+    Place,
+    discard,
+    newest_place,
+    place_of,
+    settings_of_run,
+    unfinished_places,
+)
+from recbole_evcf.whole_file import remove_leftovers
+
+__all__ = ["Resumption"]
+
+# What may be changed where a file to go on from is named: the same networks, trained otherwise.
+CHANGEABLE = {"clip_grad_norm", "learning_rate", "stopping_step", "weight_decay"}
+# Training takes so many times as long as the writing of its state at least.
+SHARE = 20
+
+
+class Resumption:
+    """Keeps the state of a :class:`~recbole_evcf.trainer.trainer.VAETrainer` on the disk.
+
+    Args:
+        trainer: before its training.
+        loaders: of training and validation; the latter may be None.
+
+    Attributes:
+        seconds_before: how long the run had been training when it went on.
+    """
+
+    def __init__(self, trainer, loaders: Sequence):
+        self._trainer, self._loaders = trainer, loaders
+        self._data = digest_of_loaders(loaders)
+        self._start = monotonic()
+        self.seconds_before = 0.0
+        self._due: float | None = None
+
+    def go_on(self) -> bool:
+        """Put the state of the run back that the key ``resume`` asks for, if there is one.
+
+        Returns:
+            whether there was.
+
+        Raises:
+            ValueError: the state is of other data, or the named one is of other settings.
+        """
+        trainer, wanted = self._trainer, self._trainer.config["resume"]
+        if not wanted:
+            return False
+        place = newest_place(trainer.config) if wanted is True else self._named(wanted)
+        if place is None:
+            trainer.logger.warning(self._why_anew())
+            return False
+        if place.data != self._data:
+            raise ValueError(
+                f"{place.file} was made with other data than those of {trainer.config['dataset']} "
+                "now: put those back, or start anew without resume."
+            )
+        self._put_back(place)
+        trainer.logger.info(f"Going on after epoch {place.epoch} from {place.file}")
+        return True
+
+    def _named(self, path: str) -> Place:
+        trainer, config = self._trainer, self._trainer.config
+        place = place_of(path[: -len(SUFFIX)] if path.endswith(SUFFIX) else path)
+        if place is None:
+            raise ValueError(
+                f"{path} holds no state to go on from: name a file that a run with resumable: "
+                "True has written."
+            )
+        other = differences(place.settings, settings_of_run(config))
+        if set(other) - CHANGEABLE:
+            raise ValueError(
+                f"{path} is of a run with other settings: {_list(other, place, config)}."
+            )
+        if place.epoch >= trainer.epochs:
+            raise ValueError(
+                f"{path} is of epoch {place.epoch}, counted from 0: epochs must be more than that, "
+                f"not {trainer.epochs}."
+            )
+        if other:
+            trainer.logger.warning(f"Going on with other settings: {_list(other, place, config)}.")
+        return place
+
+    def _why_anew(self) -> str:
+        config = self._trainer.config
+        text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting anew."
+        for place in unfinished_places(config)[:1]:
+            other = differences(place.settings, settings_of_run(config))
+            if other:
+                return f"{text} {place.file} has other settings: {_list(other, place, config)}."
+        return text
+
+    def _put_back(self, place: Place) -> None:
+        trainer = self._trainer
+        remove_leftovers(place.model_file)
+        remove_leftovers(place.model_file + SUFFIX)
+        try:
+            trainer.resume_checkpoint(place.file)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"{place.file} does not fit the model: it is damaged.") from error
+        trainer.saved_model_file = place.model_file
+        for group in trainer.optimizer.param_groups:
+            group["lr"], group["weight_decay"] = trainer.learning_rate, trainer.weight_decay
+        training = load_checkpoint(place.file, "cpu", mapped=True)["training"]
+        vars(trainer).update(from_plain(training["progress"]))
+        self.seconds_before = training["seconds"]
+        set_generator_states(training["generators"], self._loaders)
+
+    def state(self) -> dict:
+        """What a model file needs beside RecBole's keys, for a run to go on from it."""
+        trainer = self._trainer
+        return {
+            "progress": to_plain({name: getattr(trainer, name) for name in trainer.PROGRESS}),
+            "best_epoch": trainer.best_epoch,
+            "seconds": self.seconds_before + monotonic() - self._start,
+            "generators": generator_states(self._loaders),
+            "data": self._data,
+            "device": trainer.device.type,
+        }
+
+    def after_epoch(self, epoch: int) -> None:
+        """Write the state of an epoch down, unless that would take too much of the time.
+
+        Where the model of the epoch was saved as the best, its file holds the state already.
+        """
+        trainer = self._trainer
+        if self._due is not None and (trainer.best_epoch == epoch or monotonic() < self._due):
+            return
+        start = monotonic()
+        path = trainer.saved_model_file + SUFFIX
+        trainer._save_checkpoint(epoch, verbose=False, saved_model_file=path)
+        end = monotonic()
+        self._due = end + SHARE * (end - start)
+
+    def end(self) -> None:
+        """The run has ended: its state is of no use any more."""
+        discard(self._trainer.saved_model_file)
+
+
+def _list(keys: Sequence[str], before: Place, config) -> str:
+    now = settings_of_run(config)
+    return ", ".join(f"{key} {before.settings.get(key)!r} (now {now.get(key)!r})" for key in keys)

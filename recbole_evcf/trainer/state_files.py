@@ -1,0 +1,154 @@
+"""The files of a run that is not finished: its best model, and beside it the state to go on from.
+
+``X.pth`` is the model of the best epoch, as RecBole names and saves it. ``X.pth.resume`` is a file
+of the same kind of a later epoch. Either holds all that training needs to go on from there, under
+the key ``training``; and ``X.pth.resume`` is there from the first epoch until the run has ended,
+so that it marks what is unfinished.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
+from recbole_evcf.trainer.effective_settings import differences, effective_settings
+
+__all__ = [
+    "SUFFIX",
+    "Place",
+    "discard",
+    "kept_until_given",
+    "newest_place",
+    "place_of",
+    "settings_of_run",
+    "unfinished_places",
+]
+
+SUFFIX = ".resume"
+_kept: list[list[str]] = []
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run can go on.
+
+    Attributes:
+        model_file: path of the run's best model, ``X.pth``.
+        file: the one of its files that holds the later epoch.
+        epoch: that epoch, counted from 0.
+        settings: of the run, see :func:`settings_of_run`.
+        data: digest of what it was trained on.
+    """
+
+    model_file: str
+    file: str
+    epoch: int
+    settings: dict
+    data: str
+
+    @property
+    def changed(self) -> float:
+        """When the file was written, in seconds since 1970."""
+        return os.path.getmtime(self.file)
+
+
+def settings_of_run(config) -> dict:
+    """All settings that decide what training makes of the data.
+
+    The number of epochs does not: a run may go on for longer.
+    """
+    return _settings(plain_config(config), config["device"].type)
+
+
+def _settings(plain: Mapping, device: str) -> dict:
+    settings = effective_settings(plain)
+    # RecBole validates at least once.
+    settings["eval_step"] = min(settings["eval_step"], settings.pop("epochs"))
+    # Metrics come with it or without.
+    return {**settings, "standard_error": plain.get("standard_error"), "device": device}
+
+
+def place_of(model_file: str) -> Place | None:
+    """Where the run of a model file can go on; None if its files are missing or damaged.
+
+    Raises:
+        ValueError: the model file is not of the run of the state beside it.
+    """
+    last, best = _read(model_file + SUFFIX), _read(model_file)
+    if last is None or (best is not None and best["epoch"] > last["epoch"]):
+        return _place(model_file, model_file, best)
+    expected = last["training"]["best_epoch"]
+    if expected >= 0 and (best is None or best["epoch"] != expected):
+        raise ValueError(
+            f"{model_file}{SUFFIX} goes with a model of epoch {expected}, which {model_file} is "
+            "not: start anew without resume."
+        )
+    return _place(model_file, model_file + SUFFIX, last)
+
+
+def _read(path: str) -> dict | None:
+    try:
+        state = load_checkpoint(path, "cpu", mapped=True)
+    except ValueError:
+        return None
+    return state if "training" in state else None
+
+
+def _place(model_file: str, file: str, state: dict | None) -> Place | None:
+    if state is None:
+        return None
+    training = state["training"]
+    settings = _settings(state["config"], training["device"])
+    return Place(model_file, file, state["epoch"], settings, training["data"])
+
+
+def unfinished_places(config) -> list[Place]:
+    """The runs of the config's model in ``checkpoint_dir`` that have not ended, newest first."""
+    pattern = os.path.join(glob.escape(config["checkpoint_dir"]), f"{config['model']}-*{SUFFIX}")
+    places = []
+    for path in glob.glob(pattern):
+        try:
+            place = place_of(path[: -len(SUFFIX)])
+        except ValueError:
+            continue
+        if place is not None:
+            places.append(place)
+    return sorted(places, key=lambda place: place.changed, reverse=True)
+
+
+def newest_place(config) -> Place | None:
+    """Of the unfinished runs with the config's settings the newest, not beyond its ``epochs``."""
+    settings = settings_of_run(config)
+    for place in unfinished_places(config):
+        if place.epoch < config["epochs"] and not differences(place.settings, settings):
+            return place
+    return None
+
+
+def discard(model_file: str) -> None:
+    """Remove the state of a run that has ended; its best model stays."""
+    if _kept:
+        _kept[-1].append(model_file)
+    elif os.path.exists(model_file + SUFFIX):
+        os.unlink(model_file + SUFFIX)
+
+
+@contextmanager
+def kept_until_given() -> Iterator[None]:
+    """Within it, states stay after the end of their runs; they are removed once it ends well.
+
+    For those who give the metrics of a run to a user or write them to a file: should that fail, the
+    run can still go on from its state.
+    """
+    _kept.append([])
+    try:
+        yield
+    except BaseException:
+        _kept.pop()
+        raise
+    for model_file in _kept.pop():
+        discard(model_file)
