@@ -43,6 +43,9 @@ MODEL_PACKAGES = (
     "knowledge_aware_recommender",
 )
 
+# RecBole writes all settings into its log: a few lines of YAML can stand for more than memory.
+MOST_VALUES = 1_000_000
+
 # What RecBole's Config raises when a setting is wrong.
 CONFIG_ERRORS = (
     ValueError,
@@ -242,13 +245,26 @@ def _checked_yaml(path: str) -> str:
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{path}{where}: not valid YAML ({error.problem}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]}).") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold lines of `key: value`; it holds {_kind(content)}.")
+    if _written_out(content, {}) > MOST_VALUES:
+        raise ValueError(f"{path}: its aliases (*name) stand for more than {MOST_VALUES:,} values.")
     return path
+
+
+def _written_out(content, known: dict[int, float]) -> float:
+    """How many values YAML's aliases stand for; without end where one holds itself."""
+    if not isinstance(content, (dict, list)):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = math.inf
+        values = content.values() if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_written_out(value, known) for value in values)
+    return known[id(content)]
 
 
 def _kind(content) -> str:

@@ -674,8 +674,8 @@ def _saving_dataloaders(original):
 
 def _warn_of_pickle(keys: tuple[str, str]) -> None:
     getLogger().warning(
-        f"{' and '.join(keys)}: RecBole writes and reads this file with pickle, which runs the "
-        "code in it: use only files that you made."
+        f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
+        "use only files that you made."
     )
 
 

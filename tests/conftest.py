@@ -28,6 +28,12 @@ def _own_folder(tmp_path, monkeypatch):
             handler.close()
 
 
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch):
+    """RecBole measures the processor for a second at the end of each run."""
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval=None: 0.0)
+
+
 @pytest.fixture
 def dense() -> np.ndarray:
     """A binary history matrix, (users, items); user 0 is padding, user 3 has no history."""

@@ -86,3 +86,19 @@ def test_missing_config_file_lists_the_shipped_ones():
 def test_names_cannot_leave_the_shipped_folder():
     with pytest.raises(ValueError, match="no config file"):
         resolve_config_files(["../tests/../properties/../.ci/run"])
+
+
+def test_aliases_that_multiply(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for n in range(1, 10):
+        lines.append(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]")
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    (tmp_path / "ring.yaml").write_text("a: &a [*a]\n")
+    for name in ("bomb", "ring"):
+        with pytest.raises(ValueError, match="stand for more than 1,000,000 values"):
+            resolve_config_files([str(tmp_path / f"{name}.yaml")])
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 20_000)
+    with pytest.raises(ValueError, match="not valid YAML"):
+        resolve_config_files([str(tmp_path / "deep.yaml")])
+    (tmp_path / "good.yaml").write_text("a: &a [8, 8]\nb: *a\nc: [*a, *a]\n")
+    assert resolve_config_files([str(tmp_path / "good.yaml")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from textwrap import wrap
 
 import plotly.graph_objects as go
@@ -10,6 +9,7 @@ from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
 from recbole_evcf.experiment.outcome import ModelOutcome, Outcome
+from recbole_evcf.report.figure import drawn_text
 
 __all__ = ["learning_curves", "metric_bars"]
 
@@ -29,7 +29,7 @@ def metric_bars(outcome: Outcome) -> go.Figure:
     figure = make_subplots(
         rows,
         columns,
-        subplot_titles=[escape(name) for name in names],
+        subplot_titles=[drawn_text(name) for name in names],
         shared_yaxes=True,
         horizontal_spacing=0.03,
         vertical_spacing=0.3 / max(rows, 2),
@@ -68,7 +68,7 @@ def learning_curves(outcome: Outcome) -> go.Figure:
     figure = make_subplots(
         2,
         2,
-        subplot_titles=[escape(name) for name in keys.values()],
+        subplot_titles=[drawn_text(name) for name in keys.values()],
         horizontal_spacing=0.08,
         vertical_spacing=0.14,
     )
@@ -109,7 +109,7 @@ def _add_curves(figure: go.Figure, model: ModelOutcome, key: str, colour: str, p
 
 def _label(model: ModelOutcome) -> str:
     lines = wrap(model.label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "<br>".join(map(escape, lines))
+    return "<br>".join(map(drawn_text, lines))
 
 
 def _colour(model: ModelOutcome, outcome: Outcome) -> str:

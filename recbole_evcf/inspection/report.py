@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,7 +11,7 @@ from recbole_evcf.inspection.inspection import Inspection
 from recbole_evcf.inspection.levels import DRAWS
 from recbole_evcf.inspection.units import ACTIVE
 from recbole_evcf.printable import shortened
-from recbole_evcf.report.figure import styled
+from recbole_evcf.report.figure import drawn_text, styled
 from recbole_evcf.report.page import Page
 
 __all__ = ["page"]
@@ -120,7 +118,7 @@ def _names(items: pd.DataFrame) -> pd.Series:
 def _labels(items: pd.DataFrame) -> pd.Series:
     """The three items that set each component apart most, as lines of HTML, by component."""
     apart = items[(items["by"] == "distinction") & (items["rank"] <= 3)]
-    names = _names(apart).map(escape)
+    names = _names(apart).map(drawn_text)
     return names.groupby(apart["component"]).agg("<br>".join)
 
 

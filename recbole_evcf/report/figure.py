@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import plotly.graph_objects as go
 
-__all__ = ["styled"]
+__all__ = ["drawn_text", "styled"]
+
+
+def drawn_text(text: object) -> str:
+    """Foreign text for a figure, in which plotly reads tags and some entities, quotes not."""
+    return escape(str(text), quote=False)
 
 
 def styled(figure: go.Figure, height: int, **layout) -> go.Figure:

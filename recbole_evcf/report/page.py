@@ -75,7 +75,7 @@ class Page:
         )
 
     def figure(self, figure: plotly.graph_objects.Figure) -> None:
-        """A figure of plotly's. Escape (``html.escape``) foreign text before it goes into one."""
+        """A figure of plotly's; foreign text in it must have gone through ``drawn_text``."""
         self._figures += 1
         # A fixed name: the same content gives the same file.
         drawn = figure.to_html(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
-from recbole_evcf.report.figure import styled
+from recbole_evcf.report.figure import drawn_text, styled
 from recbole_evcf.report.page import Bold, Page
 from recbole_evcf.tuning.params_file import Parameter
 
@@ -138,7 +137,7 @@ def _over_time(scored, best, metric, bigger) -> go.Figure:
             )
     _mark_best(figure, best["number"], best["score"])
     figure.update_xaxes(title="trial", dtick=1 if len(scored) < 20 else None)
-    figure.update_yaxes(title=f"{escape(metric)} (validation)")
+    figure.update_yaxes(title=f"{drawn_text(metric)} (validation)")
     return _styled(figure, 420)
 
 
@@ -173,8 +172,8 @@ def _by_parameter(scored, best, parameters, metric) -> go.Figure:
             **cell,
         )
         _mark_best(figure, _place(parameter, best, last), best["score"], **cell)
-        figure.update_xaxes(title=escape(parameter.name), **_axis(parameter), **cell)
-    figure.update_yaxes(title=escape(metric), col=1)
+        figure.update_xaxes(title=drawn_text(parameter.name), **_axis(parameter), **cell)
+    figure.update_yaxes(title=drawn_text(metric), col=1)
     figure.update_layout(showlegend=False)
     return _styled(figure, 90 + 300 * rows)
 
@@ -192,7 +191,7 @@ def _axis(parameter: Parameter) -> dict[str, Any]:
         return {
             "tickmode": "array",
             "tickvals": list(range(len(parameter.range))),
-            "ticktext": [escape(str(value)) for value in parameter.range],
+            "ticktext": [drawn_text(value) for value in parameter.range],
             "range": [-0.5, len(parameter.range) - 0.5],
         }
     return {"type": "log" if parameter.kind == "loguniform" else "linear"}
@@ -215,7 +214,7 @@ def _curves(scored, best, metric) -> go.Figure:
             showlegend=False,
         )
     figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title=f"{escape(metric)} (validation)")
+    figure.update_yaxes(title=f"{drawn_text(metric)} (validation)")
     return _styled(figure, 420)
 
 
@@ -233,7 +232,7 @@ def _mark_best(figure: go.Figure, x, y, **cell) -> None:
 
 def _hover(trial: dict[str, Any]) -> str:
     lines = [f"<b>trial {trial['number']}: {trial['score']:.4f}</b>"]
-    lines += [f"{escape(k)} {escape(value_text(v))}" for k, v in trial["params"].items()]
+    lines += [f"{drawn_text(k)} {drawn_text(value_text(v))}" for k, v in trial["params"].items()]
     return "<br>".join(lines)
 
 

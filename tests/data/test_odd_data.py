@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
 
@@ -127,12 +126,6 @@ WORKING = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _without_waiting(monkeypatch):
-    """RecBole measures the processor for a second at the end of each run."""
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval=None: 0.0)
-
-
 def written(name: str, content: str) -> None:
     folder = Path("data") / name
     folder.mkdir(parents=True)
@@ -163,22 +156,23 @@ def run(name: str, settings: dict, *more: str) -> int:
 
 def pairs_of(dataset, matrix=None) -> set:
     """Users and items by name, of a part or of a matrix of histories."""
-    users = dataset.id2token("user_id", dataset.inter_feat["user_id"].numpy())
-    items = dataset.id2token("item_id", dataset.inter_feat["item_id"].numpy())
+    rows, columns = (dataset.inter_feat[name].numpy() for name in ("user_id", "item_id"))
     if matrix is not None:
         rows, columns = matrix.nonzero()
-        users, items = dataset.id2token("user_id", rows), dataset.id2token("item_id", columns + 1)
-    return set(zip(users.tolist(), items.tolist()))
+        columns = columns + 1
+    users, items = (dataset.field2id_token[name].tolist() for name in ("user_id", "item_id"))
+    return {(users[row], items[column]) for row, column in zip(rows, columns)}
 
 
 def naive_scores(trainer, part, seen: set, targets: set) -> dict[str, float]:
     """NDCG@5 and Recall@5, user by user and item by item."""
     dataset = part._dataset
     trainer.model.eval()
-    items = dataset.field2id_token["item_id"]
+    users, items = (dataset.field2id_token[name].tolist() for name in ("user_id", "item_id"))
     found = {"ndcg@5": [], "recall@5": []}
     for user in sorted({user for user, _ in targets}):
-        ids = torch.tensor([int(np.flatnonzero(dataset.field2id_token["user_id"] == user)[-1])])
+        # The first is RecBole's padding.
+        ids = torch.tensor([users.index(user, 1)])
         with torch.no_grad():
             scores = trainer.model.full_sort_predict({"user_id": ids}).flatten().tolist()
         order = sorted(range(1, len(items)), key=lambda item, s=scores: -s[item])

@@ -332,7 +332,7 @@ class TestRecBolesOwn:
             caplog.clear()
             assert content(prepared("BPR", {**settings, **SAVING["both"]})) == before
             said = [r.getMessage() for r in caplog.records if "pickle" in r.getMessage()]
-            assert [text.split(":")[0] for text in said] == [
+            assert [text.split(" make ")[0] for text in said] == [
                 "save_dataset and dataset_save_path",
                 "save_dataloaders and dataloaders_save_path",
             ]
