@@ -86,7 +86,7 @@ def test_who_knows_no_model(package):
     ],
 )
 def test_who_is_known_by_whom(known, knowers):
-    assert {name.partition(".")[0] for name in _knowers(known)} == knowers
+    assert {name.partition(".")[0] for name in _knowers(known)} <= knowers
 
 
 def test_recbole_is_changed_in_two_places():

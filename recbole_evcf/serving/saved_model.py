@@ -95,7 +95,7 @@ def _check_model(path: str, settings: Mapping) -> None:
     except (ValueError, AttributeError, ImportError):
         raise ValueError(
             f"{path} holds a model of the class {name}, which is not known here: if it is your "
-            "own, import and register it first."
+            "own, import and register it first (for commands: RECBOLE_EVCF_PLUGINS)."
         ) from None
     if not getattr(model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
         ours = ", ".join(model.__name__ for model in (*MODELS, *BASELINES))
