@@ -6,12 +6,16 @@ import argparse
 import sys
 
 import torch
-import yaml
 from texttable import Texttable
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import fail, read_settings
-from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.commands.common import fail, fail_somewhere, read_settings
+from recbole_evcf.configuration import (
+    finished_config,
+    odd_settings,
+    read_config_file,
+    resolve_config_files,
+)
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.whole_file import write_json
 
@@ -39,6 +43,9 @@ def main(arguments: list[str]) -> int:
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
+    # RecBole meets a value of the wrong kind where it first computes with it.
+    except Exception as error:
+        return fail_somewhere(error, odd_settings(model, dataset, _given(settings, config_files)))
     if result is not None:
         print(result_table(result))
     return 0
@@ -114,15 +121,20 @@ def _check_processes(options: dict) -> None:
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
     """Model and data set: from the command line, else the config files, else the defaults."""
-    given = {}
-    for path in config_files:
-        with open(path, encoding="utf-8") as file:
-            given.update(yaml.safe_load(file))
+    given = _given([], config_files)
     model, dataset = options.pop("model"), options.pop("dataset")
     return (
         model or given.get("model", DEFAULT_MODEL),
         dataset or given.get("dataset", DEFAULT_DATASET),
     )
+
+
+def _given(settings: list[str], config_files: list[str]) -> dict:
+    """The user's settings; those of the command line as texts."""
+    given: dict = {}
+    for path in config_files:
+        given.update(read_config_file(path))
+    return {**given, **read_settings(settings)}
 
 
 def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
