@@ -11,6 +11,7 @@ import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 
+import numpy as np
 import recbole.data
 import recbole.data.utils
 import recbole.trainer
@@ -466,9 +467,24 @@ def _describing_faults(original):
             required=required,
             seq_separator=self.config["seq_separator"],
         ):
-            return original(self, filepath, source)
+            feat = original(self, filepath, source)
+        if source is FeatureSource.INTERACTION and feat is not None:
+            _check_ids(self, filepath, feat, required)
+        return feat
 
     return _load_feat
+
+
+def _check_ids(dataset, filepath, feat, required) -> None:
+    """RecBole filters no benchmark files: who is missing there would become its padding."""
+    ours = is_sg(dataset.config) or configuration.is_vae(dataset.config)
+    if dataset.benchmark_filename_list is None or not ours:
+        return
+    for field in required:
+        missing = np.flatnonzero(feat[field].isna())
+        if len(missing):
+            # The header is line 1.
+            raise ValueError(f"{filepath}, line {missing[0] + 2}: there is no {field}.")
 
 
 def _check_loaded(filepath, required, load_col) -> None:
