@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
 import math
 import os
+from collections.abc import Mapping
 
 import torch
-import yaml
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer
 
+from recbole_evcf.compat import plain_value
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
+from recbole_evcf.plain_yaml import read_yaml
+from recbole_evcf.printable import shortened, shown
 from recbole_evcf.resources import shipped_names, shipped_yaml
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -30,8 +34,10 @@ __all__ = [
     "check_split_seed",
     "finished_config",
     "is_vae",
+    "odd_settings",
     "one_line",
     "prefer_given_warmup",
+    "read_config_file",
     "resolve_config_files",
     "unknown_model",
 ]
@@ -43,19 +49,18 @@ MODEL_PACKAGES = (
     "knowledge_aware_recommender",
 )
 
-# RecBole writes all settings into its log: a few lines of YAML can stand for more than memory.
-MOST_VALUES = 1_000_000
-
 # What RecBole's Config raises when a setting is wrong.
 CONFIG_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    ImportError,
+    ArithmeticError,
+    AssertionError,
     AttributeError,
-    NotImplementedError,
+    ImportError,
+    LookupError,
+    OSError,
     RuntimeError,
     SyntaxError,
+    TypeError,
+    ValueError,
 )
 
 
@@ -74,7 +79,57 @@ def finished_config(model: str, dataset: str, config_files, settings=None) -> Co
     try:
         return Config(model, dataset, list(config_files), dict(settings or {}))
     except CONFIG_ERRORS as error:
-        raise ValueError(one_line(error)) from error
+        text = one_line(error)
+        if not isinstance(error, ValueError):
+            given = {key: value for file in config_files for key, value in _content(file).items()}
+            text += odd_settings(model, dataset, {**given, **(settings or {})})
+        raise ValueError(text) from error
+
+
+class _Defaults(Config):
+    """A ``Config`` that nobody set anything in."""
+
+    def _load_cmd_line(self):
+        return {}
+
+
+def odd_settings(model: str, dataset: str, given: Mapping) -> str:
+    """A remark on settings of another kind than their defaults, which RecBole does not check.
+
+    Args:
+        model: name of the model.
+        dataset: name of the data set.
+        given: the user's settings.
+
+    Returns:
+        a text to put behind an error; empty if there is nothing to remark.
+    """
+    try:
+        defaults = _Defaults(model, dataset).final_config_dict
+    except CONFIG_ERRORS:
+        return ""
+    odd = [
+        f"{shortened(key)} is {shown(value)} and by default {shown(defaults[key])}"
+        for key, value in given.items()
+        if defaults.get(key) is not None and _kind_of(value) != _kind_of(defaults[key])
+    ]
+    return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
+
+
+def _kind_of(value) -> str:
+    """As YAML tells values apart; a text may be a number that RecBole reads later."""
+    if isinstance(value, str):
+        with contextlib.suppress(SyntaxError):
+            value = plain_value(value)
+    for name, kind in (("flag", bool), ("number", (int, float)), ("list", (list, tuple))):
+        if isinstance(value, kind):
+            return name
+    return type(value).__name__
+
+
+def _content(file) -> dict:
+    (path,) = resolve_config_files([file])
+    return read_config_file(path)
 
 
 def one_line(error: Exception) -> str:
@@ -239,32 +294,34 @@ def _config_path(file: str) -> str:
 
 
 def _checked_yaml(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{where}: not valid YAML ({error.problem}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]}).") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold lines of `key: value`; it holds {_kind(content)}.")
-    if _written_out(content, {}) > MOST_VALUES:
-        raise ValueError(f"{path}: its aliases (*name) stand for more than {MOST_VALUES:,} values.")
+    read_config_file(path)
     return path
 
 
-def _written_out(content, known: dict[int, float]) -> float:
-    """How many values YAML's aliases stand for; without end where one holds itself."""
-    if not isinstance(content, (dict, list)):
-        return 1
-    if id(content) not in known:
-        known[id(content)] = math.inf
-        values = content.values() if isinstance(content, dict) else content
-        known[id(content)] = 1 + sum(_written_out(value, known) for value in values)
-    return known[id(content)]
+def read_config_file(path: str) -> dict:
+    """The settings in a config file.
+
+    Raises:
+        ValueError: it cannot be read, or is no YAML of ``key: value`` lines.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not valid YAML ({error}).") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        content = read_yaml(text)
+    except ValueError as error:
+        where = ", " if str(error).startswith("line ") else ": "
+        raise ValueError(f"{path}{where}{error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold lines of `key: value`; it holds {_kind(content)}.")
+    for key in content:
+        if not isinstance(key, str):
+            raise ValueError(f"{path}: a key must be a text, not {shown(key)}.")
+    return content
 
 
 def _kind(content) -> str:

@@ -142,6 +142,7 @@ def command_ends_well(
     names: Sequence[str],
     folder: str | Path | None = None,
     codes: Sequence[int] = (0,),
+    failing: Sequence[int] = (2,),
 ) -> Ending:
     """As :func:`ends_well` of a command; the result is what it printed.
 
@@ -151,6 +152,7 @@ def command_ends_well(
         names: the line on standard error must name one of these.
         folder: where a case that is refused must leave everything as it was.
         codes: exit codes of a result.
+        failing: exit codes of a refusal.
     """
     before = everything_under(folder)
     output, errors = _Text(), _Text()
@@ -165,7 +167,7 @@ def command_ends_well(
     if code in codes:
         COUNTS[reader]["read"] += 1
         return Ending(str(output), None)
-    assert code == 2, (code, lines)
+    assert code in failing, (code, lines)
     start = "recbole-evcf: error: "
     assert [line.startswith(start) for line in lines if line.startswith("recbole-evcf")] == [True], lines
     assert lines[-1].startswith(start), lines

@@ -95,7 +95,7 @@ def test_aliases_that_multiply(tmp_path):
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     (tmp_path / "ring.yaml").write_text("a: &a [*a]\n")
     for name in ("bomb", "ring"):
-        with pytest.raises(ValueError, match="stand for more than 1,000,000 values"):
+        with pytest.raises(ValueError, match="stand for too many values"):
             resolve_config_files([str(tmp_path / f"{name}.yaml")])
     (tmp_path / "deep.yaml").write_text("a: " + "[" * 20_000)
     with pytest.raises(ValueError, match="not valid YAML"):

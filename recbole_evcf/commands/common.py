@@ -16,6 +16,7 @@ __all__ = [
     "TERMINATED",
     "Terminated",
     "fail",
+    "fail_somewhere",
     "put_words_aside",
     "read_settings",
     "terminable",
@@ -51,6 +52,24 @@ def fail(error: Exception) -> int:
         raise error
     print(f"recbole-evcf: error: {printable(one_line(error))}", file=sys.stderr)
     return 2
+
+
+def fail_somewhere(error: Exception, remark: str) -> int:
+    """Say in one line that something went wrong which nobody thought of.
+
+    Args:
+        error: of any kind.
+        remark: on the user's settings; empty if there is nothing odd in them.
+
+    Returns:
+        the exit code to end with: 2 if the settings are odd, else 1.
+    """
+    if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
+        raise error
+    said = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+    where = "RECBOLE_EVCF_TRACEBACK=1 shows where."
+    print(f"recbole-evcf: error: {printable(f'{said}{remark}; {where}')}", file=sys.stderr)
+    return 2 if remark else 1
 
 
 def put_words_aside() -> None:

@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-import yaml
 from recbole.config import Config
 from texttable import Texttable
 
@@ -19,10 +18,17 @@ from recbole_evcf.commands.common import (
     TERMINATED,
     Terminated,
     fail,
+    fail_somewhere,
     read_settings,
     terminable,
 )
-from recbole_evcf.configuration import can_resume, finished_config, resolve_config_files
+from recbole_evcf.configuration import (
+    can_resume,
+    finished_config,
+    odd_settings,
+    read_config_file,
+    resolve_config_files,
+)
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.trainer.state_files import kept_until_given, newest_place
 from recbole_evcf.whole_file import write_json
@@ -48,6 +54,9 @@ def main(arguments: list[str]) -> int:
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
+    # RecBole meets a value of the wrong kind where it first computes with it.
+    except Exception as error:
+        return fail_somewhere(error, run.remark(settings))
     except KeyboardInterrupt as error:
         print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
         return INTERRUPTED if not isinstance(error, Terminated) else TERMINATED
@@ -60,6 +69,14 @@ class _Run:
 
     started: float
     config: Config | None = None
+    config_files: tuple[str, ...] = ()
+
+    def remark(self, settings: list[str]) -> str:
+        """On settings that may be why it failed; empty if there are none."""
+        if self.config is None:
+            return ""
+        given = _given(settings, self.config_files)
+        return odd_settings(self.config["model"], self.config["dataset"], given)
 
 
 def _run(run: _Run, options: dict, settings: list[str]) -> None:
@@ -70,6 +87,7 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     model, dataset = _what_to_run(options, config_files)
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
+    run.config_files = tuple(config_files)
     if _keeps_state(run.config, options):
         options["config_dict"] = {"resumable": True}
     result = quick_start.run(model, dataset, config_file_list=config_files, **options)
@@ -183,15 +201,20 @@ def _check_processes(options: dict) -> None:
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
     """Model and data set: from the command line, else the config files, else the defaults."""
-    given = {}
-    for path in config_files:
-        with open(path, encoding="utf-8") as file:
-            given.update(yaml.safe_load(file))
+    given = _given([], config_files)
     model, dataset = options.pop("model"), options.pop("dataset")
     return (
         model or given.get("model", DEFAULT_MODEL),
         dataset or given.get("dataset", DEFAULT_DATASET),
     )
+
+
+def _given(settings: list[str], config_files: list[str]) -> dict:
+    """The user's settings; those of the command line as texts."""
+    given: dict = {}
+    for path in config_files:
+        given.update(read_config_file(path))
+    return {**given, **read_settings(settings)}
 
 
 def _write_result(path: str, model: str, dataset: str, result: dict) -> None:

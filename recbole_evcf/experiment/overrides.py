@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-import yaml
-
 from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.plain_yaml import read_yaml
+from recbole_evcf.printable import shown
 
 __all__ = ["parse_models"]
 
@@ -43,7 +43,9 @@ def _entry(piece: str) -> Entry:
         return Entry(name, name)
     inner = rest.rstrip()
     if not name or not inner.endswith("]") or _closing_place(piece) != len(piece.rstrip()) - 1:
-        raise ValueError(f"cannot read {piece!r}: a model is written Name or Name[key=value,...].")
+        raise ValueError(
+            f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...]."
+        )
     settings = dict(_settings(inner[:-1], piece))
     return Entry(f"{name}[{_normal(inner[:-1])}]" if settings else name, name, settings)
 
@@ -65,9 +67,11 @@ def _settings(inner: str, piece: str) -> Iterator[tuple[str, object]]:
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key.isidentifier():
-            raise ValueError(f"cannot read {part.strip()!r} in {piece!r}: write key=value.")
+            raise ValueError(
+                f"cannot read {shown(part.strip(), 200)} in {shown(piece, 200)}: write key=value."
+            )
         if key in seen:
-            raise ValueError(f"{piece!r} gives {key} twice.")
+            raise ValueError(f"{shown(piece, 200)} gives {key} twice.")
         seen.add(key)
         yield key, _value(value.strip(), piece)
 
@@ -75,12 +79,14 @@ def _settings(inner: str, piece: str) -> Iterator[tuple[str, object]]:
 def _value(text: str, piece: str) -> object:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        raise ValueError(f"cannot read the value {text!r} in {piece!r}.") from None
+        return read_yaml(text)
+    except ValueError:
+        raise ValueError(
+            f"cannot read the value {shown(text, 200)} in {shown(piece, 200)}."
+        ) from None
 
 
 def _pieces(text: str, whole: str) -> list[str]:
@@ -89,7 +95,9 @@ def _pieces(text: str, whole: str) -> list[str]:
     cuts += [place for place, depth in _depths(text, whole) if depth == 0 and text[place] == ","]
     pieces = [text[a + 1 : b].strip() for a, b in zip(cuts, [*cuts[1:], len(text)])]
     if not all(pieces):
-        raise ValueError(f"cannot read {whole!r}: there is nothing before or behind a comma.")
+        raise ValueError(
+            f"cannot read {shown(whole, 200)}: there is nothing before or behind a comma."
+        )
     return pieces
 
 
@@ -106,8 +114,8 @@ def _depths(text: str, whole: str) -> Iterator[tuple[int, int]]:
         elif letter in CLOSING:
             open_brackets.append(CLOSING[letter])
         elif letter in CLOSING.values() and (not open_brackets or open_brackets.pop() != letter):
-            raise ValueError(f"cannot read {whole!r}: {letter!r} closes no bracket.")
+            raise ValueError(f"cannot read {shown(whole, 200)}: {letter!r} closes no bracket.")
         yield place, len(open_brackets)
     if quote or open_brackets:
         missing = quote or open_brackets[-1]
-        raise ValueError(f"cannot read {whole!r}: a closing {missing} is missing.")
+        raise ValueError(f"cannot read {shown(whole, 200)}: a closing {missing} is missing.")

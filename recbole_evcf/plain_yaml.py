@@ -1,0 +1,47 @@
+"""YAML as plain values, whatever the text: a value or one sentence, and no code that runs."""
+
+from __future__ import annotations
+
+import yaml
+
+from recbole_evcf.printable import shortened
+
+__all__ = ["read_yaml"]
+
+# Values and depth of a file with its aliases written out. Nine lines of nine aliases each would
+# stand for a billion values, and an alias of what it stands in for one without end.
+MAX_VALUES, MAX_DEPTH = 100_000, 100
+# What PyYAML raises beside its own errors, for dates and numbers that are none and for deep nests.
+FAULTS = (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
+
+
+def read_yaml(text: str):
+    """The value of a text in YAML.
+
+    Raises:
+        ValueError: the text is no YAML of plain values, or stands for too many.
+    """
+    try:
+        value = yaml.safe_load(text)
+        _check_size(value)
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{where}not valid YAML ({error.problem}).") from None
+    except (yaml.YAMLError, *FAULTS) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"not valid YAML ({shortened(said, 200)}).") from None
+    return value
+
+
+def _check_size(value) -> None:
+    left = MAX_VALUES
+    waiting = [(value, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        left -= 1
+        if left < 0 or depth > MAX_DEPTH:
+            raise ValueError("its aliases or brackets stand for too many values")
+        if isinstance(value, dict):
+            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
+        elif isinstance(value, (list, tuple, set)):
+            waiting += [(item, depth + 1) for item in value]

@@ -1,0 +1,287 @@
+"""Settings: of models in a comparison, on the command line, in config files and search spaces."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from recbole_evcf.commands.common import read_settings
+from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.experiment.overrides import parse_models
+from recbole_evcf.experiment.plan import make_plan
+from recbole_evcf.tuning.check import check_parameters
+from recbole_evcf.tuning.params_file import KINDS, read_params_file
+
+OURS = (
+    "mlp_hidden_size latent_dimension dropout_prob likelihood gated n_pseudo_inputs "
+    "pseudo_inputs_init pseudo_inputs_mean pseudo_inputs_std anneal_cap total_anneal_steps "
+    "warmup_epochs learner learning_rate epochs train_batch_size eval_batch_size stopping_step "
+    "eval_step split_seed"
+).split()
+RECBOLES = (
+    "seed metrics topk valid_metric eval_args load_col weight_decay clip_grad_norm "
+    "metric_decimal_place repeatable train_neg_sample_args worker gpu_id use_gpu enable_amp "
+    "val_interval filter_inter_by_user_or_item user_inter_num_interval rating_threshold "
+    "field_separator seq_separator encoding benchmark_filename alias_of_item_id threshold "
+    "standard_error state show_progress log_wandb loss_decimal_place reproducibility device "
+    "numerical_features discretization normalize_field normalize_all unload_col unused_col "
+    "additional_feat_suffix USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD LABEL_FIELD checkpoint_dir "
+    "data_path dataset model no_such_key transform require_pow shuffle single_spec"
+).split()
+# What a value of the wrong kind may be. Sizes that a machine might grant take no part.
+VALUES = ANY_VALUES.filter(lambda value: value not in (2**31, 2**63) and not is_long(value))
+
+
+def is_long(value) -> bool:
+    """Whole numbers that are neither small nor beyond what a computer takes."""
+    return isinstance(value, int) and 100 < abs(value) < 2**63
+
+
+# Models of a comparison
+
+pieces = st.lists(
+    st.sampled_from(
+        ["Pop", "EASE", "Vamp", "[", "]", ",", "=", "x", "anneal_cap", "mlp_hidden_size", "0.2", "'"]
+        + ['"', "(", ")", "{", "}", " ", "\n", ":", "&a", "*a", "!!python/object/apply:os.mkdir", "é"]
+        + ["None", "1e400", "-", "2020-13-45", "0o9", "\x1b", "\0", "__import__('os').mkdir('made')"]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@cases(300)
+@given(text=pieces | st.text(max_size=12))
+@example("A[x=" + "[" * 500 + "]" * 500 + "]")
+@example("A[x=" + "-" * 10_000 + "1]")
+@example("A[x=" + "9" * 10_000 + "]")
+@example("A[x=&a [*a]]")
+@example("A[x=2020-13-45]")
+@example("A[x={[]: 1}]")
+@example("A[x={? {} : 1}]")
+def test_model_overrides(text):
+    ending = ends_well("model overrides", lambda: parse_models(text), ["cannot read", "--models"])
+    if ending.refusal is None:
+        assert ending.result
+        for entry in ending.result:
+            assert entry.model
+            assert entry.model in text
+            assert all(key.isidentifier() and key in text for key in entry.settings)
+    assert not os.path.exists("made")
+
+
+@cases(60)
+@given(
+    key=st.sampled_from([*OURS, "metrics", "topk", "seed", "no_such_key"]),
+    value=st.text(alphabet="0123456789.-[]e'aTN_{}: ", max_size=8) | VALUES.map(repr),
+    model=st.sampled_from(["Vamp", "GatedHVamp", "EASE", "Pop", "DMF", "nope"]),
+)
+def test_plans_of_a_comparison(trained, key, value, model):
+    def plan():
+        entries = parse_models(f"{model}[{key}={value}],Pop")
+        return make_plan(entries, "tiny", [trained.config_file], {}, [1])
+
+    ending = ends_well("plans of a comparison", plan, [key, model, "cannot read", "--models", "of"])
+    if ending.refusal is None:
+        assert len(ending.result.runs) == 2
+
+
+# Words of the command line
+
+
+@cases(150)
+@given(
+    words=st.lists(
+        st.text(alphabet="-=ab1[]'\" é\n", max_size=8)
+        | st.builds("--{}={}".format, st.text("ab", min_size=1), st.text(max_size=4)),
+        max_size=3,
+    )
+)
+def test_words_of_the_command_line(words):
+    ending = ends_well(
+        "words of the command line", lambda: read_settings(words), ["cannot read", "is given twice"]
+    )
+    if ending.refusal is None:
+        found = [f"--{key}={value}" for key, value in ending.result.items()]
+        assert sorted(set(words)) == sorted(found)
+
+
+# Config files
+
+YAML = b"""# settings
+learning_rate: 0.01
+mlp_hidden_size: [600, 600]
+eval_args:
+  split: {RS: [8, 1, 1]}
+  order: RO
+load_col: ~
+sizes: &a [1, 2]
+again: *a
+"""
+BILLION_LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
+)
+
+
+@cases(200)
+@given(data=st.data())
+def test_config_files_are_yaml(data):
+    content = data.draw(
+        st.builds(lambda: damaged(data, YAML)) | ANY_BYTES | pieces.map(str.encode)
+    )
+    Path("own.yaml").write_bytes(content)
+    ending = ends_well("config files", lambda: resolve_config_files(["own.yaml"]), ["own.yaml"])
+    if ending.refusal is None:
+        assert isinstance(yaml.safe_load(content.decode()), dict)
+    assert not os.path.exists("made")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: !!python/object/apply:os.mkdir [made]",
+        "a: !!python/name:os.mkdir",
+        "a: !mine 3",
+        "<<: 3",
+        "? [a]\n: 1",
+        "a: 2020-13-45",
+        "a: 2020-01-01T99:00:00",
+        "a: &a [*a]",
+        "a: *b",
+        "a: " + "[" * 5000,
+        "a: " + "[" * 5000 + "]" * 5000,
+        "a: !!int x",
+        "a: !!float x",
+        "a: !!binary é",
+        "a: !!timestamp x",
+        "a: !!set [1]",
+        "a: !!omap 3",
+        "a: !!bool x",
+        "a: " + "9" * 5000,
+        "a: 0x",
+        "1:1:1:99: 3",
+        "a: 1\n---\nb: 2",
+        BILLION_LAUGHS,
+    ],
+)
+def test_yaml_that_is_made_to_mislead(trained, text):
+    Path("own.yaml").write_text(text, encoding="utf-8")
+    run = ["run", "--model=Vamp", "--dataset=tiny", f"--config_files={trained.config_file} own.yaml"]
+    command_ends_well("config files made to mislead", run, ["own.yaml"], codes=[0])
+    assert not os.path.exists("made")
+
+
+@cases(150)
+@given(
+    key=st.sampled_from([*OURS, *RECBOLES]),
+    value=VALUES,
+    model=st.sampled_from(["Vamp", "GatedHVamp", "MultiVAE", "BPR"]),
+)
+def test_values_of_config_files(trained, key, value, model):
+    write_settings({key: value})
+    files = [trained.config_file, "own.yaml"]
+    ending = ends_well(
+        "values in config files",
+        lambda: finished_config(model, "tiny", files),
+        # RecBole's own words need not name the key.
+        [""],
+    )
+
+
+@cases(12)
+@given(key=st.sampled_from([*OURS, *RECBOLES]), value=VALUES)
+@example("eval_args", 5)
+@example("topk", [0])
+@example("metrics", 5)
+@example("benchmark_filename", ["a", "b"])
+@example("weight_decay", "x")
+@example("clip_grad_norm", 3)
+@example("load_col", {"inter": ["user_id"]})
+@example("checkpoint_dir", "\0")
+def test_runs_with_values_of_config_files(trained, key, value):
+    write_settings({key: value})
+    Path("out").mkdir(exist_ok=True)
+    Path("out/result.json").unlink(missing_ok=True)
+    run = ["run", "--model=Vamp", "--dataset=tiny", "--result_file=out/result.json"]
+    command_ends_well(
+        "runs with values in config files",
+        [*run, f"--config_files={trained.config_file} own.yaml"],
+        # RecBole's own words need not name the key.
+        [""],
+        "out",
+        failing=[1, 2],
+    )
+    assert not os.path.exists("made")
+
+
+def write_settings(settings: dict) -> None:
+    with open("own.yaml", "w", encoding="utf-8") as file:
+        yaml.safe_dump(settings, file, allow_unicode=True)
+
+
+# Search spaces
+
+HYPER = b"""# a space
+likelihood choice ['multinomial', 'bernoulli']
+latent_dimension quniform 2,8,2
+anneal_cap uniform 0.1,1.0
+learning_rate loguniform -8,-4
+"""
+numbers = st.sampled_from(["0", "1", "-1", "0.5", "2", "inf", "nan", "1e999", "", "x", "9" * 400])
+lines = st.builds(
+    " ".join,
+    st.tuples(
+        st.sampled_from([*OURS, "x", "", "é"]),
+        st.sampled_from([*KINDS, "choise", ""]),
+        st.lists(numbers, max_size=4).map(",".join)
+        | st.lists(VALUES, max_size=4).map(repr)
+        | st.sampled_from(["['a', 'a']", "[" * 3000, "[1] * 10**9", "2**2**99", "[open('made','w')]"]),
+    ),
+)
+
+
+def read_space():
+    return ends_well("params files", lambda: read_params_file("own.hyper"), ["own.hyper"])
+
+
+@cases(200)
+@given(text=st.lists(lines, min_size=1, max_size=3).map("\n".join))
+def test_search_spaces(text):
+    Path("own.hyper").write_text(text, encoding="utf-8", errors="replace")
+    for parameter in read_space().result or ():
+        assert parameter.kind in KINDS
+        assert parameter.name in text
+        assert parameter.kind == "choice" or parameter.range[0] < parameter.range[1]
+        assert list(parameter.extremes())
+    assert not os.path.exists("made")
+
+
+@cases(150)
+@given(data=st.data())
+def test_damaged_search_spaces(data):
+    Path("own.hyper").write_bytes(data.draw(ANY_BYTES | st.builds(lambda: damaged(data, HYPER))))
+    read_space()
+
+
+@cases(50)
+@given(
+    line=st.builds(
+        "{} {} {}".format,
+        st.sampled_from(OURS),
+        st.sampled_from(["choice", "choice", "uniform", "loguniform"]),
+        st.sampled_from(["-9,-2", "0.1,0.5", "1,8"]) | st.lists(VALUES, min_size=1, max_size=3).map(repr),
+    )
+)
+def test_search_spaces_checked_against_the_model(trained, line):
+    Path("own.hyper").write_text(line, encoding="utf-8", errors="replace")
+    parameters = read_space().result
+    if parameters:
+        config = finished_config("Vamp", "tiny", [trained.config_file])
+        ends_well(
+            "params files against the model",
+            lambda: check_parameters(config, parameters, "own.hyper", {}),
+            ["own.hyper"],
+        )
