@@ -10,11 +10,13 @@ from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plai
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
 from recbole_evcf.trainer.state_files import (
+    CHANGEABLE,
     SUFFIX,
     Place,
     discard,
     newest_place,
     place_of,
+    reserve,
     settings_of_run,
     unfinished_places,
 )
@@ -22,8 +24,6 @@ from recbole_evcf.whole_file import remove_leftovers
 
 __all__ = ["Resumption"]
 
-# What may be changed where a file to go on from is named: the same networks, trained otherwise.
-CHANGEABLE = {"clip_grad_norm", "learning_rate", "stopping_step", "weight_decay"}
 # Training takes so many times as long as the writing of its state at least.
 SHARE = 20
 
@@ -44,9 +44,9 @@ class Resumption:
         self._data = digest_of_loaders(loaders)
         self._start = monotonic()
         self.seconds_before = 0.0
-        self._due: float | None = None
+        self._due = 0.0
 
-    def go_on(self) -> bool:
+    def start(self) -> bool:
         """Put the state of the run back that the key ``resume`` asks for, if there is one.
 
         Returns:
@@ -56,11 +56,9 @@ class Resumption:
             ValueError: the state is of other data, or the named one is of other settings.
         """
         trainer, wanted = self._trainer, self._trainer.config["resume"]
-        if not wanted:
-            return False
-        place = newest_place(trainer.config) if wanted is True else self._named(wanted)
+        place = self._wanted(wanted) if wanted else None
         if place is None:
-            trainer.logger.warning(self._why_anew())
+            trainer.saved_model_file = reserve(trainer.saved_model_file)
             return False
         if place.data != self._data:
             raise ValueError(
@@ -70,6 +68,14 @@ class Resumption:
         self._put_back(place)
         trainer.logger.info(f"Going on after epoch {place.epoch} from {place.file}")
         return True
+
+    def _wanted(self, wanted: bool | str) -> Place | None:
+        if wanted is not True:
+            return self._named(wanted)
+        place = newest_place(self._trainer.config)
+        if place is None:
+            self._trainer.logger.warning(self._why_anew())
+        return place
 
     def _named(self, path: str) -> Place:
         trainer, config = self._trainer, self._trainer.config
@@ -99,7 +105,9 @@ class Resumption:
         for place in unfinished_places(config)[:1]:
             other = differences(place.settings, settings_of_run(config))
             if other:
-                return f"{text} {place.file} has other settings: {_list(other, place, config)}."
+                return (
+                    f"{text} {place.model_file} has other settings: {_list(other, place, config)}."
+                )
         return text
 
     def _put_back(self, place: Place) -> None:
@@ -123,7 +131,6 @@ class Resumption:
         trainer = self._trainer
         return {
             "progress": to_plain({name: getattr(trainer, name) for name in trainer.PROGRESS}),
-            "best_epoch": trainer.best_epoch,
             "seconds": self.seconds_before + monotonic() - self._start,
             "generators": generator_states(self._loaders),
             "data": self._data,
@@ -136,7 +143,7 @@ class Resumption:
         Where the model of the epoch was saved as the best, its file holds the state already.
         """
         trainer = self._trainer
-        if self._due is not None and (trainer.best_epoch == epoch or monotonic() < self._due):
+        if trainer.best_epoch == epoch or monotonic() < self._due:
             return
         start = monotonic()
         path = trainer.saved_model_file + SUFFIX

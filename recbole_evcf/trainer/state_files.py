@@ -2,33 +2,38 @@
 
 ``X.pth`` is the model of the best epoch, as RecBole names and saves it. ``X.pth.resume`` is a file
 of the same kind of a later epoch. Either holds all that training needs to go on from there, under
-the key ``training``; and ``X.pth.resume`` is there from the first epoch until the run has ended,
-so that it marks what is unfinished.
+the key ``training``; and ``X.pth.resume`` is there from the start, empty at first, until the run
+has ended, so that it marks what is unfinished.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import itertools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
 from recbole_evcf.trainer.effective_settings import differences, effective_settings
 
 __all__ = [
+    "CHANGEABLE",
     "SUFFIX",
     "Place",
     "discard",
     "kept_until_given",
     "newest_place",
     "place_of",
+    "reserve",
     "settings_of_run",
     "unfinished_places",
 ]
 
 SUFFIX = ".resume"
+# What may be changed where a file to go on from is named: the same networks, trained otherwise.
+CHANGEABLE = {"clip_grad_norm", "learning_rate", "stopping_step", "weight_decay"}
 _kept: list[list[str]] = []
 
 
@@ -78,32 +83,50 @@ def place_of(model_file: str) -> Place | None:
     Raises:
         ValueError: the model file is not of the run of the state beside it.
     """
-    last, best = _read(model_file + SUFFIX), _read(model_file)
-    if last is None or (best is not None and best["epoch"] > last["epoch"]):
-        return _place(model_file, model_file, best)
-    expected = last["training"]["best_epoch"]
-    if expected >= 0 and (best is None or best["epoch"] != expected):
+    best, _ = _read(model_file, model_file)
+    last, best_then = _read(model_file, model_file + SUFFIX)
+    if last is None or (best is not None and best.epoch > last.epoch and _same_run(best, last)):
+        return best
+    if best_then >= 0 and (best is None or best.epoch != best_then or not _same_run(best, last)):
         raise ValueError(
-            f"{model_file}{SUFFIX} goes with a model of epoch {expected}, which {model_file} is "
-            "not: start anew without resume."
+            f"{last.file} goes with the best model of its run, of epoch {best_then}, and "
+            f"{model_file} is another file: start anew without resume."
         )
-    return _place(model_file, model_file + SUFFIX, last)
+    return last
 
 
-def _read(path: str) -> dict | None:
+def _read(model_file: str, path: str) -> tuple[Place | None, int]:
+    """The state in a file, if there is one, and the best epoch until then, -1 for none."""
     try:
         state = load_checkpoint(path, "cpu", mapped=True)
     except ValueError:
-        return None
-    return state if "training" in state else None
-
-
-def _place(model_file: str, file: str, state: dict | None) -> Place | None:
-    if state is None:
-        return None
+        return None, -1
+    if "training" not in state:
+        return None, -1
     training = state["training"]
     settings = _settings(state["config"], training["device"])
-    return Place(model_file, file, state["epoch"], settings, training["data"])
+    place = Place(model_file, path, state["epoch"], settings, training["data"])
+    return place, training["progress"]["best_epoch"]
+
+
+def _same_run(one: Place, other: Place) -> bool:
+    changed = differences(one.settings, other.settings)
+    return one.data == other.data and set(changed) <= CHANGEABLE
+
+
+def reserve(model_file: str) -> str:
+    """Mark a run as unfinished before it has written anything.
+
+    Returns:
+        the path for its model: the given one, or one with a number where another unfinished run
+        has that, which may have been started in the same second.
+    """
+    stem, ending = os.path.splitext(model_file)
+    for number in itertools.count(1):
+        name = model_file if number == 1 else f"{stem}-{number}{ending}"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(name + SUFFIX, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            return name
 
 
 def unfinished_places(config) -> list[Place]:
@@ -137,7 +160,7 @@ def discard(model_file: str) -> None:
         os.unlink(model_file + SUFFIX)
 
 
-@contextmanager
+@contextlib.contextmanager
 def kept_until_given() -> Iterator[None]:
     """Within it, states stay after the end of their runs; they are removed once it ends well.
 

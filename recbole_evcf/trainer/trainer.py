@@ -106,7 +106,7 @@ class VAETrainer(Trainer):
         if not saved:
             raise ValueError("resume and resumable need model files: leave out saved=False.")
         self.resumption = Resumption(self, loaders)
-        return self.resumption.go_on()
+        return self.resumption.start()
 
     def training_state(self) -> dict:
         """What a model file holds, beside RecBole's keys, of a run that can be resumed."""

@@ -3,6 +3,7 @@
 import glob
 import logging
 import math
+import os
 import sys
 import types
 
@@ -89,6 +90,59 @@ def test_a_loss_that_is_not_finite_stops(tiny, value):
         network.network.output.bias.fill_(value)
     with pytest.raises(ValueError, match=r"loss is (nan|inf) in epoch 0, step 0"):
         trainer.fit(loaders[0], loaders[1])
+
+
+def saved_weights():
+    """Of every file that is not empty."""
+    for path in filter(os.path.getsize, glob.glob("saved/*")):
+        yield from torch.load(path, weights_only=True)["state_dict"].values()
+
+
+@pytest.mark.parametrize("device", ["cpu", "as on a GPU"])
+def test_a_broken_loss_leaves_the_last_good_model(tiny, device):
+    settings = {**tiny, "epochs": 9, "learning_rate": 0.01, "resumable": True}
+    _, loaders, network, trainer = build("Vamp", "tiny", settings)
+    original, steps = network.loss_terms, []
+
+    def terms(interaction):
+        steps.append(1)
+        # 4 steps an epoch: the third one of epoch 2.
+        return [term * (math.nan if len(steps) == 11 else 1) for term in original(interaction)]
+
+    network.loss_terms = terms
+    if device != "cpu":
+        # There the losses are looked at once an epoch: the fifth time here.
+        looks, look = [], trainer._check_losses
+        trainer._check_losses = lambda *args: (
+            look(*args) if len(looks) % 5 == 4 else None,
+            looks.append(1),
+        )
+    with pytest.raises(ValueError, match="nan") as caught:
+        trainer.fit(loaders[0], loaders[1])
+    assert str(caught.value).startswith(
+        "Training loss is nan in epoch 2, step 2, with learning_rate 0.01: try a smaller one, or "
+        f"clip_grad_norm={{'max_norm': 1}}. The model of epoch {trainer.best_epoch} is kept in "
+        f"{trainer.saved_model_file}, from where resume can go on."
+    )
+    assert all(value.isfinite().all() for value in saved_weights())
+
+
+def test_weights_broken_by_the_last_step_are_not_saved(tiny):
+    _, loaders, network, trainer = build("Vamp", "tiny", {**tiny, "resumable": True})
+    step, steps = trainer.optimizer.step, []
+
+    def last_step_breaks(closure=None):
+        step(closure)
+        steps.append(1)
+        if len(steps) == 8:
+            with torch.no_grad():
+                network.network.output.bias[3] = math.nan
+
+    trainer.optimizer.step = last_step_breaks
+    with pytest.raises(ValueError, match=r"Weights are not finite after epoch 1, .*learning_rate"):
+        trainer.fit(loaders[0], loaders[1])
+    assert torch.load(trainer.saved_model_file, weights_only=True)["epoch"] == 0
+    assert all(value.isfinite().all() for value in saved_weights())
 
 
 @pytest.mark.parametrize("learner", ["adam_norm_grad", "adam", "sgd", "adamw"])

@@ -1,0 +1,436 @@
+"""A run goes on where it was stopped, to the same weights and metrics; never from other states."""
+
+import contextlib
+import logging
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from build import build
+from conftest import write_inter
+from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer.state_files import SUFFIX, kept_until_given, newest_place
+from recbole_evcf.trainer.trainer import VAETrainer
+
+
+class Killed(BaseException):
+    """No handler of exceptions gets in its way."""
+
+
+def train(settings, model="GatedHVamp", stop_after=None, validate=True):
+    """Train until the end, or until after the callback of an epoch."""
+    _, loaders, network, trainer = build(model, "tiny", settings)
+
+    def stop(epoch, score):
+        if epoch == stop_after:
+            raise Killed
+
+    valid = loaders[1] if validate else None
+    try:
+        result = trainer.fit(loaders[0], valid, callback_fn=stop)
+    except Killed:
+        result = None
+    return trainer, network, result, loaders
+
+
+def train_and_test(settings, *args, **kwargs):
+    trainer, network, result, loaders = train(settings, *args, **kwargs)
+    return trainer, network, result, trainer.evaluate(loaders[2])
+
+
+def assert_same(one, other):
+    """Weights, best model and all that was counted, to the last bit."""
+    for key, value in one[1].state_dict().items():
+        assert torch.equal(value, other[1].state_dict()[key]), key
+    assert one[2:] == other[2:]
+    first, second = (torch.load(run[0].saved_model_file, weights_only=True) for run in (one, other))
+    assert first["epoch"] == second["epoch"]
+    for key, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][key]), key
+    for name in VAETrainer.PROGRESS:
+        assert getattr(one[0], name) == getattr(other[0], name), name
+
+
+@pytest.fixture
+def scoring(monkeypatch):
+    """From scores to the validation's results, epoch by epoch; the last one for all that follow."""
+
+    def give(*scores):
+        def _valid_epoch(self, *args, **kwargs):
+            score = scores[min(len(self.train_loss_dict), len(scores)) - 1]
+            return score, {"mrr@10": score}
+
+        monkeypatch.setattr(VAETrainer, "_valid_epoch", _valid_epoch)
+
+    return give
+
+
+@pytest.fixture
+def every_epoch(monkeypatch):
+    monkeypatch.setattr(resumption, "SHARE", 0)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Settings of folders of their own: RecBole names model files by the second."""
+    return lambda name: {"checkpoint_dir": str(tmp_path / name)}
+
+
+KINDS = {
+    "by epochs": {},
+    "by steps": {"total_anneal_steps": 30, "model": "Vamp"},
+    "adam": {"learner": "adam", "model": "GatedVamp", "enable_amp": True},
+    "sgd": {"learner": "sgd", "clip_grad_norm": {"max_norm": 1.0}, "model": "HVamp"},
+    "data start": {"pseudo_inputs_init": "data", "likelihood": "bernoulli"},
+    "every other epoch": {"eval_step": 2},
+    "sampled": {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni5"}, "topk": [3]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_is_one_that_was_not_stopped(tiny, folders, every_epoch, kind):
+    settings = {**tiny, "epochs": 6, "valid_metric": "MRR@3", "topk": [3], **KINDS[kind]}
+    model = settings.pop("model", "GatedHVamp")
+    whole = train_and_test({**settings, **folders("a")}, model)
+    kept = {**settings, **folders("b"), "resumable": True}
+    stopped = train(kept, model, stop_after=3)[0].saved_model_file
+    resumed = train_and_test({**kept, "resume": True}, model)
+    assert resumed[0].saved_model_file == stopped
+    assert resumed[0].start_epoch in (2, 3, 4)
+    assert_same(whole, resumed)
+
+
+def test_without_validation(tiny, folders, every_epoch, monkeypatch):
+    settings = {**tiny, "epochs": 5}
+    whole = train_and_test({**settings, **folders("a")}, validate=False)
+    original = VAETrainer._train_epoch
+
+    def stop(self, data, epoch, **kwargs):
+        if epoch == 3:
+            raise Killed
+        return original(self, data, epoch, **kwargs)
+
+    kept = {**settings, **folders("b"), "resume": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(VAETrainer, "_train_epoch", stop)
+        train(kept, validate=False)
+    resumed = train_and_test(kept, validate=False)
+    assert resumed[0].start_epoch == 3
+    assert_same(whole, resumed)
+
+
+def test_a_kill_at_any_write_changes_nothing(tiny, folders, every_epoch, scoring, monkeypatch):
+    """Before and after each renaming of a file, in turn: every order of events there is."""
+    settings = {**tiny, "epochs": 6}
+    scoring(0.2, 0.1, 0.4, 0.3, 0.3, 0.5)
+    whole = train_and_test({**settings, **folders("whole")})
+    moments, written = 0, set()
+    replace = os.replace
+
+    for number in range(100):
+        writes = iter(range(100))
+
+        def replace_or_die(source, target, number=number, writes=writes):
+            write = next(writes)
+            if 2 * write == number:
+                raise Killed
+            replace(source, target)
+            written.add(target.endswith(SUFFIX))
+            if 2 * write + 1 == number:
+                raise Killed
+
+        kept = {**settings, **folders(f"killed-{number}"), "resume": True}
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_or_die)
+            ended = train(kept)[2] is not None
+        if ended:
+            break
+        moments += 1
+        assert_same(whole, train_and_test(kept))
+    assert moments == 2 * settings["epochs"]
+    assert written == {True, False}
+
+
+def test_early_stopping_goes_on_counting(tiny, folders, every_epoch, scoring):
+    scoring(0.5, 0.9, 0.3)
+    settings = {**tiny, "epochs": 9, "stopping_step": 3, "warmup_epochs": 0, "resume": True}
+    for stop_after in (1, 2, 4, 5):
+        folder = folders(f"stopped-{stop_after}")
+        train({**settings, **folder}, stop_after=stop_after)
+        trainer, _, result, _ = train({**settings, **folder})
+        # Epoch 5 is the fourth that is no better than epoch 1.
+        assert max(trainer.train_loss_dict) == 5
+        assert (trainer.best_epoch, result) == (1, (0.9, {"mrr@10": 0.9}))
+        # Stopped, but not tested: it stops again at once.
+        assert max(train({**settings, **folder})[0].train_loss_dict) == 5
+
+
+def test_generators_go_on(tiny):
+    loaders = build("Vamp", "tiny", tiny)[1]
+
+    def draws():
+        batches = [batch["user_id"].tolist() for batch in loaders[0]]
+        return random.random(), np.random.rand(), np.random.randn(), torch.rand(1), batches
+
+    np.random.randn()  # leaves the second of its pair for the next
+    states = resumption.generator_states((loaders[0], None))
+    first = draws()
+    assert draws() != first
+    resumption.set_generator_states(states, (loaders[0], None))
+    assert draws() == first
+
+
+def test_more_epochs_may_be_asked_for(tiny, folders):
+    whole = train_and_test({**tiny, **folders("a"), "epochs": 6})
+    kept = {**tiny, **folders("b"), "resume": True}
+    train({**kept, "epochs": 3})
+    resumed = train_and_test({**kept, "epochs": 6})
+    assert resumed[0].start_epoch > 0
+    assert_same(whole, resumed)
+
+
+def test_a_state_beyond_the_epochs_is_not_used(tiny, folders, every_epoch):
+    kept = {**tiny, **folders("b"), "resume": True}
+    path = train({**kept, "epochs": 4}, stop_after=3)[0].saved_model_file
+    assert train({**kept, "epochs": 1})[0].start_epoch == 0
+    with pytest.raises(ValueError, match=r"is of epoch \d, counted from 0: epochs must be more"):
+        train({**kept, "epochs": 1, "resume": path})
+
+
+def test_training_that_was_complete_is_only_tested(tiny, folders):
+    settings = {**tiny, **folders("a"), "resume": True}
+    first = train({**settings, "epochs": 1})
+    metrics = first[0].evaluate(first[3][1])
+    again = train({**settings, "epochs": 1})
+    assert again[0].start_epoch == 1
+    assert_same((*first[:3], metrics), (*again[:3], again[0].evaluate(again[3][1])))
+
+
+def test_runs_started_in_one_second_do_not_share_files(tiny, folders, monkeypatch):
+    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: "now")
+    settings = {**tiny, **folders("same"), "resumable": True}
+    paths = [train({**settings, "seed": seed})[0].saved_model_file for seed in (1, 2, 3)]
+    names = [os.path.basename(path) for path in paths]
+    assert names == ["GatedHVamp-now.pth", "GatedHVamp-now-2.pth", "GatedHVamp-now-3.pth"]
+    resumed = train({**settings, "seed": 2, "resume": True})[0]
+    assert resumed.saved_model_file == paths[1]
+
+
+@pytest.fixture
+def stopped(tiny, folders, every_epoch, scoring):
+    """Settings of a run that was stopped in epoch 3, best in epoch 1, and the path of its model."""
+    settings = {**tiny, **folders("stopped"), "epochs": 5, "resumable": True, "state": "warning"}
+    scoring(0.2, 0.4, 0.3)
+    trainer, *_ = train(settings, stop_after=3)
+    return settings, trainer.saved_model_file
+
+
+def test_without_resume_a_run_starts_anew(stopped):
+    settings, _ = stopped
+    assert train(settings, stop_after=0)[0].start_epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learning_rate", 0.001),
+        ("seed", 7),
+        ("split_seed", 7),
+        ("anneal_cap", 0.1),
+        ("warmup_epochs", 3),
+        ("train_batch_size", 20),
+        ("likelihood", "bernoulli"),
+        ("valid_metric", "NDCG@10"),
+        ("eval_args", {"split": {"RS": [0.7, 0.1, 0.2]}}),
+        ("standard_error", True),
+    ],
+)
+def test_a_state_of_other_settings_is_never_used(stopped, key, value, caplog):
+    settings, path = stopped
+    before = Path(path + SUFFIX).read_bytes()
+    with caplog.at_level(logging.WARNING):
+        trainer, *_ = train({**settings, key: value, "resume": True}, stop_after=0)
+    assert trainer.start_epoch == 0
+    assert "starting anew" in caplog.text
+    assert f"{path} has other settings: {key} " in caplog.text
+    assert trainer.saved_model_file != path
+    assert Path(path + SUFFIX).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("show_progress", True), ("state", "error"), ("log_wandb", False), ("resumable", None)],
+)
+def test_settings_without_effect_may_differ(stopped, key, value):
+    settings, path = stopped
+    trainer, *_ = train({**settings, key: value, "resume": True})
+    assert trainer.saved_model_file == path
+    assert trainer.start_epoch == 3
+
+
+def test_another_model_in_the_folder(stopped):
+    settings, _ = stopped
+    assert train({**settings, "resume": True}, model="HVamp", stop_after=0)[0].start_epoch == 0
+
+
+def test_other_data_are_refused(stopped, tmp_path):
+    settings, path = stopped
+    lines = (tmp_path / "data" / "tiny" / "tiny.inter").read_text().splitlines()[1:]
+    rows = [line.split("\t") for line in lines]
+    write_inter(tmp_path / "data", "tiny", rows[9:])
+    with pytest.raises(ValueError, match="was made with other data than those of tiny now"):
+        train({**settings, "resume": True})
+    assert os.path.exists(path + SUFFIX)
+
+
+def test_of_several_the_newest_is_taken(tiny, folders, monkeypatch):
+    settings = {**tiny, **folders("both"), "epochs": 5, "resumable": True}
+    names = iter(["first", "second", "third"])
+    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: next(names))
+    first = train(settings, stop_after=3)[0].saved_model_file
+    second = train(settings, stop_after=1)[0].saved_model_file
+    assert first != second
+    assert train({**settings, "resume": True})[0].saved_model_file == second
+
+
+@pytest.mark.parametrize("name", ["", SUFFIX])
+def test_a_file_may_be_named(stopped, folders, name):
+    settings, path = stopped
+    trainer, *_ = train({**settings, **folders("elsewhere"), "resume": path + name})
+    assert trainer.saved_model_file == path
+    assert trainer.start_epoch == 3
+
+
+def test_a_named_file_may_go_on_with_another_learning_rate(stopped, caplog):
+    settings, path = stopped
+    with caplog.at_level(logging.WARNING):
+        trainer, *_ = train({**settings, "resume": path, "learning_rate": 1e-4})
+    assert trainer.start_epoch > 0
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [1e-4]
+    assert "other settings: learning_rate 0.0005 (now 0.0001)" in caplog.text
+
+
+def test_a_named_file_of_other_settings_is_refused(stopped):
+    settings, path = stopped
+    with pytest.raises(ValueError, match=r"other settings: anneal_cap 0\.3 \(now 0\.1\)\."):
+        train({**settings, "resume": path, "anneal_cap": 0.1})
+
+
+def test_a_file_without_state_is_refused(tiny):
+    trainer, *_ = train(tiny)
+    with pytest.raises(ValueError, match="holds no state to go on from"):
+        train({**tiny, "resume": trainer.saved_model_file})
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", None])
+def test_damaged_states(stopped, content):
+    settings, path = stopped
+    whole = Path(path + SUFFIX).read_bytes()
+    Path(path + SUFFIX).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    # The best model's file holds a state too.
+    assert train({**settings, "resume": True})[0].start_epoch == 2
+
+
+@pytest.mark.parametrize("change", [("epoch", 0), ("seed", 3), ("data", "other")])
+def test_a_state_goes_with_its_model_only(stopped, change):
+    settings, path = stopped
+    state = torch.load(path, weights_only=True)
+    key, value = change
+    if key == "epoch":
+        state["epoch"] = value
+    elif key == "data":
+        state["training"]["data"] = value
+    else:
+        state["config"][key] = value
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=f"goes with the best model .* {path} is another file"):
+        train({**settings, "resume": path})
+    assert train({**settings, "resume": True}, stop_after=0)[0].start_epoch == 0
+
+
+def test_the_state_holds_no_code(stopped):
+    state = torch.load(stopped[1] + SUFFIX, weights_only=True)
+    assert state["training"].keys() >= {"progress", "generators", "data"}
+
+
+def test_the_state_goes_when_the_test_metrics_are_given(tiny):
+    trainer, _, _, loaders = train({**tiny, "resumable": True})
+    path = trainer.saved_model_file
+    assert os.path.exists(path + SUFFIX)
+    trainer.evaluate(loaders[1])
+    assert os.path.exists(path + SUFFIX)
+    with contextlib.suppress(OSError), kept_until_given():
+        trainer.evaluate(loaders[2])
+        raise OSError("full")
+    assert os.path.exists(path + SUFFIX)
+    with kept_until_given():
+        trainer.evaluate(loaders[2])
+        assert os.path.exists(path + SUFFIX)
+    assert os.listdir("saved") == [os.path.basename(path)]
+    assert newest_place(trainer.config) is None
+
+
+def test_by_default_there_is_no_state(tiny):
+    trainer, *_ = train(tiny)
+    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+    assert "training" not in torch.load(trainer.saved_model_file, weights_only=True)
+
+
+def test_what_killed_writers_left_is_removed(stopped):
+    settings, path = stopped
+    for name in (path, path + SUFFIX):
+        Path(f"{name}.4711.tmp").write_bytes(b"half")
+    Path(f"{path}.mine.tmp").write_bytes(b"a user's")
+    train({**settings, "resume": True})
+    left = [name for name in os.listdir(settings["checkpoint_dir"]) if name.endswith("tmp")]
+    assert left == [os.path.basename(f"{path}.mine.tmp")]
+
+
+def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
+    """A clock that only writing (1 s) and epochs (3 s) move: every seventh epoch is written."""
+    clock, written = [0.0], []
+    monkeypatch.setattr(resumption, "monotonic", lambda: clock[0])
+    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resumable": True, "epochs": 30})
+
+    def write(epoch, saved_model_file, **kwargs):
+        assert saved_model_file == trainer.saved_model_file + SUFFIX
+        written.append(epoch)
+        clock[0] += 1
+
+    trainer._save_checkpoint = write
+    keeper = resumption.Resumption(trainer, loaders[:2])
+    trainer.best_epoch = 0
+    for epoch in range(30):
+        clock[0] += 3
+        keeper.after_epoch(epoch)
+    assert written == [1, 8, 15, 22, 29]
+    trainer.best_epoch = 35
+    clock[0] += 100
+    # The file of the best model is its state.
+    keeper.after_epoch(35)
+    assert len(written) == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("MultiVAE", {"resume": True}, "MultiVAE cannot be resumed"),
+        ("EASE", {"resumable": True}, "EASE cannot be resumed"),
+        ("Vamp", {"resume": "none.pth"}, "There is no file none.pth"),
+        ("Vamp", {"resume": 3}, "resume must be"),
+        ("Vamp", {"resumable": "yes"}, "resumable must be"),
+    ],
+)
+def test_wrong_settings(tiny, model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(model, "tiny", {**tiny, **settings})
+
+
+def test_resume_needs_files(tiny):
+    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resume": True})
+    with pytest.raises(ValueError, match="leave out saved=False"):
+        trainer.fit(loaders[0], loaders[1], saved=False)
