@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
 import yaml
 from texttable import Texttable
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import fail, read_settings
+from recbole_evcf.commands.common import INTERRUPTED, fail, read_settings
 from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.whole_file import write_json
@@ -21,11 +20,15 @@ DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
 
 
 def main(arguments: list[str]) -> int:
-    """Train and evaluate a model; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
+    """Train and evaluate a model; arguments as :func:`recbole_evcf.cli.main`.
+
+    Returns:
+        0; 1 if a process or machine failed; 2 for a mistake in what the user gave; 130 if it was
+        interrupted.
+    """
     options, settings = _parse_run(arguments)
     try:
         _check_settings(settings)
-        _check_processes(options)
         # RecBole's Config reads --key=value from there itself, in this and in started processes.
         sys.argv = [sys.argv[0], *settings]
         config_files = resolve_config_files(options.pop("config_files").split())
@@ -36,6 +39,12 @@ def main(arguments: list[str]) -> int:
         result = quick_start.run(model, dataset, config_file_list=config_files, **options)
         if result_file and result is not None:
             _write_result(result_file, model, dataset, result)
+    except (ChildProcessError, ConnectionError) as error:
+        fail(error)
+        return 1
+    except KeyboardInterrupt:
+        print("recbole-evcf: interrupted.", file=sys.stderr)
+        return INTERRUPTED
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
@@ -101,15 +110,6 @@ def _check_settings(settings: list[str]) -> None:
                 f"cannot read '--{key}={value}': a value with an = in it can only be set in a "
                 "config file."
             )
-
-
-def _check_processes(options: dict) -> None:
-    wanted = max(options["nproc"], options["world_size"])
-    if wanted > 1 and torch.cuda.device_count() < options["nproc"]:
-        raise ValueError(
-            f"{options['nproc']} processes need as many GPUs, and there are "
-            f"{torch.cuda.device_count()}: RecBole trains in several processes on GPUs only."
-        )
 
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
