@@ -16,6 +16,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer
 
 from recbole_evcf.compat import plain_value
+from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
@@ -23,19 +24,23 @@ from recbole_evcf.model.settings import Settings
 from recbole_evcf.plain_yaml import read_yaml
 from recbole_evcf.printable import shortened, shown
 from recbole_evcf.resources import shipped_names, shipped_yaml
+from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.trainer import VAETrainer
+from recbole_evcf.version import __version__
 
 __all__ = [
     "can_resume",
     "check_config",
     "check_dataset_name",
     "check_fold_in",
+    "check_processes",
     "check_resume",
     "check_split_seed",
     "finished_config",
     "is_vae",
     "odd_settings",
     "one_line",
+    "plain_settings",
     "prefer_given_warmup",
     "read_config_file",
     "resolve_config_files",
@@ -201,6 +206,65 @@ def check_fold_in(config) -> None:
         raise ValueError(
             f"eval_args: the split by users (SG) ranks all items: mode: full, not {modes}."
         )
+
+
+def check_processes(config, nproc: int) -> None:
+    """Check that a config can be trained by several processes, ``nproc`` on this machine.
+
+    RecBole's own models are left to RecBole, which knows GPUs only.
+
+    Raises:
+        ValueError: the model cannot, or there are too few GPUs.
+    """
+    name, gpus = config["model"], config["device"].type == "cuda"
+    if name in (model.__name__ for model in BASELINES):
+        raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
+    if not is_vae(config):
+        if not gpus:
+            raise ValueError(
+                f"RecBole trains {name} in several processes on GPUs only, and there are none: "
+                "leave out nproc and world_size."
+            )
+        if is_sg(config):
+            raise ValueError(
+                f"RecBole cannot divide {name} with the split by users (SG) among several "
+                "processes: leave out nproc and world_size."
+            )
+    if config["resume"]:
+        raise ValueError("resume goes on in one process: leave out nproc and world_size.")
+    if gpus and config["use_gpu"] is not False and torch.cuda.device_count() < nproc:
+        raise ValueError(
+            f"nproc={nproc} processes need as many GPUs, and gpu_id={config['gpu_id']} gives "
+            f"{torch.cuda.device_count()}: name more, such as gpu_id=0,1, or train on processors "
+            "with use_gpu=False."
+        )
+
+
+def plain_settings(config) -> dict:
+    """What processes on several machines must have in common: all but paths and the like."""
+    settings = plain_config(config)
+    shared = {key: value for key, value in settings.items() if key not in _OF_A_MACHINE}
+    return {"recbole_evcf": __version__, **shared}
+
+
+# Settings that say where, and what is shown.
+_OF_A_MACHINE = {
+    "checkpoint_dir",
+    "data_path",
+    "dataloaders_save_path",
+    "dataset_save_path",
+    "gpu_id",
+    "log_wandb",
+    "per_user_file",
+    "save_dataloaders",
+    "save_dataset",
+    "show_progress",
+    "state",
+    "use_gpu",
+    "verbose",
+    "wandb_project",
+    "worker",
+}
 
 
 def check_split_seed(config) -> None:

@@ -11,11 +11,20 @@ from logging import getLogger
 import numpy as np
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import quick_start as recbole_quick_start
-from recbole.quick_start.quick_start import run, run_recbole
+from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
-from recbole_evcf.configuration import one_line
+from recbole_evcf import processes
+from recbole_evcf.configuration import (
+    check_processes,
+    finished_config,
+    is_vae,
+    one_line,
+    plain_settings,
+)
+from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.launch import Layout, launch
 from recbole_evcf.printable import shortened
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
@@ -25,8 +34,64 @@ __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "r
 MISFITS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
 MISFITS = (*MISFITS, RuntimeError, SyntaxError, TypeError)
 
+_run = recbole_quick_start.run
 _run_recboles = recbole_quick_start.run_recboles
 _objective_function = recbole_quick_start.objective_function
+
+
+def run(
+    model,
+    dataset,
+    config_file_list=None,
+    config_dict=None,
+    saved=True,
+    nproc=1,
+    world_size=-1,
+    ip="localhost",
+    port="5678",
+    group_offset=0,
+):
+    """Train and evaluate a model, in several processes if asked to; arguments as of RecBole's.
+
+    Returns:
+        dict: the result of ``run_recbole``; None on all machines but the first.
+
+    Raises:
+        ValueError: a setting is wrong, or the processes do not fit together.
+        ChildProcessError: a process was killed, or failed otherwise.
+        ConnectionError: another machine is gone, or a process there failed.
+    """
+    layout = Layout.checked(nproc, world_size, group_offset, ip, port)
+    if layout.world_size == 1:
+        return run_recbole(model, dataset, config_file_list, config_dict, saved)
+    config = finished_config(model, dataset, config_file_list or [], config_dict)
+    check_processes(config, layout.nproc)
+    if not is_vae(config):
+        return _run(
+            *(model, dataset, config_file_list, config_dict, saved),
+            *(layout.nproc, layout.world_size, ip, port, group_offset),
+        )
+    download_missing(config)
+    arguments = (model, dataset, config_file_list, config_dict, saved)
+    return launch(_run_one_of_several, arguments, layout, plain_settings(config))
+
+
+def _run_one_of_several(place: int, layout: Layout, model, dataset, files, settings, saved):
+    """What each process does; only the first has a result."""
+    processes.share_processor(layout.nproc)
+    processes.find_others(layout.ip, layout.port)
+    of_process = {
+        "local_rank": place,
+        "offset": layout.group_offset,
+        "nproc": layout.nproc,
+        "world_size": layout.world_size,
+        "ip": layout.ip,
+        "port": layout.port,
+    }
+    result = run_recbole(model, dataset, files, {**(settings or {}), **of_process}, saved)
+    first = processes.is_first()
+    processes.leave()
+    return result if first else None
 
 
 def run_recboles(rank, *args):

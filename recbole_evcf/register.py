@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import pickle
 import sys
@@ -42,7 +43,7 @@ from recbole.utils import FeatureSource, ModelType, set_color
 from thop.profile import register_hooks
 from torch import nn
 
-from recbole_evcf import configuration, quick_start
+from recbole_evcf import configuration, processes, quick_start
 from recbole_evcf.compat import Forward, wrap_once
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
@@ -114,6 +115,7 @@ def register() -> None:
     _register_flops()
     _register_checkpoints()
     _register_quick_start()
+    _register_processes()
     _register_loading()
     _register_saved_data()
     wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
@@ -182,6 +184,7 @@ def _register_config() -> None:
     wrap_once(Config, "_load_internal_config_dict", _with_shipped_defaults)
     wrap_once(Config, "_load_config_files", _by_name_or_path)
     wrap_once(Config, "__init__", _checking)
+    wrap_once(Config, "_init_device", _joining)
 
 
 def _naming_unknown_models(original):
@@ -413,7 +416,7 @@ def _evaluating(original):
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]
-        if path:
+        if path and processes.is_first():
             users = ranked_users(eval_data)
             # None: sequential models may rank for a user more than once.
             if users is not None:
@@ -477,6 +480,8 @@ def _saving_plainly(original):
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         if not self.config["single_spec"] and self.config["local_rank"] != 0:
             return
+        if not processes.is_first():
+            return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
         training = getattr(self, "training_state", dict)()
@@ -506,8 +511,90 @@ def _register_quick_start() -> None:
     for module_name in ("recbole.quick_start", "recbole.quick_start.quick_start"):
         module = importlib.import_module(module_name)
         module.load_data_and_model = quick_start.load_data_and_model
+        module.run = quick_start.run
     # The name under which a new process finds its work, and by it the plugin.
     sys.modules["recbole.quick_start.quick_start"].run_recboles = quick_start.run_recboles
+
+
+def _joining(original):
+    def _init_device(self):
+        settings = self.final_config_dict
+        if "local_rank" not in settings or not configuration.is_vae(self):
+            original(self)
+            return
+        # As one process that is alone, which each is to RecBole: processes.py divides the work.
+        local_rank = settings.pop("local_rank")
+        original(self)
+        settings["local_rank"] = local_rank
+        if settings["use_gpu"] is False:
+            settings["device"] = torch.device("cpu")
+        if settings["device"].type == "cuda":
+            settings["device"] = torch.device("cuda", local_rank)
+            torch.cuda.set_device(local_rank)
+        processes.join(
+            local_rank + settings["offset"],
+            settings["world_size"],
+            settings["device"],
+            settings["ip"],
+            int(settings["port"]),
+        )
+        if not processes.is_first():
+            settings.update(_OF_THE_FIRST_ONLY)
+
+    return _init_device
+
+
+# What only the first process says and writes.
+_OF_THE_FIRST_ONLY = {
+    "state": "error",
+    "show_progress": False,
+    "verbose": False,
+    "log_wandb": False,
+    "save_dataset": False,
+    "save_dataloaders": False,
+}
+
+
+def _register_processes() -> None:
+    quick_start_module = importlib.import_module("recbole.quick_start.quick_start")
+    trainer_module = importlib.import_module("recbole.trainer.trainer")
+    wrap_once(quick_start_module, "init_logger", _logging_once)
+    wrap_once(trainer_module, "get_tensorboard", _one_tensorboard)
+    wrap_once(trainer_module, "ensure_dir", _making_folders_once)
+
+
+def _logging_once(original):
+    def init_logger(config):
+        if processes.is_first():
+            original(config)
+        else:
+            logging.basicConfig(level=logging.ERROR)
+
+    return init_logger
+
+
+def _one_tensorboard(original):
+    def get_tensorboard(logger):
+        return original(logger) if processes.is_first() else _NoTensorBoard()
+
+    return get_tensorboard
+
+
+def _making_folders_once(original):
+    def ensure_dir(path):
+        if processes.is_first():
+            original(path)
+
+    return ensure_dir
+
+
+class _NoTensorBoard:
+    """In the place of TensorBoard's writer, which makes a file at once."""
+
+    def add_scalar(self, *args, **kwargs) -> None:
+        """Write nothing."""
+
+    add_hparams = add_scalar
 
 
 def _register_loading() -> None:

@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import dataclass
 
-import torch
 from recbole.config import Config
 from texttable import Texttable
 
@@ -42,15 +41,18 @@ def main(arguments: list[str]) -> int:
     """Train and evaluate a model; arguments as :func:`recbole_evcf.cli.main`.
 
     Returns:
-        0; 2 for a mistake in what the user gave; 130 if it was interrupted, 143 by SIGTERM.
+        0; 1 if a process or machine failed; 2 for a mistake in what the user gave; 130 if it was
+        interrupted, 143 by SIGTERM.
     """
     options, settings = _parse_run(arguments)
     run = _Run(time.time())
     try:
         with terminable(), kept_until_given():
             _check_settings(settings)
-            _check_processes(options)
             _run(run, options, settings)
+    except (ChildProcessError, ConnectionError) as error:
+        fail(error)
+        return 1
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
@@ -188,15 +190,6 @@ def _check_settings(settings: list[str]) -> None:
                 f"cannot read '--{key}={value}': a value with an = in it can only be set in a "
                 "config file."
             )
-
-
-def _check_processes(options: dict) -> None:
-    wanted = max(options["nproc"], options["world_size"])
-    if wanted > 1 and torch.cuda.device_count() < options["nproc"]:
-        raise ValueError(
-            f"{options['nproc']} processes need as many GPUs, and there are "
-            f"{torch.cuda.device_count()}: RecBole trains in several processes on GPUs only."
-        )
 
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:

@@ -9,6 +9,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from recbole_evcf.data.part import Part
+
 __all__ = ["Histories", "HistoryBatch"]
 
 
@@ -91,13 +93,18 @@ class Histories:
         ones = np.ones(len(columns), dtype=np.float32)
         return scipy.sparse.csr_matrix((ones, columns, self.starts.cpu().numpy()), self.shape)
 
-    def rows(self, users: Tensor) -> HistoryBatch:
+    def rows(self, users: Tensor, part: Part | None = None) -> HistoryBatch:
         """The histories of some users.
 
         Args:
             users: user ids, (batch,), on the device of the histories; or on the host, which is
                 better for a GPU: it need not be waited for to know how many entries there are.
+            part: of which rows of the batch to return the histories; all by default.
         """
+        if part is not None:
+            entries = self._entries(users, part)
+            batch = self.rows(users[part.rows])
+            return replace(batch, part=part, part_of_entries=entries)
         size = None
         if users.device.type == "cpu":
             host = self._starts_on_host
@@ -111,6 +118,12 @@ class Histories:
         column = self.columns[starts[row] + within].long()
         return HistoryBatch(row, column, offsets, lengths, self.shape[1])
 
+    def _entries(self, users: Tensor, part: Part) -> Part:
+        users = users.cpu()
+        lengths = self._starts_on_host[users + 1] - self._starts_on_host[users]
+        start, stop = int(lengths[: part.start].sum()), int(lengths[: part.stop].sum())
+        return Part(start, stop, int(lengths.sum()))
+
 
 @dataclass(frozen=True)
 class HistoryBatch:
@@ -123,6 +136,8 @@ class HistoryBatch:
         lengths: number of entries of each user, (batch,).
         n_items: number of item columns.
         values: input value of each entry, (entries,), or None for ones.
+        part: which rows of a larger batch these are, or None.
+        part_of_entries: and which of its entries.
     """
 
     row: Tensor
@@ -131,6 +146,8 @@ class HistoryBatch:
     lengths: Tensor
     n_items: int
     values: Tensor | None = None
+    part: Part | None = None
+    part_of_entries: Part | None = None
     _transposed: list = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:

@@ -23,7 +23,10 @@ def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
     """Dropout of probability ``p`` on the entries of histories only: a zero stays zero."""
     if p == 0.0:
         return x
-    keep, scale = keep_mask(x.values, p)
+    part = x.part_of_entries
+    drawn = x.values if part is None else x.values.new_empty(part.total)
+    keep, scale = keep_mask(drawn, p)
+    keep = keep if part is None else keep[part.rows]
     return replace(x, values=x.values * keep * scale)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_evcf.data.part import Part
+
 __all__ = ["Gaussian", "mixture_log_prob"]
 
 LOG_2PI = math.log(2 * math.pi)
@@ -20,9 +22,18 @@ class Gaussian:
     mean: Tensor
     log_variance: Tensor
 
-    def sample(self) -> Tensor:
-        """One draw per row with unit-variance noise, differentiable (reparameterised)."""
-        return self.mean + torch.randn_like(self.mean) * torch.exp(0.5 * self.log_variance)
+    def sample(self, part: Part | None = None) -> Tensor:
+        """One draw per row with unit-variance noise, differentiable (reparameterised).
+
+        Args:
+            part: which rows of a larger batch these are.
+        """
+        if part is None:
+            noise = torch.randn_like(self.mean)
+        else:
+            # Drawn for the whole batch: what a row gets does not depend on how it is divided.
+            noise = torch.randn_like(self.mean.new_empty(part.total, self.mean.shape[1]))[part.rows]
+        return self.mean + noise * torch.exp(0.5 * self.log_variance)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log N(z) of each row, (batch, latent) -> (batch,)."""

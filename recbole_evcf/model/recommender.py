@@ -8,6 +8,7 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.part import Part
 from recbole_evcf.model.layers import Layer
 from recbole_evcf.model.prior import (
     Prior,
@@ -81,18 +82,22 @@ class VAERecommender(GeneralRecommender):
         drawn = drawn.repeat(-(-k // len(drawn)))[:k]
         return VampPrior(data_pseudo_inputs(self._histories.rows(drawn).dense().cpu(), std))
 
-    def loss_terms(self, interaction) -> tuple[Tensor, Tensor]:
+    def loss_terms(self, interaction, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """The two parts of the loss of a batch of training users, before weighting.
 
         Args:
             interaction: with the user ids, (batch,).
+            part: the rows that are computed here, where several processes share a batch.
 
         Returns:
-            reconstruction, the mean negative log-likelihood; and the mean KL estimate.
+            reconstruction, the mean negative log-likelihood; and the mean KL estimate. With a part,
+            its summands of these means: summed over all parts they are the same.
         """
-        history = self._histories.rows(interaction[self.USER_ID])
+        history = self._histories.rows(interaction[self.USER_ID], part)
         log_likelihood, kl = self.network.elbo_terms(history)
-        return -log_likelihood.mean(), kl.mean()
+        if part is None:
+            return -log_likelihood.mean(), kl.mean()
+        return -log_likelihood.sum() / part.total, kl.sum() / part.total
 
     def calculate_loss(self, interaction) -> tuple[Tensor, Tensor]:
         """RecBole's loss of a batch, in two parts: reconstruction and weighted KL term."""

@@ -42,7 +42,7 @@ class OneLevelVAE(nn.Module):
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z) and of KL(q(z|x) || p(z)), (batch,) each."""
         posterior = self.encoder(history.normalized())
-        z = posterior.sample()
+        z = posterior.sample(history.part)
         log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z)), history)
         kl = posterior.log_prob(z) - self.prior.log_prob(z, self.encoder)
         return log_likelihood, kl
@@ -84,9 +84,9 @@ class TwoLevelVAE(nn.Module):
         """One-sample estimates of log p(x|z1,z2) and of log q - log p of both levels, (batch,)."""
         x = history.normalized()
         posterior_z2 = self.encoder_z2(x)
-        z2 = posterior_z2.sample()
+        z2 = posterior_z2.sample(history.part)
         posterior_z1 = self.encoder_z1(x, z2)
-        z1 = posterior_z1.sample()
+        z1 = posterior_z1.sample(history.part)
         log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z1, z2)), history)
         log_q = posterior_z1.log_prob(z1) + posterior_z2.log_prob(z2)
         log_p = self.prior_z1(z2).log_prob(z1) + self.prior.log_prob(z2, self.encoder_z2)

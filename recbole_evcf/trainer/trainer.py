@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from time import time
 
+import numpy as np
 import torch
+from recbole.evaluator import Collector
+from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 from tqdm import tqdm
 
+from recbole_evcf import processes
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.part import Part
+from recbole_evcf.trainer.checkpoint import load_checkpoint
 from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.resumption import Resumption
@@ -28,6 +36,10 @@ class VAETrainer(Trainer):
     ``learner: adam_norm_grad`` is known. With ``resumable`` or ``resume`` the state of training
     is kept on the disk, and put back with ``resume``.
 
+    With several processes, each computes a part of every batch, for training and for full ranking.
+    Gradients are summed before the optimiser sees them, and what is to be ranked is gathered before
+    the metrics are computed: all but rounding is as with one process.
+
     Attributes:
         resumption: keeps that state; None where it is not kept.
     """
@@ -41,6 +53,14 @@ class VAETrainer(Trainer):
         "train_loss_dict",
     )
     resumption: Resumption | None = None
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        processes.copy_from_first(self.model.state_dict().values())
+        # Its name has the time in it, by the second.
+        self.saved_model_file = processes.from_first(self.saved_model_file)
+        if processes.count() > 1:
+            self.eval_collector = _GatheringCollector(config)
 
     def _build_optimizer(self, **kwargs):
         learner = kwargs.get("learner", self.learner).lower()
@@ -69,6 +89,7 @@ class VAETrainer(Trainer):
         if saved and not gone_on and self.start_epoch >= self.epochs:
             self._save_checkpoint(-1, verbose=verbose)
         self.eval_collector.data_collect(train_data)
+        self._check_same_data(train_data)
         log = self.logger.info if verbose else lambda message: None
         for epoch in range(self.start_epoch, self.epochs):
             warmed_up = self.model.warmup.finished
@@ -139,8 +160,7 @@ class VAETrainer(Trainer):
         """
         self.model.train()
         loss_func = loss_func or self.model.loss_terms
-        if not self.config["single_spec"] and train_data.shuffle:
-            train_data.sampler.set_epoch(epoch_idx)
+        processes.same_draws()
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0
@@ -163,21 +183,59 @@ class VAETrainer(Trainer):
 
     def _train_batch(self, interaction, loss_func, scaler) -> tuple[torch.Tensor, torch.Tensor]:
         self.optimizer.zero_grad()
-        sync_loss = 0
-        if not self.config["single_spec"]:
-            self.set_reduce_hook()
-            sync_loss = self.sync_grad_loss()
         self.model.warmup.next_step()
+        part = processes.part(len(interaction))
+        arguments = (interaction,) if part is None else (interaction, part)
         with torch.autocast(self.device.type, enabled=self.enable_amp):
-            reconstruction, kl = loss_func(interaction)
-        loss = reconstruction + self.model.warmup.weight * kl + sync_loss
+            reconstruction, kl = loss_func(*arguments)
+        loss = reconstruction + self.model.warmup.weight * kl
         scaler.scale(loss).backward()
+        terms = reconstruction.detach(), kl.detach()
+        # The losses too: a number that is not finite ends all processes at once.
+        processes.sum_up([*terms, *_gradients(self.model)])
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()
-        return reconstruction.detach(), kl.detach()
+        return terms
+
+    def _full_sort_batch_eval(self, batched_data):
+        part = processes.part(len(batched_data[0]))
+        if part is not None:
+            self.eval_collector.gathers = True
+            batched_data = _rows_of_batch(batched_data, part)
+        return super()._full_sort_batch_eval(batched_data)
+
+    def _neg_sample_batch_eval(self, batched_data):
+        # Candidates are drawn user by user: each process draws and ranks them all.
+        self.eval_collector.gathers = False
+        return super()._neg_sample_batch_eval(batched_data)
+
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """Evaluate on a dataloader; arguments and result as RecBole's."""
+        if processes.count() > 1 and eval_data and load_best_model:
+            self._load_from_first(model_file or self.saved_model_file)
+            load_best_model = False
+        result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        return processes.from_first(result)
+
+    def _load_from_first(self, path: str) -> None:
+        """Load a model file that only the first process need have."""
+        if processes.is_first():
+            checkpoint = load_checkpoint(path, self.device)
+            self.model.load_state_dict(checkpoint["state_dict"])
+            self.model.load_other_parameter(checkpoint.get("other_parameter"))
+            self.logger.info(f"Loading model structure and parameters from {path}")
+        processes.copy_from_first(self.model.state_dict().values())
+
+    def _check_same_data(self, train_data) -> None:
+        if processes.count() > 1:
+            processes.agree(
+                _digest(train_data._dataset, self.model._histories),
+                "Process {rank} of {count} (they count from 0) does not train on the data of the "
+                "first: the data set must be the same on all machines.",
+            )
 
     def _check_losses(self, totals: torch.Tensor, epoch: int, finite_steps: torch.Tensor) -> None:
         loss = totals.sum().item()
@@ -223,6 +281,56 @@ class VAETrainer(Trainer):
         self.tensorboard.add_scalar("Vaild_score", score, epoch)
         step = (epoch + 1) // self.eval_step - 1
         self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
+
+
+class _GatheringCollector(Collector):
+    """RecBole's collector where each process ranks for a part of every batch.
+
+    Attributes:
+        gathers: whether the batches that come are such parts, or whole.
+    """
+
+    gathers = True
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        """As RecBole's; what is collected of a batch is then that of all its users."""
+        collected, self.data_struct = self.data_struct, DataStruct()
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        batch, self.data_struct = self.data_struct, collected
+        for name, rows in batch._data_dict.items():
+            rows = processes.gather_rows(rows) if self.gathers else rows
+            self.data_struct.update_tensor(name, rows)
+
+
+def _rows_of_batch(batched_data, part: Part) -> tuple:
+    """Some users of a batch to rank all items for: (users, seen items, positives' rows, items)."""
+    interaction, history, positive_u, positive_i = batched_data
+
+    def own(rows, items):
+        kept = (rows >= part.start) & (rows < part.stop)
+        return rows[kept] - part.start, items[kept]
+
+    history = own(*history) if history is not None else None
+    return interaction[part.rows], history, *own(positive_u, positive_i)
+
+
+def _digest(dataset, histories: Histories) -> str:
+    """Of the ids of users and items, who is trained on, and all that is shown to the model."""
+    digest = hashlib.sha256()
+    for field in (dataset.uid_field, dataset.iid_field):
+        digest.update("\n".join(map(str, dataset.field2id_token[field])).encode())
+        digest.update(np.asarray(dataset.inter_feat[field]).tobytes())
+    digest.update(histories.starts.cpu().numpy().tobytes())
+    digest.update(histories.columns.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _gradients(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Of all parameters that have one, each in one piece of memory."""
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad.contiguous()
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def _describe_score(epoch: int, seconds: float, score: float) -> str:
