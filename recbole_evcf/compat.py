@@ -11,6 +11,7 @@ import functools
 import importlib
 import operator
 import os
+import random
 import shutil
 import sys
 import types
@@ -107,11 +108,15 @@ def repair_ray_import() -> None:
     warnings.filterwarnings(
         "ignore", message="pkg_resources is deprecated", category=UserWarning, module=r"ray\."
     )
+    state = random.getstate()
     try:
         importlib.import_module("ray.tune")
     except Exception:
         # Old packages below Ray can fail with more than an ImportError.
         _import_quick_start_without_ray()
+    finally:
+        # rich, which Ray imports if it is there, draws a number on its way.
+        random.setstate(state)
 
 
 def _import_quick_start_without_ray() -> None:
@@ -376,8 +381,8 @@ def repair_exhaustive_search() -> None:
     from recbole.trainer import hyper_tuning
 
     if not isinstance(hyper_tuning.np, Forward):
-        random = Forward(np.random, RandomState=_RandomState)
-        hyper_tuning.np = Forward(np, random=random)
+        drawing = Forward(np.random, RandomState=_RandomState)
+        hyper_tuning.np = Forward(np, random=drawing)
 
 
 class _RandomState(np.random.RandomState):
