@@ -181,7 +181,8 @@ def check_dataset_name(name) -> None:
     Raises:
         ValueError: it is no name of a folder.
     """
-    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+    outside = isinstance(name, str) and (name in ("", ".", "..") or os.path.splitdrive(name)[0])
+    if not isinstance(name, str) or outside or set(name) & set("/\\\0"):
         raise ValueError(
             f"dataset must be the name of a folder in data_path, not {name!r}: give a path to "
             "other data sets as data_path."

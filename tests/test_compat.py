@@ -268,6 +268,7 @@ class TestMissingIds:
     )
 
     def test_users_and_items(self, caplog):
+        caplog.set_level("WARNING")
         write_tiny(inter=self.INTER)
         dataset = create_dataset(tiny_config(load_col={"inter": "*"}, state="WARNING"))
         frame = dataset.inter_feat

@@ -29,8 +29,14 @@ __all__ = [
     "to_plain",
 ]
 
-# They have RecBole unpickle files.
-SAVED_DATA_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+# They have RecBole unpickle files, or join a group of processes over the network.
+NOT_FROM_A_FILE = (
+    "dataset_save_path",
+    "dataloaders_save_path",
+    "local_rank",
+    "save_dataloaders",
+    "save_dataset",
+)
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
 # A file that is made to mislead may name a size without having the content.
@@ -164,10 +170,10 @@ def plain_config(config) -> dict:
 def restored_config(settings: Mapping) -> Config:
     """The ``Config`` of which :func:`plain_config` made these settings.
 
-    It asks for no saved data set or split: a model file shall not have another file unpickled.
+    A model file can neither have another file unpickled nor a connection made.
     """
     settings = from_plain(settings)
-    for key in SAVED_DATA_KEYS:
+    for key in NOT_FROM_A_FILE:
         settings.pop(key, None)
     return _SavedConfig(settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -310,6 +311,7 @@ def test_a_single_user_on_recboles_split(capsys):
 
 
 def test_missing_times_are_told_of(caplog):
+    caplog.set_level(logging.WARNING)
     written("odd", text(with_column(3, "")))
     build("HVamp", "odd", settings_of("SG", order="TO"))
     missing = len(ROWS[::7])
@@ -318,6 +320,7 @@ def test_missing_times_are_told_of(caplog):
 
 
 def test_missing_ids_are_told_of(caplog):
+    caplog.set_level(logging.WARNING)
     written("odd", text(MISSING))
     build("HVamp", "odd", settings_of("SG"))
     users = [n for n, row in enumerate(MISSING) if row[0] == "NA"]

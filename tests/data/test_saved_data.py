@@ -5,6 +5,7 @@ The files hold no code, and are never used for other settings, another seed or o
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import shutil
@@ -169,6 +170,32 @@ def test_a_run_on_saved_data_has_the_same_metrics(tiny, path):
     assert result != plain
 
 
+def test_a_split_made_elsewhere(tiny, loaded_anew):
+    folder = Path(tiny["data_path"]) / "tiny"
+    parts = {
+        "train": [(f"a{user}", f"i{(user + k) % 9}") for user in range(20) for k in range(5)],
+        "vf": [(f"v{user}", f"i{k}") for user in range(5) for k in range(3)],
+        "vt": [(f"v{user}", f"i{k}") for user in range(5) for k in (3, 4)],
+        "tf": [(f"t{user}", f"i{k}") for user in range(5) for k in range(3)],
+        "tt": [(f"t{user}", f"i{k}") for user in range(5) for k in (3, 4)],
+    }
+    for name, rows in parts.items():
+        lines = ["user_id:token\titem_id:token", *("\t".join(row) for row in rows)]
+        (folder / f"tiny.{name}.inter").write_text("\n".join(lines) + "\n")
+    files = {"benchmark_filename": list(parts), "load_col": {"inter": ["user_id", "item_id"]}}
+    settings = {**tiny, **files, **SAVING["both"]}
+    before = expected(tiny, "HVamp", settings)
+    assert content(prepared("HVamp", settings)) == before
+    loaded_anew.update(data=0, split=0)
+    assert content(prepared("HVamp", settings)) == before
+    assert loaded_anew["data"] == 0
+    swapped = {**settings, "benchmark_filename": ["train", "tf", "tt", "vf", "vt"]}
+    assert content(prepared("HVamp", swapped)) == expected(tiny, "HVamp", swapped) != before
+    path = folder / "tiny.tt.inter"
+    path.write_text(path.read_text().replace("t1\ti4", "t1\ti5"))
+    assert content(prepared("HVamp", settings)) == expected(tiny, "HVamp", settings) != before
+
+
 def test_one_saved_split_serves_all_models(tiny, loaded_anew):
     for model in ("HVamp", "EASE", "MultiVAE", "Pop"):
         prepared(model, {**tiny, "eval_args": SG_ARGS, **SAVING["both"]})
@@ -189,6 +216,7 @@ def test_files_that_the_user_names(tiny, path, loaded_anew):
 
 @pytest.mark.parametrize("fault", ["missing", "half", "empty", "nonsense", "other"])
 def test_a_named_file_that_is_of_no_use(tiny, fault, caplog):
+    caplog.set_level(logging.WARNING)
     model, settings = settings_of(tiny, "ours, SG")
     prepared(model, {**settings, **SAVING["both"]})
     for key, what in (("dataset_save_path", "dataset"), ("dataloaders_save_path", "split")):
@@ -312,6 +340,8 @@ def test_a_model_file_has_no_other_file_unpickled(tiny, monkeypatch):
         state = torch.load(trainer.saved_model_file, weights_only=True)
         for key in ("dataset_save_path", "dataloaders_save_path"):
             state["config"][key] = "evil.pth"
+        # RecBole would wait for other processes at this address.
+        state["config"].update(local_rank=0, nproc=1, world_size=2, offset=0, ip="x", port=1)
         torch.save(state, f"{model}.pth")
     for name in ("evil.pth", "saved/tiny-Dataset.pth", "saved/tiny-for-BPR-dataloader.pth"):
         with open(name, "wb") as file:
@@ -325,6 +355,7 @@ class TestRecBolesOwn:
     """Built-in models on RecBole's splits keep RecBole's pickles, which are announced."""
 
     def test_said_where_it_is_turned_on(self, tiny, caplog):
+        caplog.set_level(logging.WARNING)
         settings = {**tiny, "eval_args": RS_ARGS}
         before = content(prepared("BPR", settings))
         assert not [r for r in caplog.records if "pickle" in r.getMessage()]

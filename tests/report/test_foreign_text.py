@@ -180,6 +180,24 @@ def test_reproduce(tiny, monkeypatch, in_process, capsys):
     assert f"--wandb_project={HOSTILE[1]}" in text
 
 
+def test_a_title_of_100000_characters_is_shortened(tiny, capsys):
+    long = "T" * 100_000
+    rows = "".join(f"i{item}\t{item} {long}\n" for item in range(40))
+    path = Path(tiny["data_path"]) / "tiny" / "tiny.item"
+    path.write_text(f"item_id:token\ttitle:token\n{rows}", encoding="utf-8")
+    words = [f"--{key}={value}" for key, value in {**tiny, "epochs": 1}.items()]
+    assert cli.main(["run", "--model=Vamp", "--dataset=tiny", *words]) == 0
+    model = next(Path("saved").glob("*.pth"))
+    assert cli.main(["inspect", f"--model_file={model}", "--output=seen"]) == 0
+    page = Page("seen/report.html")
+    page.check()
+    for text in (page.drawn(), *page.texts):
+        assert "T" * 58 not in text
+    assert any("T" * 50 + "... (" in text for text in page.texts)
+    # The table beside it has all of it.
+    assert long in Path("seen/component_items.csv").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_tune(tmp_path, hostile):
     space = [
