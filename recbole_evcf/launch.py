@@ -193,7 +193,7 @@ class _Child:
             error = ChildProcessError(f"{self.name} failed: {text}")
         error.__cause__ = _Elsewhere(self.report["traceback"])
         # That contact is lost is what follows from another's end.
-        return 3 if kind == "ConnectionError" else 1, error
+        return 3 if kind == "ConnectionError" else 2, error
 
 
 class _Elsewhere(Exception):
@@ -258,12 +258,12 @@ def _watch(children: list[_Child], machines: _Machines) -> None:
         failures = [child.failure() for child in children if child.failure()]
         elsewhere = machines.look()
         if elsewhere:
-            failures.append((2, elsewhere))
+            failures.append((1, elsewhere))
         if not failures:
             continue
         waiting_since = waiting_since or monotonic()
         rank, error = min(failures, key=lambda failure: failure[0])
-        if rank == 0 or monotonic() - waiting_since > GRACE:
+        if rank < 2 or monotonic() - waiting_since > GRACE:
             raise error
 
 
