@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 import types
@@ -17,7 +18,14 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_evcf import processes
 from recbole_evcf.data import dataloader
 
-__all__ = ["act", "train", "train_all"]
+__all__ = ["act", "free_port", "train", "train_all"]
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connection) -> None:
@@ -117,10 +125,6 @@ def act(place: int, layout, what: str):
     number = layout.group_offset + place
     if what == "result":
         return f"result of {number}"
-    if what == "wrong":
-        raise ValueError("no such thing")
-    if what == "broken":
-        raise KeyError("missing")
     if what == "killed" and number == layout.world_size - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "cut off" and number == layout.world_size - 1:

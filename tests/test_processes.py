@@ -1,6 +1,5 @@
 """Two processes do what one does: numbers, users, and files. One start of two serves all tests."""
 
-import socket
 from itertools import chain
 from multiprocessing import get_context
 
@@ -11,7 +10,7 @@ import torch
 
 from conftest import write_inter
 from recbole_evcf import processes
-from several import train, train_all
+from several import free_port, train, train_all
 
 SG = {
     "eval_args": {
@@ -59,12 +58,6 @@ RUNS = {
     "bf16": ("GatedHVamp", {"enable_amp": True, "learner": "sgd"}, "float32"),
 }
 EXACT = [name for name, run in RUNS.items() if run[2] == "float64"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
