@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
+from build import build
 from conftest import write_inter
 from recbole_evcf import processes
+from recbole_evcf.trainer import trainer
 from several import free_port, train, train_all
 
 SG = {
@@ -223,6 +225,27 @@ def test_alone_nothing_is_exchanged():
     assert torch.equal(tensor, torch.arange(3.0))
     assert processes.from_first({"a": 1}) == {"a": 1}
     assert (processes.count(), processes.is_first(), processes.part(5)) == (1, True, None)
+
+
+def test_other_data_than_the_first_processs(monkeypatch):
+    monkeypatch.setattr(processes, "_group", processes._Group(1, 2, torch.device("cpu")))
+    monkeypatch.setattr(processes, "from_first", lambda value: "theirs")
+    processes.agree("theirs", "")
+    with pytest.raises(ValueError, match="process 1 of 2 differs"):
+        processes.agree("ours", "process {rank} of {count} differs")
+
+
+def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):
+    def digest(**changes):
+        settings = {**tiny_settings, **SG, "log_wandb": False, **changes}
+        _, loaders, model, _ = build("Vamp", "tiny", settings)
+        return trainer._digest(loaders[0]._dataset, model._histories)
+
+    first = digest()
+    assert digest(epochs=9) == first
+    assert digest(split_seed=5) != first
+    shown = {**SG["eval_args"], "fold_in_ratio": 0.5}
+    assert digest(eval_args=shown) != first
 
 
 def test_cores_are_shared_unless_threads_are_given(monkeypatch):
