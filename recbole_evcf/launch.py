@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from multiprocessing.connection import wait
 from time import monotonic, sleep
 
@@ -159,7 +159,8 @@ class _Child:
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_work, args=(target, place, layout, arguments, theirs)
+            target=_work,
+            args=(target, place, layout, arguments, theirs, get_start_method()),
         )
         self.process.start()
         theirs.close()
@@ -207,8 +208,10 @@ def _end_of(code: int) -> str:
     return f"was ended by signal {-code} ({signal.Signals(-code).name}{hint})"
 
 
-def _work(target, place: int, layout: Layout, arguments, connection) -> None:
+def _work(target, place: int, layout: Layout, arguments, connection, start_method: str) -> None:
     """What a process does."""
+    # Workers of its dataloaders start as everywhere, and not as the process itself has.
+    set_start_method(start_method, force=True)
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
     _choose_interface(layout)
     try:
