@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from multiprocessing.connection import wait
 from time import monotonic, sleep
 
@@ -159,7 +159,8 @@ class _Child:
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_work, args=(target, place, layout, arguments, theirs)
+            target=_work,
+            args=(target, place, layout, arguments, theirs, get_start_method()),
         )
         self.process.start()
         theirs.close()
@@ -193,7 +194,7 @@ class _Child:
             error = ChildProcessError(f"{self.name} failed: {text}")
         error.__cause__ = _Elsewhere(self.report["traceback"])
         # That contact is lost is what follows from another's end.
-        return 3 if kind == "ConnectionError" else 1, error
+        return 3 if kind == "ConnectionError" else 2, error
 
 
 class _Elsewhere(Exception):
@@ -207,8 +208,10 @@ def _end_of(code: int) -> str:
     return f"was ended by signal {-code} ({signal.Signals(-code).name}{hint})"
 
 
-def _work(target, place: int, layout: Layout, arguments, connection) -> None:
+def _work(target, place: int, layout: Layout, arguments, connection, start_method: str) -> None:
     """What a process does."""
+    # Workers of its dataloaders start as everywhere, and not as the process itself has.
+    set_start_method(start_method, force=True)
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
     _choose_interface(layout)
     try:
@@ -258,12 +261,12 @@ def _watch(children: list[_Child], machines: _Machines) -> None:
         failures = [child.failure() for child in children if child.failure()]
         elsewhere = machines.look()
         if elsewhere:
-            failures.append((2, elsewhere))
+            failures.append((1, elsewhere))
         if not failures:
             continue
         waiting_since = waiting_since or monotonic()
         rank, error = min(failures, key=lambda failure: failure[0])
-        if rank == 0 or monotonic() - waiting_since > GRACE:
+        if rank < 2 or monotonic() - waiting_since > GRACE:
             raise error
 
 

@@ -61,6 +61,13 @@ def test_run_returns_the_result(tiny):
     assert 0 < result["test_result"]["ndcg@10"] < 1
 
 
+def test_recboles_run_is_ours():
+    from recbole.quick_start import quick_start as module
+    from recbole.quick_start import run
+
+    assert run is module.run is quick_start.run
+
+
 def test_same_seed_same_result(tiny):
     first, second = (quick_start.run("GatedHVamp", "tiny", config_dict=tiny) for _ in range(2))
     assert first == second

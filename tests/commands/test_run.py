@@ -29,7 +29,10 @@ WRONG = [
     (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
     (["--field_separator=,", "--state=error"], "ml-100k.inter"),
     (["--split_seed=-1"], "split_seed must be"),
-    (["--nproc=64"], "64 processes need as many GPUs"),
+    (["--nproc=0"], "nproc must be"),
+    (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),
+    (["--nproc=2", "--model=WMF"], "WMF is not trained by gradients"),
+    (["--nproc=2", "--model=MultiVAE", "--gpu_id="], "MultiVAE in several processes on GPUs only"),
     (["--a=b=c"], "can only be set in a config file"),
 ]
 

@@ -1,0 +1,136 @@
+"""What processes do in the tests of several: they train as RecBole does, and note what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+import types
+
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_evcf import processes
+from recbole_evcf.data import dataloader
+
+__all__ = ["act", "free_port", "train", "train_all"]
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connection) -> None:
+    """Train each of ``runs``, name to (model, settings, dtype), as process ``rank``.
+
+    In a folder of its own, as on a machine of its own; batches of ranking are small.
+    """
+    os.chdir(folder)
+    sys.argv = sys.argv[:1]
+    dataloader.SCORE_BYTES = 4 * 41 * 7
+    place = {
+        "local_rank": rank,
+        "world_size": count,
+        "nproc": count,
+        "offset": 0,
+        "ip": "127.0.0.1",
+        "port": port,
+    }
+    results = {
+        name: train(model, {**settings, **place}, dtype)
+        for name, (model, settings, dtype) in runs.items()
+    }
+    processes.leave()
+    connection.send(results)
+
+
+def train(model: str, settings: dict, dtype: str) -> dict:
+    """Losses, weights, metrics, and which users were trained on and ranked for, in order."""
+    with _default_dtype(getattr(torch, dtype)), _fake_wandb() as logged:
+        config = Config(model, "tiny", config_dict=dict(settings))
+        init_seed(config["seed"], config["reproducibility"])
+        train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+        # As RecBole seeds its processes.
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        network = get_model(model)(config, train_data._dataset)
+        trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
+        trained, ranked = _note(network)
+        _, valid = trainer.fit(train_data, valid_data)
+        ranked.clear()
+        test = trainer.evaluate(test_data)
+        return {
+            "losses": list(trainer.train_loss_dict.values()),
+            "weights": {name: value.numpy() for name, value in network.state_dict().items()},
+            "valid": dict(valid),
+            "test": dict(test),
+            "trained": trained,
+            "ranked": list(ranked),
+            "training users": train_data.user_list["user_id"].tolist(),
+            "held-out users": torch.as_tensor(test_data.uid_list).tolist(),
+            "logged to wandb": len(logged),
+            "threads": torch.get_num_threads(),
+        }
+
+
+def _note(network) -> tuple[list, list]:
+    trained, ranked = [], []
+    terms, scores = network.loss_terms, network.full_sort_predict
+
+    def loss_terms(interaction, part=None):
+        users = interaction["user_id"]
+        trained.append((users if part is None else users[part.rows]).tolist())
+        return terms(interaction) if part is None else terms(interaction, part)
+
+    def full_sort_predict(interaction):
+        ranked.extend(interaction["user_id"].tolist())
+        return scores(interaction)
+
+    network.loss_terms, network.full_sort_predict = loss_terms, full_sort_predict
+    return trained, ranked
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@contextlib.contextmanager
+def _fake_wandb():
+    logged = []
+    fake = types.ModuleType("wandb")
+    fake.run = types.SimpleNamespace(summary={})
+    fake.init = lambda **kwargs: logged.append("init")
+    fake.define_metric = lambda *args, **kwargs: None
+    fake.log = lambda metrics, commit=True: logged.append(metrics)
+    before = sys.modules.get("wandb")
+    sys.modules["wandb"] = fake
+    yield logged
+    del sys.modules["wandb"]
+    if before is not None:
+        sys.modules["wandb"] = before
+
+
+def act(place: int, layout, what: str):
+    """What a process does that is only watched."""
+    number = layout.group_offset + place
+    if what == "result":
+        return f"result of {number}"
+    if what == "killed" and number == layout.world_size - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "cut off" and number == layout.world_size - 1:
+        raise ConnectionError("nobody answers")
+    if what == "cut off":
+        time.sleep(0.3)
+        raise ValueError("the reason")
+    time.sleep(600)
+    return None
