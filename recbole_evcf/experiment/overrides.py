@@ -43,7 +43,9 @@ def _entry(piece: str) -> Entry:
         return Entry(name, name)
     inner = rest.rstrip()
     if not name or not inner.endswith("]") or _closing_place(piece) != len(piece.rstrip()) - 1:
-        raise ValueError(f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...].")
+        raise ValueError(
+            f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...]."
+        )
     settings = dict(_settings(inner[:-1], piece))
     return Entry(f"{name}[{_normal(inner[:-1])}]" if settings else name, name, settings)
 
@@ -65,7 +67,9 @@ def _settings(inner: str, piece: str) -> Iterator[tuple[str, object]]:
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key.isidentifier():
-            raise ValueError(f"cannot read {shown(part.strip(), 200)} in {shown(piece, 200)}: write key=value.")
+            raise ValueError(
+                f"cannot read {shown(part.strip(), 200)} in {shown(piece, 200)}: write key=value."
+            )
         if key in seen:
             raise ValueError(f"{shown(piece, 200)} gives {key} twice.")
         seen.add(key)
@@ -80,7 +84,9 @@ def _value(text: str, piece: str) -> object:
     try:
         return read_yaml(text)
     except ValueError:
-        raise ValueError(f"cannot read the value {shown(text, 200)} in {shown(piece, 200)}.") from None
+        raise ValueError(
+            f"cannot read the value {shown(text, 200)} in {shown(piece, 200)}."
+        ) from None
 
 
 def _pieces(text: str, whole: str) -> list[str]:
@@ -89,7 +95,9 @@ def _pieces(text: str, whole: str) -> list[str]:
     cuts += [place for place, depth in _depths(text, whole) if depth == 0 and text[place] == ","]
     pieces = [text[a + 1 : b].strip() for a, b in zip(cuts, [*cuts[1:], len(text)])]
     if not all(pieces):
-        raise ValueError(f"cannot read {shown(whole, 200)}: there is nothing before or behind a comma.")
+        raise ValueError(
+            f"cannot read {shown(whole, 200)}: there is nothing before or behind a comma."
+        )
     return pieces
 
 
