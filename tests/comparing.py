@@ -10,7 +10,7 @@ from recbole_evcf.experiment.conduct import conduct
 from recbole_evcf.experiment.overrides import parse_models
 from recbole_evcf.experiment.plan import make_plan
 from recbole_evcf.experiment.worker import execute
-from recbole_evcf.whole_file import write_json
+from recbole_evcf.sealed_json import write_sealed
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def in_process(monkeypatch):
             result = execute(run.request, paths["per_user"])
         except Exception as error:
             return str(error)
-        write_json(paths["result"], {"settings": run.settings, **result})
+        write_sealed(paths["result"], {"settings": run.settings, **result})
         return None
 
     monkeypatch.setattr(runner, "_run", run_here)

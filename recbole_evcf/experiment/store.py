@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pandas as pd
 
 from recbole_evcf.experiment.plan import Run
+from recbole_evcf.sealed_json import file_digest, read_sealed
 
 __all__ = ["RunStore"]
 
@@ -48,22 +48,22 @@ class RunStore:
     def result(self, run: Run) -> dict | None:
         """What a finished run found, see :func:`recbole_evcf.experiment.worker.execute`; else None.
 
-        A file that cannot be read, or is of other settings, is no finished run.
+        A file that cannot be read, has changed since, or is of other settings, is no finished run.
         """
         paths = self.paths(run)
         try:
-            with open(paths["result"], encoding="utf-8") as file:
-                result = json.load(file)
+            result = read_sealed(paths["result"])
             same = result["settings"] == run.settings
-            complete = not result["per_user"] or os.path.exists(paths["per_user"])
-        except (OSError, ValueError, KeyError, TypeError):
+            users = result["per_user"]
+            complete = users is None or file_digest(paths["per_user"]) == users
+        except (OSError, ValueError, KeyError):
             return None
         return result if same and complete else None
 
     def per_user(self, run: Run) -> pd.DataFrame:
         """Test metrics of a finished run by user id; empty where there are none."""
         result = self.result(run)
-        if result is None or not result["per_user"]:
+        if result is None or result["per_user"] is None:
             return pd.DataFrame()
         return pd.read_csv(
             self.paths(run)["per_user"],

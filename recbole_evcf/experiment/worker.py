@@ -18,8 +18,8 @@ from recbole_evcf.configuration import can_resume, one_line
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.experiment.memory import peak_memory
 from recbole_evcf.experiment.recording import recording
+from recbole_evcf.sealed_json import file_digest, write_sealed
 from recbole_evcf.trainer.state_files import kept_until_given
-from recbole_evcf.whole_file import write_json
 
 __all__ = ["execute", "work"]
 
@@ -39,7 +39,7 @@ def work(request: dict, settings: dict, paths: Mapping[str, str], connection) ->
     try:
         with kept_until_given():
             result = execute(request, paths["per_user"])
-            write_json(paths["result"], {"settings": settings, **result})
+            write_sealed(paths["result"], {"settings": settings, **result})
     except Exception as error:
         sys.excepthook(*sys.exc_info())
         connection.send(f"{type(error).__name__}: {one_line(error)}")
@@ -66,10 +66,10 @@ def execute(request: dict, per_user_path: str) -> dict:
         per_user_path: CSV file for the test metrics of each user, where there are such.
 
     Returns:
-        ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``,
-        whether that file was written; ``curve``, see :func:`recording`; ``n_test_users``;
-        ``test_split``, a digest of what was to be found; ``model_file``; and ``costs``, in seconds,
-        users per second and bytes.
+        ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
+        digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
+        ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``; and
+        ``costs``, in seconds, users per second and bytes.
 
     Raises:
         ValueError: there is nothing to test on.
@@ -108,7 +108,7 @@ def execute(request: dict, per_user_path: str) -> dict:
         "valid": _plain(valid),
         "test": _plain(test),
         "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
-        "per_user": users is not None,
+        "per_user": None if users is None else file_digest(per_user_path),
         "curve": record,
         "n_train_users": n_train,
         "n_test_users": n_test,

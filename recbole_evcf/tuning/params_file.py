@@ -119,7 +119,9 @@ def _parameter(line: str) -> Parameter:
         raise ValueError(f"a line is `name kind range`, not {shown(line.strip())}.")
     name, kind, text = words
     if kind not in KINDS:
-        raise ValueError(f"the kind of {name} must be one of {', '.join(KINDS)}, not {shown(kind)}.")
+        raise ValueError(
+            f"the kind of {name} must be one of {', '.join(KINDS)}, not {shown(kind)}."
+        )
     values = _choices(name, text) if kind == "choice" else _numbers(name, kind, text)
     return Parameter(name, kind, values)
 
@@ -131,12 +133,15 @@ def _choices(name: str, text: str) -> tuple:
         values = None
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(
-            f"the choices of {name} must be a list such as [1, 2] or ['a', 'b'], not {shown(text.strip())}"
+            f"the choices of {name} must be a list such as [1, 2] or ['a', 'b'], not "
+            f"{shown(text.strip())}."
         )
     settings = tuple(_setting(value) for value in values)
     for i, value in enumerate(settings):
         if not _is_plain(value):
-            raise ValueError(f"the choice {shown(value)} of {name} is no number, text, list or None.")
+            raise ValueError(
+                f"the choice {shown(value)} of {name} is no number, text, list or None."
+            )
         if value in settings[:i]:
             raise ValueError(f"the choices of {name} hold {shown(value)} twice.")
     return settings
@@ -172,7 +177,9 @@ def _numbers(name: str, kind: str, text: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != KINDS[kind] or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"the range of {name} must be {form} in numbers, not {shown(text.strip())}.")
+        raise ValueError(
+            f"the range of {name} must be {form} in numbers, not {shown(text.strip())}."
+        )
     low, high = numbers[:2]
     if low >= high:
         raise ValueError(f"the range of {name} must rise, and {low:g} is not below {high:g}.")

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from recbole_evcf.tuning.store import TrialStore, read_json
+from recbole_evcf.sealed_json import write_sealed
+from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
 from recbole_evcf.whole_file import replacing, write_json
 
@@ -53,11 +54,11 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
         reason = store.trials[0]["reason"]
         raise ValueError(f"All {len(store.trials)} trials failed, the first with: {reason}")
     path = os.path.join(store.folder, "best.json")
-    known = read_json(path) if os.path.exists(path) else {}
+    known = read_kept(path) if os.path.exists(path) else {}
     if known.get("number") != best["number"]:
         names = {"model": task.model, "dataset": task.dataset}
         known = {**names, **best, "test": _test(store, task, best)}
-        write_json(path, known)
+        write_sealed(path, known)
     model_file = store.model_file(best["number"])
     if os.path.exists(model_file):
         os.replace(model_file, os.path.join(store.folder, "best.pth"))

@@ -1,6 +1,6 @@
 """The folder of a search: its settings and each trial that is done, so that it can go on later.
 
-Each file is JSON, and whole or absent::
+Each file is JSON with a digest of itself, and whole or absent::
 
     search.json          what the search is
     trials/0001.json     a trial
@@ -14,9 +14,9 @@ import os
 import shutil
 from typing import Any
 
-from recbole_evcf.whole_file import write_json
+from recbole_evcf.sealed_json import read_sealed, write_sealed
 
-__all__ = ["TrialStore", "read_json"]
+__all__ = ["TrialStore", "read_kept"]
 
 # Settings that leave the result of a trial as it is.
 WITHOUT_EFFECT = (
@@ -54,7 +54,7 @@ class TrialStore:
             os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
             for name in sorted(os.listdir(os.path.join(folder, "trials"))):
                 if name.endswith(".json"):
-                    trial = read_json(os.path.join(folder, "trials", name))
+                    trial = read_kept(os.path.join(folder, "trials", name))
                     self._trials[trial["number"]] = trial
             self._claim(json.loads(json.dumps(_without_effectless(search))))
         except OSError as error:
@@ -65,9 +65,9 @@ class TrialStore:
     def _claim(self, search: dict) -> None:
         path = os.path.join(self.folder, "search.json")
         if self._trials and os.path.exists(path):
-            _check_same(self.folder, read_json(path), search)
+            _check_same(self.folder, read_kept(path), search)
         # Also where nothing changes: a folder that cannot be written shows at once.
-        write_json(path, search)
+        write_sealed(path, search)
 
     @property
     def trials(self) -> list[dict]:
@@ -85,7 +85,7 @@ class TrialStore:
         """Keep a trial; of the models, only that of the best trial stays."""
         # As it will be read again.
         trial = json.loads(json.dumps(trial))
-        write_json(self._path("trials", trial["number"]) + ".json", trial)
+        write_sealed(self._path("trials", trial["number"]) + ".json", trial)
         self._trials[trial["number"]] = trial
         kept = self.best and self.best["number"]
         for number in self._trials:
@@ -100,15 +100,14 @@ class TrialStore:
         return os.path.join(self.folder, kind, f"{number:04d}")
 
 
-def read_json(path: str) -> dict:
+def read_kept(path: str) -> dict:
     """Read such a file.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is damaged.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_sealed(path)
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}): remove it, and the search does without it."

@@ -1,10 +1,10 @@
 """Figures over seeds and users, and what is not trained again."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+
+from recbole_evcf.sealed_json import read_sealed, write_sealed
 
 
 def users_of(folder, label):
@@ -41,9 +41,9 @@ def test_without_values_of_users_the_errors_are_over_seeds(compared, sg, tmp_pat
     compared("Vamp,Random", sg, seeds=(1, 2))
     for path in (tmp_path / "out" / "runs").glob("*.json"):
         # As it is with a metric that is no mean over users.
-        content = json.loads(path.read_text())
-        content.update(per_user=False, smaller_is_better=["ndcg"])
-        path.write_text(json.dumps(content))
+        content = read_sealed(path)
+        content.update(per_user=None, smaller_is_better=["ndcg"])
+        write_sealed(path, content)
     outcome = compared("Vamp,Random", sg, seeds=(1, 2))
     for model in outcome.models:
         values = [result["test"]["ndcg@10"] for result in model.results.values()]
@@ -96,9 +96,9 @@ def test_finished_runs_are_kept_until_a_setting_changes(compared, sg, in_process
 def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, tmp_path):
     compared("Pop", sg)
     (path,) = (tmp_path / "out" / "runs").glob("Pop-*.json")
-    content = json.loads(path.read_text())
+    content = read_sealed(path)
     content["settings"]["seed"] = 5
-    path.write_text(json.dumps(content))
+    write_sealed(path, content)
     compared("Pop", sg)
     assert in_process == ["Pop", "Pop"]
 
@@ -106,8 +106,7 @@ def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, t
 def test_a_model_tested_on_other_interactions_is_not_compared(compared, sg, tmp_path):
     compared("Pop,EASE", sg)
     (path,) = (tmp_path / "out" / "runs").glob("EASE-*.json")
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "test_split": "another"}))
+    write_sealed(path, {**read_sealed(path), "test_split": "another"})
     outcome = compared("Pop,EASE", sg)
     assert [model.label for model in outcome.finished] == ["Pop"]
     assert "other interactions" in outcome.failures[0][2]

@@ -11,9 +11,7 @@ from recbole.data import create_dataset, data_preparation
 from fuzzing import ANY_BYTES, cases, command_ends_well, damaged, ends_well, tiny_rows
 
 HEADER = "user_id:token\titem_id:token\ttime:float"
-INTER = "\n".join(
-    [HEADER, *("\t".join(map(str, row)) for row in tiny_rows()[:40]), ""]
-).encode()
+INTER = "\n".join([HEADER, *("\t".join(map(str, row)) for row in tiny_rows()[:40]), ""]).encode()
 ITEM = b"item_id:token\ttitle:token_seq\tyear:float\ni1\tToy Story\t1995\ni5\t\t\ni9\tHeat\t1.5e3\n"
 PARTS = {
     "train": b"user_id:token\titem_id:token\na\tx\na\ty\nb\tx\nb\tz\nc\ty\nc\tz\n",
@@ -134,7 +132,9 @@ def test_runs_of_damaged_data_sets(data):
     name = data.draw(st.sampled_from(["inter", "item"]))
     files = {"inter": INTER, "item": ITEM}
     write_set({**files, name: damaged(data, files[name])})
-    sizes = [f"--{key}={value}" for key, value in {**SETTINGS, **SMALL}.items() if value is not None]
+    sizes = [
+        f"--{key}={value}" for key, value in {**SETTINGS, **SMALL}.items() if value is not None
+    ]
     command_ends_well(
         "runs of damaged data sets",
         ["run", "--model=Vamp", "--dataset=fuzzed", *sizes],

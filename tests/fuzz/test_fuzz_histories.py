@@ -27,7 +27,7 @@ SOUND = {
 }
 
 tokens = st.sampled_from(["ann", "ben", "i1", "i2", "x", "7", "07", "1.0", "NA", "é", "a b", " "])
-tokens = tokens | st.text(alphabet='ab1 .-_"\'é\u2028', max_size=5)
+tokens = tokens | st.text(alphabet="ab1 .-_\"'é\u2028", max_size=5)
 # JSON can name half a character, which no file in UTF-8 can hold.
 json_tokens = tokens | st.just("\ud800")
 

@@ -1,4 +1,4 @@
-"""Raw files of `prepare`: a data set that holds what they hold or one sentence, never half a one."""
+"""Raw files of `prepare`: a data set of what they hold or one sentence, never half a data set."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def test_damaged_movielens_files(data):
     all_or_nothing("ml-20m", {**ML_20M, name: damaged(data, ML_20M[name])})
 
 
-ratings = st.sampled_from(["0.5", "5", "5.0", "4.5", "0", "5.5", "nan", "1e0", "", "4,5", "+4", "é"])
+ratings = st.sampled_from(
+    ["0.5", "5", "5.0", "4.5", "0", "5.5", "nan", "1e0", "", "4,5", "+4", "é"]
+)
 moments = st.sampled_from(["0", "1112486027", "-1", "1e9", "", "9" * 18, "2005-01-01"])
 
 

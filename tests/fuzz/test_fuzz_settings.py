@@ -1,37 +1,39 @@
 """Settings: of models in a comparison, on the command line, in config files and search spaces."""
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.commands.common import read_settings
 from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.experiment.overrides import parse_models
 from recbole_evcf.experiment.plan import make_plan
+from recbole_evcf.model.settings import Settings
 from recbole_evcf.tuning.check import check_parameters
 from recbole_evcf.tuning.params_file import KINDS, read_params_file
 
-OURS = (
-    "mlp_hidden_size latent_dimension dropout_prob likelihood gated n_pseudo_inputs "
-    "pseudo_inputs_init pseudo_inputs_mean pseudo_inputs_std anneal_cap total_anneal_steps "
-    "warmup_epochs learner learning_rate epochs train_batch_size eval_batch_size stopping_step "
-    "eval_step split_seed"
-).split()
-RECBOLES = (
-    "seed metrics topk valid_metric eval_args load_col weight_decay clip_grad_norm "
-    "metric_decimal_place repeatable train_neg_sample_args worker gpu_id use_gpu enable_amp "
-    "val_interval filter_inter_by_user_or_item user_inter_num_interval rating_threshold "
-    "field_separator seq_separator encoding benchmark_filename alias_of_item_id threshold "
-    "standard_error state show_progress log_wandb loss_decimal_place reproducibility device "
-    "numerical_features discretization normalize_field normalize_all unload_col unused_col "
-    "additional_feat_suffix USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD LABEL_FIELD checkpoint_dir "
-    "data_path dataset model no_such_key transform require_pow shuffle single_spec"
-).split()
+OURS = (*(field.name for field in fields(Settings)), "learner", "learning_rate", "epochs")
+RECBOLES = tuple(
+    {
+        *(general_arguments + training_arguments + evaluation_arguments + dataset_arguments),
+        *("model", "dataset", "split_seed", "standard_error", "no_such_key"),
+    }
+    # One is a number of processes, the others are of services on the network.
+    - {"worker", "log_wandb", "wandb_project"}
+)
+KEYS = st.sampled_from(sorted({*OURS, *RECBOLES}))
 # What a value of the wrong kind may be. Sizes that a machine might grant take no part.
 VALUES = ANY_VALUES.filter(lambda value: value not in (2**31, 2**63) and not is_long(value))
 
@@ -43,13 +45,12 @@ def is_long(value) -> bool:
 
 # Models of a comparison
 
+NAMES = ["Pop", "EASE", "Vamp", "x", "anneal_cap", "mlp_hidden_size"]
+VALUES_OF_OURS = ["0.2", "None", "1e400", "2020-13-45", "0o9", "__import__('os').mkdir('made')"]
+YAMLS = ["&a", "*a", "!!python/object/apply:os.mkdir", ":", "\n", "\x1b", "\0", "é", "-", " "]
+MARKS = list("[](){},='\"")
 pieces = st.lists(
-    st.sampled_from(
-        ["Pop", "EASE", "Vamp", "[", "]", ",", "=", "x", "anneal_cap", "mlp_hidden_size", "0.2", "'"]
-        + ['"', "(", ")", "{", "}", " ", "\n", ":", "&a", "*a", "!!python/object/apply:os.mkdir", "é"]
-        + ["None", "1e400", "-", "2020-13-45", "0o9", "\x1b", "\0", "__import__('os').mkdir('made')"]
-    ),
-    max_size=14,
+    st.sampled_from([*NAMES, *VALUES_OF_OURS, *YAMLS, *MARKS, *MARKS]), max_size=14
 ).map("".join)
 
 
@@ -129,9 +130,7 @@ BILLION_LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 @cases(200)
 @given(data=st.data())
 def test_config_files_are_yaml(data):
-    content = data.draw(
-        st.builds(lambda: damaged(data, YAML)) | ANY_BYTES | pieces.map(str.encode)
-    )
+    content = data.draw(st.builds(lambda: damaged(data, YAML)) | ANY_BYTES | pieces.map(str.encode))
     Path("own.yaml").write_bytes(content)
     ending = ends_well("config files", lambda: resolve_config_files(["own.yaml"]), ["own.yaml"])
     if ending.refusal is None:
@@ -169,21 +168,26 @@ def test_config_files_are_yaml(data):
 )
 def test_yaml_that_is_made_to_mislead(trained, text):
     Path("own.yaml").write_text(text, encoding="utf-8")
-    run = ["run", "--model=Vamp", "--dataset=tiny", f"--config_files={trained.config_file} own.yaml"]
+    run = [
+        "run",
+        "--model=Vamp",
+        "--dataset=tiny",
+        f"--config_files={trained.config_file} own.yaml",
+    ]
     command_ends_well("config files made to mislead", run, ["own.yaml"], codes=[0])
     assert not os.path.exists("made")
 
 
 @cases(150)
 @given(
-    key=st.sampled_from([*OURS, *RECBOLES]),
+    key=KEYS,
     value=VALUES,
     model=st.sampled_from(["Vamp", "GatedHVamp", "MultiVAE", "BPR"]),
 )
 def test_values_of_config_files(trained, key, value, model):
     write_settings({key: value})
     files = [trained.config_file, "own.yaml"]
-    ending = ends_well(
+    ends_well(
         "values in config files",
         lambda: finished_config(model, "tiny", files),
         # RecBole's own words need not name the key.
@@ -192,7 +196,7 @@ def test_values_of_config_files(trained, key, value, model):
 
 
 @cases(12)
-@given(key=st.sampled_from([*OURS, *RECBOLES]), value=VALUES)
+@given(key=KEYS, value=VALUES)
 @example("eval_args", 5)
 @example("topk", [0])
 @example("metrics", 5)
@@ -238,7 +242,9 @@ lines = st.builds(
         st.sampled_from([*KINDS, "choise", ""]),
         st.lists(numbers, max_size=4).map(",".join)
         | st.lists(VALUES, max_size=4).map(repr)
-        | st.sampled_from(["['a', 'a']", "[" * 3000, "[1] * 10**9", "2**2**99", "[open('made','w')]"]),
+        | st.sampled_from(
+            ["['a', 'a']", "[" * 3000, "[1] * 10**9", "2**2**99", "[open('made','w')]"]
+        ),
     ),
 )
 
@@ -272,7 +278,8 @@ def test_damaged_search_spaces(data):
         "{} {} {}".format,
         st.sampled_from(OURS),
         st.sampled_from(["choice", "choice", "uniform", "loguniform"]),
-        st.sampled_from(["-9,-2", "0.1,0.5", "1,8"]) | st.lists(VALUES, min_size=1, max_size=3).map(repr),
+        st.sampled_from(["-9,-2", "0.1,0.5", "1,8"])
+        | st.lists(VALUES, min_size=1, max_size=3).map(repr),
     )
 )
 def test_search_spaces_checked_against_the_model(trained, line):

@@ -1,0 +1,206 @@
+"""Results that a comparison or a search finds again when it goes on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fuzzing import ANY_BYTES, cases, damaged, ends_well
+from recbole_evcf.evaluator.per_user import write_per_user
+from recbole_evcf.experiment import runner
+from recbole_evcf.experiment.conduct import conduct
+from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.experiment.outcome import gather
+from recbole_evcf.experiment.plan import Plan, Run
+from recbole_evcf.experiment.store import RunStore
+from recbole_evcf.experiment.tables import write_tables
+from recbole_evcf.sealed_json import file_digest, read_sealed, write_sealed
+from recbole_evcf.tuning.params_file import Parameter
+from recbole_evcf.tuning.report import write_report
+from recbole_evcf.tuning.results import conclude, write_trials
+from recbole_evcf.tuning.store import TrialStore
+from recbole_evcf.tuning.trial import Task
+
+RUNS = tuple(
+    Run(entry, seed, {"model": entry.model, "seed": seed}, {})
+    for entry in (Entry("Pop", "Pop"), Entry("Vamp[anneal_cap=0.3]", "Vamp", {"anneal_cap": 0.3}))
+    for seed in (1, 2)
+)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    entries = tuple(dict.fromkeys(run.entry.label for run in RUNS))
+    kept = tuple(next(run.entry for run in RUNS if run.entry.label == label) for label in entries)
+    return Plan(
+        "tiny",
+        kept,
+        (1, 2),
+        2020,
+        {"split": {"SG": [0.8, 0.1, 0.1]}},
+        {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"},
+        "ndcg@10",
+        RUNS,
+    )
+
+
+def finish(run: Run, store: RunStore) -> None:
+    """As a run that ends well."""
+    rng = np.random.default_rng([run.seed, len(run.entry.label)])
+    values = {"ndcg@10": rng.random(9), "recall@10": rng.random(9)}
+    paths = store.paths(run)
+    write_per_user(paths["per_user"], [f"u{n}" for n in range(9)], values)
+    costs = ("training_seconds", "total_seconds", "training_users_per_second")
+    costs += ("evaluation_seconds", "evaluation_users_per_second", "memory_before", "peak_memory")
+    result = {
+        "valid": dict.fromkeys(values, 0.5),
+        "test": {key: float(value.mean()) for key, value in values.items()},
+        "smaller_is_better": [],
+        "per_user": file_digest(paths["per_user"]),
+        "curve": [{"epoch": 0, "seconds": 1.0, "valid_score": 0.5}],
+        "n_train_users": 50,
+        "n_test_users": 9,
+        "test_split": "abc",
+        "model_file": None,
+        "costs": {**dict.fromkeys(costs, 2.0), "peak_gpu_memory": None},
+    }
+    write_sealed(paths["result"], {"settings": run.settings, **result})
+
+
+def figures(outcome) -> list:
+    return [
+        (model.label, model.test, model.standard_error, model.seed_deviation, model.valid)
+        for model in outcome.models
+    ]
+
+
+@cases(60)
+@given(data=st.data())
+def test_a_comparison_goes_on_with_the_same_figures(plan, data):
+    """A run whose files are damaged is done again: never other figures, never a traceback."""
+    shutil.rmtree("compared", ignore_errors=True)
+    store = RunStore("compared")
+    for run in RUNS:
+        finish(run, store)
+    expected = figures(gather(plan, store, {}, "Pop"))
+    files = sorted(path for path in Path("compared/runs").iterdir())
+    path = data.draw(st.sampled_from(files))
+    sound = path.read_bytes()
+    content = data.draw(st.builds(lambda: damaged(data, sound)) | ANY_BYTES | st.none())
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    again = []
+
+    def run_again(run, store):
+        again.append(run.digest)
+        finish(run, store)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runner, "_run", run_again)
+        ending = ends_well(
+            "kept runs", lambda: conduct(plan, "compared", "Pop", lambda line: None), ["compared"]
+        )
+    assert figures(ending.result) == expected
+    assert len(again) == (content != sound)
+    assert path.read_bytes() == sound
+    write_tables(ending.result, "compared", "comparison")
+
+
+# A search
+
+PARAMETERS = [Parameter("anneal_cap", "uniform", (0.1, 1.0)), Parameter("a", "choice", ("x", [1]))]
+SEARCH = {"model": "Vamp", "dataset": "tiny", "algo": "random", "settings": {"seed": 1}}
+TASK = Task("Vamp", "tiny", {"seed": 1})
+
+
+def searched(folder: str) -> TrialStore:
+    """A search of three trials, one of which failed."""
+    store = TrialStore(folder, SEARCH, True)
+    for number in (1, 2, 3):
+        trial = {
+            "number": number,
+            "params": {"anneal_cap": number / 4, "a": [1] if number == 2 else "x"},
+            "point": {"anneal_cap": number / 4, "a": 0},
+        }
+        found = {
+            "status": "finished",
+            "score": 0.1 * number,
+            "valid": {"ndcg@10": 0.1 * number},
+            "best_epoch": 1,
+            "epochs": 2,
+            "history": [[1, 0.1], [2, 0.2]],
+            "seconds": 1.5,
+        }
+        store.add({**trial, **(found if number != 3 else {"status": "failed", "reason": "no"})})
+    return store
+
+
+def concluded(folder: str, page: bool = False) -> tuple:
+    store = TrialStore(folder, SEARCH, True)
+    best = conclude(store, TASK)
+    write_trials(store)
+    if page:
+        target = f"{folder}/report.html"
+        write_report(target, store.trials, best, PARAMETERS, "NDCG@10", True, "random search")
+    return store.trials, best
+
+
+@cases(60)
+@given(data=st.data())
+def test_a_search_goes_on_with_the_same_trials(data):
+    shutil.rmtree("searched", ignore_errors=True)
+    store = searched("searched")
+    write_sealed("searched/best.json", {**store.best, "test": {"ndcg@10": 0.3}})
+    expected = concluded("searched")
+    kept = ["search.json", "best.json", "trials/0001.json", "trials/0003.json"]
+    path = Path("searched", data.draw(st.sampled_from(kept)))
+    sound = path.read_bytes()
+    path.write_bytes(data.draw(st.builds(lambda: damaged(data, sound)) | ANY_BYTES))
+    ending = ends_well("kept trials", lambda: concluded("searched"), [str(path)], "searched")
+    if ending.refusal is None:
+        assert ending.result == expected
+    else:
+        assert "remove it" in ending.refusal
+
+
+def test_a_search_without_a_damaged_trial():
+    """What the sentence says to do works."""
+    store = searched("searched")
+    names = {"model": "Vamp", "dataset": "tiny"}
+    write_sealed("searched/best.json", {**names, **store.best, "test": {"ndcg@10": 0.3}})
+    Path("searched/trials/0001.json").write_bytes(b"\0" * 300)
+    with pytest.raises(ValueError, match=r"0001\.json is damaged .* remove it"):
+        concluded("searched")
+    Path("searched/trials/0001.json").unlink()
+    trials, best = concluded("searched", page=True)
+    assert [trial["number"] for trial in trials] == [2, 3]
+    assert best["number"] == 2
+
+
+# Sealed files on their own
+
+
+@cases(100)
+@given(
+    content=st.dictionaries(
+        st.text(max_size=4),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+            max_leaves=6,
+        ),
+        max_size=4,
+    )
+)
+@example({"nan": float("nan"), "inf": -float("inf"), "\ud800": "é\u2028"})
+def test_sealed_files_come_back_as_they_were(content):
+    content.pop("sha256", None)
+    write_sealed("sealed.json", content)
+    ending = ends_well("sealed files", lambda: read_sealed("sealed.json"), [""])
+    # By their texts, since NaN is not NaN.
+    assert repr(ending.result) == repr(content)
