@@ -155,6 +155,11 @@ def test_ways_to_write_it(words, sent, monkeypatch, word):
     assert started == [str(path)]
 
 
+def test_several_processes_are_refused(words, capsys):
+    assert cli.main([*words, "--resume", "--world_size=1"]) == 2
+    assert "several processes cannot be resumed" in capsys.readouterr().err
+
+
 def test_states_can_be_left_out(words, sent):
     sent(signal.SIGINT, epoch=4)
     assert cli.main([*words, "--resumable=False"]) == 130
