@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -34,7 +35,10 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within it SIGTERM raises :class:`Terminated`."""
+    """Within it SIGTERM raises :class:`Terminated`, in the main thread: no other gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def terminate(number, frame):
         raise Terminated

@@ -90,7 +90,8 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
     run.config_files = tuple(config_files)
-    if _keeps_state(run.config, options):
+    several = options["nproc"] > 1 or options["world_size"] > 1
+    if run.config["resumable"] is None and can_resume(run.config) and not several:
         options["config_dict"] = {"resumable": True}
     result = quick_start.run(model, dataset, config_file_list=config_files, **options)
     if result is None:
@@ -99,12 +100,6 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     print(result_table(result), flush=True)
     if result_file:
         _write_result(result_file, model, dataset, result)
-
-
-def _keeps_state(config: Config, options: dict) -> bool:
-    """Whether to keep the state of training, of which the config says nothing."""
-    several = options["nproc"] > 1 or options["world_size"] > 0
-    return config["resumable"] is None and can_resume(config) and not several
 
 
 def _way_on(run: _Run, arguments: list[str]) -> str:

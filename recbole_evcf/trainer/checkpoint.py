@@ -232,7 +232,8 @@ def _failed_write(path: str, error: BaseException) -> BaseException:
         cause = cause.__context__
     if not isinstance(cause, OSError):
         return cause or error
-    kept = "; the one written before is whole" if os.path.exists(path) else ""
+    older = os.path.exists(path) and os.path.getsize(path)
+    kept = "; the one written before is whole" if older else ""
     return OSError(
         f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
         f"another checkpoint_dir{kept}."

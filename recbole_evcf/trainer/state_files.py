@@ -97,16 +97,14 @@ def place_of(model_file: str) -> Place | None:
 
 def _read(model_file: str, path: str) -> tuple[Place | None, int]:
     """The state in a file, if there is one, and the best epoch until then, -1 for none."""
-    try:
+    # What is not there, is damaged, or has no state or another kind of one.
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         state = load_checkpoint(path, "cpu", mapped=True)
-    except ValueError:
-        return None, -1
-    if "training" not in state:
-        return None, -1
-    training = state["training"]
-    settings = _settings(state["config"], training["device"])
-    place = Place(model_file, path, state["epoch"], settings, training["data"])
-    return place, training["progress"]["best_epoch"]
+        training = state["training"]
+        settings = _settings(state["config"], training["device"])
+        place = Place(model_file, path, state["epoch"], settings, training["data"])
+        return place, training["progress"]["best_epoch"]
+    return None, -1
 
 
 def _same_run(one: Place, other: Place) -> bool:

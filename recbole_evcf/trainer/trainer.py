@@ -253,7 +253,8 @@ class VAETrainer(Trainer):
         kept = ""
         if self.best_epoch >= 0 and os.path.exists(self.saved_model_file):
             kept = f". The model of epoch {self.best_epoch} is kept in {self.saved_model_file}"
-            kept += ", from where resume can go on" if self.resumption else ""
+            if self.resumption:
+                kept += f", and resume={self.saved_model_file} goes on from there"
         return ValueError(f"{what}, with learning_rate {self.learning_rate}: {advice}{kept}.")
 
     def _progress(self, train_data, epoch: int, show: bool):

@@ -19,6 +19,8 @@ COMMON_TO_ALL = (
     "metrics",
     "model",
     "per_user_file",
+    "resumable",
+    "resume",
     "seed",
     "split_seed",
     "topk",
@@ -69,6 +71,11 @@ def check_parameters(config, parameters: list[Parameter], params_file: str, fixe
             raise ValueError(
                 f"{key} must be at least 1, not {config[key]}: validation finds the best trial."
             )
+    if config["resume"] or config["resumable"]:
+        raise ValueError(
+            "resume is no setting of a search: the same command goes on with it, and keeps the "
+            "trials that are done."
+        )
     known = set(config.final_config_dict).union(*config.parameters.values())
     for parameter in parameters:
         name = parameter.name

@@ -155,6 +155,7 @@ WRONG = [
     (["--model=BPR"], "learning_rate choice [0.1]\n", "BPR has no way to score a user"),
     (["--data_path=nowhere"], SPACE, "nowhere"),
     (["--eval_step=0"], SPACE, "eval_step must be at least 1"),
+    (["--resume=True"], SPACE, "resume is no setting of a search"),
     (["--epochs"], SPACE, "settings are written --key=value"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
 ]

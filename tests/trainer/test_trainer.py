@@ -122,7 +122,7 @@ def test_a_broken_loss_leaves_the_last_good_model(tiny, device):
     assert str(caught.value).startswith(
         "Training loss is nan in epoch 2, step 2, with learning_rate 0.01: try a smaller one, or "
         f"clip_grad_norm={{'max_norm': 1}}. The model of epoch {trainer.best_epoch} is kept in "
-        f"{trainer.saved_model_file}, from where resume can go on."
+        f"{trainer.saved_model_file}, and resume={trainer.saved_model_file} goes on from there."
     )
     assert all(value.isfinite().all() for value in saved_weights())
 

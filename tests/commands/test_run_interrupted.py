@@ -1,0 +1,210 @@
+"""``recbole-evcf run`` that is stopped: by a signal, by a full disk, by its own numbers."""
+
+import json
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from build import build
+from recbole_evcf import cli
+from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer.trainer import VAETrainer
+
+COMMAND = Path(sys.executable).with_name("recbole-evcf")
+LIMIT = 30_000
+
+
+@pytest.fixture
+def words(tiny, tmp_path):
+    """Words of a run of a few epochs on the tiny data set."""
+    settings = {**tiny, "epochs": 6, "warmup_epochs": 3}
+    (tmp_path / "tiny.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    return ["run", "--model=Vamp", "--dataset=tiny", f"--config_files={tmp_path / 'tiny.yaml'}"]
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Let training get a signal in an epoch, once."""
+
+    def send(number, epoch):
+        original, waiting = VAETrainer._train_epoch, [epoch]
+
+        def _train_epoch(self, data, at, **kwargs):
+            if at in waiting:
+                waiting.remove(at)
+                signal.raise_signal(number)
+            return original(self, data, at, **kwargs)
+
+        monkeypatch.setattr(VAETrainer, "_train_epoch", _train_epoch)
+
+    return send
+
+
+def saved(ending):
+    return sorted(Path("saved").glob(f"*{ending}"))
+
+
+def test_ctrl_c_says_how_to_go_on_and_that_works(words, tmp_path, capsys):
+    more = ["--epochs=60", "--stopping_step=60"]
+    assert cli.main([*words, *more, "--checkpoint_dir=whole"]) == 0
+    expected = capsys.readouterr().out
+    process = subprocess.Popen(
+        [COMMAND, *words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not saved(".pth"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate()
+    assert process.returncode == 130
+    assert output == ""
+    found = re.fullmatch(r"recbole-evcf: interrupted after epoch \d+: go on with (.+)\n", error)
+    assert found, error
+    command = shlex.split(found[1])
+    assert command == ["recbole-evcf", *words, *more, "--resume"]
+    done = subprocess.run([COMMAND, *command[1:]], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, expected)
+    assert len(saved(".pth")) == 1
+    assert saved(".resume") == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_signals(words, sent, capsys, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    sent(number, epoch=3)
+    assert cli.main([*words, "--resume"]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: interrupted after epoch ")
+    assert error.endswith(f"go on with {shlex.join(['recbole-evcf', *words, '--resume'])}\n")
+    assert error.count("\n") == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_before_the_first_epoch_has_ended(words, sent, capsys):
+    sent(signal.SIGINT, epoch=0)
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err == (
+        "recbole-evcf: interrupted before there was anything to go on from: "
+        "the same command starts anew.\n"
+    )
+
+
+def test_before_training(words, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_evcf.commands.run.finished_config", interrupted)
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err == "recbole-evcf: interrupted before training started.\n"
+
+
+def test_an_old_unfinished_run_is_not_taken_for_the_present_one(words, sent, capsys):
+    sent(signal.SIGINT, epoch=4)
+    cli.main(words)
+    for path in (*saved(".pth"), *saved(".resume")):
+        os.utime(path, (1, 1))
+    sent(signal.SIGINT, epoch=0)
+    cli.main(words)
+    assert "before there was anything" in capsys.readouterr().err.splitlines()[-1]
+    cli.main([*words, "--resume"])
+
+
+def test_other_models_are_interrupted_without_a_state(words, monkeypatch, capsys):
+    from recbole.trainer import Trainer
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
+    words[1] = "--model=MultiVAE"
+    assert cli.main(words) == 130
+    assert "before there was anything to go on from" in capsys.readouterr().err
+    assert cli.main([*words, "--resume"]) == 2
+    assert "MultiVAE cannot be resumed" in capsys.readouterr().err
+
+
+def test_resume_on_the_first_start_trains(words, capsys):
+    assert cli.main([*words, "--resume"]) == 0
+    assert capsys.readouterr().out.startswith("metric")
+    assert saved(".resume") == []
+
+
+@pytest.mark.parametrize("word", ["--resume=True", "--resume=FILE"])
+def test_ways_to_write_it(words, sent, monkeypatch, word):
+    sent(signal.SIGINT, epoch=4)
+    cli.main(words)
+    (path,) = saved(".pth")
+    started = []
+    original = resumption.Resumption._put_back
+    monkeypatch.setattr(
+        resumption.Resumption,
+        "_put_back",
+        lambda self, place: (started.append(place.model_file), original(self, place)),
+    )
+    assert cli.main([*words, word.replace("FILE", str(path))]) == 0
+    assert started == [str(path)]
+
+
+def test_several_processes_are_refused(words, capsys):
+    assert cli.main([*words, "--resume", "--world_size=1"]) == 2
+    assert "several processes cannot be resumed" in capsys.readouterr().err
+
+
+def test_states_can_be_left_out(words, sent):
+    sent(signal.SIGINT, epoch=4)
+    assert cli.main([*words, "--resumable=False"]) == 130
+    assert saved(".resume") == []
+
+
+def test_metrics_that_cannot_be_written_do_not_cost_the_run(words, capsys):
+    assert cli.main([*words, "--result_file=no/such/folder.json"]) == 2
+    assert capsys.readouterr().out.startswith("metric")
+    assert len(saved(".resume")) == 1
+    assert cli.main([*words, "--resume", "--result_file=result.json"]) == 0
+    assert json.loads(Path("result.json").read_text())["test_result"]
+    assert len(saved(".pth")) == 1
+    assert saved(".resume") == []
+
+
+def limited():
+    """No file of this process becomes larger: what a full disk does to a large one."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+
+def test_a_full_disk_keeps_the_last_good_files(tiny, words, monkeypatch):
+    monkeypatch.setattr(resumption, "SHARE", 0)
+    settings = {**tiny, "epochs": 6, "warmup_epochs": 3, "resumable": True}
+    _, loaders, _, trainer = build("Vamp", "tiny", settings)
+    trainer.epochs = 3
+    trainer.fit(loaders[0], loaders[1])
+    before = {path: path.read_bytes() for path in Path("saved").iterdir()}
+    assert all(len(content) > LIMIT for content in before.values() if content)
+    done = subprocess.run(
+        [COMMAND, *words, "--resume"], preexec_fn=limited, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    (path,) = [path for path in before if f"{path} cannot be written" in done.stderr]
+    kept = "; the one written before is whole" if before[path] else ""
+    assert done.stderr == (
+        f"recbole-evcf: error: {path} cannot be written (File too large): free space on the disk "
+        f"or set another checkpoint_dir{kept}.\n"
+    )
+    assert {path: path.read_bytes() for path in Path("saved").iterdir()} == before
+
+
+def test_numbers_that_break_say_where_and_what_to_do(words, capsys):
+    assert cli.main([*words, "--learning_rate=1e30"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(r"in epoch 0, step \d, with learning_rate 1e\+30: try a smaller one", error)

@@ -1,0 +1,47 @@
+"""Files are whole or absent, and on the disk before they have their name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recbole_evcf import whole_file
+from recbole_evcf.whole_file import remove_leftovers, replacing, write_json
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(str(path), {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(str(path), {"a": object()})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_content_and_name_reach_the_disk_in_that_order(tmp_path, monkeypatch):
+    path, events = str(tmp_path / "x"), []
+    sync, replace = os.fsync, os.replace
+
+    def noting_sync(handle):
+        events.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    def noting_replace(source, target):
+        assert Path(source).read_text() == "content"
+        events.append((source, target))
+        replace(source, target)
+
+    monkeypatch.setattr(whole_file.os, "fsync", noting_sync)
+    monkeypatch.setattr(whole_file.os, "replace", noting_replace)
+    with replacing(path) as temporary, open(temporary, "w") as file:
+        file.write("content")
+    assert events == [temporary, (temporary, path), str(tmp_path)]
+
+
+def test_only_leftovers_are_removed(tmp_path):
+    path = str(tmp_path / "a[1].pth")
+    keep = ["a[1].pth", "a[1].pth.1.bak", "a[1].pth.x.tmp", "a1.pth.12.tmp", "b.12.tmp"]
+    for name in [*keep, "a[1].pth.12.tmp", "a[1].pth.7.tmp"]:
+        (tmp_path / name).touch()
+    remove_leftovers(path)
+    assert sorted(os.listdir(tmp_path)) == sorted(keep)
