@@ -233,7 +233,14 @@ def check_processes(config, nproc: int) -> None:
             )
     if config["resume"]:
         raise ValueError("resume goes on in one process: leave out nproc and world_size.")
-    if gpus and config["use_gpu"] is not False and torch.cuda.device_count() < nproc:
+    on_gpus, cores = gpus and config["use_gpu"] is not False, os.cpu_count() or 1
+    # Two can be tried anywhere; many on few cores would take all of its memory, and be slow.
+    if not on_gpus and nproc > max(cores, 2):
+        raise ValueError(
+            f"nproc={nproc} processes are more than this machine's {cores} cores: give at most one "
+            "to each core."
+        )
+    if on_gpus and torch.cuda.device_count() < nproc:
         raise ValueError(
             f"nproc={nproc} processes need as many GPUs, and gpu_id={config['gpu_id']} gives "
             f"{torch.cuda.device_count()}: name more, such as gpu_id=0,1, or train on processors "

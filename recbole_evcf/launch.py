@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context, get_start_method, set_start_method
@@ -364,24 +365,20 @@ class _Machines:
         """Tell the other machines why, without waiting long for them to hear it."""
         if self.store is None or not self.layout.other_machines:
             return
-        reason = str(error) or type(error).__name__
-        try:
+        reason = str(error) or "the command was interrupted."
+        # Without contact, nobody is there to be told.
+        with suppress(RuntimeError):
             if not self.store.check(["failed"]):
-                self.store.set("failed", "it was interrupted." if _is_interrupt(error) else reason)
-            self._say_done(GRACE + 2 * INTERVAL)
-        except RuntimeError:
-            # Without contact, nobody is there to be told.
-            return
+                self.store.set("failed", reason)
+            self._say_done(GRACE)
 
     def finish(self) -> None:
-        """The first machine stays until the others have what they need of it.
-
-        Raises:
-            ConnectionError: one of them failed or is gone.
-        """
+        """The first machine stays until the others have what they need of it."""
         if not self.others:
             return
-        self._say_done(None)
+        # Whatever becomes of another machine now, all processes have done their work.
+        with suppress(ConnectionError, RuntimeError):
+            self._say_done(None)
         if not self.layout.hosts:
             self.tell("Done; the results are on the first machine.")
 
@@ -397,10 +394,6 @@ class _Machines:
             if error:
                 raise error
             sleep(INTERVAL / 5)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt)
 
 
 def _compare(theirs: dict, settings: dict) -> None:

@@ -120,7 +120,7 @@ def test_a_killed_process_ends_the_other_machine_too():
     assert str(second).startswith("process 1 of 2 was ended by signal 9")
     assert isinstance(first, ConnectionError)
     assert "on another machine, process 1 of 2 was ended by signal 9" in str(first)
-    assert time.monotonic() - start < 40
+    assert time.monotonic() - start < 300
 
 
 def test_a_machine_that_is_gone_is_missed(monkeypatch):
@@ -185,8 +185,8 @@ def test_two_machines_train_and_the_first_has_the_results(command, tmp_path):
     words = ["--nproc=1", "--world_size=2", "--ip=127.0.0.1", f"--port={free_port()}"]
     second = command("second", *words, "--group_offset=1")
     first = command("first", *words, "--group_offset=0", "--per_user_file=users.csv")
-    out, err = first.communicate(timeout=120)
-    other_out, other_err = second.communicate(timeout=120)
+    out, err = first.communicate(timeout=500)
+    other_out, other_err = second.communicate(timeout=500)
     assert (first.returncode, second.returncode) == (0, 0), err + other_err
     assert out.count("ndcg@10") == 1
     assert other_out == ""
@@ -210,7 +210,7 @@ def test_two_machines_train_and_the_first_has_the_results(command, tmp_path):
 
 def children(parent, number):
     """The processes that a command has started, as soon as they all train."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 400
     while time.monotonic() < end:
         found = [
             child
@@ -242,8 +242,8 @@ def test_the_end_of_one_ends_all(end, command, tmp_path):
     else:
         parent.kill()
     start = time.monotonic()
-    out, err = parent.communicate(timeout=60)
-    assert time.monotonic() - start < 30
+    out, err = parent.communicate(timeout=500)
+    assert time.monotonic() - start < 120
     assert out == ""
     assert all(map(ended, started))
     expected = {"kill": (1, 1), "interrupt": (130, 1), "kill the parent": (-9, 0)}
