@@ -157,10 +157,14 @@ def check_config(config) -> None:
     ):
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
+            raise ValueError(
+                f"{key} must be a whole number of at least {minimum}, not {shortened(repr(value), 200)}."
+            )
     rate = config["learning_rate"]
     if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-        raise ValueError(f"learning_rate must be a number above 0, not {rate!r}.")
+        raise ValueError(
+            f"learning_rate must be a number above 0, not {shortened(repr(rate), 200)}."
+        )
     _check_learner(config["learner"])
     _check_valid_metric(config)
 
@@ -193,7 +197,9 @@ def check_split_seed(config) -> None:
     """
     seed = config["split_seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(f"split_seed must be a whole number of at least 0, not {seed!r}.")
+        raise ValueError(
+            f"split_seed must be a whole number of at least 0, not {shortened(repr(seed), 200)}."
+        )
 
 
 def prefer_given_warmup(config) -> None:
@@ -210,7 +216,9 @@ def prefer_given_warmup(config) -> None:
 def _check_learner(learner) -> None:
     known = ("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop")
     if not isinstance(learner, str) or learner.lower() not in known:
-        raise ValueError(f"learner must be one of {', '.join(known)}, not {learner!r}.")
+        raise ValueError(
+            f"learner must be one of {', '.join(known)}, not {shortened(repr(learner), 200)}."
+        )
 
 
 def _check_valid_metric(config) -> None:
@@ -218,7 +226,7 @@ def _check_valid_metric(config) -> None:
     computed = [metric.lower() for metric in config["metrics"]]
     if name.lower() not in computed or (k and k not in map(str, config["topk"])):
         raise ValueError(
-            f"valid_metric is {config['valid_metric']}, which is not computed: "
+            f"valid_metric is {shortened(str(config['valid_metric']), 200)}, which is not computed: "
             f"metrics is {config['metrics']} and topk {config['topk']}."
         )
 
@@ -284,7 +292,7 @@ def unknown_model(name: str) -> ValueError:
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
     hint = f" Did you mean {' or '.join(by_lower_case[match] for match in close)}?" if close else ""
-    return ValueError(f"There is no model named {name!r} in RecBole or recbole_evcf.{hint}")
+    return ValueError(f"There is no model named {shown(name)} in RecBole or recbole_evcf.{hint}")
 
 
 def _model_names() -> set[str]:
