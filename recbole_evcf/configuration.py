@@ -134,6 +134,10 @@ def one_line(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _brief(value) -> str:
+    return shortened(repr(value), 200)
+
+
 def is_vae(config) -> bool:
     """Whether the config's model is one of ours, or a subclass of one."""
     model_class = getattr(config, "model_class", None)
@@ -158,13 +162,11 @@ def check_config(config) -> None:
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise ValueError(
-                f"{key} must be a whole number of at least {minimum}, not {shortened(repr(value), 200)}."
+                f"{key} must be a whole number of at least {minimum}, not {_brief(value)}."
             )
     rate = config["learning_rate"]
     if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-        raise ValueError(
-            f"learning_rate must be a number above 0, not {shortened(repr(rate), 200)}."
-        )
+        raise ValueError(f"learning_rate must be a number above 0, not {_brief(rate)}.")
     _check_learner(config["learner"])
     _check_valid_metric(config)
 
@@ -197,9 +199,7 @@ def check_split_seed(config) -> None:
     """
     seed = config["split_seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(
-            f"split_seed must be a whole number of at least 0, not {shortened(repr(seed), 200)}."
-        )
+        raise ValueError(f"split_seed must be a whole number of at least 0, not {_brief(seed)}.")
 
 
 def prefer_given_warmup(config) -> None:
@@ -216,9 +216,7 @@ def prefer_given_warmup(config) -> None:
 def _check_learner(learner) -> None:
     known = ("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop")
     if not isinstance(learner, str) or learner.lower() not in known:
-        raise ValueError(
-            f"learner must be one of {', '.join(known)}, not {shortened(repr(learner), 200)}."
-        )
+        raise ValueError(f"learner must be one of {', '.join(known)}, not {_brief(learner)}.")
 
 
 def _check_valid_metric(config) -> None:

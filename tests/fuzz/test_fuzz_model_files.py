@@ -233,7 +233,7 @@ def dumped(value) -> bytes:
 PLACES = ("config", "weights", "catalogue", "n_users", "other_parameter", "epoch", "optimizer")
 
 
-@cases(120)
+@cases(80)
 @given(data=st.data())
 def test_parts_of_the_content_exchanged(trained, data):
     model = data.draw(st.sampled_from(MODELS))
