@@ -224,7 +224,7 @@ def _check_valid_metric(config) -> None:
     computed = [metric.lower() for metric in config["metrics"]]
     if name.lower() not in computed or (k and k not in map(str, config["topk"])):
         raise ValueError(
-            f"valid_metric is {shortened(str(config['valid_metric']), 200)}, which is not computed: "
+            f"valid_metric is {shortened(str(config['valid_metric']))}, which is not computed: "
             f"metrics is {config['metrics']} and topk {config['topk']}."
         )
 

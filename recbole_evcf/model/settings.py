@@ -109,7 +109,8 @@ def _flag(key: str, value) -> bool:
 def _widths(key: str, value) -> list[int]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(
-            f"{key} must be a list of at least one hidden width, such as [600], not {_brief(value)}."
+            f"{key} must be a list of at least one hidden width, such as [600], "
+            f"not {_brief(value)}."
         )
     return [_whole(1)(f"{key}[{place}]", width) for place, width in enumerate(value)]
 
