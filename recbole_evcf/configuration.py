@@ -144,6 +144,10 @@ def one_line(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def _brief(value) -> str:
+    return shortened(repr(value), 200)
+
+
 def is_vae(config) -> bool:
     """Whether the config's model is one of ours, or a subclass of one."""
     model_class = getattr(config, "model_class", None)
@@ -167,10 +171,12 @@ def check_config(config) -> None:
     ):
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
+            raise ValueError(
+                f"{key} must be a whole number of at least {minimum}, not {_brief(value)}."
+            )
     rate = config["learning_rate"]
     if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-        raise ValueError(f"learning_rate must be a number above 0, not {rate!r}.")
+        raise ValueError(f"learning_rate must be a number above 0, not {_brief(rate)}.")
     _check_learner(config["learner"])
     _check_valid_metric(config)
 
@@ -283,7 +289,7 @@ def check_split_seed(config) -> None:
     """
     seed = config["split_seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(f"split_seed must be a whole number of at least 0, not {seed!r}.")
+        raise ValueError(f"split_seed must be a whole number of at least 0, not {_brief(seed)}.")
 
 
 def can_resume(config) -> bool:
@@ -332,7 +338,7 @@ def prefer_given_warmup(config) -> None:
 def _check_learner(learner) -> None:
     known = ("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop")
     if not isinstance(learner, str) or learner.lower() not in known:
-        raise ValueError(f"learner must be one of {', '.join(known)}, not {learner!r}.")
+        raise ValueError(f"learner must be one of {', '.join(known)}, not {_brief(learner)}.")
 
 
 def _check_valid_metric(config) -> None:
@@ -340,7 +346,7 @@ def _check_valid_metric(config) -> None:
     computed = [metric.lower() for metric in config["metrics"]]
     if name.lower() not in computed or (k and k not in map(str, config["topk"])):
         raise ValueError(
-            f"valid_metric is {config['valid_metric']}, which is not computed: "
+            f"valid_metric is {shortened(str(config['valid_metric']))}, which is not computed: "
             f"metrics is {config['metrics']} and topk {config['topk']}."
         )
 
@@ -406,7 +412,7 @@ def unknown_model(name: str) -> ValueError:
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
     hint = f" Did you mean {' or '.join(by_lower_case[match] for match in close)}?" if close else ""
-    return ValueError(f"There is no model named {name!r} in RecBole or recbole_evcf.{hint}")
+    return ValueError(f"There is no model named {shown(name)} in RecBole or recbole_evcf.{hint}")
 
 
 def _model_names() -> set[str]:

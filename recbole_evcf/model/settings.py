@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from recbole_evcf.model.likelihood import LIKELIHOODS
+from recbole_evcf.printable import shortened
 
 __all__ = ["Settings"]
 
@@ -58,6 +59,10 @@ class Settings:
         return cls(**values)
 
 
+def _brief(value) -> str:
+    return shortened(repr(value), 200)
+
+
 def _whole(minimum: int, optional: bool = False):
     def check(key: str, value) -> int | None:
         if optional and value is None:
@@ -66,7 +71,9 @@ def _whole(minimum: int, optional: bool = False):
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(f"{key} must be a whole number of at least {minimum}, not {value!r}.")
+            raise ValueError(
+                f"{key} must be a whole number of at least {minimum}, not {_brief(value)}."
+            )
         return value
 
     return check
@@ -78,7 +85,7 @@ def _number(minimum: float = -math.inf, below: float = math.inf):
         if not valid or not math.isfinite(value) or not minimum <= value < below:
             bounds = "" if minimum == -math.inf else f" of at least {minimum:g}"
             bounds += "" if below == math.inf else f" and below {below:g}"
-            raise ValueError(f"{key} must be a number{bounds}, not {value!r}.")
+            raise ValueError(f"{key} must be a number{bounds}, not {_brief(value)}.")
         return float(value)
 
     return check
@@ -87,7 +94,7 @@ def _number(minimum: float = -math.inf, below: float = math.inf):
 def _choice(*choices: str):
     def check(key: str, value) -> str:
         if value not in choices:
-            raise ValueError(f"{key} must be {' or '.join(choices)}, not {value!r}.")
+            raise ValueError(f"{key} must be {' or '.join(choices)}, not {_brief(value)}.")
         return value
 
     return check
@@ -95,14 +102,15 @@ def _choice(*choices: str):
 
 def _flag(key: str, value) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{key} must be True or False, not {value!r}.")
+        raise ValueError(f"{key} must be True or False, not {_brief(value)}.")
     return value
 
 
 def _widths(key: str, value) -> list[int]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(
-            f"{key} must be a list of at least one hidden width, such as [600], not {value!r}."
+            f"{key} must be a list of at least one hidden width, such as [600], "
+            f"not {_brief(value)}."
         )
     return [_whole(1)(f"{key}[{place}]", width) for place, width in enumerate(value)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from recbole_evcf.configuration import finished_config
+from recbole_evcf.printable import shortened
 from recbole_evcf.tuning.params_file import Parameter
 
 __all__ = ["check_limits", "check_parameters"]
@@ -98,4 +99,6 @@ def _check_values(config, parameter: Parameter, params_file: str) -> None:
         try:
             finished_config(config["model"], config["dataset"], [], settings)
         except ValueError as error:
-            raise ValueError(f"{params_file}, {parameter.name} = {value}: {error}") from None
+            raise ValueError(
+                f"{params_file}, {parameter.name} = {shortened(str(value))}: {error}"
+            ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from recbole_evcf import cli
 
@@ -45,6 +46,41 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
     assert message in output.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("weight_decay: x", "perhaps since weight_decay is 'x' and by default '0.0'"),
+        ("2020-01-01: 5", "own.yaml: a key must be a text, not '2020-01-01'"),
+        ("epochs: &a [*a]", "own.yaml: not valid YAML"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_a_file(setting, message, tiny, capsys):
+    """RecBole does not check its own keys, and meets them at some depth."""
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    Path("own.yaml").write_text(setting, encoding="utf-8")
+    run = ["run", "--model=Vamp", "--dataset=tiny", "--config_files=tiny.yaml own.yaml"]
+    assert cli.main(run) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_what_nobody_thought_of_is_one_line_too(tiny, monkeypatch, capsys):
+    def run(*args, **kwargs):
+        raise ZeroDivisionError("division by\nzero")
+
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    monkeypatch.setattr("recbole_evcf.quick_start.run", run)
+    command = ["run", "--model=Vamp", "--dataset=tiny", "--config_files=tiny.yaml"]
+    assert cli.main(command) == 1
+    error = "ZeroDivisionError: division by zero; RECBOLE_EVCF_TRACEBACK=1 shows where."
+    assert capsys.readouterr().err == f"recbole-evcf: error: {error}\n"
+    monkeypatch.setenv("RECBOLE_EVCF_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main(command)
 
 
 def test_python_raises_the_same_text(capsys):

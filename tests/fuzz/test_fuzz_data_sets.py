@@ -126,7 +126,7 @@ def read_split(parts: dict[str, bytes]) -> None:
         assert not validated & tested
 
 
-@cases(10)
+@cases(5)
 @given(data=st.data())
 def test_runs_of_damaged_data_sets(data):
     name = data.draw(st.sampled_from(["inter", "item"]))

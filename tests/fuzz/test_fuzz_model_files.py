@@ -233,7 +233,7 @@ def dumped(value) -> bytes:
 PLACES = ("config", "weights", "catalogue", "n_users", "other_parameter", "epoch", "optimizer")
 
 
-@cases(120)
+@cases(80)
 @given(data=st.data())
 def test_parts_of_the_content_exchanged(trained, data):
     model = data.draw(st.sampled_from(MODELS))
@@ -297,6 +297,6 @@ def test_commands(trained, data):
     command_ends_well(
         f"{command} --model_file",
         [command, "--model_file=model.pth", f"--output={target[command]}"],
-        ["model.pth"],
+        ["model.pth", "cannot be exported"],
         "out",
     )

@@ -195,7 +195,7 @@ def test_values_of_config_files(trained, key, value, model):
     )
 
 
-@cases(12)
+@cases(6)
 @given(key=KEYS, value=VALUES)
 @example("eval_args", 5)
 @example("topk", [0])

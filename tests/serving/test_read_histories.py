@@ -106,6 +106,7 @@ FAULTS = [
     ("h.jsonl", '{"user": "u1", "items": "abc"}', "items a list of texts"),
     ("h.jsonl", '{"user": "u1", "items": [1.5]}', "items a list of texts"),
     ("h.jsonl", '{"user": null, "items": ["a"]}', "user must be a text"),
+    ("h.jsonl", '{"user": "u1", "items": ["\\ud800"]}', "line 1 names half a character"),
     ("h.txt", "u1 a\n", r"read from .inter, .csv, .tsv, .jsonl, .ndjson files"),
 ]
 

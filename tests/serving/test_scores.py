@@ -23,6 +23,7 @@ def test_best_items_against_a_plain_sort(dense):
         assert torch.isneginf(values[user, n:]).all()
 
 
-def test_scores_that_are_no_numbers():
+@pytest.mark.parametrize("score", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers(score):
     with pytest.raises(ValueError, match="not numbers"):
-        best_items(torch.tensor([[1.0, torch.nan]]), None, torch.tensor([], dtype=torch.long), 1)
+        best_items(torch.tensor([[1.0, score]]), None, torch.tensor([], dtype=torch.long), 1)
