@@ -68,11 +68,12 @@ def main() -> None:
     while kills < asked["kills"]:
         folder = f"killed-{finished}"
         os.mkdir(folder)
-        # Not the whole length: a run that goes on has less to do.
-        while not wait(
-            start(folder, [*asked["words"], "--resume"]), moments.uniform(0, 0.6 * length)
-        ):
+        # Not the whole length at first: a run that goes on has less to do. Then more, should the
+        # machine have become so slow that no run gets as far as training.
+        limit = 0.6 * length
+        while not wait(start(folder, [*asked["words"], "--resume"]), moments.uniform(0, limit)):
             kills += 1
+            limit *= 1.1
         finished += 1
     texts = [Path(f"killed-{number}", "output").read_text() for number in range(finished)]
     went_on = [

