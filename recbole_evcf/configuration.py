@@ -237,8 +237,6 @@ def check_processes(config, nproc: int) -> None:
                 f"RecBole cannot divide {name} with the split by users (SG) among several "
                 "processes: leave out nproc and world_size."
             )
-    if config["resume"]:
-        raise ValueError("resume goes on in one process: leave out nproc and world_size.")
     on_gpus, cores = gpus and config["use_gpu"] is not False, os.cpu_count() or 1
     # Two can be tried anywhere; many on few cores would take all of its memory, and be slow.
     if not on_gpus and nproc > max(cores, 2):
@@ -295,11 +293,9 @@ def check_split_seed(config) -> None:
 def can_resume(config) -> bool:
     """Whether the state of the config's training can be kept, for it to go on later.
 
-    Of the trainers of other models we do not know what they hold beside weights and optimiser, and
-    of several processes each has random generators of its own.
+    Of the trainers of other models we do not know what they hold beside weights and optimiser.
     """
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])
-    return issubclass(trainer, VAETrainer) and config["single_spec"]
+    return issubclass(get_trainer(config["MODEL_TYPE"], config["model"]), VAETrainer)
 
 
 def check_resume(config) -> None:
@@ -314,14 +310,10 @@ def check_resume(config) -> None:
     if not isinstance(config["resumable"], (bool, type(None))):
         raise ValueError(f"resumable must be True or False, not {config['resumable']!r}.")
     if (resume or config["resumable"]) and not can_resume(config):
-        why = (
-            "RecBole's trainers hold more than their files do"
-            if config["single_spec"]
-            else "each of several processes has random numbers of its own"
+        raise ValueError(
+            f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
+            "do): leave out resume."
         )
-        raise ValueError(f"{config['model']} cannot be resumed here ({why}): leave out resume.")
-    if isinstance(resume, str) and not os.path.isfile(resume):
-        raise ValueError(f"There is no file {resume} to resume from.")
 
 
 def prefer_given_warmup(config) -> None:

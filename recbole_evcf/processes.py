@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = [
     "agree",
     "copy_from_first",
     "count",
+    "file_of_first",
     "find_others",
     "from_first",
     "gather_rows",
@@ -181,6 +183,25 @@ def from_first(value):
     data = torch.frombuffer(bytearray(text or bytes(int(size))), dtype=torch.uint8)
     copy_from_first([data])
     return value if is_first() else json.loads(data.numpy().tobytes())
+
+
+@contextmanager
+def file_of_first(path: str) -> Iterator[str]:
+    """A path at which this process can read the file that the first has under ``path``."""
+    if is_first():
+        content = torch.from_file(path, size=os.path.getsize(path), dtype=torch.uint8)
+    size = torch.tensor([len(content) if is_first() else 0])
+    copy_from_first([size])
+    if is_first():
+        copy_from_first([content])
+        yield path
+        return
+    content = torch.empty(int(size), dtype=torch.uint8)
+    copy_from_first([content])
+    with tempfile.TemporaryDirectory() as folder:
+        own = os.path.join(folder, os.path.basename(path))
+        content.numpy().tofile(own)
+        yield own
 
 
 def agree(value, message: str) -> None:

@@ -53,7 +53,29 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connect
 
 
 def train(model: str, settings: dict, dtype: str) -> dict:
-    """Losses, weights, metrics, and which users were trained on and ranked for, in order."""
+    """Losses, weights, metrics, and which users were trained on and ranked for, in order.
+
+    With ``stop_after`` among the settings, of a run that was stopped after that epoch and resumed.
+    """
+    settings = dict(settings)
+    stop_after = settings.pop("stop_after", None)
+    if stop_after is not None:
+
+        def stop(epoch, score):
+            if epoch > stop_after:
+                raise _StoppedError
+
+        with contextlib.suppress(_StoppedError):
+            _trained(model, {**settings, "resumable": True}, dtype, stop)
+        settings["resume"] = True
+    return _trained(model, settings, dtype)
+
+
+class _StoppedError(Exception):
+    """The end of a run in its midst."""
+
+
+def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
     with _default_dtype(getattr(torch, dtype)), _fake_wandb() as logged:
         config = Config(model, "tiny", config_dict=dict(settings))
         init_seed(config["seed"], config["reproducibility"])
@@ -63,7 +85,7 @@ def train(model: str, settings: dict, dtype: str) -> dict:
         network = get_model(model)(config, train_data._dataset)
         trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
         trained, ranked = _note(network)
-        _, valid = trainer.fit(train_data, valid_data)
+        _, valid = trainer.fit(train_data, valid_data, callback_fn=callback)
         ranked.clear()
         test = trainer.evaluate(test_data)
         return {
@@ -100,8 +122,10 @@ def _note(network) -> tuple[list, list]:
 @contextlib.contextmanager
 def _default_dtype(dtype):
     torch.set_default_dtype(dtype)
-    yield
-    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @contextlib.contextmanager

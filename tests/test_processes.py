@@ -59,6 +59,8 @@ RUNS = {
     "single precision": ("GatedHVamp", {"per_user_file": "users.csv", **SG}, "float32"),
     "bf16": ("GatedHVamp", {"enable_amp": True, "learner": "sgd"}, "float32"),
 }
+# Two processes are stopped after the epoch, of which the second has no file, and go on.
+STOPPED = {"stopped": ("GatedHVamp", {**SG, "epochs": 5, "stop_after": 1}, "float64")}
 EXACT = [name for name, run in RUNS.items() if run[2] == "float64"]
 
 
@@ -96,7 +98,7 @@ def both(tiny_settings, tmp_path_factory):
     folders = [tmp_path_factory.mktemp(f"process{rank}") for rank in range(2)]
     runs = {
         name: (model, {**tiny_settings, **settings, "checkpoint_dir": f"saved/{number}"}, dtype)
-        for number, (name, (model, settings, dtype)) in enumerate(RUNS.items())
+        for number, (name, (model, settings, dtype)) in enumerate({**RUNS, **STOPPED}.items())
     }
     context, port, ends, started = get_context("spawn"), free_port(), [], []
     for rank, folder in enumerate(folders):
@@ -140,6 +142,19 @@ def test_losses_weights_and_metrics_are_those_of_one_process(both, alone, name):
             np.testing.assert_allclose(two["weights"][key], weight, rtol=1e-6, atol=1e-9)
         for phase in ("valid", "test"):
             assert two[phase] == pytest.approx(one[phase], abs=1e-9, nan_ok=True)
+
+
+def test_a_resumed_run_of_two_is_one_that_was_never_stopped(both, tiny_settings, tmp_path):
+    model, settings, dtype = STOPPED["stopped"]
+    settings = {**tiny_settings, **settings, "checkpoint_dir": str(tmp_path)}
+    del settings["stop_after"]
+    one = train(model, settings, dtype)
+    for two in (process["stopped"] for process in both[0]):
+        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-10)
+        assert two["test"] == pytest.approx(one["test"], abs=1e-9)
+        # It did go on, not anew.
+        assert 0 < len(two["trained"]) < len(one["trained"])
+    assert both[0][0]["stopped"]["valid"] == pytest.approx(one["valid"], abs=1e-9)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("single precision", 1e-5), ("bf16", 2e-3)])
@@ -197,7 +212,7 @@ def test_only_the_first_process_writes(both):
     assert {"saved", "log_tensorboard", "users.csv"} <= written
     saved = list((first / "saved").glob("*/*.pth"))
     # A model each; and the data set and the dataloaders of one run.
-    assert len(saved) == len(RUNS) + 2
+    assert len(saved) == len(RUNS) + len(STOPPED) + 2
     assert all(run["logged to wandb"] > 0 for run in results[0].values())
     assert all(run["logged to wandb"] == 0 for run in results[1].values())
 

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         interrupted, 143 by SIGTERM.
     """
     options, settings = _parse_run(arguments)
-    run = _Run(time.time())
+    run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
     try:
         with terminable(), kept_until_given():
             _check_settings(settings)
@@ -72,6 +72,8 @@ class _Run:
     started: float
     config: Config | None = None
     config_files: tuple[str, ...] = ()
+    # Whether another machine has the first process, which alone writes files.
+    elsewhere: bool = False
 
     def remark(self, settings: list[str]) -> str:
         """On settings that may be why it failed; empty if there are none."""
@@ -90,8 +92,7 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
     run.config_files = tuple(config_files)
-    several = options["nproc"] > 1 or options["world_size"] > 1
-    if run.config["resumable"] is None and can_resume(run.config) and not several:
+    if run.config["resumable"] is None and can_resume(run.config):
         options["config_dict"] = {"resumable": True}
     result = quick_start.run(model, dataset, config_file_list=config_files, **options)
     if result is None:
@@ -106,6 +107,8 @@ def _way_on(run: _Run, arguments: list[str]) -> str:
     """How an interrupted run goes on, in words behind ``interrupted``."""
     if run.config is None:
         return " before training started."
+    if run.elsewhere:
+        return ": the first machine has what the run can go on from."
     place = newest_place(run.config) if can_resume(run.config) else None
     if place is None or (place.changed < run.started and not run.config["resume"]):
         return " before there was anything to go on from: the same command starts anew."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from time import monotonic
 
+from recbole_evcf import processes
 from recbole_evcf.data.digest import digest_of_loaders
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
@@ -49,25 +51,37 @@ class Resumption:
     def start(self) -> bool:
         """Put the state of the run back that the key ``resume`` asks for, if there is one.
 
+        Of several processes the first looks for it, and the others need not have its files.
+
         Returns:
             whether there was.
 
         Raises:
             ValueError: the state is of other data, or the named one is of other settings.
         """
-        trainer, wanted = self._trainer, self._trainer.config["resume"]
-        place = self._wanted(wanted) if wanted else None
-        if place is None:
-            trainer.saved_model_file = reserve(trainer.saved_model_file)
+        trainer = self._trainer
+        place = self._found() if processes.is_first() else None
+        found = processes.from_first(place and [place.model_file, place.file, place.epoch])
+        if found is None:
+            reserved = reserve(trainer.saved_model_file) if processes.is_first() else None
+            trainer.saved_model_file = processes.from_first(reserved)
             return False
-        if place.data != self._data:
-            raise ValueError(
-                f"{place.file} was made with other data than those of {trainer.config['dataset']} "
-                "now: put those back, or start anew without resume."
-            )
-        self._put_back(place)
-        trainer.logger.info(f"Going on after epoch {place.epoch} from {place.file}")
+        model_file, file, epoch = found
+        with processes.file_of_first(file) as path:
+            self._put_back(model_file, path)
+        trainer.logger.info(f"Going on after epoch {epoch} from {file}")
         return True
+
+    def _found(self) -> Place | None:
+        wanted = self._trainer.config["resume"]
+        place = self._wanted(wanted) if wanted else None
+        if place is not None and place.data != self._data:
+            raise ValueError(
+                f"{place.file} was made with other data than those of "
+                f"{self._trainer.config['dataset']} now: put those back, or start anew without "
+                "resume."
+            )
+        return place
 
     def _wanted(self, wanted: bool | str) -> Place | None:
         if wanted is not True:
@@ -79,6 +93,8 @@ class Resumption:
 
     def _named(self, path: str) -> Place:
         trainer, config = self._trainer, self._trainer.config
+        if not os.path.isfile(path):
+            raise ValueError(f"There is no file {path} to resume from.")
         place = place_of(path[: -len(SUFFIX)] if path.endswith(SUFFIX) else path)
         if place is None:
             raise ValueError(
@@ -110,18 +126,19 @@ class Resumption:
                 )
         return text
 
-    def _put_back(self, place: Place) -> None:
+    def _put_back(self, model_file: str, path: str) -> None:
         trainer = self._trainer
-        remove_leftovers(place.model_file)
-        remove_leftovers(place.model_file + SUFFIX)
+        if processes.is_first():
+            remove_leftovers(model_file)
+            remove_leftovers(model_file + SUFFIX)
         try:
-            trainer.resume_checkpoint(place.file)
+            trainer.resume_checkpoint(path)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"{place.file} does not fit the model: it is damaged.") from error
-        trainer.saved_model_file = place.model_file
+            raise ValueError(f"{path} does not fit the model: it is damaged.") from error
+        trainer.saved_model_file = model_file
         for group in trainer.optimizer.param_groups:
             group["lr"], group["weight_decay"] = trainer.learning_rate, trainer.weight_decay
-        training = load_checkpoint(place.file, "cpu", mapped=True)["training"]
+        training = load_checkpoint(path, "cpu", mapped=True)["training"]
         vars(trainer).update(from_plain(training["progress"]))
         self.seconds_before = training["seconds"]
         set_generator_states(training["generators"], self._loaders)
@@ -143,7 +160,7 @@ class Resumption:
         Where the model of the epoch was saved as the best, its file holds the state already.
         """
         trainer = self._trainer
-        if trainer.best_epoch == epoch or monotonic() < self._due:
+        if trainer.best_epoch == epoch or monotonic() < self._due or not processes.is_first():
             return
         start = monotonic()
         path = trainer.saved_model_file + SUFFIX
@@ -153,7 +170,8 @@ class Resumption:
 
     def end(self) -> None:
         """The run has ended: its state is of no use any more."""
-        discard(self._trainer.saved_model_file)
+        if processes.is_first():
+            discard(self._trainer.saved_model_file)
 
 
 def _list(keys: Sequence[str], before: Place, config) -> str:

@@ -149,15 +149,13 @@ def test_ways_to_write_it(words, sent, monkeypatch, word):
     monkeypatch.setattr(
         resumption.Resumption,
         "_put_back",
-        lambda self, place: (started.append(place.model_file), original(self, place)),
+        lambda self, model_file, path: (
+            started.append(model_file),
+            original(self, model_file, path),
+        ),
     )
     assert cli.main([*words, word.replace("FILE", str(path))]) == 0
     assert started == [str(path)]
-
-
-def test_several_processes_are_refused(words, capsys):
-    assert cli.main([*words, "--resume", "--world_size=1"]) == 2
-    assert "several processes cannot be resumed" in capsys.readouterr().err
 
 
 def test_states_can_be_left_out(words, sent):
