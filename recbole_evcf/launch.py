@@ -134,11 +134,11 @@ def _run(target, arguments, layout: Layout, machines: _Machines) -> list:
             child.process.join(GRACE)
         return [child.report["result"] for child in children]
     finally:
+        # At once, so that none is left to complain of the others.
         for child in children:
-            child.process.terminate()
-        for child in children:
-            child.process.join(GRACE)
             child.process.kill()
+        for child in children:
+            child.process.join()
 
 
 class _not_interrupted:

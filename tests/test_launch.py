@@ -247,7 +247,9 @@ def test_the_end_of_one_ends_all(end, command, tmp_path):
     assert out == ""
     assert all(map(ended, started))
     expected = {"kill": (1, 1), "interrupt": (130, 1), "kill the parent": (-9, 0)}
-    assert (parent.returncode, err.count("\n")) == expected[end], err
+    # Beside our line, PyTorch may say how it was cut off.
+    lines = [line for line in err.splitlines() if line.startswith("recbole-evcf: ")]
+    assert (parent.returncode, len(lines)) == expected[end], err
     if end == "kill":
-        assert err.startswith("recbole-evcf: error: process ")
+        assert lines[0].startswith("recbole-evcf: error: process ")
         assert "of 2 was ended by signal 9 (SIGKILL; most often the memory was used up)." in err
