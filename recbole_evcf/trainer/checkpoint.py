@@ -240,20 +240,6 @@ def _failed_write(path: str, error: BaseException) -> BaseException:
     )
 
 
-def _failed_write(path: str, error: BaseException) -> BaseException:
-    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
-    cause: BaseException | None = error
-    while isinstance(cause, RuntimeError):
-        cause = cause.__context__
-    if not isinstance(cause, OSError):
-        return cause or error
-    kept = "; the one written before is whole" if os.path.exists(path) else ""
-    return OSError(
-        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
-        f"another checkpoint_dir{kept}."
-    )
-
-
 def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool = False) -> dict:
     """Read a checkpoint; no code in the file runs.
 

@@ -80,7 +80,7 @@ def test_a_result_that_is_not_written_does_not_cost_the_training(sg, quiet, monk
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "write_json", full)
+        patch.setattr(worker, "write_sealed", full)
         patch.setattr(worker.sys, "excepthook", lambda *args: None)
         with pytest.raises(SystemExit):
             conduct(sg, "folder")

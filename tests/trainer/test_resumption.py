@@ -420,7 +420,6 @@ def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
     [
         ("MultiVAE", {"resume": True}, "MultiVAE cannot be resumed"),
         ("EASE", {"resumable": True}, "EASE cannot be resumed"),
-        ("Vamp", {"resume": "none.pth"}, "There is no file none.pth"),
         ("Vamp", {"resume": 3}, "resume must be"),
         ("Vamp", {"resumable": "yes"}, "resumable must be"),
     ],
@@ -428,6 +427,12 @@ def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
 def test_wrong_settings(tiny, model, settings, message):
     with pytest.raises(ValueError, match=message):
         build(model, "tiny", {**tiny, **settings})
+
+
+def test_a_file_that_is_not_there(tiny):
+    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resume": "none.pth"})
+    with pytest.raises(ValueError, match=r"There is no file none\.pth to resume from"):
+        trainer.fit(*loaders[:2])
 
 
 def test_resume_needs_files(tiny):
