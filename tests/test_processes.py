@@ -11,7 +11,7 @@ import torch
 from build import build
 from conftest import write_inter
 from recbole_evcf import processes
-from recbole_evcf.trainer import trainer
+from recbole_evcf.data.digest import digest_of_training
 from several import free_port, train, train_all
 
 SG = {
@@ -254,7 +254,7 @@ def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):
     def digest(**changes):
         settings = {**tiny_settings, **SG, "log_wandb": False, **changes}
         _, loaders, model, _ = build("Vamp", "tiny", settings)
-        return trainer._digest(loaders[0]._dataset, model._histories)
+        return digest_of_training(loaders[0]._dataset, model._histories)
 
     first = digest()
     assert digest(epochs=9) == first

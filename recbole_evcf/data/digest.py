@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from recbole_evcf.data.dataloader import RankedPhase
+from recbole_evcf.data.histories import Histories
 
-__all__ = ["digest_of_loaders"]
+__all__ = ["digest_of_loaders", "digest_of_training"]
 
 
 def digest_of_loaders(loaders: Sequence) -> str:
@@ -28,4 +29,20 @@ def digest_of_loaders(loaders: Sequence) -> str:
             # Under the split by users the shown part of a history is no interaction of the phase.
             digest.update(phase.seen.starts.numpy())
             digest.update(phase.seen.columns.numpy())
+    return digest.hexdigest()
+
+
+def digest_of_training(dataset, histories: Histories) -> str:
+    """Of the ids of users and items, who is trained on, and all that is shown to the model.
+
+    Args:
+        dataset: the training part of RecBole's ``Dataset``.
+        histories: what users are scored from, held-out ones too.
+    """
+    digest = hashlib.sha256()
+    for field in (dataset.uid_field, dataset.iid_field):
+        digest.update("\n".join(map(str, dataset.field2id_token[field])).encode())
+        digest.update(np.ascontiguousarray(dataset.inter_feat[field]))
+    for numbers in (histories.starts, histories.columns):
+        digest.update(numbers.cpu().numpy())
     return digest.hexdigest()

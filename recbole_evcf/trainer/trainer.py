@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from time import time
 
-import numpy as np
 import torch
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
@@ -18,7 +16,7 @@ from torch.optim import Adam
 from tqdm import tqdm
 
 from recbole_evcf import processes
-from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.part import Part
 from recbole_evcf.trainer.checkpoint import load_checkpoint
 from recbole_evcf.trainer.memory import freed_memory_kept
@@ -232,7 +230,7 @@ class VAETrainer(Trainer):
     def _check_same_data(self, train_data) -> None:
         if processes.count() > 1:
             processes.agree(
-                _digest(train_data._dataset, self.model._histories),
+                digest_of_training(train_data._dataset, self.model._histories),
                 "Process {rank} of {count} (they count from 0) does not train on the data of the "
                 "first: the data set must be the same on all machines.",
             )
@@ -313,17 +311,6 @@ def _rows_of_batch(batched_data, part: Part) -> tuple:
 
     history = own(*history) if history is not None else None
     return interaction[part.rows], history, *own(positive_u, positive_i)
-
-
-def _digest(dataset, histories: Histories) -> str:
-    """Of the ids of users and items, who is trained on, and all that is shown to the model."""
-    digest = hashlib.sha256()
-    for field in (dataset.uid_field, dataset.iid_field):
-        digest.update("\n".join(map(str, dataset.field2id_token[field])).encode())
-        digest.update(np.asarray(dataset.inter_feat[field]).tobytes())
-    digest.update(histories.starts.cpu().numpy().tobytes())
-    digest.update(histories.columns.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _gradients(model: torch.nn.Module) -> list[torch.Tensor]:
