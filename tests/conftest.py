@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,12 @@ import recbole_evcf  # noqa: F401  (registers the models, repairs RecBole)
 from recbole_evcf.data.histories import Histories
 
 pytest_plugins = ["comparing", "fuzzing"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard():
+    """A shell lets what it starts in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
