@@ -73,8 +73,9 @@ NEVER = {
 NEVER_METHODS = {"extractall", "read_pickle", "to_pickle", "unsafe_load"}
 # Modules are imported by names that the package makes: such a text begins so.
 IMPORTED = ("recbole.", "recbole_evcf.", "ray.", "recbole")
-# Loops over names that stand beside them.
-OWN_NAMES = {("register.py", "module_name"), ("worker.py", "module")}
+# Loops over names that stand beside them; and the modules of a user's own, which the environment
+# variable names in order to have them imported.
+OWN_NAMES = {("register.py", "module_name"), ("worker.py", "module"), ("plugins.py", "name")}
 
 
 def faults(source: str, file: str = "") -> list[str]:
