@@ -27,6 +27,7 @@ from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.launch import Layout, launch
 from recbole_evcf.printable import shortened
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
+from recbole_evcf.trainer.state_files import discard, kept
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 
@@ -73,11 +74,18 @@ def run(
         )
     download_missing(config)
     arguments = (model, dataset, config_file_list, config_dict, saved)
-    return launch(_run_one_of_several, arguments, layout, plain_settings(config))
+    results = launch(_run_one_of_several, arguments, layout, plain_settings(config))
+    if results is None:
+        return None
+    result, ended = results
+    # Here, where somebody may have asked to keep them until the metrics are given.
+    for model_file in ended:
+        discard(model_file)
+    return result
 
 
 def _run_one_of_several(place: int, layout: Layout, model, dataset, files, settings, saved):
-    """What each process does; only the first has a result."""
+    """What each process does; only the first has a result, and the model files of ended runs."""
     processes.share_processor(layout.nproc)
     processes.find_others(layout.ip, layout.port)
     of_process = {
@@ -88,10 +96,11 @@ def _run_one_of_several(place: int, layout: Layout, model, dataset, files, setti
         "ip": layout.ip,
         "port": layout.port,
     }
-    result = run_recbole(model, dataset, files, {**(settings or {}), **of_process}, saved)
+    with kept() as ended:
+        result = run_recbole(model, dataset, files, {**(settings or {}), **of_process}, saved)
     first = processes.is_first()
     processes.leave()
-    return result if first else None
+    return (result, ended) if first else None
 
 
 def run_recboles(rank, *args):

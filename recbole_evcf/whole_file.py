@@ -37,6 +37,11 @@ def replacing(path: str) -> Iterator[str]:
         os.replace(temporary, path)
         if os.name == "posix":
             _flush(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    except OSError as error:
+        # Who reads it knows no other name than the one that was asked for.
+        if error.filename == temporary:
+            error.filename = path
+        raise
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import time
@@ -29,8 +30,14 @@ from recbole_evcf.configuration import (
     resolve_config_files,
 )
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
-from recbole_evcf.trainer.state_files import kept_until_given, newest_place
-from recbole_evcf.whole_file import write_json
+from recbole_evcf.trainer.state_files import (
+    Place,
+    fitting_places,
+    kept_until_given,
+    model_file_of,
+    place_of,
+)
+from recbole_evcf.whole_file import check_target, write_json
 
 __all__ = ["main", "result_table"]
 
@@ -88,6 +95,8 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     sys.argv = [sys.argv[0], *settings]
     config_files = resolve_config_files(options.pop("config_files").split())
     result_file = options.pop("result_file")
+    if result_file and not run.elsewhere:
+        check_target(result_file)
     model, dataset = _what_to_run(options, config_files)
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
@@ -109,13 +118,24 @@ def _way_on(run: _Run, arguments: list[str]) -> str:
         return " before training started."
     if run.elsewhere:
         return ": the first machine has what the run can go on from."
-    place = newest_place(run.config) if can_resume(run.config) else None
-    if place is None or (place.changed < run.started and not run.config["resume"]):
+    place = _place_to_go_on(run) if can_resume(run.config) else None
+    if place is None:
         return " before there was anything to go on from: the same command starts anew."
-    words = shlex.join(["recbole-evcf", "run", *arguments])
-    if not any(word.partition("=")[0] == "--resume" for word in arguments):
-        words += " --resume"
+    # Of several --resume the last one counts.
+    resume = [] if run.config["resume"] else ["--resume"]
+    words = shlex.join(["recbole-evcf", "run", *arguments, *resume])
     return f" after epoch {place.epoch}: go on with {words}"
+
+
+def _place_to_go_on(run: _Run) -> Place | None:
+    resume = run.config["resume"]
+    if isinstance(resume, str):
+        # A model file that was exchanged.
+        with contextlib.suppress(ValueError):
+            return place_of(model_file_of(resume))
+        return None
+    newest = next(fitting_places(run.config), None)
+    return newest if newest and (resume or newest.changed >= run.started) else None
 
 
 def result_table(result: dict) -> str:

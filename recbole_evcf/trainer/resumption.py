@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from time import monotonic
 
 from recbole_evcf import processes
 from recbole_evcf.data.digest import digest_of_loaders
+from recbole_evcf.trainer import run_lock
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
@@ -16,15 +18,19 @@ from recbole_evcf.trainer.state_files import (
     SUFFIX,
     Place,
     discard,
-    newest_place,
+    fitting_places,
+    leave,
+    mark_unfinished,
+    model_file_of,
     place_of,
     reserve,
     settings_of_run,
+    take,
     unfinished_places,
 )
 from recbole_evcf.whole_file import remove_leftovers
 
-__all__ = ["Resumption"]
+__all__ = ["Resumption", "left_when_stopped"]
 
 # Training takes so many times as long as the writing of its state at least.
 SHARE = 20
@@ -74,28 +80,37 @@ class Resumption:
 
     def _found(self) -> Place | None:
         wanted = self._trainer.config["resume"]
-        place = self._wanted(wanted) if wanted else None
-        if place is not None and place.data != self._data:
+        if not wanted:
+            return None
+        return self._newest() if wanted is True else self._named(wanted)
+
+    def _newest(self) -> Place | None:
+        busy = of_other_data = None
+        for place in fitting_places(self._trainer.config):
+            if place.data != self._data:
+                of_other_data = of_other_data or place
+            elif taken := take(place):
+                return taken
+            else:
+                busy = busy or place
+        if of_other_data and not busy:
+            self._check_data(of_other_data)
+        self._trainer.logger.warning(self._why_anew(busy))
+        return None
+
+    def _check_data(self, place: Place) -> None:
+        if place.data != self._data:
             raise ValueError(
                 f"{place.file} was made with other data than those of "
                 f"{self._trainer.config['dataset']} now: put those back, or start anew without "
                 "resume."
             )
-        return place
-
-    def _wanted(self, wanted: bool | str) -> Place | None:
-        if wanted is not True:
-            return self._named(wanted)
-        place = newest_place(self._trainer.config)
-        if place is None:
-            self._trainer.logger.warning(self._why_anew())
-        return place
 
     def _named(self, path: str) -> Place:
         trainer, config = self._trainer, self._trainer.config
         if not os.path.isfile(path):
             raise ValueError(f"There is no file {path} to resume from.")
-        place = place_of(path[: -len(SUFFIX)] if path.endswith(SUFFIX) else path)
+        place = place_of(model_file_of(path))
         if place is None:
             raise ValueError(
                 f"{path} holds no state to go on from: name a file that a run with resumable: "
@@ -106,24 +121,28 @@ class Resumption:
             raise ValueError(
                 f"{path} is of a run with other settings: {_list(other, place, config)}."
             )
+        self._check_data(place)
         if place.epoch >= trainer.epochs:
             raise ValueError(
                 f"{path} is of epoch {place.epoch}, counted from 0: epochs must be more than that, "
                 f"not {trainer.epochs}."
             )
+        if not run_lock.take(place.model_file):
+            raise ValueError(f"{path} is of a run that is still going on: wait for it, or stop it.")
         if other:
             trainer.logger.warning(f"Going on with other settings: {_list(other, place, config)}.")
         return place
 
-    def _why_anew(self) -> str:
+    def _why_anew(self, busy: Place | None) -> str:
         config = self._trainer.config
         text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting anew."
-        for place in unfinished_places(config)[:1]:
+        if busy:
+            return f"{busy.model_file} is of a run that is still going on: starting anew beside it."
+        for place in unfinished_places(config):
             other = differences(place.settings, settings_of_run(config))
             if other:
-                return (
-                    f"{text} {place.model_file} has other settings: {_list(other, place, config)}."
-                )
+                text += f" {place.model_file} has other settings: {_list(other, place, config)}."
+            break
         return text
 
     def _put_back(self, model_file: str, path: str) -> None:
@@ -131,11 +150,14 @@ class Resumption:
         if processes.is_first():
             remove_leftovers(model_file)
             remove_leftovers(model_file + SUFFIX)
+            mark_unfinished(model_file)
         try:
             trainer.resume_checkpoint(path)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"{path} does not fit the model: it is damaged.") from error
-        trainer.saved_model_file = model_file
+        finally:
+            # RecBole would go on in the file that it has read.
+            trainer.saved_model_file = model_file
         for group in trainer.optimizer.param_groups:
             group["lr"], group["weight_decay"] = trainer.learning_rate, trainer.weight_decay
         training = load_checkpoint(path, "cpu", mapped=True)["training"]
@@ -172,6 +194,26 @@ class Resumption:
         """The run has ended: its state is of no use any more."""
         if processes.is_first():
             discard(self._trainer.saved_model_file)
+
+    def leave(self) -> None:
+        """The run was stopped: another process may go on with it."""
+        if processes.is_first():
+            leave(self._trainer.saved_model_file)
+
+
+def left_when_stopped(fit: Callable) -> Callable:
+    """Decorates a trainer's ``fit``: whatever stops it, the run is left to who goes on with it."""
+
+    @wraps(fit)
+    def wrapper(trainer, *args, **kwargs):
+        try:
+            return fit(trainer, *args, **kwargs)
+        except BaseException:
+            if trainer.resumption:
+                trainer.resumption.leave()
+            raise
+
+    return wrapper
 
 
 def _list(keys: Sequence[str], before: Place, config) -> str:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from recbole_evcf.trainer import run_lock
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
 from recbole_evcf.trainer.effective_settings import differences, effective_settings
 
@@ -23,11 +24,16 @@ __all__ = [
     "SUFFIX",
     "Place",
     "discard",
+    "fitting_places",
+    "kept",
     "kept_until_given",
-    "newest_place",
+    "leave",
+    "mark_unfinished",
+    "model_file_of",
     "place_of",
     "reserve",
     "settings_of_run",
+    "take",
     "unfinished_places",
 ]
 
@@ -47,6 +53,7 @@ class Place:
         epoch: that epoch, counted from 0.
         settings: of the run, see :func:`settings_of_run`.
         data: digest of what it was trained on.
+        changed: when the file was written, in seconds since 1970.
     """
 
     model_file: str
@@ -54,11 +61,7 @@ class Place:
     epoch: int
     settings: dict
     data: str
-
-    @property
-    def changed(self) -> float:
-        """When the file was written, in seconds since 1970."""
-        return os.path.getmtime(self.file)
+    changed: float
 
 
 def settings_of_run(config) -> dict:
@@ -75,6 +78,11 @@ def _settings(plain: Mapping, device: str) -> dict:
     settings["eval_step"] = min(settings["eval_step"], settings.pop("epochs"))
     # Metrics come with it or without.
     return {**settings, "standard_error": plain.get("standard_error"), "device": device}
+
+
+def model_file_of(path: str) -> str:
+    """The path of a run's model file, given that or the path of its state."""
+    return path.removesuffix(SUFFIX)
 
 
 def place_of(model_file: str) -> Place | None:
@@ -98,11 +106,12 @@ def place_of(model_file: str) -> Place | None:
 def _read(model_file: str, path: str) -> tuple[Place | None, int]:
     """The state in a file, if there is one, and the best epoch until then, -1 for none."""
     # What is not there, is damaged, or has no state or another kind of one.
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
+        changed = os.path.getmtime(path)
         state = load_checkpoint(path, "cpu", mapped=True)
         training = state["training"]
         settings = _settings(state["config"], training["device"])
-        place = Place(model_file, path, state["epoch"], settings, training["data"])
+        place = Place(model_file, path, state["epoch"], settings, training["data"], changed)
         return place, training["progress"]["best_epoch"]
     return None, -1
 
@@ -113,7 +122,7 @@ def _same_run(one: Place, other: Place) -> bool:
 
 
 def reserve(model_file: str) -> str:
-    """Mark a run as unfinished before it has written anything.
+    """Take a run that has written nothing yet, and mark it as unfinished.
 
     Returns:
         the path for its model: the given one, or one with a number where another unfinished run
@@ -122,40 +131,91 @@ def reserve(model_file: str) -> str:
     stem, ending = os.path.splitext(model_file)
     for number in itertools.count(1):
         name = model_file if number == 1 else f"{stem}-{number}{ending}"
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(name + SUFFIX, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        if run_lock.holds(name) or not run_lock.take(name):
+            continue
+        if not os.path.exists(name + SUFFIX):
+            mark_unfinished(name)
             return name
+        run_lock.release(name)
 
 
-def unfinished_places(config) -> list[Place]:
+def take(place: Place) -> Place | None:
+    """Take a run that was stopped; where it goes on once no other process trains it any more.
+
+    None if one does, or if the run has ended.
+    """
+    if not run_lock.take(place.model_file):
+        return None
+    if not os.path.exists(place.model_file + SUFFIX):
+        run_lock.release(place.model_file)
+        return None
+    return place_of(place.model_file)
+
+
+def mark_unfinished(model_file: str) -> None:
+    """Put an empty file in the state's place, if there is none."""
+    os.close(os.open(model_file + SUFFIX, os.O_CREAT | os.O_WRONLY, 0o666))
+
+
+def unfinished_places(config) -> Iterator[Place]:
     """The runs of the config's model in ``checkpoint_dir`` that have not ended, newest first."""
     pattern = os.path.join(glob.escape(config["checkpoint_dir"]), f"{config['model']}-*{SUFFIX}")
-    places = []
-    for path in glob.glob(pattern):
-        try:
-            place = place_of(path[: -len(SUFFIX)])
-        except ValueError:
-            continue
+    model_files = (model_file_of(path) for path in glob.glob(pattern))
+    for model_file in sorted(model_files, key=_changed, reverse=True):
+        place = None
+        # A model that is not of the state beside it.
+        with contextlib.suppress(ValueError):
+            place = place_of(model_file)
         if place is not None:
-            places.append(place)
-    return sorted(places, key=lambda place: place.changed, reverse=True)
+            yield place
 
 
-def newest_place(config) -> Place | None:
-    """Of the unfinished runs with the config's settings the newest, not beyond its ``epochs``."""
+def _changed(model_file: str) -> float:
+    """When the run last wrote, in seconds since 1970; it may end meanwhile."""
+    times = [0.0]
+    for path in (model_file, model_file + SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(os.path.getmtime(path))
+    return max(times)
+
+
+def fitting_places(config) -> Iterator[Place]:
+    """Of the unfinished runs, newest first, those with the config's settings that are not beyond
+    its ``epochs``."""
     settings = settings_of_run(config)
     for place in unfinished_places(config):
         if place.epoch < config["epochs"] and not differences(place.settings, settings):
-            return place
-    return None
+            yield place
 
 
 def discard(model_file: str) -> None:
     """Remove the state of a run that has ended; its best model stays."""
     if _kept:
         _kept[-1].append(model_file)
-    elif os.path.exists(model_file + SUFFIX):
-        os.unlink(model_file + SUFFIX)
+    elif run_lock.take(model_file):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(model_file + SUFFIX)
+        run_lock.release(model_file)
+
+
+def leave(model_file: str) -> None:
+    """Leave a run that was stopped to whoever goes on with it; one that wrote nothing is no run."""
+    if not run_lock.holds(model_file):
+        return
+    marker = model_file + SUFFIX
+    if not os.path.exists(model_file) and os.path.exists(marker) and not os.path.getsize(marker):
+        os.unlink(marker)
+    run_lock.release(model_file)
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[list[str]]:
+    """Within it, states stay after the end of their runs, whose model files are listed."""
+    _kept.append([])
+    try:
+        yield _kept[-1]
+    finally:
+        _kept.pop()
 
 
 @contextlib.contextmanager
@@ -165,11 +225,7 @@ def kept_until_given() -> Iterator[None]:
     For those who give the metrics of a run to a user or write them to a file: should that fail, the
     run can still go on from its state.
     """
-    _kept.append([])
-    try:
+    with kept() as model_files:
         yield
-    except BaseException:
-        _kept.pop()
-        raise
-    for model_file in _kept.pop():
+    for model_file in model_files:
         discard(model_file)

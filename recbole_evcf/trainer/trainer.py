@@ -21,7 +21,8 @@ from recbole_evcf.data.part import Part
 from recbole_evcf.trainer.checkpoint import load_checkpoint
 from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.optimizer import AdamNormGrad
-from recbole_evcf.trainer.resumption import Resumption
+from recbole_evcf.trainer.resumption import Resumption, left_when_stopped
+from recbole_evcf.trainer.state_files import SUFFIX, place_of
 
 __all__ = ["VAETrainer"]
 
@@ -72,6 +73,7 @@ class VAETrainer(Trainer):
         return AdamNormGrad(**arguments) if learner != "adam" else Adam(**arguments, fused=True)
 
     @freed_memory_kept()
+    @left_when_stopped
     def fit(
         self,
         train_data,
@@ -248,12 +250,24 @@ class VAETrainer(Trainer):
 
     def _diverged(self, what: str) -> ValueError:
         advice = "try a smaller one, or clip_grad_norm={'max_norm': 1}"
-        kept = ""
-        if self.best_epoch >= 0 and os.path.exists(self.saved_model_file):
-            kept = f". The model of epoch {self.best_epoch} is kept in {self.saved_model_file}"
-            if self.resumption:
-                kept += f", and resume={self.saved_model_file} goes on from there"
-        return ValueError(f"{what}, with learning_rate {self.learning_rate}: {advice}{kept}.")
+        return ValueError(
+            f"{what}, with learning_rate {self.learning_rate}: {advice}{self._what_is_kept()}."
+        )
+
+    def _what_is_kept(self) -> str:
+        path = self.saved_model_file
+        if self.best_epoch < 0 or not os.path.exists(path):
+            return ""
+        kept = f". The model of epoch {self.best_epoch} is kept in {path}"
+        place = place_of(path) if self.resumption else None
+        if place is None:
+            return kept
+        if place.epoch == self.best_epoch:
+            return f"{kept}, and resume={path} goes on from there"
+        return (
+            f"{kept}, and resume={path} goes on after epoch {place.epoch}, or from there once "
+            f"{path}{SUFFIX} is removed"
+        )
 
     def _progress(self, train_data, epoch: int, show: bool):
         if not show:

@@ -15,6 +15,7 @@ import pytest
 
 from build import build
 from recbole_evcf import cli
+from recbole_evcf.commands import run
 from recbole_evcf.trainer import resumption
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -158,20 +159,61 @@ def test_ways_to_write_it(words, sent, monkeypatch, word):
     assert started == [str(path)]
 
 
+def test_the_line_says_how_a_named_run_goes_on(words, sent, capsys):
+    """Its files are where they were, not in the present checkpoint_dir."""
+    sent(signal.SIGINT, epoch=3)
+    cli.main([*words, "--checkpoint_dir=elsewhere"])
+    (path,) = Path("elsewhere").glob("*.pth")
+    sent(signal.SIGINT, epoch=4)
+    more = [*words, f"--resume={path}", "--learning_rate=0.0001"]
+    assert cli.main(more) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"recbole-evcf: interrupted after epoch \d: go on with (.+)", line)
+    assert line.endswith(shlex.join(["recbole-evcf", *more]))
+    assert cli.main(more) == 0
+
+
+@pytest.mark.parametrize("no", [["--resume=False"], ["--resume", "False"]])
+def test_the_line_takes_back_that_nothing_is_to_be_resumed(words, sent, capsys, no):
+    sent(signal.SIGINT, epoch=4)
+    assert cli.main([*words, *no]) == 130
+    command = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("go on with ")[2])
+    started = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(VAETrainer, "_train_epoch", lambda self, data, at, **_: started.append(at))
+        cli.main(command[1:])
+    assert started == [4]
+
+
 def test_states_can_be_left_out(words, sent):
     sent(signal.SIGINT, epoch=4)
     assert cli.main([*words, "--resumable=False"]) == 130
     assert saved(".resume") == []
 
 
-def test_metrics_that_cannot_be_written_do_not_cost_the_run(words, capsys):
-    assert cli.main([*words, "--result_file=no/such/folder.json"]) == 2
-    assert capsys.readouterr().out.startswith("metric")
+@pytest.mark.parametrize("more", [[], ["--nproc=2", "--gpu_id="]], ids=["one", "two processes"])
+def test_metrics_that_cannot_be_written_do_not_cost_the_run(words, capsys, more):
+    folder = Path("results")
+    folder.mkdir()
+    # The folder goes when the table has been printed.
+    original = run._write_result
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "_write_result", lambda *a: (folder.rmdir(), original(*a)))
+        assert cli.main([*words, *more, "--result_file=results/r.json"]) == 2
+    output, error = capsys.readouterr()
+    assert output.startswith("metric")
+    assert "'results/r.json'" in error
+    assert ".tmp" not in error
     assert len(saved(".resume")) == 1
-    assert cli.main([*words, "--resume", "--result_file=result.json"]) == 0
+    assert cli.main([*words, *more, "--resume", "--result_file=result.json"]) == 0
     assert json.loads(Path("result.json").read_text())["test_result"]
-    assert len(saved(".pth")) == 1
-    assert saved(".resume") == []
+    assert len(os.listdir("saved")) == 1
+
+
+def test_a_result_file_that_cannot_be_is_told_before_training(words, capsys):
+    assert cli.main([*words, "--result_file=no/such/folder.json"]) == 2
+    assert "no/such/folder.json cannot be written: there is no folder" in capsys.readouterr().err
+    assert saved("") == []
 
 
 def limited():
@@ -186,6 +228,7 @@ def test_a_full_disk_keeps_the_last_good_files(tiny, words, monkeypatch):
     _, loaders, _, trainer = build("Vamp", "tiny", settings)
     trainer.epochs = 3
     trainer.fit(loaders[0], loaders[1])
+    trainer.resumption.leave()
     before = {path: path.read_bytes() for path in Path("saved").iterdir()}
     assert all(len(content) > LIMIT for content in before.values() if content)
     done = subprocess.run(

@@ -1,9 +1,13 @@
 """A run goes on where it was stopped, to the same weights and metrics; never from other states."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ import torch
 from build import build
 from conftest import write_inter
 from recbole_evcf.trainer import resumption
-from recbole_evcf.trainer.state_files import SUFFIX, kept_until_given, newest_place
+from recbole_evcf.trainer.state_files import SUFFIX, fitting_places, kept_until_given
 from recbole_evcf.trainer.trainer import VAETrainer
 
 
@@ -297,6 +301,102 @@ def test_of_several_the_newest_is_taken(tiny, folders, monkeypatch):
     assert train({**settings, "resume": True})[0].saved_model_file == second
 
 
+def test_an_older_run_on_the_present_data_goes_before_a_newer_one_on_others(stopped, tmp_path):
+    settings, path = stopped
+    rows = [line.split("\t") for line in (tmp_path / "data/tiny/tiny.inter").open().readlines()[1:]]
+    write_inter(tmp_path / "others", "tiny", [[word.strip() for word in row] for row in rows[9:]])
+    time.sleep(1.1)
+    other, *_ = train({**settings, "data_path": str(tmp_path / "others")}, stop_after=3)
+    assert os.path.getmtime(other.saved_model_file + SUFFIX) > os.path.getmtime(path + SUFFIX)
+    assert train({**settings, "resume": True})[0].saved_model_file == path
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def training_elsewhere():
+    """Let another process hold the lock of a run, as its trainer would, until it is killed."""
+    processes = []
+
+    def hold(path):
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, path + ".lock"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        )
+        assert processes[-1].stdout.readline() == b"held\n"
+        return processes[-1]
+
+    yield hold
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_that_is_going_on_is_left_alone(stopped, training_elsewhere, caplog):
+    settings, path = stopped
+    before = {name: Path(name).read_bytes() for name in (path, path + SUFFIX)}
+    other = training_elsewhere(path)
+    with caplog.at_level(logging.WARNING):
+        beside, *_ = train({**settings, "resume": True}, stop_after=0)
+    assert f"{path} is of a run that is still going on: starting anew beside it." in caplog.text
+    assert (beside.start_epoch, beside.saved_model_file == path) == (0, False)
+    with pytest.raises(ValueError, match="is of a run that is still going on: wait for it"):
+        train({**settings, "resume": path})
+    assert {name: Path(name).read_bytes() for name in before} == before
+    # The system ends the lock with the process.
+    other.kill()
+    other.wait()
+    assert train({**settings, "resume": path})[0].start_epoch == 3
+
+
+def is_locked(path):
+    with open(path + ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_run_is_locked_until_its_test_metrics_are_given(tiny):
+    trainer, _, _, loaders = train({**tiny, "resumable": True})
+    assert is_locked(trainer.saved_model_file)
+    trainer.evaluate(loaders[2])
+    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+
+
+def test_a_run_that_was_stopped_can_be_taken(stopped):
+    assert not is_locked(stopped[1])
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(tiny, monkeypatch):
+    monkeypatch.setattr(VAETrainer, "_train_epoch", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train({**tiny, "resumable": True})
+    assert os.listdir("saved") == []
+
+
+def test_a_finished_run_that_goes_on_is_unfinished(tiny, every_epoch, scoring):
+    scoring(0.4, 0.3)
+    settings = {**tiny, "epochs": 2, "resumable": True}
+    trainer, _, _, loaders = train(settings)
+    path = trainer.saved_model_file
+    trainer.evaluate(loaders[2])
+    assert not os.path.exists(path + SUFFIX)
+    train({**settings, "epochs": 4, "resume": path}, stop_after=1)
+    assert train({**settings, "epochs": 4, "resume": True})[0].saved_model_file == path
+
+
 @pytest.mark.parametrize("name", ["", SUFFIX])
 def test_a_file_may_be_named(stopped, folders, name):
     settings, path = stopped
@@ -371,7 +471,7 @@ def test_the_state_goes_when_the_test_metrics_are_given(tiny):
         trainer.evaluate(loaders[2])
         assert os.path.exists(path + SUFFIX)
     assert os.listdir("saved") == [os.path.basename(path)]
-    assert newest_place(trainer.config) is None
+    assert list(fitting_places(trainer.config)) == []
 
 
 def test_by_default_there_is_no_state(tiny):
@@ -433,6 +533,23 @@ def test_a_file_that_is_not_there(tiny):
     _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resume": "none.pth"})
     with pytest.raises(ValueError, match=r"There is no file none\.pth to resume from"):
         trainer.fit(*loaders[:2])
+
+
+def test_broken_numbers_say_what_to_go_on_from(stopped, monkeypatch):
+    """Best in epoch 1, last state of epoch 3, which may hold what is about to break."""
+    settings, path = stopped
+    terms = (torch.tensor(float("nan")), torch.tensor(0.0))
+    monkeypatch.setattr(VAETrainer, "_train_batch", lambda *args: terms)
+    with pytest.raises(ValueError, match="nan in epoch") as caught:
+        train({**settings, "resume": True})
+    place = torch.load(path + SUFFIX, weights_only=True)["epoch"]
+    assert str(caught.value).endswith(
+        f". The model of epoch 1 is kept in {path}, and resume={path} goes on after epoch {place}, "
+        f"or from there once {path}{SUFFIX} is removed."
+    )
+    os.unlink(path + SUFFIX)
+    with pytest.raises(ValueError, match=r"and resume=\S+ goes on from there\.$"):
+        train({**settings, "resume": path})
 
 
 def test_resume_needs_files(tiny):
