@@ -8,12 +8,19 @@ import importlib
 import inspect
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
 
 from recbole_evcf.compat import plain_value
 from recbole_evcf.data.strong_generalization import is_sg
@@ -33,6 +40,7 @@ __all__ = [
     "check_config",
     "check_dataset_name",
     "check_fold_in",
+    "check_names",
     "check_processes",
     "check_resume",
     "check_split_seed",
@@ -47,6 +55,14 @@ __all__ = [
     "unknown_model",
 ]
 
+# What the plugin reads for every model, beside RecBole's keys; without defaults.
+OWN_KEYS = (
+    "per_user_file",
+    "resumable",
+    "resume",
+    "split_seed",
+    "standard_error",
+)
 MODEL_PACKAGES = (
     "general_recommender",
     "context_aware_recommender",
@@ -119,6 +135,25 @@ def odd_settings(model: str, dataset: str, given: Mapping) -> str:
         if defaults.get(key) is not None and _kind_of(value) != _kind_of(defaults[key])
     ]
     return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
+
+
+def check_names(config, given: Iterable[str]) -> None:
+    """Check that keys of a command line are not misspelt ones of others.
+
+    RecBole takes keys that nobody knows, since a model may read what it likes.
+
+    Raises:
+        ValueError: one that nobody knows resembles one that somebody does.
+    """
+    known = {*OWN_KEYS, *config.file_config_dict}
+    known.update(_Defaults(config["model"], config["dataset"]).final_config_dict)
+    for keys in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
+        known.update(keys)
+    for key in given:
+        close = difflib.get_close_matches(key, known - {key}, n=3, cutoff=0.8)
+        if key not in known and close:
+            names = " or ".join(f"--{name}" for name in close)
+            raise ValueError(f"There is no setting --{shortened(key)}. Did you mean {names}?")
 
 
 def _kind_of(value) -> str:
@@ -227,15 +262,15 @@ def check_processes(config, nproc: int) -> None:
     if name in (model.__name__ for model in BASELINES):
         raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
     if not is_vae(config):
-        if not gpus:
-            raise ValueError(
-                f"RecBole trains {name} in several processes on GPUs only, and there are none: "
-                "leave out nproc and world_size."
-            )
         if is_sg(config):
             raise ValueError(
                 f"RecBole cannot divide {name} with the split by users (SG) among several "
                 "processes: leave out nproc and world_size."
+            )
+        if not gpus:
+            raise ValueError(
+                f"RecBole trains {name} in several processes on GPUs only, and there are none: "
+                "leave out nproc and world_size."
             )
     on_gpus, cores = gpus and config["use_gpu"] is not False, os.cpu_count() or 1
     # Two can be tried anywhere; many on few cores would take all of its memory, and be slow.
@@ -399,7 +434,7 @@ def _kind(content) -> str:
 
 
 def unknown_model(name: str) -> ValueError:
-    """The error for a model name that neither RecBole nor this package has."""
+    """The error for a model name that neither RecBole nor this package has, nor is registered."""
     names = sorted(_model_names())
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
@@ -408,7 +443,15 @@ def unknown_model(name: str) -> ValueError:
 
 
 def _model_names() -> set[str]:
-    names = {model.__name__ for model in (*MODELS, *BASELINES)}
+    # Registered ones of a user's own have modules there too.
+    beside = "recbole.model.general_recommender."
+    names = {
+        name
+        for module, content in list(sys.modules.items())
+        if module.startswith(beside)
+        for name in vars(content)
+        if name.lower() == module[len(beside) :]
+    }
     # One of RecBole's modules turns this on for the whole process when it is imported.
     with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled()):
         for package in MODEL_PACKAGES:

@@ -26,6 +26,7 @@ from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.launch import Layout, launch
 from recbole_evcf.printable import shortened
+from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.state_files import discard, kept
 
@@ -148,7 +149,11 @@ def _made_anew(checkpoint: dict) -> tuple:
     logger.info(dataset)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
-    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    # Some of RecBole's models keep all pairs of users and items.
+    pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
+    with bound_by_weights(checkpoint["state_dict"], more=2 * pairs):
+        model = get_model(config["model"])(config, train_data._dataset)
+    model = model.to(config["device"])
     _check_items(checkpoint, model)
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))

@@ -27,3 +27,9 @@ def test_unknown_command(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["trian"])
     assert stopped.value.code == 2
+
+
+def test_without_words_it_says_what_it_takes(capsys):
+    assert cli.main([]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in cli.COMMANDS)

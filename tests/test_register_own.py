@@ -6,6 +6,7 @@ from recbole.trainer import TraditionalTrainer, Trainer
 from recbole.utils import get_trainer
 
 from recbole_evcf import register
+from recbole_evcf.configuration import unknown_model
 from recbole_evcf.model.models import Vamp
 from recbole_evcf.model.wmf import WMF
 from recbole_evcf.trainer.trainer import VAETrainer
@@ -35,6 +36,11 @@ def test_the_trainer_follows_from_the_model_unless_it_is_given():
     assert get_trainer(OwnBPR.type, "OwnBPR") is Trainer
     assert get_trainer(OwnToo.type, "OwnToo") is OwnTrainer
     assert get_trainer(WMF.type, "WMF") is TraditionalTrainer
+
+
+def test_a_registered_model_is_suggested():
+    register.register_model(OwnVamp)
+    assert str(unknown_model("ownvampp")).endswith("Did you mean OwnVamp or Vamp or HVamp?")
 
 
 @pytest.mark.parametrize("name", ["Nope", "bpr"])

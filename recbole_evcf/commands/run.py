@@ -24,6 +24,7 @@ from recbole_evcf.commands.common import (
 )
 from recbole_evcf.configuration import (
     can_resume,
+    check_names,
     finished_config,
     odd_settings,
     read_config_file,
@@ -101,6 +102,7 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
     run.config_files = tuple(config_files)
+    check_names(run.config, read_settings(settings))
     if run.config["resumable"] is None and can_resume(run.config):
         options["config_dict"] = {"resumable": True}
     result = quick_start.run(model, dataset, config_file_list=config_files, **options)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import mmap
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -124,11 +125,13 @@ def reading(
         seq_separator: RecBole's setting ``seq_separator``, which splits ``float_seq`` columns.
 
     Raises:
-        ValueError: If :func:`check_header` finds a fault, or the block raises an error of the kinds
-            that a faulty file leads to, which is then the cause (``__cause__``) of this one.
+        ValueError: If :func:`check_header` finds a fault, the file holds a NUL, or the block raises
+            an error of the kinds that a faulty file leads to, which is then the cause
+            (``__cause__``) of this one.
         OSError: If the file cannot be opened.
     """
     check_header(path, field_separator, encoding, required)
+    _check_no_nul(path, encoding)
     try:
         yield
     except _READING_ERRORS as error:
@@ -137,6 +140,20 @@ def reading(
             said = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
             sentence = f"{path} could not be read ({type(error).__name__}: {said})."
         raise ValueError(sentence) from error
+
+
+def _check_no_nul(path: str | os.PathLike[str], encoding: str | None) -> None:
+    """Raise a ``ValueError`` for a NUL, as after a power failure: NumPy drops it from a text's end,
+    and two ids would look the same."""
+    if "\0".encode(encoding or "utf-8") != b"\0":
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        position = content.find(b"\0")
+        if position >= 0:
+            line = content[:position].count(b"\n") + 1
+            raise ValueError(
+                f"{path}, line {line} holds a NUL character: it is damaged, or no text file."
+            )
 
 
 class _Fault(Exception):

@@ -17,6 +17,7 @@ from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 from recbole_evcf.configuration import finished_config, one_line, resolve_config_files
 from recbole_evcf.data.saved_dataset import digest_of_files
 from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.printable import shortened
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.version import __version__
@@ -146,15 +147,14 @@ def _config_of(entry: Entry, dataset: str, files: Sequence[str], settings: Mappi
 
 
 def _check_override(entry: Entry, key: str, config: Config) -> None:
+    label = shortened(entry.label, 200)
     if key in SHARED:
-        raise ValueError(
-            f"{entry.label}: {key} must be the same for all models; set it as --{key}=... ."
-        )
+        raise ValueError(f"{label}: {key} must be the same for all models; set it as --{key}=... .")
     known = config.final_config_dict
     if key not in known:
         close = difflib.get_close_matches(key, known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"{entry.label}: {entry.model} has no setting named {key!r}.{hint}")
+        raise ValueError(f"{label}: {entry.model} has no setting named {key!r}.{hint}")
 
 
 def _run(entry, seed, split_seed, files, settings, config, data) -> Run:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["AllocationBound"]
+__all__ = ["AllocationBound", "bound_by_weights"]
+
+# A constructor makes its weights, and little else: numbers that it may make for each byte of the
+# file's, and apart from them.
+NUMBERS_PER_BYTE, NUMBERS_APART = 8, 10**7
 
 
 class AllocationBound(TorchDispatchMode):
@@ -30,3 +36,14 @@ class AllocationBound(TorchDispatchMode):
             if self._left < 0:
                 raise ValueError("the sizes that it gives are larger than its weights.")
         return func(*args, **(kwargs or {}))
+
+
+def bound_by_weights(state: Mapping[str, Tensor], more: int = 0) -> AllocationBound:
+    """A bound for the constructor of a model with these weights.
+
+    Args:
+        state: the weights by name.
+        more: how many numbers it may make besides.
+    """
+    n_bytes = sum(value.untyped_storage().nbytes() for value in state.values())
+    return AllocationBound(NUMBERS_PER_BYTE * n_bytes + NUMBERS_APART + more)

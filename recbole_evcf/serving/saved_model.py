@@ -17,7 +17,7 @@ from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.serving.allocation import AllocationBound
+from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.serving.scores import scores_of_histories
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
@@ -46,9 +46,6 @@ FAULTS = (
     TypeError,
     ValueError,
 )
-# A constructor makes its weights, and little else: numbers that it may make for each of the file's,
-# and apart from them.
-NUMBERS_PER_WEIGHT, NUMBERS_APART = 8, 10**7
 
 
 def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
@@ -117,8 +114,7 @@ def _build(checkpoint: dict, device) -> nn.Module:
     if config["model"] in LEARNED_IN_CONSTRUCTOR:
         model = _without_constructor(model_class, config, dataset, state)
     else:
-        n_weights = sum(value.untyped_storage().nbytes() for value in state.values())
-        with AllocationBound(NUMBERS_PER_WEIGHT * n_weights + NUMBERS_APART):
+        with bound_by_weights(state):
             model = model_class(config, dataset)
     model.load_state_dict(state)
     model.load_other_parameter(checkpoint.get("other_parameter"))

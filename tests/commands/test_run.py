@@ -35,6 +35,8 @@ WRONG = [
     (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),
     (["--nproc=2", "--model=WMF"], "WMF is not trained by gradients"),
     (["--nproc=2", "--model=MultiVAE", "--gpu_id="], "MultiVAE in several processes on GPUs only"),
+    (["--epoch=2"], "There is no setting --epoch. Did you mean --epochs?"),
+    (["--models=Vamp"], "There is no setting --models. Did you mean --model?"),
     (["--a=b=c"], "can only be set in a config file"),
 ]
 

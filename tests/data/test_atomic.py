@@ -383,3 +383,13 @@ def test_numbers_are_those_of_pandas(write):
             assert f"holds {cell!r}" in fault(path)
         else:
             assert atomic.describe_fault(path, "\t", None) is None, cell
+
+
+def test_a_nul_in_a_row_is_named(write):
+    """NumPy would show the ids "a" and "a\\0" alike."""
+    path = write(HEADER + "a\tb\t3\na\0\tb\t3\n")
+    named = pytest.raises(ValueError, match=r"ml\.inter, line 3 holds a NUL character")
+    with named, atomic.reading(path, "\t", None):
+        pass
+    with atomic.reading(write(HEADER + "a\tb\t3\n", "utf-16"), "\t", "utf-16"):
+        pass

@@ -16,6 +16,7 @@ from recbole.utils import argument_list
 
 from documents import ROOT, code_blocks, read, tables
 from recbole_evcf import cli
+from recbole_evcf.configuration import OWN_KEYS
 from recbole_evcf.inspection.output import TABLES
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.settings import Settings
@@ -146,6 +147,7 @@ def test_every_key_that_the_plugin_reads_is_named():
     }
     ours = read_keys - recboles - {*Settings.__annotations__} - shipped("model/WMF").keys()
     assert ours - NOT_OURS == rows_of("Of the plugin, for every model").keys()
+    assert ours - NOT_OURS == set(OWN_KEYS)
 
 
 # Options

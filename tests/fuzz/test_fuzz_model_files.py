@@ -156,8 +156,11 @@ def mutate(data, state: dict, place) -> None:
             ANY_VALUES.filter(storable) | SIZES
         )
     elif place == "weights":
-        name = data.draw(st.sampled_from(sorted(state["state_dict"])))
+        name = data.draw(st.sampled_from(sorted(state["state_dict"], key=str)))
         weights = state["state_dict"][name]
+        # What an earlier mutation has put there.
+        if not isinstance(weights, torch.Tensor):
+            return
         kind = data.draw(st.sampled_from(["drop", "nan", "other", "dtype", "value", "add", "turn"]))
         if kind == "drop":
             del state["state_dict"][name]
