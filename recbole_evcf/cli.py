@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from recbole_evcf.commands.common import INTERRUPTED, fail
+from recbole_evcf.commands.common import exit_code, fail, terminable
 from recbole_evcf.plugins import PLUGINS, import_plugins
 from recbole_evcf.version import __version__
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         exit code: 0; 1 if something that was run failed; 2 for a mistake in what the user gave;
-        130 if it was interrupted.
+        130 if it was interrupted, 143 by SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
@@ -51,12 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     parsed = parser.parse_args(arguments)
     try:
+        with terminable():
+            return _run(parsed.command, parsed.arguments)
+    except KeyboardInterrupt as error:
+        print("recbole-evcf: interrupted.", file=sys.stderr)
+        return exit_code(error)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    try:
         import_plugins()
     except ValueError as error:
         return fail(error)
-    command = import_module(f"recbole_evcf.commands.{parsed.command}")
-    try:
-        return command.main(parsed.arguments)
-    except KeyboardInterrupt:
-        print("recbole-evcf: interrupted.", file=sys.stderr)
-        return INTERRUPTED
+    return import_module(f"recbole_evcf.commands.{command}").main(arguments)

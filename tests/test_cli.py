@@ -1,10 +1,13 @@
 """The command that holds the others."""
 
+import signal
 from importlib import import_module
 
 import pytest
 
 from recbole_evcf import cli
+from recbole_evcf.commands.common import Terminated
+from recbole_evcf.commands.several import stopped_by
 from recbole_evcf.version import __version__
 
 
@@ -33,3 +36,22 @@ def test_without_words_it_says_what_it_takes(capsys):
     assert cli.main([]) == 2
     error = capsys.readouterr().err
     assert all(name in error for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_signals_end_every_command_with_one_line(name, number, code, monkeypatch, capsys):
+    module = import_module(f"recbole_evcf.commands.{name}")
+    monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main([name]) == code
+    assert capsys.readouterr().err == "recbole-evcf: interrupted.\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_what_is_done_is_kept(kind, code, capsys):
+    assert stopped_by(kind(), "folder") == code
+    assert "kept in folder: repeat the command to go on" in capsys.readouterr().err

@@ -13,9 +13,7 @@ from recbole_evcf.configuration import one_line
 from recbole_evcf.printable import printable
 
 __all__ = [
-    "INTERRUPTED",
-    "TERMINATED",
-    "Terminated",
+    "exit_code",
     "fail",
     "fail_somewhere",
     "put_words_aside",
@@ -23,10 +21,8 @@ __all__ = [
     "terminable",
 ]
 
-# The exit code of a process that Ctrl-C has ended.
-INTERRUPTED = 130
-# And of one that SIGTERM has.
-TERMINATED = 143
+# Exit codes of processes that Ctrl-C and SIGTERM have ended.
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class Terminated(KeyboardInterrupt):
@@ -48,6 +44,11 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def exit_code(interruption: KeyboardInterrupt) -> int:
+    """The exit code of a command that was interrupted."""
+    return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
 
 
 def fail(error: Exception) -> int:

@@ -14,13 +14,10 @@ from texttable import Texttable
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.common import (
-    INTERRUPTED,
-    TERMINATED,
-    Terminated,
+    exit_code,
     fail,
     fail_somewhere,
     read_settings,
-    terminable,
 )
 from recbole_evcf.configuration import (
     can_resume,
@@ -55,7 +52,7 @@ def main(arguments: list[str]) -> int:
     options, settings = _parse_run(arguments)
     run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
     try:
-        with terminable(), kept_until_given():
+        with kept_until_given():
             _check_settings(settings)
             _run(run, options, settings)
     except (ChildProcessError, ConnectionError) as error:
@@ -69,7 +66,7 @@ def main(arguments: list[str]) -> int:
         return fail_somewhere(error, run.remark(settings))
     except KeyboardInterrupt as error:
         print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
-        return INTERRUPTED if not isinstance(error, Terminated) else TERMINATED
+        return exit_code(error)
     return 0
 
 

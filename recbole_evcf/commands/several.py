@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from recbole_evcf.commands.common import INTERRUPTED, fail
+from recbole_evcf.commands.common import exit_code, fail
 from recbole_evcf.experiment.outcome import Outcome
 from recbole_evcf.printable import printable
 
@@ -48,7 +48,7 @@ def stopped_by(error: BaseException, folder: str) -> int:
     if not isinstance(error, KeyboardInterrupt):
         return fail(error)
     tell(f"Interrupted. Finished runs are kept in {folder}: repeat the command to go on.")
-    return INTERRUPTED
+    return exit_code(error)
 
 
 def print_failures(outcome: Outcome) -> None:

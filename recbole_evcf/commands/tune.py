@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from recbole_evcf.commands.common import INTERRUPTED, fail, put_words_aside, read_settings
+from recbole_evcf.commands.common import exit_code, fail, put_words_aside, read_settings
 from recbole_evcf.commands.run import result_table
 from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.tuning.check import check_limits, check_parameters
@@ -31,13 +31,13 @@ def main(arguments: list[str]) -> int:
         _tune(options, read_settings(words))
     except (ValueError, OSError) as error:
         return fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(
             f"\nStopped. The trials that are done are in {options.output}; the same command goes "
             "on from there.",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return exit_code(error)
     return 0
 
 
