@@ -134,15 +134,14 @@ class Resumption:
         return place
 
     def _why_anew(self, busy: Place | None) -> str:
-        config = self._trainer.config
-        text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting anew."
         if busy:
             return f"{busy.model_file} is of a run that is still going on: starting anew beside it."
-        for place in unfinished_places(config):
-            other = differences(place.settings, settings_of_run(config))
-            if other:
-                text += f" {place.model_file} has other settings: {_list(other, place, config)}."
-            break
+        config = self._trainer.config
+        text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting anew."
+        newest = next(unfinished_places(config), None)
+        other = newest and differences(newest.settings, settings_of_run(config))
+        if other:
+            text += f" {newest.model_file} has other settings: {_list(other, newest, config)}."
         return text
 
     def _put_back(self, model_file: str, path: str) -> None:

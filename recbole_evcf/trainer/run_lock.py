@@ -54,14 +54,13 @@ def release(model_file: str) -> None:
 
 
 def _lock(handle: int) -> bool:
-    try:
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # A file system that knows no locks: as it was without them.
-        return True
+    # What else is raised comes from file systems that know no locks: all is as without them.
+    with contextlib.suppress(OSError):
+        try:
+            if fcntl:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     return True
 
 
