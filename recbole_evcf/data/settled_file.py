@@ -11,7 +11,7 @@ from logging import getLogger
 
 import torch
 
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.archive import write_archive
 
 __all__ = ["read_settled", "short_digest", "write_settled"]
 
@@ -28,10 +28,12 @@ def write_settled(path: str, settings: Mapping, content: Mapping) -> None:
         path: the file; its folder is made if need be.
         settings: all that decides the result, as JSON's types.
         content: the result in tensors, numbers, texts, lists and dicts.
+
+    Raises:
+        OSError: it cannot be written, the disk being full for one.
     """
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with replacing(path) as temporary:
-        torch.save({"settings": _text(settings), "content": content}, temporary)
+    write_archive(path, {"settings": _text(settings), "content": content})
 
 
 def read_settled(path: str, settings: Mapping, named: bool = False) -> dict | None:

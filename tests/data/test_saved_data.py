@@ -5,10 +5,16 @@ The files hold no code, and are never used for other settings, another seed or o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
+import re
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +28,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import init_seed
 
 from build import build
-from recbole_evcf.data import saved_dataset, settled_file
+from recbole_evcf.data import saved_dataset
 from recbole_evcf.data.saved_dataset import LOADING_KEYS
 from recbole_evcf.quick_start import load_data_and_model
 
@@ -273,14 +279,42 @@ def test_a_file_is_written_whole_or_not_at_all(tiny, what, monkeypatch):
     model, settings = settings_of(tiny, "ours, SG")
     key = {"dataset": "save_dataset", "split": "save_dataloaders"}[what]
 
-    def fail(state, path):
-        Path(path).write_bytes(b"half")
+    def fail(state, file):
+        file.write(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(settled_file.torch, "save", fail)
+    monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="no space"):
         prepared(model, {**settings, key: True})
     assert not any(Path("saved").iterdir())
+
+
+LIMIT = 8_000
+
+
+def limited():
+    """No file of this process becomes larger: what a full disk does to a large one."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+
+@pytest.mark.parametrize("key", ["save_dataset", "save_dataloaders"])
+def test_a_full_disk_is_one_line(tiny, key):
+    Path("tiny.yaml").write_text(json.dumps({**tiny, key: True}), encoding="utf-8")
+    command = Path(sys.executable).with_name("recbole-evcf")
+    words = [command, "run", "--model=Vamp", "--dataset=tiny", "--config_files=tiny.yaml"]
+    done = subprocess.run(words, preexec_fn=limited, capture_output=True, text=True)
+    found = re.fullmatch(
+        r"recbole-evcf: error: (saved/tiny-\S+\.pth) cannot be written \(File too large\): free "
+        r"space on the disk or set another checkpoint_dir\.\n",
+        done.stderr,
+    )
+    assert found, done.stderr
+    assert done.returncode == 2
+    assert os.listdir("saved") == []
+    # The limit is what stopped it.
+    prepared("Vamp", {**tiny, key: True})
+    assert os.path.getsize(found[1]) > LIMIT
 
 
 def test_every_column_comes_back(tmp_path, tiny):
