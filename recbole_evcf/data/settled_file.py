@@ -6,12 +6,11 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from logging import getLogger
+from typing import Any
 
-import torch
-
-from recbole_evcf.archive import write_archive
+from recbole_evcf.archive import check_archive, read_archive, write_archive
 
 __all__ = ["read_settled", "short_digest", "write_settled"]
 
@@ -36,28 +35,28 @@ def write_settled(path: str, settings: Mapping, content: Mapping) -> None:
     write_archive(path, {"settings": _text(settings), "content": content})
 
 
-def read_settled(path: str, settings: Mapping, named: bool = False) -> dict | None:
+def read_settled(
+    path: str, settings: Mapping, restore: Callable[[dict], Any], named: bool = False
+) -> Any | None:
     """Read a result of the very same settings; a warning says why another file is not used.
 
     Args:
         path: the file.
         settings: those of now.
+        restore: makes the result of the content; may raise anything where it is not as written.
         named: whether the user named the file, and is told if there is none.
 
     Returns:
-        the content, or None if there is no such file, it is damaged, or of other settings.
+        what ``restore`` gives, or None if there is no such file, it is damaged, or of other
+        settings.
     """
     try:
-        with warnings.catch_warnings():
-            # Of a file that is none: PyTorch's thoughts on its pickle.
-            warnings.simplefilter("ignore")
-            state = torch.load(path, weights_only=True)
-        found, content = json.loads(state["settings"]), state["content"]
+        found, content = _read(path)
     except FileNotFoundError:
         if named:
             _pass_over(path, "there is no such file")
         return None
-    # Damaged bytes make the unpickler raise exceptions of every kind.
+    # Damaged bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception:
         _pass_over(path, "it is damaged, or a pickle that is not read since it may hold code")
         return None
@@ -67,7 +66,23 @@ def read_settled(path: str, settings: Mapping, named: bool = False) -> dict | No
     if other:
         _pass_over(path, f"it is of other settings ({', '.join(other)})")
         return None
-    return content
+    try:
+        return restore(content)
+    except Exception:
+        _pass_over(path, "it is damaged: what it holds is not what recbole_evcf writes")
+        return None
+
+
+def _read(path: str) -> tuple[dict, dict]:
+    with warnings.catch_warnings():
+        # Of a file that is none: PyTorch's thoughts on its pickle.
+        warnings.simplefilter("ignore")
+        check_archive(path)
+        state = read_archive(path)
+    found, content = json.loads(state["settings"]), state["content"]
+    if not isinstance(found, dict) or not isinstance(content, dict):
+        raise ValueError("no settings, or no content.")
+    return found, content
 
 
 def _pass_over(path: str, why: str) -> None:

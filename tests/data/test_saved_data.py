@@ -5,6 +5,7 @@ The files hold no code, and are never used for other settings, another seed or o
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +245,83 @@ def test_a_named_file_that_is_of_no_use(tiny, fault, caplog):
         said = [record.getMessage() for record in caplog.records]
         why = {"missing": "there is no such file", "other": "of other settings (user_inter_num"}
         assert any(f"{named} is not used: " in m and why.get(fault, "damaged") in m for m in said)
+
+
+def flipped(path: Path) -> bytes:
+    """The file with a bit of its largest tensor flipped, which PyTorch reads as another number."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        tensors = [archive.read(name) for name in archive.namelist() if "/data/" in name]
+    stored = max(tensors, key=len)
+    # The lowest byte of one of its whole numbers.
+    content[content.index(stored) + len(stored) // 2 // 8 * 8] ^= 1
+    return bytes(content)
+
+
+def deflated(path: Path, more: int = 0) -> bytes:
+    """The file with its members compressed, each with so many zero bytes more."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
+        for name in archive.namelist():
+            to.writestr(name, archive.read(name) + bytes(more))
+    return packed.getvalue()
+
+
+def state_of(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def dumped(state) -> bytes:
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    return packed.getvalue()
+
+
+def with_odd_ids(value):
+    """The content with ids, or places, of nobody."""
+    if isinstance(value, dict):
+        return {key: with_odd_ids(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_odd_ids(item) for item in value]
+    of_ids = isinstance(value, torch.Tensor) and value.dtype == torch.int64
+    return value + 10**6 if of_ids else value
+
+
+ODD = {
+    "a flipped bit": flipped,
+    "compressed": deflated,
+    "a bomb": lambda path: deflated(path, 2**22),
+    "settings of another kind": lambda path: dumped({**state_of(path), "settings": "[]"}),
+    "settings that are no text": lambda path: dumped({**state_of(path), "settings": {}}),
+    "no content": lambda path: dumped({**state_of(path), "content": None}),
+    "nothing in the content": lambda path: dumped({**state_of(path), "content": {}}),
+    "content that is a text": lambda path: dumped({**state_of(path), "content": "x"}),
+    "a list": lambda path: dumped([state_of(path)]),
+    "ids of nobody": lambda path: dumped(with_odd_ids(state_of(path))),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("fault", ODD)
+def test_a_file_that_is_not_as_it_was_written(tiny, path, fault, caplog):
+    """It is said, nothing of it is used, and what is asked for is made anew."""
+    caplog.set_level(logging.WARNING)
+    model, settings = settings_of(tiny, path)
+    right = content(prepared(model, {**settings, **SAVING["both"]}))
+    for key, what in (("dataset_save_path", "dataset"), ("dataloaders_save_path", "split")):
+        good = next(Path("saved").glob(f"tiny-{what}-*"))
+        Path("odd.pth").write_bytes(ODD[fault](good))
+        caplog.clear()
+        assert content(prepared(model, {**settings, key: "odd.pth"})) == right
+        said = [record.getMessage() for record in caplog.records]
+        assert [text for text in said if text.startswith("odd.pth is not used: it is damaged")]
+        # One that nobody names is written anew.
+        good.write_bytes(Path("odd.pth").read_bytes())
+        saving = {"dataset": "save_dataset", "split": "save_dataloaders"}[what]
+        assert content(prepared(model, {**settings, saving: True})) == right
+        caplog.clear()
+        assert content(prepared(model, {**settings, saving: True})) == right
+        assert not [r for r in caplog.records if "is not used" in r.getMessage()]
 
 
 class Payload:
