@@ -90,4 +90,16 @@ def _pass_over(path: str, why: str) -> None:
 
 
 def _text(settings: Mapping) -> str:
-    return json.dumps(settings, sort_keys=True, default=str)
+    return json.dumps(_with_text_keys(settings), sort_keys=True, default=str)
+
+
+def _with_text_keys(value):
+    """The value with every key a text, other ones for other keys: YAML may mix their kinds."""
+    if isinstance(value, Mapping):
+        return {
+            key if isinstance(key, str) else f"\0{key!r}": _with_text_keys(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_with_text_keys(item) for item in value]
+    return value

@@ -396,6 +396,19 @@ def test_a_full_disk_is_one_line(tiny, key):
     assert os.path.getsize(found[1]) > LIMIT
 
 
+def test_settings_with_keys_of_several_kinds(tiny, loaded_anew):
+    columns = {**tiny["load_col"], 1: ["of no file"]}
+    model, settings = settings_of(tiny, "ours, SG", load_col=columns)
+    before = expected(tiny, model, settings)
+    loaded_anew.update(data=0, split=0)
+    for _ in range(2):
+        assert content(prepared(model, {**settings, **SAVING["both"]})) == before
+    assert loaded_anew == {"data": 1, "split": 1}
+    intervals = {1: "[0,1]", "timestamp": "[9,)"}
+    with pytest.raises(ValueError, match=r"Field \[1\] not defined"):
+        prepared(model, {**tiny, "val_interval": intervals, **SAVING["both"]})
+
+
 def test_every_column_comes_back(tmp_path, tiny):
     folder = Path(tiny["data_path"]) / "tiny"
     (folder / "tiny.item").write_text(
