@@ -168,8 +168,7 @@ def _kind_of(value) -> str:
 
 
 def _content(file) -> dict:
-    (path,) = resolve_config_files([file])
-    return read_config_file(path)
+    return read_config_file(_config_path(str(file)))
 
 
 def one_line(error: Exception) -> str:
@@ -381,10 +380,13 @@ def _check_valid_metric(config) -> None:
 def resolve_config_files(files) -> list[str]:
     """The paths of config files given by path or by the name of a shipped file.
 
+    Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
+
     Raises:
         ValueError: a file does not exist, or is no YAML of ``key: value`` lines.
     """
-    return [_checked_yaml(_config_path(str(file))) for file in files]
+    paths = [_config_path(str(file)) for file in files]
+    return [path for path in paths if read_config_file(path)]
 
 
 def _config_path(file: str) -> str:
@@ -398,13 +400,8 @@ def _config_path(file: str) -> str:
     return str(shipped)
 
 
-def _checked_yaml(path: str) -> str:
-    read_config_file(path)
-    return path
-
-
 def read_config_file(path: str) -> dict:
-    """The settings in a config file.
+    """The settings in a config file; none if it is empty, or holds comments alone.
 
     Raises:
         ValueError: it cannot be read, or is no YAML of ``key: value`` lines.
@@ -421,16 +418,15 @@ def read_config_file(path: str) -> dict:
     except ValueError as error:
         where = ", " if str(error).startswith("line ") else ": "
         raise ValueError(f"{path}{where}{error}") from None
+    if content is None:
+        return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold lines of `key: value`; it holds {_kind(content)}.")
+        kind = type(content).__name__
+        raise ValueError(f"{path} must hold lines of `key: value`; it holds a {kind}.")
     for key in content:
         if not isinstance(key, str):
             raise ValueError(f"{path}: a key must be a text, not {shown(key)}.")
     return content
-
-
-def _kind(content) -> str:
-    return "nothing" if content is None else f"a {type(content).__name__}"
 
 
 def unknown_model(name: str) -> ValueError:

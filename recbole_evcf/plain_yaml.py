@@ -12,7 +12,15 @@ __all__ = ["read_yaml"]
 # stand for a billion values, and an alias of what it stands in for one without end.
 MAX_VALUES, MAX_DEPTH = 100_000, 100
 # What PyYAML raises beside its own errors, for dates and numbers that are none and for deep nests.
-FAULTS = (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
+FAULTS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_yaml(text: str):
@@ -22,26 +30,38 @@ def read_yaml(text: str):
         ValueError: the text is no YAML of plain values, or stands for too many.
     """
     try:
-        value = yaml.safe_load(text)
-        _check_size(value)
+        return _loaded(text)
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{where}not valid YAML ({error.problem}).") from None
     except (yaml.YAMLError, *FAULTS) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"not valid YAML ({shortened(said, 200)}).") from None
-    return value
 
 
-def _check_size(value) -> None:
+def _loaded(text: str):
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        # Before there are values: PyYAML writes merges (<<) out while it makes them.
+        _check_size(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check_size(node: yaml.Node) -> None:
+    """Count what a document stands for with each alias, a merged one too, written out."""
     left = MAX_VALUES
-    waiting = [(value, 0)]
+    waiting = [(node, 0)]
     while waiting:
-        value, depth = waiting.pop()
+        node, depth = waiting.pop()
         left -= 1
         if left < 0 or depth > MAX_DEPTH:
             raise ValueError("its aliases or brackets stand for too many values")
-        if isinstance(value, dict):
-            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
-        elif isinstance(value, (list, tuple, set)):
-            waiting += [(item, depth + 1) for item in value]
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(item, depth + 1) for pair in node.value for item in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(item, depth + 1) for item in node.value]

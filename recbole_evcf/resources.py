@@ -21,8 +21,10 @@ def shipped_yaml(name: str) -> Path | None:
 
 def shipped_file(name: str, ending: str) -> Path | None:
     """The shipped file of a name, with or without its ending, or None."""
-    path = properties_path() / f"{name.removesuffix(ending)}{ending}"
-    return path if path.is_file() and path.is_relative_to(properties_path()) else None
+    root = properties_path().resolve()
+    path = root / f"{name.removesuffix(ending)}{ending}"
+    # Resolved, since a name may lead out of the folder by "..".
+    return path if path.is_file() and path.resolve().is_relative_to(root) else None
 
 
 def shipped_names(ending: str = ".yaml") -> list[str]:

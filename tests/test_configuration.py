@@ -67,7 +67,7 @@ def test_config_files_by_name_and_path(tmp_path):
     [
         ("a: 1\nb: [1, 2\nc: 3\n", r"bad\.yaml, line 3: not valid YAML"),
         ("- a\n- b\n", "must hold lines of `key: value`; it holds a list"),
-        ("", "it holds nothing"),
+        ("3\n", "it holds a int"),
         ("a: \x00", r"bad\.yaml: not valid YAML"),
     ],
 )
@@ -76,6 +76,20 @@ def test_malformed_yaml(tmp_path, content, message):
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         Config("Vamp", "ml-100k", [str(path)])
+
+
+@pytest.mark.parametrize("content", ["", "# latent_dimension: 3\n", "---\n"])
+@pytest.mark.parametrize("model", ["Vamp", "BPR"])
+def test_a_file_of_comments_sets_nothing(tmp_path, content, model):
+    """RecBole without the plugin ends in a TypeError."""
+    path, other = tmp_path / "comments.yaml", tmp_path / "other.yaml"
+    path.write_text(content, encoding="utf-8")
+    other.write_text("seed: 17\n", encoding="utf-8")
+    with_it = Config(model, "ml-100k", [str(path), str(other), str(path)])
+    assert with_it["seed"] == 17
+    without = Config(model, "ml-100k", [str(other)])
+    assert with_it.final_config_dict == without.final_config_dict
+    assert resolve_config_files([str(path)]) == []
 
 
 def test_missing_config_file_lists_the_shipped_ones():

@@ -2,8 +2,10 @@
 
 import datetime
 import os
+import time
 
 import pytest
+import yaml
 
 from recbole_evcf.plain_yaml import read_yaml
 
@@ -22,6 +24,47 @@ def test_as_many_values_as_there_may_be(monkeypatch):
         read_yaml(f"[{'1,' * 50}]")
 
 
+def test_merges():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [*b, *a], z: 4}\n"
+    assert read_yaml(text)["c"] == {"x": 1, "y": 3, "z": 4}
+    assert read_yaml(text) == yaml.safe_load(text)
+
+
+def test_as_many_merged_values_as_there_may_be(monkeypatch):
+    text = "a: &a {x: 1}\nb: {<<: [*a, *a, *a]}"
+    # The outer mapping, "a" and "b"; three values in the first, and of each merge "<<" beside.
+    monkeypatch.setattr("recbole_evcf.plain_yaml.MAX_VALUES", 3 + 3 + 3 + 3 * 3)
+    assert read_yaml(text) == {"a": {"x": 1}, "b": {"x": 1}}
+    monkeypatch.setattr("recbole_evcf.plain_yaml.MAX_VALUES", 3 + 3 + 3 + 3 * 3 - 1)
+    with pytest.raises(ValueError, match="too many values"):
+        read_yaml(text)
+
+
+def merges_that_multiply(levels: int) -> str:
+    """A few hundred bytes that PyYAML takes minutes for, and much memory."""
+    levels = range(1, levels + 1)
+    return "a0: &a0 {x: 1}\n" + "".join(
+        f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 9)}]}}\n" for n in levels
+    )
+
+
+@pytest.mark.parametrize("levels", [6, 9, 50])
+def test_merges_that_multiply(levels):
+    start = time.process_time()
+    with pytest.raises(ValueError, match="stand for too many values"):
+        read_yaml(merges_that_multiply(levels))
+    assert time.process_time() - start < 2
+
+
+def test_memory_that_is_not_there(monkeypatch):
+    def fail(self, node):
+        raise MemoryError
+
+    monkeypatch.setattr(yaml.SafeLoader, "construct_document", fail)
+    with pytest.raises(ValueError, match=r"not valid YAML \(MemoryError\)"):
+        read_yaml("a: 1")
+
+
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
 )
@@ -32,6 +75,8 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     [
         (LAUGHS, "stand for too many values"),
         ("a: &a [*a]", "stand for too many values"),
+        ("a: &a {<<: *a}", "stand for too many values"),
+        ("a: {<<: 3}", "expected a mapping or list of mappings"),
         ("[" * 300 + "]" * 300, "stand for too many values|recursion"),
         ("a: 2020-13-45", "month must be in"),
         ("a: !!int x", "invalid literal"),

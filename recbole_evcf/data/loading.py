@@ -109,11 +109,17 @@ def rows_of(columns: dict[str, torch.Tensor], index) -> dict[str, torch.Tensor] 
     """Rows of an ``Interaction``'s columns by an array of places or a mask.
 
     Returns:
-        None if ``index`` is neither.
+        None if ``index`` is neither, or of a kind that is left to RecBole.
     """
     if not isinstance(index, (np.ndarray, torch.Tensor)) or index.ndim != 1:
         return None
-    index = torch.as_tensor(index)
+    if isinstance(index, np.ndarray):
+        # Floats and objects, which may hold whole numbers, are RecBole's.
+        if not np.can_cast(index.dtype, np.int64):
+            return None
+        # PyTorch takes no array that runs backwards, nor every kind of whole number.
+        kind = np.bool_ if index.dtype == np.bool_ else np.int64
+        index = torch.from_numpy(np.ascontiguousarray(index, kind))
     if index.dtype != torch.bool:
         if index.is_floating_point() or index.is_complex():
             return None

@@ -62,9 +62,13 @@ def load_dataset(config) -> Dataset | None:
     settings = dataset_settings(config)
     named = config["dataset_save_path"]
     path = named or _path(config, settings)
-    state = read_settled(path, settings, bool(named))
-    if state is None:
-        return None
+    dataset = read_settled(path, settings, lambda state: _dataset(config, state), bool(named))
+    if dataset is not None:
+        getLogger().info(set_color("Load filtered dataset from", "pink") + f": [{path}]")
+    return dataset
+
+
+def _dataset(config, state: dict) -> Dataset:
     dataset = Dataset.__new__(Dataset)
     vars(dataset).update(_restored(state))
     vars(dataset).update(config=config, logger=getLogger(), dataset_path=config["data_path"])
@@ -72,7 +76,10 @@ def load_dataset(config) -> Dataset | None:
         field: {token: number for number, token in enumerate(tokens)}
         for field, tokens in dataset.field2id_token.items()
     }
-    getLogger().info(set_color("Load filtered dataset from", "pink") + f": [{path}]")
+    for field in (dataset.uid_field, dataset.iid_field):
+        last = len(dataset.field2id_token[field]) - 1
+        if not dataset.inter_feat[field].between(0, last).all():
+            raise ValueError(f"{field} of nobody.")
     return dataset
 
 

@@ -31,7 +31,8 @@ def kept_split(dataset, make: Callable[[], Split]) -> Split:
         dataset: a loaded RecBole ``Dataset``, before it is reduced to the training items.
         make: makes the split of it.
     """
-    return _kept(dataset, make, _plain_split, _restored_split)
+    rows = len(dataset.inter_feat)
+    return _kept(dataset, make, _plain_split, lambda content: _restored_split(content, rows))
 
 
 def kept_parts(dataset, make: Callable[[], list]) -> list:
@@ -43,9 +44,11 @@ def kept_parts(dataset, make: Callable[[], list]) -> list:
     """
 
     def restore(content: dict) -> list:
+        parts = [_restored_part(dataset, part) for part in content["parts"]]
+        # Only now: where a part is damaged, the data set must be as RecBole's `build` wants it.
         dataset._change_feat_format()
         dataset._drop_unused_col()
-        return [dataset.copy(Interaction(part)) for part in content["parts"]]
+        return [dataset.copy(part) for part in parts]
 
     return _kept(dataset, make, _plain_parts, restore)
 
@@ -57,10 +60,10 @@ def _kept(dataset, make: Callable, plain: Callable, restore: Callable):
     own_path = os.path.join(config["checkpoint_dir"], name)
     named = config["dataloaders_save_path"]
     path = named or own_path
-    content = read_settled(path, settings, bool(named))
-    if content is not None:
+    kept = read_settled(path, settings, restore, bool(named))
+    if kept is not None:
         getLogger().info(set_color("Load split from", "pink") + f": [{path}]")
-        return restore(content)
+        return kept
     made = make()
     if config["save_dataloaders"]:
         write_settled(own_path, settings, plain(made))
@@ -95,11 +98,32 @@ def _plain_split(split: Split) -> dict:
     }
 
 
-def _restored_split(content: dict) -> Split:
-    fold_in, target = (
-        tuple(places.numpy() for places in content[name]) for name in ("fold_in", "target")
+def _restored_split(content: dict, rows: int) -> Split:
+    train, *held_out = (
+        _checked(places, rows).numpy()
+        for places in (content["train"], *content["fold_in"], *content["target"])
     )
-    return Split(content["train"].numpy(), fold_in, target, content["dropped"])
+    valid_fold_in, test_fold_in, valid_target, test_target = held_out
+    dropped = dict(content["dropped"])
+    return Split(train, (valid_fold_in, test_fold_in), (valid_target, test_target), dropped)
+
+
+def _restored_part(dataset, content: dict) -> Interaction:
+    for field in (dataset.uid_field, dataset.iid_field):
+        _checked(content[field], dataset.num(field))
+    part = Interaction(content)
+    if any(len(column) != len(part) for column in content.values()):
+        raise ValueError("columns of several lengths.")
+    return part
+
+
+def _checked(numbers: torch.Tensor, end: int) -> torch.Tensor:
+    """Places or ids, if they are some: whole numbers from 0 to ``end`` - 1, (n,)."""
+    if numbers.dtype != torch.int64 or numbers.dim() != 1:
+        raise ValueError("no list of whole numbers.")
+    if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < end:
+        raise ValueError(f"a number that is not among {end}.")
+    return numbers
 
 
 def _plain_parts(parts: list) -> dict:

@@ -17,8 +17,7 @@ import scipy.sparse
 import torch
 from recbole.config import Config
 
-from recbole_evcf.trainer.archive import check_archive, map_archive, read_archive
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.archive import check_archive, map_archive, read_archive, write_archive
 
 __all__ = [
     "from_plain",
@@ -218,26 +217,7 @@ def save_checkpoint(state: dict, path: str) -> None:
     for key in ("epoch", "cur_step", "best_valid_score"):
         if key in state:
             state[key] = to_plain(state[key])
-    try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        raise _failed_write(path, error) from None
-
-
-def _failed_write(path: str, error: BaseException) -> BaseException:
-    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
-    cause: BaseException | None = error
-    while isinstance(cause, RuntimeError):
-        cause = cause.__context__
-    if not isinstance(cause, OSError):
-        return cause or error
-    older = os.path.exists(path) and os.path.getsize(path)
-    kept = "; the one written before is whole" if older else ""
-    return OSError(
-        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
-        f"another checkpoint_dir{kept}."
-    )
+    write_archive(path, state)
 
 
 def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool = False) -> dict:

@@ -127,6 +127,12 @@ def test_grouping_and_splitting_are_recboles(keys, weights):
         np.array([4, 0, 0, 2]),
         np.array([3, 1], dtype=np.uint8),
         np.array([True, False, True, False, False]),
+        np.array([4, 0], dtype=object),
+        np.array([4, 0], dtype=np.uint16),
+        np.array([4, 0], dtype=np.uint64),
+        np.array([4, 0, -2], dtype=">i4"),
+        np.arange(5)[::-2],
+        np.array([]),
         torch.tensor([1, 1]),
         torch.tensor([], dtype=torch.long),
         torch.tensor(3),
@@ -147,4 +153,6 @@ def test_rows_of_an_interaction_are_recboles(index):
 def test_rows_are_left_to_recbole_for_any_other_index():
     assert rows_of({}, "a") is None
     assert rows_of({}, np.array([1.0])) is None
+    assert rows_of({}, np.array([1], dtype=object)) is None
+    assert rows_of({}, np.array(["1"])) is None
     assert rows_of({}, np.zeros((2, 2), dtype=int)) is None

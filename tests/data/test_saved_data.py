@@ -5,10 +5,18 @@ The files hold no code, and are never used for other settings, another seed or o
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import pickle
+import re
+import resource
 import shutil
+import signal
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +30,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import init_seed
 
 from build import build
-from recbole_evcf.data import saved_dataset, settled_file
+from recbole_evcf.data import saved_dataset
 from recbole_evcf.data.saved_dataset import LOADING_KEYS
 from recbole_evcf.quick_start import load_data_and_model
 
@@ -239,6 +247,83 @@ def test_a_named_file_that_is_of_no_use(tiny, fault, caplog):
         assert any(f"{named} is not used: " in m and why.get(fault, "damaged") in m for m in said)
 
 
+def flipped(path: Path) -> bytes:
+    """The file with a bit of its largest tensor flipped, which PyTorch reads as another number."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        tensors = [archive.read(name) for name in archive.namelist() if "/data/" in name]
+    stored = max(tensors, key=len)
+    # The lowest byte of one of its whole numbers.
+    content[content.index(stored) + len(stored) // 2 // 8 * 8] ^= 1
+    return bytes(content)
+
+
+def deflated(path: Path, more: int = 0) -> bytes:
+    """The file with its members compressed, each with so many zero bytes more."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
+        for name in archive.namelist():
+            to.writestr(name, archive.read(name) + bytes(more))
+    return packed.getvalue()
+
+
+def state_of(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def dumped(state) -> bytes:
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    return packed.getvalue()
+
+
+def with_odd_ids(value):
+    """The content with ids, or places, of nobody."""
+    if isinstance(value, dict):
+        return {key: with_odd_ids(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_odd_ids(item) for item in value]
+    of_ids = isinstance(value, torch.Tensor) and value.dtype == torch.int64
+    return value + 10**6 if of_ids else value
+
+
+ODD = {
+    "a flipped bit": flipped,
+    "compressed": deflated,
+    "a bomb": lambda path: deflated(path, 2**22),
+    "settings of another kind": lambda path: dumped({**state_of(path), "settings": "[]"}),
+    "settings that are no text": lambda path: dumped({**state_of(path), "settings": {}}),
+    "no content": lambda path: dumped({**state_of(path), "content": None}),
+    "nothing in the content": lambda path: dumped({**state_of(path), "content": {}}),
+    "content that is a text": lambda path: dumped({**state_of(path), "content": "x"}),
+    "a list": lambda path: dumped([state_of(path)]),
+    "ids of nobody": lambda path: dumped(with_odd_ids(state_of(path))),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("fault", ODD)
+def test_a_file_that_is_not_as_it_was_written(tiny, path, fault, caplog):
+    """It is said, nothing of it is used, and what is asked for is made anew."""
+    caplog.set_level(logging.WARNING)
+    model, settings = settings_of(tiny, path)
+    right = content(prepared(model, {**settings, **SAVING["both"]}))
+    for key, what in (("dataset_save_path", "dataset"), ("dataloaders_save_path", "split")):
+        good = next(Path("saved").glob(f"tiny-{what}-*"))
+        Path("odd.pth").write_bytes(ODD[fault](good))
+        caplog.clear()
+        assert content(prepared(model, {**settings, key: "odd.pth"})) == right
+        said = [record.getMessage() for record in caplog.records]
+        assert [text for text in said if text.startswith("odd.pth is not used: it is damaged")]
+        # One that nobody names is written anew.
+        good.write_bytes(Path("odd.pth").read_bytes())
+        saving = {"dataset": "save_dataset", "split": "save_dataloaders"}[what]
+        assert content(prepared(model, {**settings, saving: True})) == right
+        caplog.clear()
+        assert content(prepared(model, {**settings, saving: True})) == right
+        assert not [r for r in caplog.records if "is not used" in r.getMessage()]
+
+
 class Payload:
     def __reduce__(self):
         return os.mkdir, ("the-code-ran",)
@@ -273,14 +358,55 @@ def test_a_file_is_written_whole_or_not_at_all(tiny, what, monkeypatch):
     model, settings = settings_of(tiny, "ours, SG")
     key = {"dataset": "save_dataset", "split": "save_dataloaders"}[what]
 
-    def fail(state, path):
-        Path(path).write_bytes(b"half")
+    def fail(state, file):
+        file.write(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(settled_file.torch, "save", fail)
+    monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="no space"):
         prepared(model, {**settings, key: True})
     assert not any(Path("saved").iterdir())
+
+
+LIMIT = 8_000
+
+
+def limited():
+    """No file of this process becomes larger: what a full disk does to a large one."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+
+@pytest.mark.parametrize("key", ["save_dataset", "save_dataloaders"])
+def test_a_full_disk_is_one_line(tiny, key):
+    Path("tiny.yaml").write_text(json.dumps({**tiny, key: True}), encoding="utf-8")
+    command = Path(sys.executable).with_name("recbole-evcf")
+    words = [command, "run", "--model=Vamp", "--dataset=tiny", "--config_files=tiny.yaml"]
+    done = subprocess.run(words, preexec_fn=limited, capture_output=True, text=True)
+    found = re.fullmatch(
+        r"recbole-evcf: error: (saved/tiny-\S+\.pth) cannot be written \(File too large\): free "
+        r"space on the disk or set another checkpoint_dir\.\n",
+        done.stderr,
+    )
+    assert found, done.stderr
+    assert done.returncode == 2
+    assert os.listdir("saved") == []
+    # The limit is what stopped it.
+    prepared("Vamp", {**tiny, key: True})
+    assert os.path.getsize(found[1]) > LIMIT
+
+
+def test_settings_with_keys_of_several_kinds(tiny, loaded_anew):
+    columns = {**tiny["load_col"], 1: ["of no file"]}
+    model, settings = settings_of(tiny, "ours, SG", load_col=columns)
+    before = expected(tiny, model, settings)
+    loaded_anew.update(data=0, split=0)
+    for _ in range(2):
+        assert content(prepared(model, {**settings, **SAVING["both"]})) == before
+    assert loaded_anew == {"data": 1, "split": 1}
+    intervals = {1: "[0,1]", "timestamp": "[9,)"}
+    with pytest.raises(ValueError, match=r"Field \[1\] not defined"):
+        prepared(model, {**tiny, "val_interval": intervals, **SAVING["both"]})
 
 
 def test_every_column_comes_back(tmp_path, tiny):

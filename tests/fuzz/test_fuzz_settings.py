@@ -17,7 +17,7 @@ from recbole.utils.argument_list import (
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.commands.common import read_settings
-from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.configuration import finished_config, read_config_file, resolve_config_files
 from recbole_evcf.experiment.overrides import parse_models
 from recbole_evcf.experiment.plan import make_plan
 from recbole_evcf.model.settings import Settings
@@ -127,6 +127,42 @@ BILLION_LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 
 
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{new}: &{new} {{<<: [{','.join([f'*{old}'] * 9)}]}}\n"
+    for old, new in zip("abcdefgh", "bcdefghi")
+)
+
+
+@st.composite
+def nests_of_aliases(draw) -> str:
+    """Mappings each of which holds or merges those before it."""
+    lines = ["m0: &m0 {x0: 0}"]
+    for n in range(1, draw(st.integers(2, 10))):
+        parts = [f"x{draw(st.integers(0, n))}: {n}"]
+        for key in draw(st.lists(st.sampled_from(["<<", "<<", "y", "z"]), max_size=3)):
+            others = st.integers(0, n - 1)
+            names = [f"*m{m}" for m in draw(st.lists(others, min_size=1, max_size=9))]
+            # The one just before again and again: that multiplies.
+            names = draw(st.sampled_from([names, [f"*m{n - 1}"] * len(names), names[:1]]))
+            value = f"[{', '.join(names)}]" if len(names) > 1 else names[0]
+            parts.insert(draw(st.integers(0, len(parts))), f"{key}: {value}")
+        lines.append(f"m{n}: &m{n} {{{', '.join(parts)}}}")
+    return "\n".join(lines) + "\n"
+
+
+@cases(200)
+@given(text=nests_of_aliases())
+@example(MERGES)
+@example("a: &a {<<: *a}")
+@example("a: &a {<<: [*a, *a]}")
+@example("a: {<<: 3}")
+def test_merges_in_config_files(text):
+    Path("own.yaml").write_text(text, encoding="utf-8")
+    ending = ends_well("merges in config files", lambda: read_config_file("own.yaml"), ["own.yaml"])
+    if ending.refusal is None:
+        assert ending.result == yaml.safe_load(text)
+
+
 @cases(200)
 @given(data=st.data())
 def test_config_files_are_yaml(data):
@@ -134,7 +170,8 @@ def test_config_files_are_yaml(data):
     Path("own.yaml").write_bytes(content)
     ending = ends_well("config files", lambda: resolve_config_files(["own.yaml"]), ["own.yaml"])
     if ending.refusal is None:
-        assert isinstance(yaml.safe_load(content.decode()), dict)
+        # None: there are comments alone.
+        assert isinstance(yaml.safe_load(content.decode()), (dict, type(None)))
     assert not os.path.exists("made")
 
 
@@ -164,6 +201,7 @@ def test_config_files_are_yaml(data):
         "1:1:1:99: 3",
         "a: 1\n---\nb: 2",
         BILLION_LAUGHS,
+        MERGES,
     ],
 )
 def test_yaml_that_is_made_to_mislead(trained, text):

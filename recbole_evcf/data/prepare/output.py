@@ -36,7 +36,7 @@ def new_dataset(raw: str | Path, output: str | Path, name: str, overwrite: bool)
 
     Raises:
         ValueError: The name is not fit for a folder, the data set exists already, or its folder
-            holds the raw data.
+            holds the raw data or anything else that is not the data set's.
     """
     if not SAFE_NAME.fullmatch(name):
         raise ValueError(
@@ -47,6 +47,7 @@ def new_dataset(raw: str | Path, output: str | Path, name: str, overwrite: bool)
     check_target(target, overwrite)
     if target in (Path(raw).resolve(), *Path(raw).resolve().parents):
         raise ValueError(f"{target}: holds the raw data; choose another name or output")
+    check_content(target, name)
     made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,16 @@ def check_target(target: Path, overwrite: bool) -> None:
             raise ValueError(f"{folder}: is a file, so no data set can be written there")
     if not overwrite and target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target}: exists already; pass overwrite to replace it, or another name")
+
+
+def check_content(target: Path, name: str) -> None:
+    """Refuse to replace a folder that happens to have the name, and is no data set's."""
+    for path in sorted(target.iterdir()) if target.is_dir() else ():
+        if not (path.name.startswith(f"{name}.") and path.is_file()):
+            raise ValueError(
+                f"{target}: holds {path.name!r}, which is not of the data set {name} and would be "
+                "removed; move it away, or choose another name or output"
+            )
 
 
 def move_into_place(hidden: Path, target: Path) -> None:

@@ -42,6 +42,18 @@ def test_overwrite_replaces_the_whole_folder(tmp_path, raw):
     ]
 
 
+@pytest.mark.parametrize("other", ["main.py", "ml-20m", "ml-20m.d/x", ".git/x", "ml-20mx.inter"])
+def test_a_folder_with_anything_else_is_not_replaced(tmp_path, raw, other):
+    folder = write_files(tmp_path / "out" / "ml-20m", {"ml-20m.inter": "old"})
+    (folder / other).parent.mkdir(exist_ok=True)
+    (folder / other).write_text("mine")
+    before = everything_under(tmp_path)
+    with pytest.raises(ValueError, match=r"ml-20m: holds '.*', which is not of the data set ml-20"):
+        prepare(raw, tmp_path / "out", overwrite=True)
+    assert everything_under(tmp_path) == before
+    assert (folder / other).read_text() == "mine"
+
+
 def test_an_empty_folder_is_no_data_set(tmp_path, raw):
     (tmp_path / "out" / "ml-20m").mkdir(parents=True)
     prepare(raw, tmp_path / "out")
@@ -109,7 +121,7 @@ def test_a_file_where_the_output_folder_should_be(tmp_path, raw):
 
 
 def test_a_link_is_followed(tmp_path, raw):
-    elsewhere = write_files(tmp_path / "elsewhere", {"old": ""})
+    elsewhere = write_files(tmp_path / "elsewhere", {"ml-20m.old": ""})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "ml-20m").symlink_to(elsewhere)
     prepare(raw, tmp_path / "out", overwrite=True)

@@ -1,4 +1,4 @@
-"""The zip archive that ``torch.save`` writes, checked for damage before anything of it is used."""
+"""The zip archive that ``torch.save`` writes: whole or absent, and checked before it is used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,41 @@ import zipfile
 
 import torch
 
-__all__ = ["check_archive", "map_archive", "read_archive"]
+from recbole_evcf.whole_file import replacing
+
+__all__ = ["check_archive", "map_archive", "read_archive", "write_archive"]
+
+
+def write_archive(path: str, state) -> None:
+    """Write what ``torch.save`` takes under a temporary name, then rename it.
+
+    Args:
+        path: the file, in the folder ``checkpoint_dir``.
+        state: tensors, numbers, texts, lists and dicts.
+
+    Raises:
+        OSError: it cannot be written, the disk being full for one; an older file is left as it was.
+    """
+    try:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        raise _failed_write(path, error) from None
+
+
+def _failed_write(path: str, error: BaseException) -> BaseException:
+    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
+    cause: BaseException | None = error
+    while isinstance(cause, RuntimeError):
+        cause = cause.__context__
+    if not isinstance(cause, OSError):
+        return cause or error
+    older = os.path.exists(path) and os.path.getsize(path)
+    kept = "; the one written before is whole" if older else ""
+    return OSError(
+        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
+        f"another checkpoint_dir{kept}."
+    )
 
 
 def check_archive(path: str) -> None:

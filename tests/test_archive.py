@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_evcf.trainer.archive import check_archive, read_archive
+from recbole_evcf.archive import check_archive, read_archive
 
 
 @pytest.fixture
