@@ -8,7 +8,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from recbole_evcf.commands.common import INTERRUPTED, fail, put_words_aside, read_settings
+from recbole_evcf.commands.common import (
+    INTERRUPTED,
+    fail,
+    fail_somewhere,
+    put_words_aside,
+    read_settings,
+    remark_on,
+)
 from recbole_evcf.commands.run import result_table
 from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.tuning.check import check_limits, check_parameters
@@ -29,8 +36,13 @@ def main(arguments: list[str]) -> int:
     put_words_aside()
     try:
         _tune(options, read_settings(words))
-    except (ValueError, OSError) as error:
+    # NotImplementedError: RecBole's word for a setting it does not know.
+    except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
+    # RecBole meets a value of the wrong kind where it first computes with it.
+    except Exception as error:
+        files = options.config_files.split()
+        return fail_somewhere(error, remark_on(options.model, options.dataset, files, words))
     except KeyboardInterrupt:
         print(
             f"\nStopped. The trials that are done are in {options.output}; the same command goes "

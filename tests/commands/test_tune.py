@@ -137,6 +137,11 @@ def test_failed_trials_do_not_end_the_search(tune, capsys):
     assert "All 2 trials failed, the first with: ValueError" in capsys.readouterr().err
 
 
+# RecBole's own split, for models that do not fold in.
+RS = ["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'RO', 'mode': 'full'}"]
+SPLIT_BY_XX = "--eval_args={'split': {'XX': [1]}}"
+RATES = "learning_rate choice [0.1]\n"
+
 WRONG = [
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
@@ -152,11 +157,17 @@ WRONG = [
     (["--params_file=nope.hyper"], SPACE, "There is no params file nope.hyper"),
     (["--config_files=nope.yaml"], SPACE, "no config file nope.yaml"),
     (["--model=Vam"], SPACE, "no model named 'Vam'"),
-    (["--model=BPR"], "learning_rate choice [0.1]\n", "BPR has no way to score a user"),
+    (["--model=BPR"], RATES, "BPR has no way to score a user"),
     (["--data_path=nowhere"], SPACE, "nowhere"),
-    (["--eval_step=0"], SPACE, "eval_step must be at least 1"),
+    (["--eval_step=0"], SPACE, "eval_step must be a whole number of at least 1"),
     (["--resume=True"], SPACE, "resume is no setting of a search"),
     (["--epochs"], SPACE, "settings are written --key=value"),
+    (["--seed=abc"], SPACE, "seed must be a whole number from 0 to 4294967295, not 'abc'"),
+    (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
+    (["--model=BPR", *RS, "--seed=-1"], RATES, "seed must be a whole number from 0 to 4294967295"),
+    ([SPLIT_BY_XX], SPACE, "The splitting_method [XX] has not been implemented."),
+    (["--load_col=abc"], SPACE, "(perhaps since load_col is 'abc' and by default"),
+    (["--checkpoint_dir=[5]"], SPACE, "(perhaps since checkpoint_dir is '[5]' and by default"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
 ]
 
@@ -171,3 +182,11 @@ def test_a_mistake_is_one_line_before_any_training(
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
     assert message in output.err
+
+
+def test_what_nobody_thought_of_is_one_line(tune, capsys):
+    # By default it is None, so that nothing says of which kind it is.
+    assert tune("--alias_of_user_id=[nope]") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: error: TypeError: ")
+    assert error.count("\n") == 1
