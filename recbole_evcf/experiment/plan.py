@@ -17,6 +17,7 @@ from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 from recbole_evcf.configuration import finished_config, one_line, resolve_config_files
 from recbole_evcf.data.saved_dataset import digest_of_files
 from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.experiment.identity import check_seed
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.version import __version__
@@ -103,7 +104,7 @@ def make_plan(
         user_files: files for all, read last.
 
     Raises:
-        ValueError: a model or a setting is wrong; nothing has been run.
+        ValueError: a model, a setting or a seed is wrong; nothing has been run.
     """
     settings = dict(settings or {})
     if seeds and "seed" in settings:
@@ -115,7 +116,9 @@ def make_plan(
         files = resolve_config_files([*config_files, *entry.config_files, *user_files])
         made.append((entry, files, _config_of(entry, dataset, files, settings)))
     first = made[0][2]
-    seeds = tuple(seeds) or (first["seed"],)
+    name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
+    for seed in seeds:
+        check_seed(seed, name)
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
     data = _digest_of_data(first)
     runs = tuple(
