@@ -1,11 +1,25 @@
-"""What tells two results apart beside the settings."""
+"""What tells two results apart: settings with an effect, seeds, data, versions and device."""
 
 from __future__ import annotations
 
+import copy
+import json
+import os
+
+import recbole
+from recbole.config import Config
+from recbole.data import create_dataset
+
+from recbole_evcf.configuration import one_line
+from recbole_evcf.data.saved_dataset import digest_of_files
 from recbole_evcf.printable import shortened
+from recbole_evcf.trainer.checkpoint import plain_config
+from recbole_evcf.trainer.effective_settings import effective_settings
+from recbole_evcf.version import __version__
 
-__all__ = ["check_seed"]
+__all__ = ["VERSIONS", "check_seed", "digest_of_data", "identity"]
 
+VERSIONS = {"recbole_evcf": __version__, "recbole": recbole.__version__}
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 
@@ -24,3 +38,39 @@ def check_seed(seed, name: str) -> None:
         raise ValueError(
             f"{name} must be a whole number from 0 to {LARGEST_SEED}, not {shortened(repr(seed))}."
         )
+
+
+def identity(config: Config, data: str, **seeds: int) -> dict:
+    """All that the result of a run depends on, as JSON's types.
+
+    Args:
+        config: of the run, before anything is loaded: RecBole writes into it.
+        data: see :func:`digest_of_data`.
+        seeds: ``seed`` and ``split_seed``, where the run has others than the config.
+    """
+    settings = effective_settings(plain_config(config))
+    settings.update(device=config["device"].type, data=data, versions=VERSIONS, **seeds)
+    # As it comes back from a file: a tuple is a list there.
+    return json.loads(json.dumps(settings, default=str))
+
+
+def digest_of_data(config: Config) -> str:
+    """Of the atomic files' bytes: new data under an old name are other data.
+
+    Data sets that RecBole knows are downloaded.
+
+    Raises:
+        ValueError: there are no data, nor can they be downloaded.
+    """
+    if not os.path.isdir(config["data_path"]):
+        _download(config)
+    return digest_of_files(config)
+
+
+def _download(config: Config) -> None:
+    """RecBole downloads the data sets that it knows when it meets them first."""
+    try:
+        # Of a copy: loading writes into the config, and the next plan would not do it.
+        create_dataset(copy.deepcopy(config))
+    except Exception as error:
+        raise ValueError(one_line(error)) from error
