@@ -13,6 +13,7 @@ from recbole.data import create_dataset
 from recbole_evcf.configuration import one_line
 from recbole_evcf.data.saved_dataset import digest_of_files
 from recbole_evcf.printable import shortened
+from recbole_evcf.sealed_json import file_digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.version import __version__
@@ -20,6 +21,8 @@ from recbole_evcf.version import __version__
 __all__ = ["VERSIONS", "check_seed", "digest_of_data", "identity"]
 
 VERSIONS = {"recbole_evcf": __version__, "recbole": recbole.__version__}
+# What LDiffRec reads beside the atomic files, under a name without the data set's.
+EMBEDDINGS = "item_emb.npy"
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 
@@ -55,7 +58,7 @@ def identity(config: Config, data: str, **seeds: int) -> dict:
 
 
 def digest_of_data(config: Config) -> str:
-    """Of the atomic files' bytes: new data under an old name are other data.
+    """Of the bytes of a data set's files: new data under an old name are other data.
 
     Data sets that RecBole knows are downloaded.
 
@@ -64,7 +67,8 @@ def digest_of_data(config: Config) -> str:
     """
     if not os.path.isdir(config["data_path"]):
         _download(config)
-    return digest_of_files(config)
+    digest, embeddings = digest_of_files(config), os.path.join(config["data_path"], EMBEDDINGS)
+    return f"{digest} {file_digest(embeddings)}" if os.path.isfile(embeddings) else digest
 
 
 def _download(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 
@@ -72,6 +73,18 @@ def test_other_data_are_another_run(plan, tmp_path):
     path = tmp_path / "data" / "tiny" / "tiny.inter"
     path.write_text(path.read_text() + "u1\ti39\t7\n")
     assert not set(before) & set(digests(plan()))
+
+
+def test_other_item_embeddings_are_other_data(plan, tmp_path):
+    without = digests(plan("LDiffRec"))
+    path = tmp_path / "data" / "tiny" / "item_emb.npy"
+    found = []
+    for value in (0.0, 1.0):
+        np.save(path, np.full((40, 8), value))
+        found += digests(plan("LDiffRec"))
+    assert len({*without, *found}) == 3
+    path.unlink()
+    assert digests(plan("LDiffRec")) == without
 
 
 def test_a_download_leaves_the_run_as_it_is(plan, tmp_path, monkeypatch):
