@@ -39,7 +39,8 @@ class TrialStore:
 
     Args:
         folder: path; made if it does not exist.
-        search: what makes the search this one and no other, as JSON's types.
+        search: what makes the search this one and no other, as JSON's types; kept as the attribute
+            ``search``, without settings that have no effect.
         bigger: whether a larger score is better.
 
     Raises:
@@ -49,6 +50,7 @@ class TrialStore:
     def __init__(self, folder: str, search: dict[str, Any], bigger: bool):
         self.folder = folder
         self.bigger = bigger
+        self.search = json.loads(json.dumps(_without_effectless(search)))
         self._trials: dict[int, dict] = {}
         try:
             os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
@@ -56,18 +58,18 @@ class TrialStore:
                 if name.endswith(".json"):
                     trial = read_kept(os.path.join(folder, "trials", name))
                     self._trials[trial["number"]] = trial
-            self._claim(json.loads(json.dumps(_without_effectless(search))))
+            self._claim()
         except OSError as error:
             raise ValueError(
                 f"The output folder {folder} cannot be written ({error.strerror})."
             ) from None
 
-    def _claim(self, search: dict) -> None:
+    def _claim(self) -> None:
         path = os.path.join(self.folder, "search.json")
         if self._trials and os.path.exists(path):
-            _check_same(self.folder, read_kept(path), search)
+            _check_same(self.folder, read_kept(path), self.search)
         # Also where nothing changes: a folder that cannot be written shows at once.
-        write_sealed(path, search)
+        write_sealed(path, self.search)
 
     @property
     def trials(self) -> list[dict]:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -103,6 +105,17 @@ def test_going_on_after_the_end(tune, tmp_path, capsys):
     assert len(os.listdir(tmp_path / "out" / "trials")) == 2
     assert tune("--algo=random", "--max_evals=2", "--epochs=2") == 2
     assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
+
+
+def test_the_best_of_another_search_in_the_same_folder(tune, tmp_path, capsys):
+    words, space = ("--epochs=1", "--max_evals=1"), "learning_rate choice [0.01]\n"
+    assert tune(*words, "--anneal_cap=0.1", space=space) == 0
+    shutil.rmtree(tmp_path / "out" / "trials")
+    # Its best trial has the same number.
+    for output in ("out", "fresh"):
+        assert tune(*words, "--anneal_cap=1.0", "--seed=7", space=space, output=output) == 0
+    after, fresh = (json.loads(Path(f, "best.json").read_text()) for f in ("out", "fresh"))
+    assert (after["valid"], after["test"]) == (fresh["valid"], fresh["test"])
 
 
 def test_a_killed_search_goes_on(tune, tmp_path):
