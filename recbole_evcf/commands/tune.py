@@ -18,6 +18,7 @@ from recbole_evcf.commands.common import (
 )
 from recbole_evcf.commands.run import result_table
 from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.experiment.identity import VERSIONS, digest_of_data
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 from recbole_evcf.tuning.report import value_text, write_report
@@ -108,7 +109,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     check_parameters(config, parameters, options.params_file, settings)
     task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
     store = TrialStore(
-        options.output, _identity(options, task, parameters), config["valid_metric_bigger"]
+        options.output, _identity(options, config, task, parameters), config["valid_metric_bigger"]
     )
     search = _search(options, config, task, parameters, store)
     if not search.is_over:
@@ -128,13 +129,15 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     print(_best_text(best, store.folder))
 
 
-def _identity(options, task: Task, parameters: list[Parameter]) -> dict[str, Any]:
+def _identity(options, config, task: Task, parameters: list[Parameter]) -> dict[str, Any]:
     return {
         "model": task.model,
         "dataset": task.dataset,
         "algo": options.algo,
         "params_file": {p.name: [p.kind, *p.range] for p in parameters},
         "settings": task.settings,
+        "data": digest_of_data(config),
+        "versions": VERSIONS,
     }
 
 

@@ -15,6 +15,7 @@ import shutil
 from typing import Any
 
 from recbole_evcf.sealed_json import read_sealed, write_sealed
+from recbole_evcf.trainer.effective_settings import differences
 
 __all__ = ["TrialStore", "read_kept"]
 
@@ -28,6 +29,8 @@ WITHOUT_EFFECT = (
     "use_gpu",
     "wandb_project",
 )
+# What no setting says, and yet decides the result of a trial.
+OF_THE_TIME = ("data", "versions")
 
 
 class TrialStore:
@@ -123,16 +126,37 @@ def _without_effectless(search: dict) -> dict:
 
 
 def _check_same(folder: str, stored: dict, search: dict) -> None:
-    stored, search = _flat(stored), _flat(search)
-    changed = sorted(
-        key for key in stored.keys() | search.keys() if stored.get(key) != search.get(key)
-    )
+    changed = differences(_settings(stored), _settings(search))
     if changed:
         raise ValueError(
             f"{folder} holds a search with other settings ({', '.join(changed)}): repeat its "
             "settings to go on with it, or give another output folder."
         )
+    changed = [key for key in OF_THE_TIME if stored.get(key) != search.get(key)]
+    if changed:
+        what = " and ".join(_difference(key, stored.get(key), search[key]) for key in changed)
+        raise ValueError(
+            f"{folder} holds a search whose trials cannot be compared with new ones, since {what}: "
+            "give another output folder."
+        )
 
 
-def _flat(search: dict) -> dict:
-    return {**{k: v for k, v in search.items() if k != "settings"}, **search.get("settings", {})}
+def _settings(search: dict) -> dict:
+    apart = (*OF_THE_TIME, "settings")
+    return {
+        **{key: value for key, value in search.items() if key not in apart},
+        **search.get("settings", {}),
+    }
+
+
+def _difference(key: str, then, now) -> str:
+    """What differs between a search and the one before in a key of :data:`OF_THE_TIME`."""
+    if then is None:
+        return f"it does not say with which {key} they were made"
+    if key == "data":
+        return "the files of the data set have changed"
+    return f"they were made with {_listed(then)}, and this is {_listed(now)}"
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

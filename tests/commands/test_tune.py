@@ -118,6 +118,21 @@ def test_the_best_of_another_search_in_the_same_folder(tune, tmp_path, capsys):
     assert (after["valid"], after["test"]) == (fresh["valid"], fresh["test"])
 
 
+def test_a_search_does_not_go_on_with_other_data(tune, tmp_path, capsys):
+    words = ("--algo=random", "--epochs=1", "--max_evals=1")
+    assert tune(*words) == 0
+    data = tmp_path / "data" / "tiny" / "tiny.inter"
+    before = data.read_text()
+    data.write_text(before + "u1\ti39\t7\n")
+    capsys.readouterr()
+    assert tune(*words) == 2
+    error = capsys.readouterr().err
+    assert "the files of the data set have changed: give another output folder" in error
+    assert error.count("\n") == 1
+    data.write_text(before)
+    assert tune(*words) == 0
+
+
 def test_a_killed_search_goes_on(tune, tmp_path):
     words = ["--algo=bayes", "--max_evals=4", "--show_progress=False"]
     assert tune(*words, output="whole") == 0
