@@ -47,7 +47,8 @@ class TrialStore:
         bigger: whether a larger score is better.
 
     Raises:
-        ValueError: the folder cannot be written, or holds another search.
+        ValueError: the folder cannot be written, or holds another search, or trials of which
+            nothing says what they are of.
     """
 
     def __init__(self, folder: str, search: dict[str, Any], bigger: bool):
@@ -69,8 +70,8 @@ class TrialStore:
 
     def _claim(self) -> None:
         path = os.path.join(self.folder, "search.json")
-        if self._trials and os.path.exists(path):
-            _check_same(self.folder, read_kept(path), self.search)
+        if self._trials:
+            _check_same(self.folder, _read_search(path, self.folder), self.search)
         # Also where nothing changes: a folder that cannot be written shows at once.
         write_sealed(path, self.search)
 
@@ -117,6 +118,20 @@ def read_kept(path: str) -> dict:
         raise ValueError(
             f"{path} is damaged ({error}): remove it, and the search does without it."
         ) from None
+
+
+def _read_search(path: str, folder: str) -> dict:
+    """What the trials in a folder are of. Without it, any search could take them for its own."""
+    try:
+        return read_sealed(path)
+    except FileNotFoundError:
+        fault = "missing"
+    except ValueError as error:
+        fault = f"damaged ({error})"
+    raise ValueError(
+        f"{path} is {fault}, and nothing else says what the trials beside it are of: name another "
+        f"--output folder, or remove {folder}."
+    )
 
 
 def _without_effectless(search: dict) -> dict:

@@ -169,6 +169,22 @@ def test_another_search_is_not_mixed_in(tmp_path):
         TrialStore(str(tmp_path), same, True)
 
 
+@pytest.mark.parametrize(("content", "fault"), [(None, "missing"), (b"{}", r"damaged \(")])
+def test_trials_of_nobody_knows_what_are_not_taken(tmp_path, content, fault):
+    TrialStore(str(tmp_path), {"algo": "bayes"}, True).add({"number": 1, "status": "failed"})
+    path = tmp_path / "search.json"
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+    said = rf"search\.json is {fault}.*: name another --output folder, or remove {tmp_path}\.$"
+    with pytest.raises(ValueError, match=said):
+        TrialStore(str(tmp_path), {"algo": "random"}, True)
+    assert path.exists() == bool(content)
+    # Without trials there is nothing to mix in.
+    (tmp_path / "trials" / "0001.json").unlink()
+    assert TrialStore(str(tmp_path), {"algo": "random"}, True).trials == []
+
+
 def test_trials_on_other_data_or_of_other_versions_are_not_mixed_in(tmp_path):
     search = {"settings": {"epochs": 3}, "data": "abc", "versions": {"recbole": "1.2.1"}}
 
