@@ -22,7 +22,7 @@ def in_process(monkeypatch):
         ran.append(run.entry.label)
         paths = store.paths(run)
         try:
-            result = execute(run.request, paths["per_user"])
+            result = execute(run.request, paths["per_user"], run.settings)
         except Exception as error:
             return str(error)
         write_sealed(paths["result"], {"settings": run.settings, **result})

@@ -9,7 +9,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from recbole_evcf.configuration import one_line
+from recbole_evcf.configuration import (
+    finished_config,
+    odd_settings,
+    one_line,
+    resolve_config_files,
+)
 from recbole_evcf.printable import printable
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "fail_somewhere",
     "put_words_aside",
     "read_settings",
+    "remark_on",
     "terminable",
 ]
 
@@ -75,6 +81,29 @@ def fail_somewhere(error: Exception, remark: str) -> int:
     where = "RECBOLE_EVCF_TRACEBACK=1 shows where."
     print(f"recbole-evcf: error: {printable(f'{said}{remark}; {where}')}", file=sys.stderr)
     return 2 if remark else 1
+
+
+def remark_on(
+    model: str | None, dataset: str | None, config_files: Iterable[str], words: Iterable[str]
+) -> str:
+    """On settings that may be why something failed, for :func:`fail_somewhere`.
+
+    Args:
+        model: its name; None if a config file has it.
+        dataset: its name; None if a config file has it.
+        config_files: as the user named them.
+        words: the settings ``--key=value`` beside them.
+
+    Returns:
+        a text to put behind an error; empty if there is nothing odd in the settings.
+    """
+    try:
+        files, settings = resolve_config_files(config_files), read_settings(words)
+        config = finished_config(model, dataset, files, settings)
+    # Then there is nothing to remark on: what is wrong there has its own sentence.
+    except ValueError:
+        return ""
+    return odd_settings(config["model"], config["dataset"], config.external_config_dict)
 
 
 def put_words_aside() -> None:

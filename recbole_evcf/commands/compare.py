@@ -7,7 +7,12 @@ import os
 import shlex
 import shutil
 
-from recbole_evcf.commands.common import put_words_aside, read_settings
+from recbole_evcf.commands.common import (
+    fail_somewhere,
+    put_words_aside,
+    read_settings,
+    remark_on,
+)
 from recbole_evcf.commands.several import (
     add_shared_options,
     print_failures,
@@ -29,10 +34,11 @@ def main(arguments: list[str]) -> int:
     """Compare models; arguments as :func:`recbole_evcf.cli.main`.
 
     Returns:
-        0; 1 if a run failed, the others being reported; 2 for a mistake in what the user gave; 130
-        if it was interrupted.
+        0; 1 if a run failed, the others being reported, or for what nobody thought of; 2 for a
+        mistake in what the user gave; 130 if it was interrupted.
     """
     options, words = _parser().parse_known_args(arguments)
+    entries: list[Entry] = []
     try:
         entries = parse_models(options.models)
         baseline = _baseline(options.baseline, entries)
@@ -41,8 +47,12 @@ def main(arguments: list[str]) -> int:
         write_tables(outcome, options.output, "comparison")
         page = os.path.join(options.output, "report.html")
         write_report(outcome, page, shlex.join(["recbole-evcf", "compare", *arguments]))
-    except (ValueError, OSError, KeyboardInterrupt) as error:
+    # NotImplementedError: RecBole's word for a setting it does not know.
+    except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
+    except Exception as error:
+        model, files = entries[0].model if entries else None, options.config_files.split()
+        return fail_somewhere(error, remark_on(model, options.dataset, files, words))
     if outcome.finished:
         width = shutil.get_terminal_size((120, 24)).columns
         print(f"\n{as_text(outcome, width)}\n\n{caption(outcome)}")

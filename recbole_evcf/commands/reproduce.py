@@ -6,7 +6,12 @@ import argparse
 import os
 import shlex
 
-from recbole_evcf.commands.common import put_words_aside, read_settings
+from recbole_evcf.commands.common import (
+    fail_somewhere,
+    put_words_aside,
+    read_settings,
+    remark_on,
+)
 from recbole_evcf.commands.several import (
     add_shared_options,
     print_failures,
@@ -31,10 +36,11 @@ BASELINE = {"table1": "Mult-VAE", "table2": "Mult-VAE, 1 layer"}
 def main(arguments: list[str]) -> int:
     """Reproduce a table; arguments and exit code as :func:`recbole_evcf.commands.compare.main`."""
     options, words = _parser().parse_known_args(arguments)
-    name = options.table
+    name, model, dataset = options.table, None, None
     try:
         dataset = _dataset(options)
         table = paper_table(name, dataset, options.quick)
+        model = table.entries[0].model
         plan = _plan(table, dataset, options, words)
         _check_metrics(table, plan)
         outcome = conduct(plan, options.output, BASELINE[name], tell)
@@ -44,8 +50,12 @@ def main(arguments: list[str]) -> int:
         page = os.path.join(options.output, f"{name}.html")
         command = shlex.join(["recbole-evcf", "reproduce", *arguments])
         write_reproduction_report(outcome, table, verdicts, page, name, command)
-    except (ValueError, OSError, KeyboardInterrupt) as error:
+    # NotImplementedError: RecBole's word for a setting it does not know.
+    except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
+    except Exception as error:
+        files = options.config_files.split()
+        return fail_somewhere(error, remark_on(model, dataset, files, words))
     print(f"\n{reproduction_text(outcome, table, verdicts)}")
     print_failures(outcome)
     print(f"\nThe report is {page}; the tables are beside it.")

@@ -8,9 +8,17 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from recbole_evcf.commands.common import exit_code, fail, put_words_aside, read_settings
+from recbole_evcf.commands.common import (
+    exit_code,
+    fail,
+    fail_somewhere,
+    put_words_aside,
+    read_settings,
+    remark_on,
+)
 from recbole_evcf.commands.run import result_table
 from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.experiment.identity import VERSIONS, digest_of_data
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 from recbole_evcf.tuning.report import value_text, write_report
@@ -29,8 +37,13 @@ def main(arguments: list[str]) -> int:
     put_words_aside()
     try:
         _tune(options, read_settings(words))
-    except (ValueError, OSError) as error:
+    # NotImplementedError: RecBole's word for a setting it does not know.
+    except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
+    # RecBole meets a value of the wrong kind where it first computes with it.
+    except Exception as error:
+        files = options.config_files.split()
+        return fail_somewhere(error, remark_on(options.model, options.dataset, files, words))
     except KeyboardInterrupt as error:
         print(
             f"\nStopped. The trials that are done are in {options.output}; the same command goes "
@@ -96,7 +109,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     check_parameters(config, parameters, options.params_file, settings)
     task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
     store = TrialStore(
-        options.output, _identity(options, task, parameters), config["valid_metric_bigger"]
+        options.output, _identity(options, config, task, parameters), config["valid_metric_bigger"]
     )
     search = _search(options, config, task, parameters, store)
     if not search.is_over:
@@ -116,13 +129,15 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     print(_best_text(best, store.folder))
 
 
-def _identity(options, task: Task, parameters: list[Parameter]) -> dict[str, Any]:
+def _identity(options, config, task: Task, parameters: list[Parameter]) -> dict[str, Any]:
     return {
         "model": task.model,
         "dataset": task.dataset,
         "algo": options.algo,
         "params_file": {p.name: [p.kind, *p.range] for p in parameters},
         "settings": task.settings,
+        "data": digest_of_data(config),
+        "versions": VERSIONS,
     }
 
 

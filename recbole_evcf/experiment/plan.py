@@ -9,18 +9,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import recbole
 from recbole.config import Config
-from recbole.data import create_dataset
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.configuration import finished_config, one_line, resolve_config_files
-from recbole_evcf.data.saved_dataset import digest_of_files
+from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.experiment.entry import Entry
+from recbole_evcf.experiment.identity import check_seed, digest_of_data, identity
 from recbole_evcf.printable import shortened
-from recbole_evcf.trainer.checkpoint import plain_config
-from recbole_evcf.trainer.effective_settings import effective_settings
-from recbole_evcf.version import __version__
 
 __all__ = ["Plan", "Run", "make_plan"]
 
@@ -104,7 +99,7 @@ def make_plan(
         user_files: files for all, read last.
 
     Raises:
-        ValueError: a model or a setting is wrong; nothing has been run.
+        ValueError: a model, a setting or a seed is wrong; nothing has been run.
     """
     settings = dict(settings or {})
     if seeds and "seed" in settings:
@@ -116,9 +111,11 @@ def make_plan(
         files = resolve_config_files([*config_files, *entry.config_files, *user_files])
         made.append((entry, files, _config_of(entry, dataset, files, settings)))
     first = made[0][2]
-    seeds = tuple(seeds) or (first["seed"],)
+    name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
+    for seed in seeds:
+        check_seed(seed, name)
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
-    data = _digest_of_data(first)
+    data = digest_of_data(first)
     runs = tuple(
         _run(entry, seed, split_seed, files, settings, config, data)
         for entry, files, config in made
@@ -164,16 +161,7 @@ def _run(entry, seed, split_seed, files, settings, config, data) -> Run:
         "config_files": [os.path.abspath(path) for path in files],
         "settings": {**settings, **entry.settings, "seed": seed, "split_seed": split_seed},
     }
-    effective = effective_settings(plain_config(config))
-    effective.update(
-        seed=seed,
-        split_seed=split_seed,
-        device=config["device"].type,
-        data=data,
-        versions={"recbole_evcf": __version__, "recbole": recbole.__version__},
-    )
-    # As they come back from a file: a tuple is a list there.
-    return Run(entry, seed, json.loads(json.dumps(effective, default=str)), request)
+    return Run(entry, seed, identity(config, data, seed=seed, split_seed=split_seed), request)
 
 
 def _names_of_metrics(config: Config) -> dict[str, str]:
@@ -184,18 +172,3 @@ def _names_of_metrics(config: Config) -> dict[str, str]:
         # Metrics without a cut-off, such as AUC.
         names[metric.lower()] = metric
     return names
-
-
-def _digest_of_data(config: Config) -> str:
-    """Of the atomic files' bytes: new data under an old name are other data."""
-    if not os.path.isdir(config["data_path"]):
-        _download(config)
-    return digest_of_files(config)
-
-
-def _download(config: Config) -> None:
-    """RecBole downloads the data sets that it knows when it meets them first."""
-    try:
-        create_dataset(config)
-    except Exception as error:
-        raise ValueError(one_line(error)) from error

@@ -16,9 +16,11 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
 from recbole_evcf.configuration import can_resume, one_line
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.experiment.memory import peak_memory
 from recbole_evcf.experiment.recording import recording
 from recbole_evcf.sealed_json import file_digest, write_sealed
+from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.state_files import kept_until_given
 
 __all__ = ["execute", "work"]
@@ -38,7 +40,7 @@ def work(request: dict, settings: dict, paths: Mapping[str, str], connection) ->
     sys.argv = sys.argv[:1]
     try:
         with kept_until_given():
-            result = execute(request, paths["per_user"])
+            result = execute(request, paths["per_user"], settings)
             write_sealed(paths["result"], {"settings": settings, **result})
     except Exception as error:
         sys.excepthook(*sys.exc_info())
@@ -55,7 +57,7 @@ def _write_output_to(path: str) -> None:
     os.dup2(file, 2)
 
 
-def execute(request: dict, per_user_path: str) -> dict:
+def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -> dict:
     """Train and evaluate a model as RecBole's ``run_recbole`` does.
 
     Where the model can be resumed, the newest unfinished run of the same settings in the folder
@@ -64,6 +66,7 @@ def execute(request: dict, per_user_path: str) -> dict:
     Args:
         request: ``model``, ``dataset``, ``config_files`` and ``settings``.
         per_user_path: CSV file for the test metrics of each user, where there are such.
+        planned: what the result will be kept under; None if it is not kept.
 
     Returns:
         ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
@@ -72,11 +75,13 @@ def execute(request: dict, per_user_path: str) -> dict:
         ``costs``, in seconds, users per second and bytes.
 
     Raises:
-        ValueError: there is nothing to test on.
+        ValueError: there is nothing to test on, or what the files of settings and data hold is
+            not what was planned.
     """
     config = Config(
         request["model"], request["dataset"], request["config_files"], dict(request["settings"])
     )
+    settings = identity(config, data="")
     config["resume"] = can_resume(config)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -86,6 +91,9 @@ def execute(request: dict, per_user_path: str) -> dict:
     start = perf_counter()
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
     construction = perf_counter() - start
+    if planned is not None:
+        # Only now: all files have been read.
+        _check_as_planned(planned, {**settings, "data": digest_of_data(config)})
     trainer = recording(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
     # Not from the start: the making of a trainer imports and opens TensorBoard.
     start = perf_counter()
@@ -125,6 +133,19 @@ def execute(request: dict, per_user_path: str) -> dict:
             "peak_gpu_memory": _peak_gpu_memory(config["device"]),
         },
     }
+
+
+def _check_as_planned(planned: Mapping, settings: Mapping) -> None:
+    changed = differences(planned, settings)
+    if changed == ["data"]:
+        raise ValueError(
+            "the files of the data set have changed since the command started: repeat it."
+        )
+    if changed:
+        raise ValueError(
+            f"the settings of this run have changed since the command started "
+            f"({', '.join(changed)}): repeat it."
+        )
 
 
 def _seconds_before(trainer) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from recbole_evcf.configuration import finished_config
+from recbole_evcf.experiment.identity import check_seed
 from recbole_evcf.printable import shortened
 from recbole_evcf.tuning.params_file import Parameter
 
@@ -65,13 +66,16 @@ def check_parameters(config, parameters: list[Parameter], params_file: str, fixe
 
     Raises:
         ValueError: a parameter is unknown, is set elsewhere, or has a value that the model does
-            not take; or the trials would not be validated.
+            not take; the seed is none; or the trials would not be validated.
     """
     for key in ("epochs", "eval_step"):
-        if config[key] < 1:
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
-                f"{key} must be at least 1, not {config[key]}: validation finds the best trial."
+                f"{key} must be a whole number of at least 1, not {shortened(repr(value))}: "
+                "validation finds the best trial."
             )
+    check_seed(config["seed"], "seed")
     if config["resume"] or config["resumable"]:
         raise ValueError(
             "resume is no setting of a search: the same command goes on with it, and keeps the "

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from recbole_evcf.data.settled_file import short_digest
 from recbole_evcf.sealed_json import write_sealed
 from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
@@ -44,7 +45,8 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
     Writes ``best.yaml`` (its settings, a config file), ``best.pth`` (its model) and ``best.json``.
 
     Returns:
-        dict: the trial, with ``model``, ``dataset`` and ``test`` (its metrics on test users).
+        dict: the trial, with ``model``, ``dataset``, ``test`` (its metrics on test users) and
+        ``identity`` (a digest of the trial and its search).
 
     Raises:
         ValueError: no trial succeeded.
@@ -55,9 +57,11 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
         raise ValueError(f"All {len(store.trials)} trials failed, the first with: {reason}")
     path = os.path.join(store.folder, "best.json")
     known = read_kept(path) if os.path.exists(path) else {}
-    if known.get("number") != best["number"]:
+    # Another search in the same folder may have a best trial of the same number.
+    identity = short_digest({"search": store.search, "trial": best})
+    if known.get("identity") != identity:
         names = {"model": task.model, "dataset": task.dataset}
-        known = {**names, **best, "test": _test(store, task, best)}
+        known = {**names, **best, "test": _test(store, task, best), "identity": identity}
         write_sealed(path, known)
     model_file = store.model_file(best["number"])
     if os.path.exists(model_file):

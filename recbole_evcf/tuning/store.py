@@ -15,6 +15,7 @@ import shutil
 from typing import Any
 
 from recbole_evcf.sealed_json import read_sealed, write_sealed
+from recbole_evcf.trainer.effective_settings import differences
 
 __all__ = ["TrialStore", "read_kept"]
 
@@ -28,6 +29,8 @@ WITHOUT_EFFECT = (
     "use_gpu",
     "wandb_project",
 )
+# What no setting says, and yet decides the result of a trial.
+OF_THE_TIME = ("data", "versions")
 
 
 class TrialStore:
@@ -39,16 +42,19 @@ class TrialStore:
 
     Args:
         folder: path; made if it does not exist.
-        search: what makes the search this one and no other, as JSON's types.
+        search: what makes the search this one and no other, as JSON's types; kept as the attribute
+            ``search``, without settings that have no effect.
         bigger: whether a larger score is better.
 
     Raises:
-        ValueError: the folder cannot be written, or holds another search.
+        ValueError: the folder cannot be written, or holds another search, or trials of which
+            nothing says what they are of.
     """
 
     def __init__(self, folder: str, search: dict[str, Any], bigger: bool):
         self.folder = folder
         self.bigger = bigger
+        self.search = json.loads(json.dumps(_without_effectless(search)))
         self._trials: dict[int, dict] = {}
         try:
             os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
@@ -56,18 +62,18 @@ class TrialStore:
                 if name.endswith(".json"):
                     trial = read_kept(os.path.join(folder, "trials", name))
                     self._trials[trial["number"]] = trial
-            self._claim(json.loads(json.dumps(_without_effectless(search))))
+            self._claim()
         except OSError as error:
             raise ValueError(
                 f"The output folder {folder} cannot be written ({error.strerror})."
             ) from None
 
-    def _claim(self, search: dict) -> None:
+    def _claim(self) -> None:
         path = os.path.join(self.folder, "search.json")
-        if self._trials and os.path.exists(path):
-            _check_same(self.folder, read_kept(path), search)
+        if self._trials:
+            _check_same(self.folder, _read_search(path, self.folder), self.search)
         # Also where nothing changes: a folder that cannot be written shows at once.
-        write_sealed(path, search)
+        write_sealed(path, self.search)
 
     @property
     def trials(self) -> list[dict]:
@@ -114,6 +120,20 @@ def read_kept(path: str) -> dict:
         ) from None
 
 
+def _read_search(path: str, folder: str) -> dict:
+    """What the trials in a folder are of. Without it, any search could take them for its own."""
+    try:
+        return read_sealed(path)
+    except FileNotFoundError:
+        fault = "missing"
+    except ValueError as error:
+        fault = f"damaged ({error})"
+    raise ValueError(
+        f"{path} is {fault}, and nothing else says what the trials beside it are of: name another "
+        f"--output folder, or remove {folder}."
+    )
+
+
 def _without_effectless(search: dict) -> dict:
     settings = search.get("settings", {})
     kept = {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT}
@@ -121,16 +141,37 @@ def _without_effectless(search: dict) -> dict:
 
 
 def _check_same(folder: str, stored: dict, search: dict) -> None:
-    stored, search = _flat(stored), _flat(search)
-    changed = sorted(
-        key for key in stored.keys() | search.keys() if stored.get(key) != search.get(key)
-    )
+    changed = differences(_settings(stored), _settings(search))
     if changed:
         raise ValueError(
             f"{folder} holds a search with other settings ({', '.join(changed)}): repeat its "
             "settings to go on with it, or give another output folder."
         )
+    changed = [key for key in OF_THE_TIME if stored.get(key) != search.get(key)]
+    if changed:
+        what = " and ".join(_difference(key, stored.get(key), search[key]) for key in changed)
+        raise ValueError(
+            f"{folder} holds a search whose trials cannot be compared with new ones, since {what}: "
+            "give another output folder."
+        )
 
 
-def _flat(search: dict) -> dict:
-    return {**{k: v for k, v in search.items() if k != "settings"}, **search.get("settings", {})}
+def _settings(search: dict) -> dict:
+    apart = (*OF_THE_TIME, "settings")
+    return {
+        **{key: value for key, value in search.items() if key not in apart},
+        **search.get("settings", {}),
+    }
+
+
+def _difference(key: str, then, now) -> str:
+    """What differs between a search and the one before in a key of :data:`OF_THE_TIME`."""
+    if then is None:
+        return f"it does not say with which {key} they were made"
+    if key == "data":
+        return "the files of the data set have changed"
+    return f"they were made with {_listed(then)}, and this is {_listed(now)}"
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

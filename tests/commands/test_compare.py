@@ -11,6 +11,7 @@ import yaml
 from recbole_evcf import cli
 from recbole_evcf.experiment import runner
 
+SEED = "must be a whole number from 0 to 4294967295, not"
 WRONG = [
     (["--models=Pop,GatedHVam,EASE"], "no model named 'GatedHVam'"),
     (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "no setting named 'mlp_hidden'. Did you mean"),
@@ -22,6 +23,13 @@ WRONG = [
     (["--models=Pop", "--seeds=1,x"], "--seeds must be whole numbers"),
     (["--models=Pop", "--seeds=1,1"], "names a seed twice"),
     (["--models=Pop", "--seeds=1", "--seed=2"], "--seed and --seeds"),
+    (
+        ["--models=Pop", "--seeds=1,12345678901234567890"],
+        f"--seeds {SEED} 1234",
+    ),
+    (["--models=Pop", "--seed=abc"], f"seed {SEED} 'abc'"),
+    (["--models=Pop", "--seed=[1]"], f"seed {SEED} [1]"),
+    (["--models=Pop", "--seed=-1"], f"seed {SEED} -1"),
     (["--models=Pop", "--split_seed=x"], "split_seed must be"),
     (["--models=Pop", "--epochs", "5"], "settings are written --key=value"),
     (["--models=Pop", "--dataset=nope"], "nope"),
@@ -44,6 +52,25 @@ def test_a_mistake_is_one_line_before_anything_runs(arguments, message, capsys, 
     assert message in output.err
     assert output.out == ""
     assert not Path("comparison").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("compare", ["compare", "--models=Pop,EASE"]),
+        ("reproduce", ["reproduce", "table1", "--quick"]),
+    ],
+)
+def test_what_nobody_thought_of_is_one_line(module, words, capsys, monkeypatch):
+    def meet(*args):
+        raise TypeError("no list")
+
+    monkeypatch.setattr(f"recbole_evcf.commands.{module}.conduct", meet)
+    for odd, code, remark in ([["--load_col=abc"], 2, " (perhaps since load_col"], [[], 1, ";"]):
+        assert cli.main([*words, *odd]) == code
+        error = capsys.readouterr().err
+        assert error.startswith(f"recbole-evcf: error: TypeError: no list{remark}")
+        assert error.count("\n") == 1
 
 
 @pytest.fixture

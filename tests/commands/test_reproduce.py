@@ -19,6 +19,14 @@ from recbole_evcf.experiment import runner
         (["table1"], "--dataset is missing"),
         (["table1", "--quick", "--topk=[5]", "--valid_metric=NDCG@5"], "the paper has ndcg@100"),
         (["table1", "--quick", "--likelihood=poisson"], "likelihood must be"),
+        (
+            ["table1", "--quick", "--seed=[1]"],
+            "seed must be a whole number from 0 to",
+        ),
+        (
+            ["table1", "--quick", "--seeds=99999999999"],
+            "--seeds must be a whole number from 0 to",
+        ),
         (["table2", "--dataset=nope"], "nope"),
         (["table2", "--quick", "--output=/dev/null/out"], "cannot write to"),
     ],

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -105,6 +107,32 @@ def test_going_on_after_the_end(tune, tmp_path, capsys):
     assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
 
 
+def test_the_best_of_another_search_in_the_same_folder(tune, tmp_path, capsys):
+    words, space = ("--epochs=1", "--max_evals=1"), "learning_rate choice [0.01]\n"
+    assert tune(*words, "--anneal_cap=0.1", space=space) == 0
+    shutil.rmtree(tmp_path / "out" / "trials")
+    # Its best trial has the same number.
+    for output in ("out", "fresh"):
+        assert tune(*words, "--anneal_cap=1.0", "--seed=7", space=space, output=output) == 0
+    after, fresh = (json.loads(Path(f, "best.json").read_text()) for f in ("out", "fresh"))
+    assert (after["valid"], after["test"]) == (fresh["valid"], fresh["test"])
+
+
+def test_a_search_does_not_go_on_with_other_data(tune, tmp_path, capsys):
+    words = ("--algo=random", "--epochs=1", "--max_evals=1")
+    assert tune(*words) == 0
+    data = tmp_path / "data" / "tiny" / "tiny.inter"
+    before = data.read_text()
+    data.write_text(before + "u1\ti39\t7\n")
+    capsys.readouterr()
+    assert tune(*words) == 2
+    error = capsys.readouterr().err
+    assert "the files of the data set have changed: give another output folder" in error
+    assert error.count("\n") == 1
+    data.write_text(before)
+    assert tune(*words) == 0
+
+
 def test_a_killed_search_goes_on(tune, tmp_path):
     words = ["--algo=bayes", "--max_evals=4", "--show_progress=False"]
     assert tune(*words, output="whole") == 0
@@ -137,6 +165,11 @@ def test_failed_trials_do_not_end_the_search(tune, capsys):
     assert "All 2 trials failed, the first with: ValueError" in capsys.readouterr().err
 
 
+# RecBole's own split, for models that do not fold in.
+RS = ["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'RO', 'mode': 'full'}"]
+SPLIT_BY_XX = "--eval_args={'split': {'XX': [1]}}"
+RATES = "learning_rate choice [0.1]\n"
+
 WRONG = [
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
@@ -152,11 +185,17 @@ WRONG = [
     (["--params_file=nope.hyper"], SPACE, "There is no params file nope.hyper"),
     (["--config_files=nope.yaml"], SPACE, "no config file nope.yaml"),
     (["--model=Vam"], SPACE, "no model named 'Vam'"),
-    (["--model=BPR"], "learning_rate choice [0.1]\n", "BPR has no way to score a user"),
+    (["--model=BPR"], RATES, "BPR has no way to score a user"),
     (["--data_path=nowhere"], SPACE, "nowhere"),
-    (["--eval_step=0"], SPACE, "eval_step must be at least 1"),
+    (["--eval_step=0"], SPACE, "eval_step must be a whole number of at least 1"),
     (["--resume=True"], SPACE, "resume is no setting of a search"),
     (["--epochs"], SPACE, "settings are written --key=value"),
+    (["--seed=abc"], SPACE, "seed must be a whole number from 0 to 4294967295, not 'abc'"),
+    (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
+    (["--model=BPR", *RS, "--seed=-1"], RATES, "seed must be a whole number from 0 to 4294967295"),
+    ([SPLIT_BY_XX], SPACE, "The splitting_method [XX] has not been implemented."),
+    (["--load_col=abc"], SPACE, "(perhaps since load_col is 'abc' and by default"),
+    (["--checkpoint_dir=[5]"], SPACE, "(perhaps since checkpoint_dir is '[5]' and by default"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
 ]
 
@@ -171,3 +210,11 @@ def test_a_mistake_is_one_line_before_any_training(
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
     assert message in output.err
+
+
+def test_what_nobody_thought_of_is_one_line(tune, capsys):
+    # By default it is None, so that nothing says of which kind it is.
+    assert tune("--alias_of_user_id=[nope]") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: error: TypeError: ")
+    assert error.count("\n") == 1

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+from recbole.config import Config
 
 from recbole_evcf.experiment import worker
+from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.trainer import resumption
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -27,7 +29,9 @@ def conduct(settings, folder, model="Vamp"):
     class Connection:
         send = staticmethod(lambda message: None)
 
-    worker.work(request, {}, paths, Connection())
+    config = Config(model, "tiny", [], dict(settings))
+    planned = identity(config, digest_of_data(config))
+    worker.work(request, planned, paths, Connection())
     return json.loads(Path(paths["result"]).read_text())
 
 

@@ -1,8 +1,12 @@
 """What is checked before anything runs, and what makes two runs the same."""
 
+import shutil
+
+import numpy as np
 import pytest
 import yaml
 
+from recbole_evcf.experiment import identity
 from recbole_evcf.experiment.overrides import parse_models
 from recbole_evcf.experiment.plan import make_plan
 
@@ -69,6 +73,31 @@ def test_other_data_are_another_run(plan, tmp_path):
     path = tmp_path / "data" / "tiny" / "tiny.inter"
     path.write_text(path.read_text() + "u1\ti39\t7\n")
     assert not set(before) & set(digests(plan()))
+
+
+def test_other_item_embeddings_are_other_data(plan, tmp_path):
+    without = digests(plan("LDiffRec"))
+    path = tmp_path / "data" / "tiny" / "item_emb.npy"
+    found = []
+    for value in (0.0, 1.0):
+        np.save(path, np.full((40, 8), value))
+        found += digests(plan("LDiffRec"))
+    assert len({*without, *found}) == 3
+    path.unlink()
+    assert digests(plan("LDiffRec")) == without
+
+
+def test_a_download_leaves_the_run_as_it_is(plan, tmp_path, monkeypatch):
+    before = digests(plan())
+    shutil.move(tmp_path / "data" / "tiny", tmp_path / "away")
+
+    def download(config):
+        # As RecBole's transforms do while they load.
+        config["MASK_ITEM_SEQ"] = "mask"
+        shutil.move(tmp_path / "away", config["data_path"])
+
+    monkeypatch.setattr(identity, "create_dataset", download)
+    assert digests(plan()) == before
 
 
 def test_an_override_goes_before_what_holds_for_all(plan):

@@ -1,11 +1,18 @@
 """One run: what RecBole's own gives, with users, epochs and costs beside it."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from recbole.quick_start import run_recbole
 
 from build import build
+from recbole_evcf.experiment import worker
+from recbole_evcf.experiment.overrides import parse_models
+from recbole_evcf.experiment.plan import make_plan
 from recbole_evcf.experiment.worker import execute
 
 
@@ -109,3 +116,38 @@ def test_sampled_evaluation_has_values_by_user_in_the_order_of_its_users(sg):
     assert (users["recall@1"] > 0).sum() > 5
     for user, count in zip(dataset.id2token("user_id", ids), counts):
         assert users.loc[user, "recall@1"] in (0, pytest.approx(1 / count))
+
+
+def test_what_was_not_planned_is_not_kept(sg, tmp_path, monkeypatch):
+    """Each process reads config files and data when its turn comes, which may be days later."""
+    monkeypatch.setattr(worker, "_write_output_to", lambda path: None)
+    monkeypatch.setattr(worker.sys, "excepthook", lambda *args: None)
+    settings, data = tmp_path / "tiny.yaml", Path(sg["data_path"], "tiny", "tiny.inter")
+    settings.write_text(yaml.safe_dump(sg), encoding="utf-8")
+    (run,) = make_plan(parse_models("Vamp"), "tiny", [str(settings)], {"seed": "3"}).runs
+    said = []
+
+    def work():
+        paths = {name: str(tmp_path / name) for name in ("log", "result", "per_user")}
+        connection = type("Connection", (), {"send": staticmethod(said.append)})
+        worker.work(run.request, run.settings, paths, connection)
+        return json.loads(Path(paths["result"]).read_text())
+
+    settings.write_text(yaml.safe_dump({**sg, "epochs": 1, "anneal_cap": 0.7}))
+    with pytest.raises(SystemExit):
+        work()
+    settings.write_text(yaml.safe_dump({**sg, "show_progress": True}))
+    before = data.read_text()
+    data.write_text(before + "u1\ti39\t7\n")
+    with pytest.raises(SystemExit):
+        work()
+    data.write_text(before)
+    assert said == [
+        "ValueError: the settings of this run have changed since the command started "
+        "(anneal_cap, epochs): repeat it.",
+        "ValueError: the files of the data set have changed since the command started: repeat it.",
+    ]
+    assert not (tmp_path / "result").exists()
+    # What has no effect may change.
+    assert work()["settings"] == run.settings
+    assert said[2:] == [None]

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from recbole_evcf.sealed_json import write_sealed
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.store import TrialStore
@@ -166,3 +167,40 @@ def test_another_search_is_not_mixed_in(tmp_path):
         file.write("]")
     with pytest.raises(ValueError, match=r"0001\.json is damaged"):
         TrialStore(str(tmp_path), same, True)
+
+
+@pytest.mark.parametrize(("content", "fault"), [(None, "missing"), (b"{}", r"damaged \(")])
+def test_trials_of_nobody_knows_what_are_not_taken(tmp_path, content, fault):
+    TrialStore(str(tmp_path), {"algo": "bayes"}, True).add({"number": 1, "status": "failed"})
+    path = tmp_path / "search.json"
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+    said = rf"search\.json is {fault}.*: name another --output folder, or remove {tmp_path}\.$"
+    with pytest.raises(ValueError, match=said):
+        TrialStore(str(tmp_path), {"algo": "random"}, True)
+    assert path.exists() == bool(content)
+    # Without trials there is nothing to mix in.
+    (tmp_path / "trials" / "0001.json").unlink()
+    assert TrialStore(str(tmp_path), {"algo": "random"}, True).trials == []
+
+
+def test_trials_on_other_data_or_of_other_versions_are_not_mixed_in(tmp_path):
+    search = {"settings": {"epochs": 3}, "data": "abc", "versions": {"recbole": "1.2.1"}}
+
+    def store(**changed):
+        return TrialStore(str(tmp_path), {**search, **changed}, True)
+
+    store().add({"number": 1, "status": "finished", "score": 1.0})
+    assert len(store().trials) == 1
+    with pytest.raises(ValueError, match="since the files of the data set have changed: give anot"):
+        store(data="def")
+    made = "they were made with recbole 1.2.1, and this is recbole 1.3.0: give another output"
+    with pytest.raises(ValueError, match=made):
+        store(versions={"recbole": "1.3.0"})
+    # Settings are what a user can change.
+    with pytest.raises(ValueError, match=r"other settings \(epochs\)"):
+        store(settings={"epochs": 4}, data="def")
+    write_sealed(str(tmp_path / "search.json"), {"settings": search["settings"]})
+    with pytest.raises(ValueError, match=r"not say with which data .* not say with which versions"):
+        store()
