@@ -137,16 +137,22 @@ def odd_settings(model: str, dataset: str, given: Mapping) -> str:
     return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
 
 
-def check_names(config, given: Iterable[str]) -> None:
-    """Check that keys of a command line are not misspelt ones of others.
+def check_names(configs: Iterable[Config], given: Iterable[str]) -> None:
+    """Check that keys of a command line are not misspelt ones.
 
     RecBole takes keys that nobody knows, since a model may read what it likes.
+
+    Args:
+        configs: of the models for which the keys are; one of them must know a key.
+        given: the keys.
 
     Raises:
         ValueError: one that nobody knows resembles one that somebody does.
     """
-    known = {*OWN_KEYS, *config.file_config_dict}
-    known.update(_Defaults(config["model"], config["dataset"]).final_config_dict)
+    known = set(OWN_KEYS)
+    for config in configs:
+        known.update(config.file_config_dict)
+        known.update(_Defaults(config["model"], config["dataset"]).final_config_dict)
     for keys in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
         known.update(keys)
     for key in given:

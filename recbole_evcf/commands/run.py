@@ -99,7 +99,7 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
     run.config_files = tuple(config_files)
-    check_names(run.config, read_settings(settings))
+    check_names([run.config], read_settings(settings))
     if run.config["resumable"] is None and can_resume(run.config):
         options["config_dict"] = {"resumable": True}
     result = quick_start.run(model, dataset, config_file_list=config_files, **options)

@@ -17,7 +17,7 @@ from recbole_evcf.commands.common import (
     remark_on,
 )
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.configuration import check_names, finished_config, resolve_config_files
 from recbole_evcf.experiment.identity import VERSIONS, digest_of_data
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
@@ -106,6 +106,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
         resolve_config_files(options.config_files.split()),
         settings,
     )
+    check_names([config], settings)
     check_parameters(config, parameters, options.params_file, settings)
     task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
     store = TrialStore(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.configuration import finished_config, resolve_config_files
+from recbole_evcf.configuration import check_names, finished_config, resolve_config_files
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.identity import check_seed, digest_of_data, identity
 from recbole_evcf.printable import shortened
@@ -110,6 +110,7 @@ def make_plan(
     for entry in entries:
         files = resolve_config_files([*config_files, *entry.config_files, *user_files])
         made.append((entry, files, _config_of(entry, dataset, files, settings)))
+    check_names([config for _, _, config in made], settings)
     first = made[0][2]
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:

@@ -171,7 +171,8 @@ def _train(histories: Histories, *, alpha: float, show_progress: bool, **setting
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise ValueError(
-            "WMF needs the package implicit, which is missing: pip install implicit"
+            "WMF needs the package implicit, which is missing: pip install implicit "
+            '(the extra ".[baselines]")'
         ) from None
     matrix = histories.matrix()[histories.lengths.numpy() > 0]
     # implicit asks for it: BLAS threads within its own are slow, and it warns of them.

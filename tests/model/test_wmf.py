@@ -208,5 +208,5 @@ def test_implicit_is_missing(settings, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("implicit.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "implicit", None)
-    with pytest.raises(ValueError, match=r"pip install implicit$"):
+    with pytest.raises(ValueError, match=r"pip install implicit \(the extra"):
         WMF(config, train._dataset)
