@@ -30,9 +30,11 @@ import torch.distributed as dist
 __all__ = ["Layout", "launch"]
 
 # Seconds: between looks at processes and machines; for the reasons of one failure to come together;
-# for the machines to start; until one that does not answer is given up; and for the others to be
-# told of a failure.
+# for the machines to start; until one that does not answer is given up; and for a machine to tell
+# the others of a failure.
 INTERVAL, GRACE, START_LIMIT, LOST_AFTER, FAREWELL = 0.5, 2.0, 600.0, 60.0, 10.0
+# How far an error is from being the reason of all. That contact is lost follows from another's end.
+KILLED, ELSEWHERE, MISTAKEN, CUT_OFF = range(4)
 # What a process may raise that its parent raises again; the first that fits.
 MISTAKES = (ConnectionError, NotImplementedError, OSError, ValueError)
 
@@ -188,7 +190,7 @@ class _Child:
         if self.report is None or "result" in self.report:
             return None
         if "exit code" in self.report:
-            return 0, ChildProcessError(f"{self.name} {_end_of(self.report['exit code'])}.")
+            return KILLED, ChildProcessError(f"{self.name} {_end_of(self.report['exit code'])}.")
         kind, text = self.report["kind"], self.report["text"]
         known = {cls.__name__: cls for cls in MISTAKES}
         if kind in known:
@@ -196,8 +198,7 @@ class _Child:
         else:
             error = ChildProcessError(f"{self.name} failed: {text}")
         error.__cause__ = _Elsewhere(self.report["traceback"])
-        # That contact is lost is what follows from another's end.
-        return 3 if kind == "ConnectionError" else 2, error
+        return CUT_OFF if kind == "ConnectionError" else MISTAKEN, error
 
 
 class _Elsewhere(Exception):
@@ -264,12 +265,14 @@ def _watch(children: list[_Child], machines: _Machines) -> None:
         failures = [child.failure() for child in children if child.failure()]
         elsewhere = machines.look()
         if elsewhere:
-            failures.append((1, elsewhere))
+            failures.append((ELSEWHERE, elsewhere))
         if not failures:
             continue
         waiting_since = waiting_since or monotonic()
         rank, error = min(failures, key=lambda failure: failure[0])
-        if rank < 2 or monotonic() - waiting_since > GRACE:
+        # A machine tells the others of a mistake when its own grace is over.
+        grace = FAREWELL if rank == CUT_OFF and machines.others else GRACE
+        if rank in (KILLED, ELSEWHERE) or monotonic() - waiting_since > grace:
             raise error
 
 
