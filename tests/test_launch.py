@@ -125,6 +125,14 @@ def test_a_killed_process_ends_the_other_machine_too():
     assert time.monotonic() - start < 300
 
 
+def test_a_mistake_on_one_machine_is_what_the_other_reports():
+    first, second = on_two_machines("cut off")
+    assert isinstance(first, ValueError)
+    assert str(first) == "the reason"
+    assert isinstance(second, ConnectionError)
+    assert str(second) == "on another machine, the reason"
+
+
 def test_a_machine_that_is_gone_is_missed(monkeypatch):
     machines = launch._Machines(layout(1, 2), lambda line: None)
     machines.store = launch._store(machines.layout, listens=True)
@@ -282,6 +290,21 @@ def test_two_machines_train_and_the_first_has_the_results(command, tmp_path):
     )
     for phase in ("best_valid_result", "test_result"):
         assert two[phase] == pytest.approx(one[phase], abs=1e-6)
+
+
+def test_a_first_machine_with_more_items_is_told_apart(command, tiny, tmp_path):
+    more = tmp_path / "more" / "tiny" / "tiny.inter"
+    more.parent.mkdir(parents=True)
+    inter = Path(tiny["data_path"], "tiny", "tiny.inter").read_text(encoding="utf-8")
+    more.write_text(f"{inter}u0\tone more\t1\n", encoding="utf-8")
+    words = ["--nproc=1", "--world_size=2", "--ip=127.0.0.1", f"--port={free_port()}"]
+    second = command("second", *words, "--group_offset=1")
+    first = command("first", *words, "--group_offset=0", f"--data_path={more.parents[1]}")
+    (_, told), (_, err) = first.communicate(timeout=500), second.communicate(timeout=500)
+    assert (first.returncode, second.returncode) == (1, 2), told + err
+    reason = "Process 1 of 2 (they count from 0) does not train on the data of the first: "
+    assert err.splitlines()[-1].startswith(f"recbole-evcf: error: {reason}")
+    assert told.splitlines()[-1].startswith(f"recbole-evcf: error: on another machine, {reason}")
 
 
 def children(parent, number):
