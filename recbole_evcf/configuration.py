@@ -296,7 +296,9 @@ def plain_settings(config) -> dict:
     """What processes on several machines must have in common: all but paths and the like."""
     settings = plain_config(config)
     shared = {key: value for key, value in settings.items() if key not in _OF_A_MACHINE}
-    return {"recbole_evcf": __version__, **shared}
+    # Whose state is kept is the first machine's business; that it is, all have to know.
+    kept = bool(config["resume"] or config["resumable"])
+    return {"recbole_evcf": __version__, "resume or resumable": kept, **shared}
 
 
 # Settings that say where, and what is shown.

@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,8 +30,11 @@ import torch.distributed as dist
 __all__ = ["Layout", "launch"]
 
 # Seconds: between looks at processes and machines; for the reasons of one failure to come together;
-# for the machines to start; and until one that does not answer is given up.
-INTERVAL, GRACE, START_LIMIT, LOST_AFTER = 0.5, 2.0, 600.0, 60.0
+# for the machines to start; until one that does not answer is given up; and for a machine to tell
+# the others of a failure.
+INTERVAL, GRACE, START_LIMIT, LOST_AFTER, FAREWELL = 0.5, 2.0, 600.0, 60.0, 10.0
+# How far an error is from being the reason of all. That contact is lost follows from another's end.
+KILLED, ELSEWHERE, MISTAKEN, CUT_OFF = range(4)
 # What a process may raise that its parent raises again; the first that fits.
 MISTAKES = (ConnectionError, NotImplementedError, OSError, ValueError)
 
@@ -186,7 +190,7 @@ class _Child:
         if self.report is None or "result" in self.report:
             return None
         if "exit code" in self.report:
-            return 0, ChildProcessError(f"{self.name} {_end_of(self.report['exit code'])}.")
+            return KILLED, ChildProcessError(f"{self.name} {_end_of(self.report['exit code'])}.")
         kind, text = self.report["kind"], self.report["text"]
         known = {cls.__name__: cls for cls in MISTAKES}
         if kind in known:
@@ -194,8 +198,7 @@ class _Child:
         else:
             error = ChildProcessError(f"{self.name} failed: {text}")
         error.__cause__ = _Elsewhere(self.report["traceback"])
-        # That contact is lost is what follows from another's end.
-        return 3 if kind == "ConnectionError" else 2, error
+        return CUT_OFF if kind == "ConnectionError" else MISTAKEN, error
 
 
 class _Elsewhere(Exception):
@@ -262,12 +265,14 @@ def _watch(children: list[_Child], machines: _Machines) -> None:
         failures = [child.failure() for child in children if child.failure()]
         elsewhere = machines.look()
         if elsewhere:
-            failures.append((1, elsewhere))
+            failures.append((ELSEWHERE, elsewhere))
         if not failures:
             continue
         waiting_since = waiting_since or monotonic()
         rank, error = min(failures, key=lambda failure: failure[0])
-        if rank < 2 or monotonic() - waiting_since > GRACE:
+        # A machine tells the others of a mistake when its own grace is over.
+        grace = FAREWELL if rank == CUT_OFF and machines.others else GRACE
+        if rank in (KILLED, ELSEWHERE) or monotonic() - waiting_since > grace:
             raise error
 
 
@@ -283,6 +288,8 @@ class _Machines:
         self.layout, self.tell, self.store = layout, tell, None
         self.others: dict[int, tuple[bytes, float]] = {}
         self.beats, self.last_beat = 0, 0.0
+        # What the store is asked in the look that has not ended yet.
+        self.asked: futures.Future | None = None
 
     def meet(self, settings: Mapping) -> None:
         """Offer or find the store, and wait until all machines are there with equal settings."""
@@ -291,10 +298,29 @@ class _Machines:
             self.store = _offered_store(layout) if layout.hosts else _found_store(layout, self.tell)
             if layout.other_machines:
                 self._register({"world_size": layout.world_size, **settings})
-        except RuntimeError as error:
+        except (RuntimeError, TimeoutError) as error:
             raise self._no_contact() from error
 
     def _register(self, settings: dict) -> None:
+        layout = self.layout
+        if _within(LOST_AFTER, lambda: self._sign_up(settings)) < layout.world_size:
+            self.tell(
+                f"Waiting for the other machines: {layout.nproc} of {layout.world_size} processes "
+                f"are here (--ip={layout.ip} --port={layout.port})."
+            )
+        start = monotonic()
+        while (joined := _within(LOST_AFTER, self._joined)) < layout.world_size:
+            if monotonic() - start > START_LIMIT:
+                raise ConnectionError(
+                    f"only {joined} of {layout.world_size} processes have come in "
+                    f"{START_LIMIT:.0f} seconds."
+                )
+            sleep(INTERVAL)
+        others = _within(LOST_AFTER, self._offsets) - {layout.group_offset}
+        self.others = {machine: (b"", monotonic()) for machine in others}
+
+    def _sign_up(self, settings: dict) -> int:
+        """Enter this machine's processes; how many there are by now."""
         layout, store = self.layout, self.store
         if layout.hosts:
             store.set("settings", json.dumps(settings, default=str))
@@ -307,39 +333,42 @@ class _Machines:
                     f"{layout.world_size} already; give each machine numbers of its own."
                 )
             store.set(f"machine/{number}", str(layout.group_offset))
-        if store.add("joined", layout.nproc) < layout.world_size:
-            self.tell(
-                f"Waiting for the other machines: {layout.nproc} of {layout.world_size} processes "
-                f"are here (--ip={layout.ip} --port={layout.port})."
-            )
-        start = monotonic()
-        while (joined := store.add("joined", 0)) < layout.world_size:
-            if monotonic() - start > START_LIMIT:
-                raise ConnectionError(
-                    f"only {joined} of {layout.world_size} processes have come in "
-                    f"{START_LIMIT:.0f} seconds."
-                )
-            self._check_failed()
-            sleep(INTERVAL)
-        offsets = {int(store.get(f"machine/{n}")) for n in range(layout.world_size)}
-        self.others = {m: (b"", monotonic()) for m in offsets - {layout.group_offset}}
+        return store.add("joined", layout.nproc)
+
+    def _joined(self) -> int:
+        self._check_failed()
+        return self.store.add("joined", 0)
+
+    def _offsets(self) -> set[int]:
+        return {int(self.store.get(f"machine/{n}")) for n in range(self.layout.world_size)}
 
     def look(self) -> Exception | None:
-        """Show that this machine is there; what is wrong with the others, if anything."""
-        if not self.others or monotonic() - self.last_beat < INTERVAL:
-            return None
-        self.last_beat = monotonic()
-        try:
-            self.beats += 1
-            self.store.set(f"alive/{self.layout.group_offset}", str(self.beats))
-            self._check_failed()
-            for machine in self.others:
-                self._check_alive(machine)
-        except ConnectionError as error:
-            return error
-        except RuntimeError:
+        """Show that this machine is there; what is wrong with the others, if anything.
+
+        Returns soon, also where the first machine is gone.
+        """
+        if self.asked is None:
+            if not self.others or monotonic() - self.last_beat < INTERVAL:
+                return None
+            self.last_beat = monotonic()
+            self.asked = _in_thread(self._ask)
+        futures.wait([self.asked], INTERVAL / 5)
+        if self.asked.done():
+            asked, self.asked = self.asked, None
+            error = asked.exception()
+            return self._no_contact() if isinstance(error, RuntimeError) else error
+        if monotonic() - self.last_beat > LOST_AFTER:
+            # Nobody can be told.
+            self.store = None
             return self._no_contact()
         return None
+
+    def _ask(self) -> None:
+        self.beats += 1
+        self.store.set(f"alive/{self.layout.group_offset}", str(self.beats))
+        self._check_failed()
+        for machine in self.others:
+            self._check_alive(machine)
 
     def _check_failed(self) -> None:
         if self.store.check(["failed"]):
@@ -367,23 +396,26 @@ class _Machines:
             return
         reason = str(error) or "the command was interrupted."
         # Without contact, nobody is there to be told.
-        with suppress(RuntimeError):
-            if not self.store.check(["failed"]):
-                self.store.set("failed", reason)
+        with suppress(RuntimeError, TimeoutError):
+            _within(FAREWELL, lambda: self._note_failure(reason))
             self._say_done(GRACE)
+
+    def _note_failure(self, reason: str) -> None:
+        if not self.store.check(["failed"]):
+            self.store.set("failed", reason)
 
     def finish(self) -> None:
         """The first machine stays until the others have what they need of it."""
         if not self.others:
             return
         # Whatever becomes of another machine now, all processes have done their work.
-        with suppress(ConnectionError, RuntimeError):
+        with suppress(ConnectionError, RuntimeError, TimeoutError):
             self._say_done(None)
         if not self.layout.hosts:
             self.tell("Done; the results are on the first machine.")
 
     def _say_done(self, limit: float | None) -> None:
-        self.store.set(f"done/{self.layout.group_offset}", "")
+        _within(FAREWELL, lambda: self.store.set(f"done/{self.layout.group_offset}", ""))
         if not self.layout.hosts:
             return
         start = monotonic()
@@ -394,6 +426,36 @@ class _Machines:
             if error:
                 raise error
             sleep(INTERVAL / 5)
+
+
+def _within(limit: float, action: Callable):
+    """What a function returns that uses the store.
+
+    Where the first machine is gone without a word, no call of the store's returns, whatever its
+    timeout: such a call is left behind.
+
+    Raises:
+        TimeoutError: it takes more than ``limit`` seconds.
+    """
+    asked = _in_thread(action)
+    futures.wait([asked], limit)
+    if not asked.done():
+        raise TimeoutError(f"no answer in {limit:.0f} seconds")
+    return asked.result()
+
+
+def _in_thread(action: Callable) -> futures.Future:
+    future: futures.Future = futures.Future()
+
+    def work():
+        try:
+            future.set_result(action())
+        except Exception as error:
+            future.set_exception(error)
+
+    # One that does not return is no reason for this process not to end.
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def _compare(theirs: dict, settings: dict) -> None:
@@ -427,7 +489,7 @@ def _found_store(layout: Layout, tell) -> dist.TCPStore:
     while True:
         try:
             socket.create_connection((layout.ip, layout.port), timeout=INTERVAL * 4).close()
-            return _store(layout, listens=False)
+            return _within(LOST_AFTER, lambda: _store(layout, listens=False))
         except OSError as error:
             if monotonic() - start > START_LIMIT:
                 raise ConnectionError(

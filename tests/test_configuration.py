@@ -4,7 +4,12 @@ import pytest
 import torch
 from recbole.config import Config
 
-from recbole_evcf.configuration import resolve_config_files, unknown_model
+from recbole_evcf.configuration import (
+    finished_config,
+    plain_settings,
+    resolve_config_files,
+    unknown_model,
+)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +121,22 @@ def test_aliases_that_multiply(tmp_path):
         resolve_config_files([str(tmp_path / "deep.yaml")])
     (tmp_path / "good.yaml").write_text("a: &a [8, 8]\nb: *a\nc: [*a, *a]\n")
     assert resolve_config_files([str(tmp_path / "good.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "differ"),
+    [
+        ({"resumable": True}, {"resumable": False}, True),
+        ({"resume": True}, {}, True),
+        # Only the first process has files.
+        ({"resume": True}, {"resumable": True}, False),
+        ({"resumable": False}, {}, False),
+    ],
+)
+def test_machines_have_in_common_whether_a_state_is_kept(first, second, differ, tiny):
+    shared = [
+        plain_settings(finished_config("Vamp", "tiny", [], {**tiny, **settings}))
+        for settings in (first, second)
+    ]
+    names = {key for key in shared[0] if shared[0][key] != shared[1][key]}
+    assert names == ({"resume or resumable"} if differ else set())

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
 import pytest
+import torch.distributed as dist
 
 from recbole_evcf import cli, launch
 from recbole_evcf.launch import Layout
@@ -123,6 +125,16 @@ def test_a_killed_process_ends_the_other_machine_too():
     assert time.monotonic() - start < 300
 
 
+def test_a_mistake_on_one_machine_is_what_the_other_reports(monkeypatch):
+    # Where processes start slowly, contact is lost long before the mistake is made.
+    monkeypatch.setattr(launch, "FAREWELL", 100.0)
+    first, second = on_two_machines("cut off")
+    assert isinstance(first, ValueError)
+    assert str(first) == "the reason"
+    assert isinstance(second, ConnectionError)
+    assert str(second) == "on another machine, the reason"
+
+
 def test_a_machine_that_is_gone_is_missed(monkeypatch):
     machines = launch._Machines(layout(1, 2), lambda line: None)
     machines.store = launch._store(machines.layout, listens=True)
@@ -134,6 +146,80 @@ def test_a_machine_that_is_gone_is_missed(monkeypatch):
     error = machines.look()
     assert isinstance(error, ConnectionError)
     assert "the machine of process 1 has not been heard of" in str(error)
+
+
+@pytest.fixture
+def silent_first():
+    """A function that starts a first machine of two, and one that stops it without a word."""
+    port = free_port()
+    arguments = (act, ("wait",), layout(1, 2, 0, port), {})
+    first = get_context("spawn").Process(target=launch.launch, args=arguments)
+    first.start()
+
+    def fall_silent():
+        # As soon as both machines watch over each other.
+        store = dist.TCPStore("127.0.0.1", port, is_master=False)
+        store.wait(["alive/0", "alive/1"])
+        processes[:] = [psutil.Process(first.pid), *psutil.Process(first.pid).children()]
+        for process in processes:
+            process.suspend()
+
+    processes = []
+    yield port, fall_silent
+    for process in processes or [first]:
+        process.kill()
+    first.join()
+
+
+def test_a_first_machine_that_falls_silent_is_missed(silent_first, monkeypatch):
+    port, fall_silent = silent_first
+    arguments = (act, ("wait",), layout(1, 2, 1, port), {}, lambda line: None)
+    second = launch._in_thread(lambda: launch.launch(*arguments))
+    fall_silent()
+    monkeypatch.setattr(launch, "LOST_AFTER", 1.0)
+    error = second.exception(timeout=30)
+    assert isinstance(error, ConnectionError)
+    assert str(error) == f"there is no contact to the first machine at 127.0.0.1:{port}."
+
+
+class _SilentStore:
+    """As the client of a first machine that is gone without a word."""
+
+    def set(self, *given):
+        threading.Event().wait()
+
+    check = get = add = set
+
+
+def error_in_time(action):
+    """What it raises, if anything; it may be one that does not return."""
+    return launch._in_thread(action).exception(timeout=30)
+
+
+@pytest.mark.parametrize("last", ["end", "finish", "meet"])
+def test_a_silent_first_machine_is_not_waited_for(last, monkeypatch):
+    monkeypatch.setattr(launch, "FAREWELL", 0.1)
+    monkeypatch.setattr(launch, "LOST_AFTER", 0.1)
+    machines = launch._Machines(layout(1, 2, 1), lambda line: None)
+    machines.store, machines.others = _SilentStore(), {0: (b"", time.monotonic())}
+    monkeypatch.setattr(launch, "_found_store", lambda *given: machines.store)
+    if last == "meet":
+        assert "no contact to the first machine" in str(error_in_time(lambda: machines.meet({})))
+    elif last == "end":
+        assert error_in_time(lambda: machines.end(ValueError("the reason"))) is None
+    else:
+        assert error_in_time(machines.finish) is None
+
+
+def test_a_first_machine_that_is_silent_from_the_start(monkeypatch):
+    monkeypatch.setattr(launch, "START_LIMIT", 0.1)
+    monkeypatch.setattr(launch, "LOST_AFTER", 0.2)
+    with socket.socket() as first:
+        # Its kernel takes connections; it does not.
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+        machines = launch._Machines(layout(1, 2, 1, first.getsockname()[1]), lambda line: None)
+        assert "did not answer" in str(error_in_time(lambda: machines.meet({})))
 
 
 def test_two_machines_with_the_same_number():
@@ -206,6 +292,21 @@ def test_two_machines_train_and_the_first_has_the_results(command, tmp_path):
     )
     for phase in ("best_valid_result", "test_result"):
         assert two[phase] == pytest.approx(one[phase], abs=1e-6)
+
+
+def test_a_first_machine_with_more_items_is_told_apart(command, tiny, tmp_path):
+    more = tmp_path / "more" / "tiny" / "tiny.inter"
+    more.parent.mkdir(parents=True)
+    inter = Path(tiny["data_path"], "tiny", "tiny.inter").read_text(encoding="utf-8")
+    more.write_text(f"{inter}u0\tone more\t1\n", encoding="utf-8")
+    words = ["--nproc=1", "--world_size=2", "--ip=127.0.0.1", f"--port={free_port()}"]
+    second = command("second", *words, "--group_offset=1")
+    first = command("first", *words, "--group_offset=0", f"--data_path={more.parents[1]}")
+    (_, told), (_, err) = first.communicate(timeout=500), second.communicate(timeout=500)
+    assert (first.returncode, second.returncode) == (1, 2), told + err
+    reason = "Process 1 of 2 (they count from 0) does not train on the data of the first: "
+    assert err.splitlines()[-1].startswith(f"recbole-evcf: error: {reason}")
+    assert told.splitlines()[-1].startswith(f"recbole-evcf: error: on another machine, {reason}")
 
 
 def children(parent, number):

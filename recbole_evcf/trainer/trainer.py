@@ -26,6 +26,11 @@ from recbole_evcf.trainer.state_files import SUFFIX, place_of
 
 __all__ = ["VAETrainer"]
 
+OTHER_DATA = (
+    "Process {rank} of {count} (they count from 0) does not train on the data of the first: the "
+    "data set must be the same on all machines."
+)
+
 
 class VAETrainer(Trainer):
     """Trains a :class:`~recbole_evcf.model.recommender.VAERecommender`.
@@ -55,6 +60,7 @@ class VAETrainer(Trainer):
 
     def __init__(self, config, model):
         super().__init__(config, model)
+        self._check_same_shapes()
         processes.copy_from_first(self.model.state_dict().values())
         # Its name has the time in it, by the second.
         self.saved_model_file = processes.from_first(self.saved_model_file)
@@ -229,13 +235,15 @@ class VAETrainer(Trainer):
             self.logger.info(f"Loading model structure and parameters from {path}")
         processes.copy_from_first(self.model.state_dict().values())
 
+    def _check_same_shapes(self) -> None:
+        """Other data may have other items, and gloo aborts a process that is sent too much."""
+        weights = self.model.state_dict().items()
+        processes.agree([[name, list(weight.shape)] for name, weight in weights], OTHER_DATA)
+
     def _check_same_data(self, train_data) -> None:
         if processes.count() > 1:
-            processes.agree(
-                digest_of_training(train_data._dataset, self.model._histories),
-                "Process {rank} of {count} (they count from 0) does not train on the data of the "
-                "first: the data set must be the same on all machines.",
-            )
+            digest = digest_of_training(train_data._dataset, self.model._histories)
+            processes.agree(digest, OTHER_DATA)
 
     def _check_losses(self, totals: torch.Tensor, epoch: int, finite_steps: torch.Tensor) -> None:
         loss = totals.sum().item()
@@ -308,10 +316,13 @@ class _GatheringCollector(Collector):
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         """As RecBole's; what is collected of a batch is then that of all its users."""
         collected, self.data_struct = self.data_struct, DataStruct()
-        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        users = len(scores_tensor)
+        # RecBole cannot average the ranks of nobody.
+        scores = scores_tensor if users else scores_tensor.new_zeros(1, scores_tensor.shape[1])
+        super().eval_batch_collect(scores, interaction, positive_u, positive_i)
         batch, self.data_struct = self.data_struct, collected
         for name, rows in batch._data_dict.items():
-            rows = processes.gather_rows(rows) if self.gathers else rows
+            rows = processes.gather_rows(rows[:users]) if self.gathers else rows
             self.data_struct.update_tensor(name, rows)
 
 
