@@ -10,7 +10,15 @@ from recbole_evcf.experiment.figures import learning_curves, metric_bars
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
 from recbole_evcf.experiment.paper import PaperTable
 from recbole_evcf.experiment.reproduction import Verdict, metric_rows, note, verdict_rows
-from recbole_evcf.experiment.tables import MIB, caption, cells, mean_epochs, p_text
+from recbole_evcf.experiment.tables import (
+    MIB,
+    about_tests,
+    caption,
+    cells,
+    mean_epochs,
+    p_text,
+    tests_in_order,
+)
 from recbole_evcf.report.page import Bold, Page
 
 __all__ = ["write_report", "write_reproduction_report"]
@@ -125,24 +133,11 @@ def _add_tests(page: Page, outcome: Outcome) -> None:
             p_text(test.p_value),
             _significant(test.p_corrected),
         ]
-        for test in sorted(outcome.comparisons, key=lambda test: _place(test, outcome))
+        for test in tests_in_order(outcome)
     ]
     header = ["model", "metric", "mean difference", "95% interval", "p", "corrected p"]
     page.table(header, rows, words=(0, 1))
-    page.paragraph(
-        f"Paired t-tests on the metrics of {outcome.comparisons[0].n_users:,} test users"
-        + (", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else "")
-        + f". The p-values are corrected by Holm's method for all {len(outcome.comparisons)} "
-        "comparisons of the table, the intervals are not. Bold: below 0.05 after the correction. "
-        "The test says whether the difference would stay with other users, not whether it would "
-        "stay with another training."
-    )
-
-
-def _place(test, outcome: Outcome) -> int:
-    """The metric of the model selection first."""
-    keys = list(outcome.metrics)
-    return -1 if test.metric == outcome.plan.valid_metric else keys.index(test.metric)
+    page.paragraph(f"{about_tests(outcome)} Bold: below 0.05 after the correction.")
 
 
 def _significant(p: float) -> str:

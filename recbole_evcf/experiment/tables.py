@@ -10,10 +10,12 @@ import pandas as pd
 from texttable import Texttable
 
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
+from recbole_evcf.experiment.significance import Comparison
 from recbole_evcf.report.page import Bold
 from recbole_evcf.whole_file import replacing, write_json
 
 __all__ = [
+    "about_tests",
     "as_latex",
     "as_markdown",
     "as_text",
@@ -23,6 +25,7 @@ __all__ = [
     "mean_epochs",
     "numbers",
     "p_text",
+    "tests_in_order",
     "text_table",
     "write_tables",
 ]
@@ -128,7 +131,11 @@ def mean_epochs(model: ModelOutcome) -> float | None:
 def caption(outcome: Outcome) -> str:
     """What the figures of the table are, and what their standard errors say."""
     plan, n_users = outcome.plan, outcome.n_users()
-    text = f"Test metrics on {plan.dataset}, one split (seed {plan.split_seed}), {n_users:,} users."
+    kind = "by users" if "SG" in (plan.eval_args["split"] or {}) else "of interactions"
+    text = (
+        f"Test metrics on {plan.dataset}, one split {kind} (seed {plan.split_seed}), {n_users:,} "
+        "users."
+    )
     seeds = len(plan.seeds)
     if seeds > 1:
         text += f" Each figure is the mean over {seeds} seeds ({_listed(plan.seeds)})."
@@ -139,7 +146,7 @@ def caption(outcome: Outcome) -> str:
             "move with other users."
         )
         if seeds > 1:
-            text += " The spread between seeds stands apart, as their standard deviation."
+            text += " The spread between seeds is on the page, and in the CSV file as _seed_sd."
     elif seeds > 1:
         text += " Behind ± its standard error over the seeds, since there are no values of users."
     return text + " The best of each column is marked."
@@ -217,6 +224,7 @@ def as_markdown(outcome: Outcome) -> str:
         parts += [
             f"## Against {_in_markdown(outcome.baseline)}",
             markdown_table(header, _compared(outcome)),
+            about_tests(outcome),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -239,6 +247,23 @@ def _in_markdown(value: object) -> str:
     return f"**{text}**" if isinstance(value, Bold) else text
 
 
+def tests_in_order(outcome: Outcome) -> list[Comparison]:
+    """Those of the metric by which models are selected first."""
+    chosen = outcome.plan.valid_metric
+    return sorted(outcome.comparisons, key=lambda test: test.metric != chosen)
+
+
+def about_tests(outcome: Outcome) -> str:
+    """What the tests against the baseline are, and what they say."""
+    whose = ", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else ""
+    return (
+        f"Paired t-tests on the metrics of {outcome.comparisons[0].n_users:,} test users{whose}. "
+        f"The p-values are corrected by Holm's method for all {len(outcome.comparisons)} "
+        "comparisons of the table, the intervals are not. The test says whether the difference "
+        "would stay with other users, not whether it would stay with another training."
+    )
+
+
 def _compared(outcome: Outcome) -> list[list[str]]:
     return [
         [
@@ -248,7 +273,7 @@ def _compared(outcome: Outcome) -> list[list[str]]:
             f"[{test.low:+.{DECIMALS}f}, {test.high:+.{DECIMALS}f}]",
             p_text(test.p_corrected),
         ]
-        for test in outcome.comparisons
+        for test in tests_in_order(outcome)
     ]
 
 

@@ -171,6 +171,7 @@ SPLIT_BY_XX = "--eval_args={'split': {'XX': [1]}}"
 RATES = "learning_rate choice [0.1]\n"
 
 WRONG = [
+    (["--epoch=3"], SPACE, "Did you mean --epochs?"),
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
     (["--algo=bayes"], SPACE, "say how many --max_evals"),

@@ -63,6 +63,12 @@ def test_markdown_marks_the_best(outcome):
             best = model.label in outcome.best(key)
             assert row[column].rstrip(" |") == (f"**{text}**" if best else text)
     assert "2 seeds (1, 2)" in as_markdown(outcome)
+    tests = lines[lines.index("## Against Pop") :]
+    metrics = [
+        line.split(" | ")[1].strip() for line in tests if line.startswith(("| EASE", "| Vamp"))
+    ]
+    assert metrics[:2] == ["NDCG@10"] * 2
+    assert tests[-1].startswith("Paired t-tests on the metrics of ")
 
 
 def test_latex_escapes_and_marks(outcome):
@@ -92,6 +98,7 @@ def test_the_terminal_gets_blocks_that_fit(outcome):
 
 def test_the_caption_says_what_an_error_is(outcome, compared, sg):
     assert "over the test users, of each user's mean over the seeds" in caption(outcome)
+    assert "one split by users (seed " in caption(outcome)
     one = caption(compared("Pop", sg, folder="one"))
     assert "of the users' values" in one
     assert "seeds" not in one
