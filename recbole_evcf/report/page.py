@@ -13,13 +13,13 @@ from recbole_evcf.whole_file import replacing
 __all__ = ["Bold", "Page"]
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto;
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 84rem; margin: 2rem auto;
        padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.2; margin-top: 2.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.75rem; border-bottom: 1px solid #ddd; }
-.words { text-align: left; }
-.number { text-align: right; }
+.words { text-align: left; min-width: 9rem; }
+.number { text-align: right; white-space: nowrap; }
 thead th { border-bottom: 2px solid #222; }
 .wide { overflow-x: auto; }
 .figure { margin: 1.5rem 0; }
