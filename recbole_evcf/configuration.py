@@ -43,6 +43,7 @@ __all__ = [
     "check_names",
     "check_processes",
     "check_resume",
+    "check_seed",
     "check_split_seed",
     "finished_config",
     "is_vae",
@@ -55,6 +56,8 @@ __all__ = [
     "unknown_model",
 ]
 
+# NumPy's generator takes no larger one.
+LARGEST_SEED = 2**32 - 1
 # What the plugin reads for every model, beside RecBole's keys; without defaults.
 OWN_KEYS = (
     "per_user_file",
@@ -321,15 +324,26 @@ _OF_A_MACHINE = {
 }
 
 
-def check_split_seed(config) -> None:
-    """Check the seed of the split.
+def check_seed(seed, name: str) -> None:
+    """Check a seed before anything is done with it.
+
+    Args:
+        seed: the value, of any kind.
+        name: what the user calls it.
 
     Raises:
-        ValueError: it is no whole number of at least 0.
+        ValueError: it is no whole number from 0 to 4294967295.
     """
-    seed = config["split_seed"]
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(f"split_seed must be a whole number of at least 0, not {_brief(seed)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(
+            f"{name} must be a whole number from 0 to {LARGEST_SEED}, not {_brief(seed)}."
+        )
+
+
+def check_split_seed(config) -> None:
+    """Check the seed of the split, if it has one of its own; as :func:`check_seed`."""
+    if config["split_seed"] is not None:
+        check_seed(config["split_seed"], "split_seed")
 
 
 def can_resume(config) -> bool:

@@ -12,35 +12,16 @@ from recbole.data import create_dataset
 
 from recbole_evcf.configuration import one_line
 from recbole_evcf.data.saved_dataset import digest_of_files
-from recbole_evcf.printable import shortened
 from recbole_evcf.sealed_json import file_digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.version import __version__
 
-__all__ = ["VERSIONS", "check_seed", "digest_of_data", "identity"]
+__all__ = ["VERSIONS", "digest_of_data", "identity"]
 
 VERSIONS = {"recbole_evcf": __version__, "recbole": recbole.__version__}
 # What LDiffRec reads beside the atomic files, under a name without the data set's.
 EMBEDDINGS = "item_emb.npy"
-# NumPy's generator takes no larger one.
-LARGEST_SEED = 2**32 - 1
-
-
-def check_seed(seed, name: str) -> None:
-    """Check a seed before anything is trained with it.
-
-    Args:
-        seed: the value, of any kind.
-        name: what the user calls it.
-
-    Raises:
-        ValueError: it is no whole number from 0 to 4294967295.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(
-            f"{name} must be a whole number from 0 to {LARGEST_SEED}, not {shortened(repr(seed))}."
-        )
 
 
 def identity(config: Config, data: str, **seeds: int) -> dict:

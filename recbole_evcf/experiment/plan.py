@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.configuration import check_names, finished_config, resolve_config_files
+from recbole_evcf.configuration import (
+    check_names,
+    check_seed,
+    finished_config,
+    resolve_config_files,
+)
 from recbole_evcf.experiment.entry import Entry
-from recbole_evcf.experiment.identity import check_seed, digest_of_data, identity
+from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.printable import shortened
 
 __all__ = ["Plan", "Run", "make_plan"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from recbole_evcf.configuration import finished_config
-from recbole_evcf.experiment.identity import check_seed
+from recbole_evcf.configuration import check_seed, finished_config
 from recbole_evcf.printable import shortened
 from recbole_evcf.tuning.params_file import Parameter
 
