@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import glob
 import importlib
 import inspect
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import recbole
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -140,7 +142,7 @@ def odd_settings(model: str, dataset: str, given: Mapping) -> str:
     return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
 
 
-def check_names(configs: Iterable[Config], given: Iterable[str]) -> None:
+def check_names(configs: Sequence[Config], given: Iterable[str]) -> None:
     """Check that keys of a command line are not misspelt ones.
 
     RecBole takes keys that nobody knows, since a model may read what it likes.
@@ -150,19 +152,31 @@ def check_names(configs: Iterable[Config], given: Iterable[str]) -> None:
         given: the keys.
 
     Raises:
-        ValueError: one that nobody knows resembles one that somebody does.
+        ValueError: one that no model at all knows resembles one that somebody knows.
     """
+    given = set(given)
     known = set(OWN_KEYS)
     for config in configs:
-        known.update(config.file_config_dict)
-        known.update(_Defaults(config["model"], config["dataset"]).final_config_dict)
+        known.update(config.internal_config_dict, config.file_config_dict)
+        # What Config makes by itself.
+        known.update(config.final_config_dict.keys() - given)
     for keys in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
         known.update(keys)
-    for key in given:
-        close = difflib.get_close_matches(key, known - {key}, n=3, cutoff=0.8)
-        if key not in known and close:
+    for key in sorted(given - known):
+        close = difflib.get_close_matches(key, known, n=3, cutoff=0.8)
+        if close and key not in _keys_of_all_models():
+            models = shortened(", ".join(dict.fromkeys(config["model"] for config in configs)))
             names = " or ".join(f"--{name}" for name in close)
-            raise ValueError(f"There is no setting --{shortened(key)}. Did you mean {names}?")
+            raise ValueError(
+                f"{models}: there is no setting --{shortened(key)}. Did you mean {names}?"
+            )
+
+
+def _keys_of_all_models() -> set[str]:
+    """The keys in RecBole's files of its models: one command line may serve several models."""
+    folder = os.path.join(os.path.dirname(recbole.__file__), "properties", "model")
+    files = glob.glob(os.path.join(glob.escape(folder), "*.yaml"))
+    return {key for file in files for key in read_config_file(file)}
 
 
 def _kind_of(value) -> str:

@@ -25,6 +25,8 @@ _held: dict[str, int] = {}
 def take(model_file: str) -> bool:
     """Whether the run of a model file is now, or was, this process's; False if it is another's."""
     path = os.path.realpath(model_file) + ENDING
+    if fcntl is None:
+        _held.setdefault(path, -1)
     while path not in _held:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         if not _lock(handle):
@@ -46,8 +48,8 @@ def holds(model_file: str) -> bool:
 def release(model_file: str) -> None:
     """Leave the run to others, if it was this process's."""
     path = os.path.realpath(model_file) + ENDING
-    handle = _held.pop(path, None)
-    if handle is not None:
+    handle = _held.pop(path, -1)
+    if handle >= 0:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.close(handle)
@@ -57,8 +59,7 @@ def _lock(handle: int) -> bool:
     # What else is raised comes from file systems that know no locks: all is as without them.
     with contextlib.suppress(OSError):
         try:
-            if fcntl:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
     return True

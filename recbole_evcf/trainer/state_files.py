@@ -192,10 +192,11 @@ def discard(model_file: str) -> None:
     """Remove the state of a run that has ended; its best model stays."""
     if _kept:
         _kept[-1].append(model_file)
-    elif run_lock.take(model_file):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(model_file + SUFFIX)
-        run_lock.release(model_file)
+        return
+    # Where the folder has gone there is nothing to lock, nor to remove.
+    if os.path.exists(model_file + SUFFIX) and run_lock.take(model_file):
+        os.unlink(model_file + SUFFIX)
+    run_lock.release(model_file)
 
 
 def leave(model_file: str) -> None:

@@ -36,8 +36,8 @@ WRONG = [
     (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),
     (["--nproc=2", "--model=WMF"], "WMF is not trained by gradients"),
     (["--nproc=2", "--model=MultiVAE", "--gpu_id="], "MultiVAE in several processes on GPUs only"),
-    (["--epoch=2"], "There is no setting --epoch. Did you mean --epochs?"),
-    (["--models=Vamp"], "There is no setting --models. Did you mean --model?"),
+    (["--epoch=2"], "GatedHVamp: there is no setting --epoch. Did you mean --epochs?"),
+    (["--models=Vamp"], "GatedHVamp: there is no setting --models. Did you mean --model?"),
     (["--a=b=c"], "can only be set in a config file"),
 ]
 
@@ -69,6 +69,16 @@ def test_a_value_of_the_wrong_kind_in_a_file(setting, message, tiny, capsys):
     assert error.startswith("recbole-evcf: error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_sequential_model_runs(tiny, capsys):
+    """Its defaults alone are refused by RecBole: a cross entropy takes no negative samples."""
+    own = {key: tiny[key] for key in ("data_path", "load_col", "show_progress", "state")}
+    Path("tiny.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+    words = ["run", "--model=SASRec", "--dataset=tiny", "--config_files=tiny.yaml", "--epochs=1"]
+    small = ["--n_layers=1", "--hidden_size=8", "--inner_size=8", "--MAX_ITEM_LIST_LENGTH=5"]
+    assert cli.main([*words, *small, "--train_neg_sample_args=None"]) == 0
+    assert capsys.readouterr().out.startswith("metric")
 
 
 def test_what_nobody_thought_of_is_one_line_too(tiny, monkeypatch, capsys):

@@ -16,7 +16,7 @@ import torch
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer import resumption, run_lock
 from recbole_evcf.trainer.state_files import SUFFIX, fitting_places, kept_until_given
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -373,6 +373,24 @@ def test_a_run_is_locked_until_its_test_metrics_are_given(tiny):
     assert is_locked(trainer.saved_model_file)
     trainer.evaluate(loaders[2])
     assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+
+
+def test_without_locks_all_else_is_as_it_was(tiny, monkeypatch):
+    """Windows has no fcntl."""
+    monkeypatch.setattr(run_lock, "fcntl", None)
+    settings = {**tiny, "resumable": True, "epochs": 3}
+    path = train(settings, stop_after=1)[0].saved_model_file
+    trainer, _, _, loaders = train({**settings, "resume": True})
+    assert trainer.saved_model_file == path
+    trainer.evaluate(loaders[2])
+    assert os.listdir("saved") == [os.path.basename(path)]
+
+
+def test_a_folder_that_is_gone_holds_nothing_back(tiny):
+    trainer, _, _, loaders = train({**tiny, "resumable": True})
+    os.rename("saved", "elsewhere")
+    trainer.evaluate(loaders[2], load_best_model=False)
+    assert not os.path.exists("saved")
 
 
 def test_a_run_that_was_stopped_can_be_taken(stopped):
