@@ -49,6 +49,7 @@ __all__ = [
     "check_split_seed",
     "finished_config",
     "is_vae",
+    "known_names",
     "odd_settings",
     "one_line",
     "plain_settings",
@@ -155,13 +156,7 @@ def check_names(configs: Sequence[Config], given: Iterable[str]) -> None:
         ValueError: one that no model at all knows resembles one that somebody knows.
     """
     given = set(given)
-    known = set(OWN_KEYS)
-    for config in configs:
-        known.update(config.internal_config_dict, config.file_config_dict)
-        # What Config makes by itself.
-        known.update(config.final_config_dict.keys() - given)
-    for keys in (general_arguments, training_arguments, evaluation_arguments, dataset_arguments):
-        known.update(keys)
+    known = set().union(*(known_names(config, given) for config in configs))
     for key in sorted(given - known):
         close = difflib.get_close_matches(key, known, n=3, cutoff=0.8)
         if close and key not in _keys_of_all_models():
@@ -170,6 +165,23 @@ def check_names(configs: Sequence[Config], given: Iterable[str]) -> None:
             raise ValueError(
                 f"{models}: there is no setting --{shortened(key)}. Did you mean {names}?"
             )
+
+
+def known_names(config: Config, given: set[str]) -> set[str]:
+    """The keys that a config's model and data set, RecBole or the plugin know.
+
+    Args:
+        config: made with the ``given`` keys.
+        given: those that need not be known.
+    """
+    lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
+    return set(OWN_KEYS).union(
+        config.internal_config_dict,
+        config.file_config_dict,
+        # What Config makes by itself.
+        config.final_config_dict.keys() - given,
+        *lists,
+    )
 
 
 def _keys_of_all_models() -> set[str]:

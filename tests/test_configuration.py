@@ -150,7 +150,7 @@ def config_of(model):
 
 
 def test_no_models_keys_are_taken_for_misspelt():
-    """None is built but for its config: of all of RecBole's and ours, keys of its own and others."""
+    """All of RecBole's and ours, with keys of their own and of others."""
     common = [
         "epochs",
         "embedding_size",

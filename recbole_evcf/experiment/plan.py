@@ -16,6 +16,7 @@ from recbole_evcf.configuration import (
     check_names,
     check_seed,
     finished_config,
+    known_names,
     resolve_config_files,
 )
 from recbole_evcf.experiment.entry import Entry
@@ -140,24 +141,20 @@ def make_plan(
 
 
 def _config_of(entry: Entry, dataset: str, files: Sequence[str], settings: Mapping) -> Config:
-    # Without the entry's own settings, to know the keys that the model has.
-    config = finished_config(entry.model, dataset, files, settings)
-    if not entry.settings:
-        return config
-    for key in entry.settings:
-        _check_override(entry, key, config)
-    return finished_config(entry.model, dataset, files, {**settings, **entry.settings})
-
-
-def _check_override(entry: Entry, key: str, config: Config) -> None:
     label = shortened(entry.label, 200)
-    if key in SHARED:
-        raise ValueError(f"{label}: {key} must be the same for all models; set it as --{key}=... .")
-    known = config.final_config_dict
-    if key not in known:
-        close = difflib.get_close_matches(key, known, n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"{label}: {entry.model} has no setting named {key!r}.{hint}")
+    for key in entry.settings:
+        if key in SHARED:
+            raise ValueError(
+                f"{label}: {key} must be the same for all models; set it as --{key}=... ."
+            )
+    config = finished_config(entry.model, dataset, files, {**settings, **entry.settings})
+    known = known_names(config, set(entry.settings)) | settings.keys()
+    for key in entry.settings:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=3)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"{label}: {entry.model} has no setting named {key!r}.{hint}")
+    return config
 
 
 def _run(entry, seed, split_seed, files, settings, config, data) -> Run:

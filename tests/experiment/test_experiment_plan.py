@@ -47,6 +47,14 @@ def test_the_seed_is_the_configs_by_default(plan):
     assert plan(seed="3").seeds == (3,)
 
 
+def test_a_model_may_need_its_own_settings(plan):
+    """RecBole refuses SASRec's defaults: its cross entropy takes no negative samples."""
+    made = plan("Pop,SASRec[train_neg_sample_args=None,hidden_size=8]")
+    assert made.runs[1].request["settings"]["hidden_size"] == 8
+    with pytest.raises(ValueError, match=r"SASRec has no setting named 'hidden_sizes'\. Did you"):
+        plan("Pop,SASRec[train_neg_sample_args=None,hidden_sizes=8]")
+
+
 def test_the_same_settings_are_the_same_run(plan):
     first = digests(plan())
     assert digests(plan()) == first
