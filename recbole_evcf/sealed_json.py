@@ -7,7 +7,7 @@ import json
 
 from recbole_evcf.whole_file import write_json
 
-__all__ = ["file_digest", "read_sealed", "write_sealed"]
+__all__ = ["read_sealed", "write_sealed"]
 
 SEAL = "sha256"
 
@@ -36,15 +36,6 @@ def read_sealed(path: str) -> dict:
     if content.pop(SEAL) != _digest(content):
         raise ValueError(f"its {SEAL} is not that of its content")
     return content
-
-
-def file_digest(path: str) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _digest(content: dict) -> str:

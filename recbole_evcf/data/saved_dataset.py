@@ -7,12 +7,10 @@ and the bytes of the data set's files are. The split is not in it and follows th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from enum import Enum
 from logging import getLogger
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,9 +19,10 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType, set_color
 from recbole.utils.argument_list import dataset_arguments
 
+from recbole_evcf.data.digest import digest_of_files
 from recbole_evcf.data.settled_file import read_settled, short_digest, write_settled
 
-__all__ = ["LOADING_KEYS", "dataset_settings", "digest_of_files", "load_dataset", "save_dataset"]
+__all__ = ["LOADING_KEYS", "dataset_settings", "load_dataset", "save_dataset"]
 
 # The config keys that decide what is loaded: RecBole's list lacks the later ones.
 LOADING_KEYS = (*dataset_arguments, "dataset", "discretization", "encoding", "numerical_features")
@@ -38,20 +37,6 @@ def dataset_settings(config) -> dict:
     """All that decides what a data set holds once it is loaded and filtered, as JSON's types."""
     settings = {key: config[key] for key in LOADING_KEYS}
     return {**settings, "data": digest_of_files(config)}
-
-
-def digest_of_files(config) -> str:
-    """Of the bytes of a data set's atomic files: new data under an old name are other data."""
-    digest = hashlib.sha256()
-    folder, name = Path(config["data_path"]), config["dataset"]
-    files = folder.iterdir() if folder.is_dir() else ()
-    for path in sorted(path for path in files if path.name.startswith(f"{name}.")):
-        if path.is_file():
-            digest.update(f"{path.name} {path.stat().st_size} ".encode())
-            with open(path, "rb") as file:
-                for block in iter(lambda: file.read(2**20), b""):
-                    digest.update(block)
-    return digest.hexdigest()
 
 
 def load_dataset(config) -> Dataset | None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_evcf.data.digest import file_digest
 from recbole_evcf.experiment.plan import Run
-from recbole_evcf.sealed_json import file_digest, read_sealed
+from recbole_evcf.sealed_json import read_sealed
 
 __all__ = ["RunStore"]
 

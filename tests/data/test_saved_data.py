@@ -30,7 +30,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import init_seed
 
 from build import build
-from recbole_evcf.data import saved_dataset
+from recbole_evcf.data.digest import digest_of_files
 from recbole_evcf.data.saved_dataset import LOADING_KEYS
 from recbole_evcf.quick_start import load_data_and_model
 
@@ -535,6 +535,6 @@ def test_a_name_that_is_a_pattern(tiny):
     shutil.copytree(folder / "tiny", folder / "[t]*")
     (folder / "[t]*" / "tiny.inter").rename(folder / "[t]*" / "[t]*.inter")
     config = Config("HVamp", "[t]*", config_dict=dict(tiny))
-    before = saved_dataset.digest_of_files(config)
+    before = digest_of_files(config)
     (folder / "[t]*" / "[t]*.inter").write_text("other\n")
-    assert saved_dataset.digest_of_files(config) != before
+    assert digest_of_files(config) != before
