@@ -71,6 +71,17 @@ def write_inter(folder, name: str, rows, header="user_id:token\titem_id:token\tt
     (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def parts_made_elsewhere() -> dict[str, list[tuple[str, str]]]:
+    """User and item of each row of the five files of a split by users."""
+    return {
+        "train": [(f"a{user}", f"i{(user + k) % 9}") for user in range(20) for k in range(5)],
+        "vf": [(f"v{user}", f"i{k}") for user in range(5) for k in range(3)],
+        "vt": [(f"v{user}", f"i{k}") for user in range(5) for k in (3, 4)],
+        "tf": [(f"t{user}", f"i{k}") for user in range(5) for k in range(3)],
+        "tt": [(f"t{user}", f"i{k}") for user in range(5) for k in (3, 4)],
+    }
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """A generated data set of 60 users and 40 items; returns the config settings that read it."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from build import build
+from conftest import parts_made_elsewhere
 from recbole_evcf import cli
 from recbole_evcf.data.histories import Histories
 
@@ -329,13 +330,7 @@ def test_missing_ids_are_told_of(caplog):
 
 
 def benchmark(part: str, more: tuple[str, str]) -> dict:
-    parts = {
-        "train": [(f"a{user}", f"i{(user + k) % 9}") for user in range(20) for k in range(5)],
-        "vf": [(f"v{user}", f"i{k}") for user in range(5) for k in range(3)],
-        "vt": [(f"v{user}", f"i{k}") for user in range(5) for k in (3, 4)],
-        "tf": [(f"t{user}", f"i{k}") for user in range(5) for k in range(3)],
-        "tt": [(f"t{user}", f"i{k}") for user in range(5) for k in (3, 4)],
-    }
+    parts = parts_made_elsewhere()
     folder = Path("data/odd")
     folder.mkdir(parents=True)
     for name, rows in parts.items():

@@ -30,6 +30,7 @@ from recbole.quick_start import run_recbole
 from recbole.utils import init_seed
 
 from build import build
+from conftest import parts_made_elsewhere
 from recbole_evcf.data.digest import digest_of_files
 from recbole_evcf.data.saved_dataset import LOADING_KEYS
 from recbole_evcf.quick_start import load_data_and_model
@@ -180,13 +181,7 @@ def test_a_run_on_saved_data_has_the_same_metrics(tiny, path):
 
 def test_a_split_made_elsewhere(tiny, loaded_anew):
     folder = Path(tiny["data_path"]) / "tiny"
-    parts = {
-        "train": [(f"a{user}", f"i{(user + k) % 9}") for user in range(20) for k in range(5)],
-        "vf": [(f"v{user}", f"i{k}") for user in range(5) for k in range(3)],
-        "vt": [(f"v{user}", f"i{k}") for user in range(5) for k in (3, 4)],
-        "tf": [(f"t{user}", f"i{k}") for user in range(5) for k in range(3)],
-        "tt": [(f"t{user}", f"i{k}") for user in range(5) for k in (3, 4)],
-    }
+    parts = parts_made_elsewhere()
     for name, rows in parts.items():
         lines = ["user_id:token\titem_id:token", *("\t".join(row) for row in rows)]
         (folder / f"tiny.{name}.inter").write_text("\n".join(lines) + "\n")

@@ -56,8 +56,15 @@ def saved(trained, tmp_path_factory) -> dict[str, Saved]:
     return found
 
 
+def drawn(saved, data) -> tuple[Saved, str]:
+    """A saved case, and which of its files is to be damaged."""
+    case = saved[data.draw(st.sampled_from(sorted(SPLITS)))]
+    return case, data.draw(st.sampled_from(sorted(KEYS)))
+
+
 def read(reader: str, case: Saved, key: str, content: bytes, caplog) -> None:
     """The result is the right one; where the file was not used, that is said in a sentence."""
+    caplog.set_level(logging.WARNING)
     Path("odd.pth").write_bytes(content)
     caplog.clear()
     ending = ends_well(reader, lambda: loaded({**case.settings, key: "odd.pth"}), ["odd.pth"])
@@ -69,9 +76,7 @@ def read(reader: str, case: Saved, key: str, content: bytes, caplog) -> None:
 @cases(80)
 @given(data=st.data())
 def test_damaged_bytes(saved, data, caplog):
-    caplog.set_level(logging.WARNING)
-    case = saved[data.draw(st.sampled_from(sorted(SPLITS)))]
-    key = data.draw(st.sampled_from(sorted(KEYS)))
+    case, key = drawn(saved, data)
     content = data.draw(st.builds(lambda: damaged(data, case.files[key])) | ANY_BYTES)
     read("saved data, bytes damaged", case, key, content, caplog)
 
@@ -79,9 +84,7 @@ def test_damaged_bytes(saved, data, caplog):
 @cases(80)
 @given(data=st.data())
 def test_a_single_flipped_bit(saved, data, caplog):
-    caplog.set_level(logging.WARNING)
-    case = saved[data.draw(st.sampled_from(sorted(SPLITS)))]
-    key = data.draw(st.sampled_from(sorted(KEYS)))
+    case, key = drawn(saved, data)
     content = bytearray(case.files[key])
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     read("saved data, one bit flipped", case, key, bytes(content), caplog)
@@ -90,9 +93,7 @@ def test_a_single_flipped_bit(saved, data, caplog):
 @cases(30)
 @given(data=st.data())
 def test_cut_off(saved, data, caplog):
-    caplog.set_level(logging.WARNING)
-    case = saved[data.draw(st.sampled_from(sorted(SPLITS)))]
-    key = data.draw(st.sampled_from(sorted(KEYS)))
+    case, key = drawn(saved, data)
     length = data.draw(st.integers(0, len(case.files[key]) - 1))
     read("saved data, cut off", case, key, case.files[key][:length], caplog)
     assert caplog.records

@@ -78,21 +78,24 @@ def test_an_archive_with_a_file_twice(tmp_path):
     refused(path, "holds ratings.csv more than once")
 
 
-def test_an_encrypted_archive(tmp_path):
-    path = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
+def written_with_a_byte_changed(folder, local: int, central: int, change):
+    """An archive of ratings with a byte changed in the header of its file and in the list."""
+    path = write_zip(folder / "ml-20m.zip", {"ratings.csv": RATINGS})
     content = bytearray(path.read_bytes())
-    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        content[content.index(signature) + flags] |= 1
+    for signature, place in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        at = content.index(signature) + place
+        content[at] = change(content[at])
     path.write_bytes(content)
+    return path
+
+
+def test_an_encrypted_archive(tmp_path):
+    path = written_with_a_byte_changed(tmp_path, 6, 8, lambda flags: flags | 1)
     refused(path, "ratings.csv is encrypted")
 
 
 def test_an_unknown_compression(tmp_path):
-    path = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
-    content = bytearray(path.read_bytes())
-    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-        content[content.index(signature) + method] = 99
-    path.write_bytes(content)
+    path = written_with_a_byte_changed(tmp_path, 8, 10, lambda method: 99)
     refused(path, "the zip archive is broken or incomplete")
 
 
@@ -139,11 +142,7 @@ def test_a_size_that_is_understated(tmp_path, claimed):
 
 
 def test_a_wrong_checksum(tmp_path):
-    path = write_zip(tmp_path / "ml-20m.zip", {"ratings.csv": RATINGS})
-    content = bytearray(path.read_bytes())
-    for signature, place in ((b"PK\x03\x04", 14), (b"PK\x01\x02", 16)):
-        content[content.index(signature) + place] ^= 255
-    path.write_bytes(content)
+    path = written_with_a_byte_changed(tmp_path, 14, 16, lambda checksum: checksum ^ 255)
     refused(path, "the zip archive is broken or incomplete")
 
 
