@@ -34,6 +34,7 @@ from recbole_evcf.plain_yaml import read_yaml
 from recbole_evcf.printable import shortened, shown
 from recbole_evcf.resources import shipped_names, shipped_yaml
 from recbole_evcf.trainer.checkpoint import plain_config
+from recbole_evcf.trainer.effective_settings import WITHOUT_EFFECT
 from recbole_evcf.trainer.trainer import VAETrainer
 from recbole_evcf.version import __version__
 
@@ -55,6 +56,7 @@ __all__ = [
     "plain_settings",
     "prefer_given_warmup",
     "read_config_file",
+    "remark_on_settings",
     "resolve_config_files",
     "unknown_model",
 ]
@@ -118,6 +120,11 @@ class _Defaults(Config):
 
     def _load_cmd_line(self):
         return {}
+
+
+def remark_on_settings(config: Config) -> str:
+    """As :func:`odd_settings`, on what the user of a config has set."""
+    return odd_settings(config["model"], config["dataset"], config.external_config_dict)
 
 
 def odd_settings(model: str, dataset: str, given: Mapping) -> str:
@@ -330,22 +337,10 @@ def plain_settings(config) -> dict:
     return {"recbole_evcf": __version__, "resume or resumable": kept, **shared}
 
 
-# Settings that say where, and what is shown.
-_OF_A_MACHINE = {
-    "checkpoint_dir",
-    "data_path",
-    "dataloaders_save_path",
-    "dataset_save_path",
-    "gpu_id",
-    "log_wandb",
-    "per_user_file",
-    "save_dataloaders",
-    "save_dataset",
-    "show_progress",
-    "state",
+# Settings that say where, and what is shown; but machines must agree on what is reported.
+_OF_A_MACHINE = (WITHOUT_EFFECT - {"config_file", "standard_error"}) | {
     "use_gpu",
     "verbose",
-    "wandb_project",
     "worker",
 }
 

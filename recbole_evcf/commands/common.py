@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from recbole_evcf.configuration import (
     finished_config,
-    odd_settings,
     one_line,
+    remark_on_settings,
     resolve_config_files,
 )
 from recbole_evcf.printable import printable
@@ -99,11 +99,10 @@ def remark_on(
     """
     try:
         files, settings = resolve_config_files(config_files), read_settings(words)
-        config = finished_config(model, dataset, files, settings)
+        return remark_on_settings(finished_config(model, dataset, files, settings))
     # Then there is nothing to remark on: what is wrong there has its own sentence.
     except ValueError:
         return ""
-    return odd_settings(config["model"], config["dataset"], config.external_config_dict)
 
 
 def put_words_aside() -> None:

@@ -23,8 +23,8 @@ from recbole_evcf.configuration import (
     can_resume,
     check_names,
     finished_config,
-    odd_settings,
     read_config_file,
+    remark_on_settings,
     resolve_config_files,
 )
 from recbole_evcf.evaluator.per_user import SE_SUFFIX
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
         return fail(error)
     # RecBole meets a value of the wrong kind where it first computes with it.
     except Exception as error:
-        return fail_somewhere(error, run.remark(settings))
+        return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
     except KeyboardInterrupt as error:
         print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
         return exit_code(error)
@@ -76,16 +76,8 @@ class _Run:
 
     started: float
     config: Config | None = None
-    config_files: tuple[str, ...] = ()
     # Whether another machine has the first process, which alone writes files.
     elsewhere: bool = False
-
-    def remark(self, settings: list[str]) -> str:
-        """On settings that may be why it failed; empty if there are none."""
-        if self.config is None:
-            return ""
-        given = _given(settings, self.config_files)
-        return odd_settings(self.config["model"], self.config["dataset"], given)
 
 
 def _run(run: _Run, options: dict, settings: list[str]) -> None:
@@ -98,7 +90,6 @@ def _run(run: _Run, options: dict, settings: list[str]) -> None:
     model, dataset = _what_to_run(options, config_files)
     # Once before anything starts: what it raises is a mistake in a setting.
     run.config = finished_config(model, dataset, config_files)
-    run.config_files = tuple(config_files)
     check_names([run.config], read_settings(settings))
     if run.config["resumable"] is None and can_resume(run.config):
         options["config_dict"] = {"resumable": True}
@@ -211,20 +202,14 @@ def _check_settings(settings: list[str]) -> None:
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
     """Model and data set: from the command line, else the config files, else the defaults."""
-    given = _given([], config_files)
+    given: dict = {}
+    for path in config_files:
+        given.update(read_config_file(path))
     model, dataset = options.pop("model"), options.pop("dataset")
     return (
         model or given.get("model", DEFAULT_MODEL),
         dataset or given.get("dataset", DEFAULT_DATASET),
     )
-
-
-def _given(settings: list[str], config_files: list[str]) -> dict:
-    """The user's settings; those of the command line as texts."""
-    given: dict = {}
-    for path in config_files:
-        given.update(read_config_file(path))
-    return {**given, **read_settings(settings)}
 
 
 def _write_result(path: str, model: str, dataset: str, result: dict) -> None:

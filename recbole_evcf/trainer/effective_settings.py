@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["differences", "effective_settings"]
+__all__ = ["WITHOUT_EFFECT", "differences", "effective_settings"]
 
 # They say where and how a run tells of itself, not what it finds.
 WITHOUT_EFFECT = {
