@@ -506,9 +506,22 @@ def quiet_amp_names() -> None:
 
 
 def wrap_once(owner, name: str, make) -> None:
-    """Put make(function) in the place of a class's or module's function, once."""
-    method = getattr(owner, name)
-    if not hasattr(method, _MARK):
+    """Put make(function) in the place of a class's or module's function, once.
+
+    An inherited function is wrapped for this class alone, as wrapped as it may be already.
+
+    Raises:
+        RuntimeError: there is a wrapper of another make.
+    """
+    maker = getattr(make, "func", make)
+    wrapped_by = (maker.__qualname__, *getattr(make, "args", ()))
+    there = getattr(vars(owner).get(name), _MARK, None)
+    if there is None:
+        method = getattr(owner, name)
         wrapper = functools.wraps(method)(make(method))
-        setattr(wrapper, _MARK, True)
+        setattr(wrapper, _MARK, wrapped_by)
         setattr(owner, name, wrapper)
+    elif there != wrapped_by:
+        raise RuntimeError(
+            f"{owner.__name__}.{name} is wrapped by {there[0]}: no room for {wrapped_by[0]}."
+        )

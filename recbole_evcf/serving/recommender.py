@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.model.fold_in import show_histories
+from recbole_evcf.model.fold_in import scoring, view_of
 from recbole_evcf.model.item_vectors import item_vectors
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.wmf import WMF
@@ -60,8 +60,8 @@ class Recommender:
         frame = recommender.recommend([["50", "172", "181"]], k=20)
 
     Args:
-        model: a trained general recommender of ours or of RecBole's, which is taken over: unseen
-            users are shown to it in the place of its own.
+        model: a trained general recommender of ours or of RecBole's, which stays as it is. Any
+            number of threads may share the recommender.
 
     Raises:
         ValueError: the model is no general recommender.
@@ -73,7 +73,7 @@ class Recommender:
                 f"{type(model).__name__} ranks items by more than a user's interactions: only "
                 "RecBole's general recommenders can be used here."
             )
-        self.model = model.eval()
+        self.model = view_of(model)
         self.catalogue: ItemCatalogue = model.item_catalogue
         self._prior_scores: Tensor | None = None
 
@@ -285,8 +285,8 @@ class Recommender:
         if isinstance(self.model, VAERecommender):
             return self.model.network.latent(self._batch(matrix))
         if isinstance(self.model, WMF):
-            show_histories(self.model, Histories(matrix))
-            return self.model.user_vectors(torch.arange(matrix.shape[0]).to(self.model.device))
+            users = torch.arange(matrix.shape[0], device=self.model.device)
+            return scoring(self.model, Histories(matrix)).user_vectors(users)
         raise ValueError(
             f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
             "and WMF have."
