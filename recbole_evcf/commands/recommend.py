@@ -74,10 +74,6 @@ def _recommend(options: argparse.Namespace) -> None:
     else:
         recommender = Recommender.load(options.model_file)
         users = _of_file(options, recommender)
-    if options.topk > len(recommender.item_tokens):
-        raise ValueError(
-            f"--topk is {options.topk}, but the model knows {len(recommender.item_tokens)} items."
-        )
     for path, tokens in ((options.allow_items, allow), (options.block_items, block)):
         _report_unknown(path, tokens, recommender)
     frames = recommender.recommend_in_batches(

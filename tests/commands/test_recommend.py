@@ -84,7 +84,6 @@ GOOD = "user,item\nann,i1\n"
         ([], "", "new.csv is empty"),
         ([], "user;item\nann;i1\n", "is the separator ',' right?"),
         (["--separator=;"], GOOD, "is the separator ';' right?"),
-        (["--topk=41"], GOOD, "--topk is 41, but the model knows 40 items"),
         (["--topk=0"], GOOD, "--topk must be at least 1"),
         (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
         (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),

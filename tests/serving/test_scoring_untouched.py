@@ -99,7 +99,7 @@ def test_a_model_in_the_midst_of_its_training_recommends_without_dropout(model, 
 @pytest.mark.parametrize("model", ["EASE", "MultiVAE", "WMF", "BPR", "CDAE", "HVamp"])
 def test_users_of_the_data_set_over_several_batches_one_without_history(model, tiny, monkeypatch):
     """Popularity where a model has no answer to an empty history."""
-    loaders, trainer = trained(model, tiny, embedding_size=4)
+    _, trainer = trained(model, tiny, embedding_size=4)
     _, network, dataset, train, valid, _ = load_data_and_model(trainer.saved_model_file)
     users = data_set_users(train, valid)
     nobody = 4
