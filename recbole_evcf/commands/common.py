@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -15,9 +16,10 @@ from recbole_evcf.configuration import (
     remark_on_settings,
     resolve_config_files,
 )
-from recbole_evcf.printable import printable
+from recbole_evcf.printable import printable, shortened
 
 __all__ = [
+    "add_model_file",
     "exit_code",
     "fail",
     "fail_somewhere",
@@ -29,6 +31,27 @@ __all__ = [
 
 # Exit codes of processes that Ctrl-C and SIGTERM have ended.
 INTERRUPTED, TERMINATED = 130, 143
+
+
+class _OneFile(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 1:
+            parser.error(
+                f"{option_string} takes one file and was given {len(values)}, which a pattern such "
+                f"as *.pth may match: name one of {shortened(', '.join(values), 200)}."
+            )
+        setattr(namespace, self.dest, values[0])
+
+
+def add_model_file(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--model_file``, which names one file."""
+    parser.add_argument(
+        "--model_file",
+        required=True,
+        nargs="+",
+        action=_OneFile,
+        help="of a trained model: saved/....pth",
+    )
 
 
 class Terminated(KeyboardInterrupt):

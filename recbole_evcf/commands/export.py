@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from recbole_evcf.commands.common import fail
+from recbole_evcf.commands.common import add_model_file, fail
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.onnx_export import INPUT, OUTPUT, export_onnx
 from recbole_evcf.whole_file import check_target
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         allow_abbrev=False,
         description="Write a trained model for use without RecBole and PyTorch.",
     )
-    parser.add_argument("--model_file", required=True, help="of a trained model: saved/....pth")
+    add_model_file(parser)
     parser.add_argument("--format", choices=["onnx"], default="onnx", help="of the output")
     parser.add_argument("--output", required=True, help="the file to write, such as model.onnx")
     options = parser.parse_args(arguments)
@@ -32,5 +32,5 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return fail(error)
     items = f"{len(recommender.item_tokens):,} items"
-    print(f"{options.output}: {INPUT} (users, {items}) -> {OUTPUT}, {size / 1e6:,.1f} MB")
+    print(f"{options.output}: float32 {INPUT} (users, {items}) -> {OUTPUT}, {size / 1e6:,.1f} MB")
     return 0

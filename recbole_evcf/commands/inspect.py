@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from recbole.utils import get_model
 
-from recbole_evcf.commands.common import fail
+from recbole_evcf.commands.common import add_model_file, fail
 from recbole_evcf.configuration import unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         "has learned: the prior's components, latent units and levels, gates, and where it "
         "recommends well.",
     )
-    parser.add_argument("--model_file", required=True, help="a model saved by recbole-evcf run")
+    add_model_file(parser)
     parser.add_argument("--dataset", help="its data set; checked against the file")
     parser.add_argument("--output", required=True, help="folder to write to")
     options = parser.parse_args(arguments)

@@ -87,7 +87,7 @@ class Recommender:
             device: such as "cpu"; by default where the model's config says.
 
         Raises:
-            ValueError: there is no such file, or none of a model that can.
+            ValueError: there is no such file or device, or the file's model cannot.
         """
         return cls(load_model(path, device))
 

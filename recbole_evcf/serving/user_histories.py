@@ -54,6 +54,7 @@ class UserHistories:
         seen: what is not recommended to them, in the same form.
         unknown: what was left out.
         model_ids: by which the model itself knows the users, (users,); None for unseen users.
+        remark: on rows of their file that were left out; empty if there are none.
     """
 
     users: np.ndarray
@@ -61,6 +62,7 @@ class UserHistories:
     seen: scipy.sparse.csr_matrix
     unknown: UnknownItems = field(default_factory=UnknownItems)
     model_ids: Tensor | None = None
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.users)
