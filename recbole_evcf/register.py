@@ -162,8 +162,9 @@ def register_fold_in(
             ``dataset.input_histories``: a :class:`~recbole_evcf.data.histories.Histories` with a
             row for each user id, the fold-in history of a held-out user. ``dataset.inter_feat``
             holds interactions of training users alone.
-        show: ``show(model, histories)`` makes a trained model score from other histories: user id
-            n then is row n.
+        show: ``show(view, histories)`` makes a view of a trained model score from other histories:
+            user id n then is row n. What it sets on the view the model does not get; the tensors
+            are the model's, and not to be written to.
         samples: whether it learns from interactions and sampled negatives, as BPR does; else it
             gets batches of training users, as autoencoders do, or learns in its constructor.
 
