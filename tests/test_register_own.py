@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from recbole.model.general_recommender import BPR, EASE
+from recbole.model.general_recommender import BPR, EASE, LINE
 from recbole.trainer import TraditionalTrainer, Trainer
 from recbole.utils import get_trainer
 
@@ -58,8 +58,8 @@ class Heir(EASE):
     """Its constructor is EASE's, which is wrapped already."""
 
 
-class PlainHeir(BPR):
-    """Its constructor is BPR's, which is not."""
+class PlainHeir(LINE):
+    """Its constructor is LINE's, which is not."""
 
 
 @pytest.mark.parametrize("model", [Heir, PlainHeir])
