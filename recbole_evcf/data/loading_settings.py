@@ -41,6 +41,12 @@ def check_loading(config) -> None:
             check_interval(f"val_interval: {field}", values)
     for key in ("load_col", "unload_col"):
         _check_lists(config, key)
+    both = set(config["load_col"] or ()) & set(config["unload_col"] or ())
+    if both:
+        raise ValueError(
+            f"load_col and unload_col both say what to load of {shown(min(map(str, both)))}: give "
+            "one of them; load_col=None loads all but unload_col."
+        )
     _check_benchmark_files(config)
     _check_threshold(config)
     arguments = config["eval_args"]
@@ -106,11 +112,6 @@ def _check_lists(config, key: str) -> None:
             )
     if key == "load_col" and config[key] is not None and "inter" not in config[key]:
         raise ValueError(f"load_col has no columns of inter: write {example}.")
-    both = set(config["load_col"] or ()) & set(config["unload_col"] or ())
-    if both:
-        raise ValueError(
-            f"load_col and unload_col both say what to load of {min(both)}: give one of them."
-        )
 
 
 def _asked_for(config, key: str, suffix: str) -> list[str]:
