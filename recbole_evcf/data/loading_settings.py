@@ -6,6 +6,7 @@ than were asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from recbole.utils import FeatureType, InputType, ModelType
@@ -49,13 +50,8 @@ def check_loading(config) -> None:
         )
     _check_benchmark_files(config)
     _check_threshold(config)
-    arguments = config["eval_args"]
-    timed = isinstance(arguments["split"], Mapping) and "TS" in arguments["split"]
-    if timed and arguments["order"] != "TO" and config["benchmark_filename"] is None:
-        raise ValueError(
-            "eval_args: split: TS splits by time and needs order: TO, not "
-            f"{arguments['order']}: RecBole would train on interactions after its boundary."
-        )
+    if config["benchmark_filename"] is None and isinstance(config["eval_args"]["split"], Mapping):
+        _check_split(config["eval_args"]["split"], config["eval_args"]["order"])
 
 
 def check_interval(name: str, value) -> None:
@@ -94,6 +90,27 @@ def check_values(val_interval: Mapping | None, kinds: Mapping) -> None:
                 f"val_interval: {field} must be a list of the tokens to keep, not {shown(values)}: "
                 f"{field} is a column of tokens."
             )
+
+
+def _check_split(split: Mapping, order) -> None:
+    for kind in split.keys() & {"RS", "TS"}:
+        shares = split[kind]
+        three = isinstance(shares, (list, tuple)) and len(shares) == 3
+        if not three or not all(_is_share(share) for share in shares) or shares[0] == 0:
+            raise ValueError(
+                f"eval_args: split: {kind} must be three numbers, for training above 0 and for "
+                f"validation and test 0 or more, not {shown(shares)}."
+            )
+    if "TS" in split and order != "TO":
+        raise ValueError(
+            f"eval_args: split: TS splits by time and needs order: TO, not {order}: RecBole would "
+            "train on interactions after its boundary."
+        )
+
+
+def _is_share(value) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf
 
 
 def _mapping(config, key: str, example: str) -> Mapping:

@@ -23,6 +23,7 @@ TS = {"split": {"TS": [0.8, 0.1, 0.1]}, "group_by": "user", "mode": "full"}
 INTERVAL = 'must be an interval such as "[5,inf)", not '
 LISTS = "must be a list of columns, as in {'inter': ['user_id', 'item_id']}, not "
 FILES = "benchmark_filename must be a list of three files (training, validation, test), or of five"
+SHARES = "must be three numbers, for training above 0 and for validation and test 0 or more, not "
 NO_EFFECT = "has no effect beside benchmark_filename, whose files RecBole takes as they are"
 
 # Refused before anything is read.
@@ -48,6 +49,19 @@ WRONG = [
     ({"benchmark_filename": list("abcd")}, FILES),
     ({"benchmark_filename": list("abcdef")}, FILES),
     ({"threshold": {"rating": 4}}, "threshold has no effect on {model}, which takes each"),
+    *(
+        ({"eval_args": {"split": {kind: shares}, "order": "TO", "group_by": "user"}}, SHARES)
+        for kind in ("RS", "TS")
+        for shares in (
+            [8, 2],
+            [0, 1, 1],
+            [0, 0, 0],
+            [0.8, -0.1, 0.3],
+            ["a", 1, 1],
+            "8",
+            [True, 1, 1],
+        )
+    ),
     ({"eval_args": {**TS, "order": "RO"}}, "split: TS splits by time and needs order: TO, not RO"),
     *(
         ({"benchmark_filename": list("abc"), key: value}, f"{key} {NO_EFFECT}")
@@ -186,8 +200,6 @@ def test_own_files_named_ml_100k_are_read(tmp_path, given, caplog):
 def test_own_ml_100k_may_lack_columns_that_recboles_has(tmp_path):
     rows = [("a", "b"), ("c", "d")]
     write_inter(tmp_path / "data", "ml-100k", rows, "user_id:token\titem_id:token")
-        tmp_path / "data", "ml-100k", [("a", "b"), ("c", "d")], "user_id:token\titem_id:token"
-    )
     config = Config("BPR", "ml-100k", config_dict={"data_path": "data"})
     assert create_dataset(config).inter_num == 2
 
