@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from recbole.utils import FeatureType, InputType, ModelType
 
-from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, is_sg
+from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, group_sizes, is_sg
 from recbole_evcf.printable import shown
 
-__all__ = ["check_columns", "check_loading", "check_values"]
+__all__ = ["check_columns", "check_loading", "check_tested", "check_values"]
 
 INTERVALS = (
     "user_inter_num_interval",
@@ -24,6 +24,7 @@ INTERVALS = (
 )
 # What RecBole does not do to files of a split made elsewhere.
 FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
+MANY_USERS = 10**9
 NO_FILTER = (None, {}, "[0,inf)")
 
 
@@ -101,11 +102,28 @@ def _check_split(split: Mapping, order) -> None:
                 f"eval_args: split: {kind} must be three numbers, for training above 0 and for "
                 f"validation and test 0 or more, not {shown(shares)}."
             )
+    if "SG" in split:
+        # Whatever the number of users, which only the data say.
+        group_sizes(split["SG"], MANY_USERS)
     if "TS" in split and order != "TO":
         raise ValueError(
             f"eval_args: split: TS splits by time and needs order: TO, not {order}: RecBole would "
             "train on interactions after its boundary."
         )
+
+
+def check_tested(config) -> None:
+    """Check that the split of a finished ``Config`` leaves something to test on.
+
+    Raises:
+        ValueError: it does not.
+    """
+    split = config["eval_args"]["split"]
+    if config["benchmark_filename"] is not None or not isinstance(split, Mapping):
+        return
+    untested = any(split.get(kind, (1, 1, 1))[2] == 0 for kind in ("RS", "TS"))
+    if untested or split.get("LS") == "valid_only":
+        raise ValueError(f"eval_args: split: {dict(split)} leaves nothing to test on.")
 
 
 def _is_share(value) -> bool:

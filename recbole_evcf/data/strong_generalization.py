@@ -96,7 +96,7 @@ def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
 
 
 def _by_count(shares, n_users: int, text: str) -> tuple[int, int, int]:
-    if list(shares).count(-1) > 1 or min(shares) < -1:
+    if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
         raise ValueError(f"{text}: counts must be positive, and one of them may be -1, the rest.")
     rest = n_users - sum(s for s in shares if s != -1)
     return tuple(max(rest, 0) if s == -1 else s for s in shares)
