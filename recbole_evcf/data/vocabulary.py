@@ -16,7 +16,7 @@ class Vocabulary:
 
     def __init__(self, dataset):
         tokens = dataset.field2id_token
-        fields = (dataset.uid_field, dataset.iid_field)
+        fields = (dataset.iid_field, dataset.uid_field)
         self.tokens = {field: tokens[field] for field in fields if field in tokens}
 
     def __deepcopy__(self, memo) -> Vocabulary:
