@@ -35,7 +35,7 @@ def test_loaders_of_other_items_are_refused(tiny, model):
 @pytest.mark.parametrize("model", ["HVamp", "BPR"])
 def test_loaders_of_other_users_are_refused(tiny, model):
     _, _, _, trainer = made(model, tiny)
-    _, other, _, _ = made(model, tiny, user_inter_num_interval="[8,inf)")
+    _, other, _, _ = made(model, tiny, val_interval={"user_id": [f"u{n}" for n in range(59)]})
     with pytest.raises(ValueError, match=SENTENCE.format(60, "user_id")):
         trainer.evaluate(other[2], load_best_model=False)
 
