@@ -27,6 +27,7 @@ __all__ = [
     "quiet_readonly_columns",
     "repair",
     "repair_chained_fill",
+    "repair_collected_numbers",
     "repair_download",
     "repair_embedding_file",
     "repair_eval",
@@ -36,6 +37,7 @@ __all__ = [
     "repair_missing_ids",
     "repair_missing_sequences",
     "repair_numpy_names",
+    "repair_popularity",
     "repair_ray_import",
     "repair_ray_report",
     "repair_sequence_lengths",
@@ -64,6 +66,8 @@ def repair() -> None:
     repair_missing_ids()
     repair_long_tokens()
     repair_flops_of_one()
+    repair_collected_numbers()
+    repair_popularity()
     repair_download()
     repair_exhaustive_search()
     repair_eval()
@@ -321,6 +325,44 @@ def repair_flops_of_one() -> None:
         return get_flops
 
     wrap_once(quick_start, "get_flops", make)
+
+
+def repair_collected_numbers() -> None:
+    """`Collector.get_data_struct` of 1.2.1 calls `.cpu()` on numbers and counts, which metrics such
+    as ItemCoverage and AveragePopularity need.
+    """
+    from recbole.evaluator import Collector
+
+    wrap_once(Collector, "get_data_struct", _with_tensors_alone)
+
+
+def _with_tensors_alone(original):
+    def get_data_struct(self):
+        from torch import Tensor
+
+        collected = self.data_struct._data_dict
+        rest = {name: value for name, value in collected.items() if not isinstance(value, Tensor)}
+        for name in rest:
+            del collected[name]
+        struct = original(self)
+        collected.update(rest)
+        struct._data_dict.update(rest)
+        return struct
+
+    return get_data_struct
+
+
+def repair_popularity() -> None:
+    """`Pop.calculate_loss` counts by an assignment in which an item of a batch is there once, and
+    counts sampled negatives too. Its items are counted when it is made (:mod:`model.fold_in`).
+    """
+    import torch
+    from recbole.model.general_recommender.pop import Pop
+
+    def make(original):
+        return lambda self, interaction: torch.zeros((), requires_grad=True)
+
+    wrap_once(Pop, "calculate_loss", make)
 
 
 def repair_download() -> None:

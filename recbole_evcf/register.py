@@ -6,6 +6,7 @@ Registering twice changes nothing.
 from __future__ import annotations
 
 import functools
+import glob
 import importlib
 import logging
 import os
@@ -34,10 +35,13 @@ from recbole.evaluator.evaluator import Evaluator
 from recbole.model.abstract_recommender import (
     AbstractRecommender,
     AutoEncoderMixin,
+    ContextRecommender,
     GeneralRecommender,
+    KnowledgeRecommender,
+    SequentialRecommender,
 )
 from recbole.quick_start import quick_start as recbole_quick_start
-from recbole.sampler import Sampler
+from recbole.sampler import RepeatableSampler, Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, ModelType, set_color
 from thop.profile import register_hooks
@@ -52,6 +56,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
+from recbole_evcf.data.exact_times import keeping_times_exact, round_times
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.data.loading import (
@@ -61,6 +66,7 @@ from recbole_evcf.data.loading import (
     rows_of,
     with_c_engine,
 )
+from recbole_evcf.data.loading_settings import check_columns, check_loading, check_values
 from recbole_evcf.data.saved_dataset import load_dataset, save_dataset
 from recbole_evcf.data.saved_split import kept_parts, kept_split
 from recbole_evcf.data.strong_generalization import (
@@ -69,6 +75,7 @@ from recbole_evcf.data.strong_generalization import (
     is_sg,
     split_seed,
 )
+from recbole_evcf.data.vocabulary import Vocabulary
 from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import (
@@ -119,7 +126,10 @@ def register() -> None:
     _register_loading()
     _register_saved_data()
     wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
-    wrap_once(Dataset, "build", _splitting_by_users)
+    for base in (ContextRecommender, KnowledgeRecommender, SequentialRecommender):
+        wrap_once(base, "__init__", _knowing_its_vocabulary)
+    wrap_once(Dataset, "_dataframe_to_interaction", keeping_times_exact)
+    wrap_once(Dataset, "build", _splitting)
 
 
 def register_model(
@@ -184,6 +194,7 @@ def _register_config() -> None:
     wrap_once(Config, "_get_model_and_dataset", _naming_unknown_models)
     wrap_once(Config, "_load_internal_config_dict", _with_shipped_defaults)
     wrap_once(Config, "_load_config_files", _by_name_or_path)
+    wrap_once(Config, "_set_default_parameters", _preferring_own_files)
     wrap_once(Config, "__init__", _checking)
     wrap_once(Config, "_init_device", _joining)
 
@@ -234,9 +245,21 @@ def _by_name_or_path(original):
     return _load_config_files
 
 
+def _preferring_own_files(original):
+    def _set_default_parameters(self):
+        folder = os.path.join(self.final_config_dict["data_path"], self.dataset)
+        original(self)
+        # For this name RecBole always takes the files that it ships.
+        if self.dataset == "ml-100k" and glob.glob(f"{glob.escape(folder)}/ml-100k*.inter"):
+            self.final_config_dict["data_path"] = folder
+
+    return _set_default_parameters
+
+
 def _checking(original):
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
+        check_loading(self)
         configuration.check_split_seed(self)
         configuration.check_resume(self)
         if configuration.is_vae(self):
@@ -257,13 +280,16 @@ def _register_dataloaders() -> None:
     wrap_once(recbole.data.utils, "create_samplers", _without_sampling)
 
 
-def _splitting_by_users(original):
+def _splitting(original):
     def build(self):
         keeping = _asks_for(self.config, SPLIT_KEYS) and _keeps_plainly(self.config)
         if is_sg(self.config):
-            return build_parts(self, functools.partial(kept_split, self) if keeping else None)
-        split = functools.partial(_split_by_its_seed, original, self)
-        return kept_parts(self, split) if keeping else split()
+            parts = build_parts(self, functools.partial(kept_split, self) if keeping else None)
+        else:
+            split = functools.partial(_split_by_its_seed, original, self)
+            parts = kept_parts(self, split) if keeping else split()
+        round_times((self, *parts))
+        return parts
 
     return build
 
@@ -307,19 +333,21 @@ def _without_sampling(original):
     def create_samplers(config, dataset, built_datasets):
         if is_sg(config):
             train, *held_out = built_datasets
-            return [_sampler_of_training_users(config, train), *held_out_phases(held_out)]
+            phases = held_out_phases(held_out, config["repeatable"])
+            return [_sampler_of_training_users(config, train), *phases]
         if configuration.is_vae(config) and _ranks_all_items(config):
-            return ranked_phases(built_datasets)
+            return ranked_phases(built_datasets, config["repeatable"])
         return original(config, dataset, built_datasets)
 
     return create_samplers
 
 
-def _sampler_of_training_users(config, dataset) -> Sampler | None:
+def _sampler_of_training_users(config, dataset) -> Sampler | RepeatableSampler | None:
     if config["model"] not in SAMPLING_MODELS:
         return None
     arguments = config["train_neg_sample_args"]
-    sampler = Sampler("train", dataset, arguments["distribution"], arguments["alpha"])
+    sampler_class = RepeatableSampler if config["repeatable"] else Sampler
+    sampler = sampler_class("train", dataset, arguments["distribution"], arguments["alpha"])
     return sampler.set_phase("train")
 
 
@@ -337,7 +365,8 @@ def _register_fold_in() -> None:
 
 def _folding_in(name, original):
     def __init__(self, config, dataset):
-        if hasattr(dataset, "input_histories"):
+        # Pop is wrong whatever the split.
+        if hasattr(dataset, "input_histories") or name == "Pop":
             ADAPTERS[name](original, self, config, dataset)
         elif name == "NCEPLRec":
             remembering_projection(original, self, config, dataset)
@@ -412,6 +441,9 @@ def _collecting_hits(original):
 
 def _evaluating(original):
     def evaluate(self, eval_data, *args, **kwargs):
+        vocabulary = getattr(self.model, "vocabulary", None)
+        if vocabulary is not None and eval_data:
+            vocabulary.check(eval_data._dataset)
         with freed_memory_kept():
             result = original(self, eval_data, *args, **kwargs)
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
@@ -452,6 +484,15 @@ def _knowing_its_items(original):
     def __init__(self, config, dataset):
         original(self, config, dataset)
         self.item_catalogue = ItemCatalogue.from_dataset(dataset)
+        self.vocabulary = Vocabulary(dataset)
+
+    return __init__
+
+
+def _knowing_its_vocabulary(original):
+    def __init__(self, config, dataset):
+        original(self, config, dataset)
+        self.vocabulary = Vocabulary(dataset)
 
     return __init__
 
@@ -600,6 +641,8 @@ class _NoTensorBoard:
 
 def _register_loading() -> None:
     wrap_once(Dataset, "_load_feat", _describing_faults)
+    wrap_once(Dataset, "_load_user_or_item_feat", _missing_no_file)
+    wrap_once(Dataset, "_filter_by_field_value", _filtering_by_fitting_values)
     wrap_once(Dataset, "_grouped_index", lambda original: lambda self, keys: grouped_index(keys))
     wrap_once(Dataset, "split_by_ratio", _splitting_by_ratio)
     wrap_once(Interaction, "__getitem__", _taking_rows)
@@ -634,21 +677,19 @@ def _taking_rows(original):
 
 def _describing_faults(original):
     def _load_feat(self, filepath, source):
+        suffix = getattr(source, "value", source)
+        # RecBole opens no file of which nothing is asked for.
+        if self._get_load_and_unload_col(suffix)[0] == set():
+            return original(self, filepath, source)
         required = {
             FeatureSource.INTERACTION: (self.uid_field, self.iid_field),
             FeatureSource.USER: (self.uid_field,),
             FeatureSource.ITEM: (self.iid_field,),
         }.get(source, ())
-        load_col = self.config["load_col"]
-        if isinstance(load_col, dict):
-            _check_loaded(filepath, required, load_col.get(getattr(source, "value", source)))
-        with atomic.reading(
-            filepath,
-            self.config["field_separator"],
-            self.config["encoding"],
-            required=required,
-            seq_separator=self.config["seq_separator"],
-        ):
+        form = filepath, self.config["field_separator"], self.config["encoding"]
+        columns = atomic.check_header(*form, required)
+        check_columns(self.config, suffix, filepath, columns, required)
+        with atomic.reading(*form, required, self.config["seq_separator"]):
             feat = original(self, filepath, source)
         if source is FeatureSource.INTERACTION and feat is not None:
             _check_ids(self, filepath, feat, required)
@@ -656,6 +697,24 @@ def _describing_faults(original):
         return feat
 
     return _load_feat
+
+
+def _missing_no_file(original):
+    def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
+        path = os.path.join(dataset_path, f"{token}.{source.value}")
+        if not os.path.isfile(path):
+            check_columns(self.config, source.value, path, None)
+        return original(self, token, dataset_path, source, field_name)
+
+    return _load_user_or_item_feat
+
+
+def _filtering_by_fitting_values(original):
+    def _filter_by_field_value(self):
+        check_values(self.config["val_interval"], self.field2type)
+        original(self)
+
+    return _filter_by_field_value
 
 
 def _check_ids(dataset, filepath, feat, required) -> None:
@@ -711,6 +770,8 @@ def _asks_for(config, keys: tuple[str, str]) -> bool:
 
 def _reading_only_if_asked(original):
     def create_dataset(config):
+        if config["dataset"] == "ml-100k":
+            getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
         asked = _asks_for(config, DATASET_KEYS)
         if asked and not _keeps_plainly(config):
             _warn_of_pickle(DATASET_KEYS)
@@ -775,9 +836,3 @@ def _telling_of_bad_pickles(keys: tuple[str, str]) -> Iterator[None]:
         raise ValueError(
             f"the file that {' or '.join(keys)} names or has made is damaged ({error}): remove it."
         ) from error
-
-
-def _check_loaded(filepath, required, load_col) -> None:
-    left_out = [field for field in required if isinstance(load_col, list) and field not in load_col]
-    if left_out:
-        raise ValueError(f"load_col leaves out {left_out[0]}, which {filepath} is needed for.")

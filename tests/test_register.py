@@ -134,7 +134,7 @@ def test_built_in_results_are_the_same_with_and_without_the_import(tmp_path):
         "BPR": {},
         "EASE": {},
         "ItemKNN": {},
-        "MultiVAE": {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}},
+        "MultiVAE": {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "RO"}},
         "RecVAE": {"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni20"}},
     }
     results = []

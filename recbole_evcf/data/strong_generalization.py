@@ -96,7 +96,7 @@ def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
 
 
 def _by_count(shares, n_users: int, text: str) -> tuple[int, int, int]:
-    if list(shares).count(-1) > 1 or min(shares) < -1:
+    if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
         raise ValueError(f"{text}: counts must be positive, and one of them may be -1, the rest.")
     rest = n_users - sum(s for s in shares if s != -1)
     return tuple(max(rest, 0) if s == -1 else s for s in shares)
@@ -226,14 +226,10 @@ def build_parts(dataset, kept: Callable[[Callable[[], Split]], Split] | None = N
     Raises:
         ValueError: the config asks for a split that this data cannot give.
     """
-    # RecBole's tensors are single precision, which holds no seconds of a Unix time.
-    times = dataset.inter_feat.get(dataset.time_field)
-    times = None if times is None else np.asarray(times)
     dataset._change_feat_format()
 
     def make() -> Split:
-        from_files = dataset.benchmark_filename_list
-        return _from_files(dataset) if from_files else _from_config(dataset, times)
+        return (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
 
     split = make() if kept is None else kept(make)
     dataset._drop_unused_col()
@@ -265,9 +261,10 @@ def check_times(dataset, times: np.ndarray | None) -> None:
         )
 
 
-def _from_config(dataset, times: np.ndarray | None) -> Split:
+def _from_config(dataset) -> Split:
     arguments = dataset.config["eval_args"]
     feat = dataset.inter_feat
+    times = feat[dataset.time_field].numpy() if dataset.time_field in feat else None
     order = arguments["order"]
     if order not in ("RO", "TO"):
         raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")

@@ -19,6 +19,7 @@ from recbole_evcf.configuration import (
     known_names,
     resolve_config_files,
 )
+from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.printable import shortened
@@ -118,6 +119,7 @@ def make_plan(
         made.append((entry, files, _config_of(entry, dataset, files, settings)))
     check_names([config for _, _, config in made], settings)
     first = made[0][2]
+    check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
         check_seed(seed, name)

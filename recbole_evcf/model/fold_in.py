@@ -141,13 +141,13 @@ def _item_history(construct, model, config, dataset) -> None:
 
 
 def _popularity(construct, model, config, dataset) -> None:
-    """RecBole's Pop counts an item once per batch however often it occurs there: count it all."""
+    """RecBole's Pop counts an item once per batch however often it occurs there, and sampled
+    negatives too: all training interactions are counted here, and none while it trains."""
     construct(model, config, dataset)
     items = torch.as_tensor(dataset.inter_feat[dataset.iid_field])
     counts = torch.bincount(items, minlength=dataset.item_num)
     model.item_cnt = counts[:, None].to(model.device)
     model.max_cnt = model.item_cnt.max(dim=0)[0]
-    model.calculate_loss = lambda interaction: torch.zeros((), requires_grad=True)
 
 
 def _as_it_is(construct, model, config, dataset) -> None:

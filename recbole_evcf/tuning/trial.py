@@ -45,16 +45,15 @@ def load_data(task: Task) -> None:
     """Read and split the data once, so that what is wrong with them shows before any training.
 
     Raises:
-        ValueError: the data are missing or malformed, or no user is held out for validation.
+        ValueError: the data are missing or malformed, or nothing is held out.
     """
     config = _TrialConfig(task.model, task.dataset, config_dict=dict(task.settings))
     _log_to_file_only(config)
-    _, valid_data, _ = _loaders(config)
-    if not valid_data:
-        raise ValueError(
-            f"eval_args: {config['eval_args']['split']} leaves nothing for validation, by which "
-            "the best trial is chosen."
-        )
+    _, *held_out = _loaders(config)
+    purposes = "for validation, by which the best trial is chosen", "to test the best trial on"
+    for data, purpose in zip(held_out, purposes):
+        if not data:
+            raise ValueError(f"eval_args: {config['eval_args']['split']} leaves nothing {purpose}.")
 
 
 def train_trial(

@@ -67,7 +67,8 @@ def test_what_nobody_thought_of_is_one_line(module, words, capsys, monkeypatch):
         raise TypeError("no list")
 
     monkeypatch.setattr(f"recbole_evcf.commands.{module}.conduct", meet)
-    for odd, code, remark in ([["--load_col=abc"], 2, " (perhaps since load_col"], [[], 1, ";"]):
+    odd_one = [["--weight_decay=abc"], 2, " (perhaps since weight_decay"]
+    for odd, code, remark in (odd_one, [[], 1, ";"]):
         assert cli.main([*words, *odd]) == code
         error = capsys.readouterr().err
         assert error.startswith(f"recbole-evcf: error: TypeError: no list{remark}")

@@ -300,7 +300,7 @@ def test_ratios_use_every_user_and_round_held_out_groups_down(shares, n_users):
         ([-1, 60, 60], "asks for 120 users, but the data set has 100"),
         ([80, 10, 11], "asks for 101 users, but the data set has 100"),
         ([-1, 50, 50], "leaves 0 training, 50 validation and 50 test users of 100"),
-        ([-1, 0, 50], "leaves 50 training, 0 validation and 50 test users of 100"),
+        ([-1, 0, 50], "counts must be positive"),
         ([0.999, 0.0005, 0.0005], "leaves 100 training, 0 validation and 0 test users"),
     ],
 )
