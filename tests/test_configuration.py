@@ -5,8 +5,6 @@ import torch
 from recbole.config import Config
 
 from recbole_evcf.configuration import (
-    _model_names,
-    check_names,
     finished_config,
     plain_settings,
     resolve_config_files,
@@ -142,43 +140,3 @@ def test_machines_have_in_common_whether_a_state_is_kept(first, second, differ, 
     ]
     names = {key for key in shared[0] if shared[0][key] != shared[1][key]}
     assert names == ({"resume or resumable"} if differ else set())
-
-
-def config_of(model):
-    # Sequential models with a cross entropy take no other.
-    return Config(model, "ml-100k", config_dict={"train_neg_sample_args": None})
-
-
-def test_no_models_keys_are_taken_for_misspelt():
-    """All of RecBole's and ours, with keys of their own and of others."""
-    common = [
-        "epochs",
-        "embedding_size",
-        "reg_weight",
-        "train_neg_sample_args",
-        "metrics",
-        "resume",
-    ]
-    checked = 0
-    for name in sorted(_model_names()):
-        try:
-            config = config_of(name)
-        except (ValueError, NotImplementedError, AttributeError):
-            # Abstract classes, and those that want more than a data set.
-            continue
-        check_names([config], [*common, *config.internal_config_dict, "something_of_my_own"])
-        checked += 1
-    assert checked > 80
-
-
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "GatedHVamp", "WMF"])
-def test_misspelt_keys(model):
-    with pytest.raises(ValueError, match=rf"^{model}: there is no setting --epoch\. Did you mean"):
-        check_names([config_of(model)], ["epoch"])
-
-
-def test_a_key_is_known_if_one_of_the_models_knows_it():
-    configs = [config_of("Pop"), config_of("Vamp")]
-    check_names(configs, ["n_pseudo_inputs"])
-    with pytest.raises(ValueError, match=r"^Pop, Vamp: .* Did you mean --n_pseudo_inputs"):
-        check_names(configs, ["n_pseudo_input"])
