@@ -89,7 +89,7 @@ def finished_config(model: str, dataset: str, config_files, settings=None) -> Co
         ValueError: a setting is wrong.
     """
     try:
-        return Config(model, dataset, list(config_files), dict(settings or {}))
+        return Config(model, dataset, config_files, dict(settings or {}))
     except CONFIG_ERRORS as error:
         text = one_line(error)
         if not isinstance(error, ValueError):

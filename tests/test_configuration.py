@@ -1,5 +1,7 @@
 """Mistakes in models, files and settings end in a ValueError of one sentence."""
 
+import re
+
 import pytest
 import torch
 from recbole.config import Config
@@ -8,6 +10,7 @@ from recbole_evcf.configuration import (
     finished_config,
     plain_settings,
     resolve_config_files,
+    split_config_files,
     unknown_model,
 )
 
@@ -140,3 +143,40 @@ def test_machines_have_in_common_whether_a_state_is_kept(first, second, differ, 
     ]
     names = {key for key in shared[0] if shared[0][key] != shared[1][key]}
     assert names == ({"resume or resumable"} if differ else set())
+
+
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+def test_none_in_a_file_is_null(model):
+    """YAML has null for it, and takes None for a string: a file of that name was written."""
+    with open("own.yaml", "w", encoding="utf-8") as file:
+        file.write("per_user_file: None\nload_col: {inter: [user_id, item_id], item: None}\n")
+    from_file = Config(model, "ml-100k", ["own.yaml"])
+    given = {"per_user_file": "None", "load_col": "{'inter': ['user_id', 'item_id'], 'item': None}"}
+    for config in (from_file, Config(model, "ml-100k", config_dict=given)):
+        assert config["per_user_file"] is None
+        assert config["load_col"] == {"inter": ["user_id", "item_id"], "item": None}
+
+
+@pytest.mark.parametrize("files", ["own.yaml", 5])
+def test_what_is_no_list_of_files(files):
+    sentence = f"config_file_list must be a list of files, such as ['mine.yaml'], not {files!r}."
+    for make in (Config, lambda *args: finished_config(*args)):
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+            make("BPR", "ml-100k", files)
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("a.yaml b.yaml", ["a.yaml", "b.yaml"]),
+        ("'my own.yaml' b.yaml", ["my own.yaml", "b.yaml"]),
+        ('"my own.yaml"', ["my own.yaml"]),
+        ("my own.yaml", ["my", "own.yaml"]),
+        ("one file.yaml", ["one file.yaml"]),
+        (r"C:\a#b.yaml", [r"C:\a#b.yaml"]),
+        ("", []),
+    ],
+)
+def test_files_of_the_command_line(text, files, tmp_path):
+    (tmp_path / "one file.yaml").touch()
+    assert split_config_files(text) == files

@@ -147,7 +147,8 @@ def result_table(result: dict) -> str:
 
 
 def _with_error(result: dict, metric: str) -> str:
-    if metric not in result:
+    # None: it is no number, as read from a JSON file.
+    if result.get(metric) is None:
         return ""
     error = result.get(metric + SE_SUFFIX)
     return f"{result[metric]:.4f}" + ("" if error is None else f" ± {error:.4f}")

@@ -1,4 +1,4 @@
-"""A key that nobody reads is refused, wherever it stands; each of RecBole's models takes its own."""
+"""A key that nobody reads is refused, wherever it stands; RecBole's models take their own."""
 
 import importlib
 import inspect
@@ -64,7 +64,9 @@ SOURCES = [from_dict, from_file, from_words]
     ],
 )
 def test_a_misspelt_key_of_any_source(source, model, key, meant):
-    with pytest.raises(ValueError, match=f"^{model} has no setting '{key}'. Did you mean") as said:
+    with pytest.raises(
+        ValueError, match=rf"^{model} has no setting '{key}'\. Did you mean"
+    ) as said:
         source(model, {key: 3})
     assert meant in str(said.value)
 
@@ -140,18 +142,17 @@ def test_a_model_may_have_a_key_of_that_name():
 @pytest.mark.parametrize(
     "command",
     [
-        ["run", "--model=BPR", "--dataset=ml-100k"],
+        ["run", "--model=BPR"],
         ["compare", "--models=BPR,Vamp", "--output=out"],
         ["reproduce", "table1", "--quick", "--output=out"],
-        ["tune", "--model=Vamp", "--dataset=ml-100k", "--params_file=hyper/Vamp.hyper"]
-        + ["--output=out"],
+        ["tune", "--model=Vamp", "--params_file=hyper/Vamp.hyper", "--output=out"],
     ],
 )
 def test_every_command_refuses_it_before_anything_is_loaded(
     command, word, said, capsys, monkeypatch
 ):
     monkeypatch.setattr("recbole.data.utils.create_dataset", None)
-    assert cli.main([*command, word]) == 2
+    assert cli.main([*command, "--dataset=ml-100k", word]) == 2
     error = capsys.readouterr().err
     assert error.startswith("recbole-evcf: error: ")
     assert error.count("\n") == 1
@@ -174,7 +175,7 @@ def test_a_users_model_may_declare_its_keys(caplog, monkeypatch):
         register_model(model, defaults={"my_own_weight": 1.5, "mode": "x"})
         name = model.__name__
         assert from_dict(name, {"my_own_weight": 3, "mode": "y"})["my_own_weight"] == 3
-        with pytest.raises(ValueError, match=f"{name} has no setting 'my_own_weights'"):
+        with pytest.raises(ValueError, match=rf"{name} has no setting 'my_own_weights'\."):
             from_dict(name, {"my_own_weights": 3})
     # One command line may serve several models.
     assert from_dict("Pop", {"my_own_weight": 3})
@@ -184,7 +185,7 @@ def test_a_users_model_may_declare_its_keys(caplog, monkeypatch):
 
 
 def test_a_key_that_is_no_string():
-    with pytest.raises(ValueError, match="^a key must be a string, not '5'"):
+    with pytest.raises(ValueError, match=r"^a key must be a string, not '5'\."):
         Config("BPR", "ml-100k", config_dict={5: 3})
 
 
