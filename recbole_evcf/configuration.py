@@ -374,7 +374,7 @@ def resolve_config_files(files: Iterable[str]) -> list[str]:
 
 
 def with_nulls(value):
-    """Settings of a file with null for each ``None``, which YAML takes for a string."""
+    """Settings with null for each string ``None``, which is what YAML makes of the word."""
     if isinstance(value, dict):
         return {key: with_nulls(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -231,16 +231,15 @@ def _read_shipped(config, name: str) -> None:
 def _by_name_or_path(original):
     def _load_config_files(self, file_list):
         paths = configuration.resolve_config_files(file_list or [])
-        return overridden(*(configuration.with_nulls(original(self, [path])) for path in paths))
+        return overridden(*(original(self, [path]) for path in paths))
 
     return _load_config_files
 
 
 def _overriding_parts(original):
     def _merge_external_config_dict(self):
-        self.external_config_dict = overridden(
-            self.file_config_dict, self.variable_config_dict, self.cmd_config_dict
-        )
+        sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        self.external_config_dict = configuration.with_nulls(overridden(*sources))
 
     return _merge_external_config_dict
 

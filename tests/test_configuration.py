@@ -151,7 +151,8 @@ def test_none_in_a_file_is_null(model):
     with open("own.yaml", "w", encoding="utf-8") as file:
         file.write("per_user_file: None\nload_col: {inter: [user_id, item_id], item: None}\n")
     from_file = Config(model, "ml-100k", ["own.yaml"])
-    given = {"per_user_file": "None", "load_col": "{'inter': ['user_id', 'item_id'], 'item': None}"}
+    load_col = {"inter": ["user_id", "item_id"], "item": "None"}
+    given = {"per_user_file": "None", "load_col": load_col}
     for config in (from_file, Config(model, "ml-100k", config_dict=given)):
         assert config["per_user_file"] is None
         assert config["load_col"] == {"inter": ["user_id", "item_id"], "item": None}

@@ -19,6 +19,11 @@ from recbole_evcf.printable import shortened, shown
 
 __all__ = ["check_keys_of_model", "check_names"]
 
+OF_ANY_PROGRAM = (
+    " (RecBole reads words --key=value from the command line of any program; it leaves --key value "
+    "alone.)"
+)
+
 
 def check_names(config) -> None:
     """Check the keys of all settings that the user of a config gave, wherever they stand.
@@ -38,18 +43,19 @@ def check_names(config) -> None:
         if not isinstance(key, str):
             raise ValueError(f"a key must be a string, not {shown(key)}.")
         of_program = key in words and key not in elsewhere
-        if of_program and key in OF_SCRIPTS:
+        if key in config.internal_config_dict or (of_program and key in OF_SCRIPTS):
             continue
-        if key not in config.internal_config_dict:
-            _refuse_known_mistakes(key, value)
-        if key in known:
-            continue
-        if not (of_program or _may_have_more(config)) or _close(key, known, 0.8):
-            raise _unknown(config, key, of_model, known)
-        getLogger().warning(
-            f"{shortened(key)} is no setting of RecBole or recbole_evcf: it has an effect only if "
-            "code of your own reads it."
-        )
+        mistake = _known_mistake(key, value)
+        if mistake is None and key not in known:
+            if not (of_program or _may_have_more(config)) or _close(key, known, 0.8):
+                mistake = _unknown(config, key, of_model, known)
+            else:
+                getLogger().warning(
+                    f"{shortened(key)} is no setting of RecBole or recbole_evcf: it has an effect "
+                    "only if code of your own reads it."
+                )
+        if mistake:
+            raise ValueError(mistake + (OF_ANY_PROGRAM if of_program else ""))
 
 
 def check_keys_of_model(config, keys: Iterable[str]) -> None:
@@ -61,23 +67,24 @@ def check_keys_of_model(config, keys: Iterable[str]) -> None:
     of_model, others = keys_for(config), keys_of_all_models()
     for key in keys:
         if key not in of_model and (key in others or not _may_have_more(config)):
-            raise _unknown(config, key, of_model, others)
+            raise ValueError(_unknown(config, key, of_model, others))
 
 
-def _refuse_known_mistakes(key: str, value: object) -> None:
+def _known_mistake(key: str, value: object) -> str | None:
     if key in CONFIG_FILES:
-        raise ValueError(
+        return (
             f"{key} is no setting: name config files with --config_files=... on the command line, "
             "or with config_file_list=[...] in Python."
         )
     if key in EVAL_ARGS:
         example = shortened(repr({key: value}), 200)
-        raise ValueError(
+        return (
             f"{key} has no effect by itself: it belongs in eval_args, such as eval_args={example}."
         )
     if key in RENAMED:
         now = f"use {RENAMED[key]}" if RENAMED[key] else "leave it out"
-        raise ValueError(f"{key} is a setting of older RecBole releases and has no effect: {now}.")
+        return f"{key} is a setting of older RecBole releases and has no effect: {now}."
+    return None
 
 
 def _may_have_more(config) -> bool:
@@ -87,13 +94,13 @@ def _may_have_more(config) -> bool:
     return own and not any(DECLARED.get(base) for base in classes)
 
 
-def _unknown(config, key: str, of_model: set[str], known: set[str]) -> ValueError:
+def _unknown(config, key: str, of_model: set[str], known: set[str]) -> str:
     name = shortened(config["model"])
     close = _close(key, of_model, 0.7) or _close(key, known, 0.7)
     hint = f"Did you mean {' or '.join(close)}?"
     if not close:
         hint = "A model of your own declares its settings: register_model(MODEL, defaults={...})."
-    return ValueError(f"{name} has no setting {shown(key)}. {hint}")
+    return f"{name} has no setting {shown(key)}. {hint}"
 
 
 def _close(key: str, known: set[str], cutoff: float) -> list[str]:
