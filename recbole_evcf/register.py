@@ -231,7 +231,9 @@ def _read_shipped(config, name: str) -> None:
 def _by_name_or_path(original):
     def _load_config_files(self, file_list):
         paths = configuration.resolve_config_files(file_list or [])
-        return overridden(*(original(self, [path]) for path in paths))
+        contents = {path: original(self, [path]) for path in paths}
+        self.file_of_key = {key: path for path in paths for key in contents[path]}
+        return overridden(*(contents[path] for path in paths))
 
     return _load_config_files
 

@@ -55,7 +55,8 @@ def check_names(config) -> None:
                     "only if code of your own reads it."
                 )
         if mistake:
-            raise ValueError(mistake + (OF_ANY_PROGRAM if of_program else ""))
+            where = f"{config.file_of_key[key]}: " if key in config.file_of_key else ""
+            raise ValueError(where + mistake + (OF_ANY_PROGRAM if of_program else ""))
 
 
 def check_keys_of_model(config, keys: Iterable[str]) -> None:

@@ -58,7 +58,9 @@ def said_by(source, model, settings) -> str:
         source(model, settings)
     sentence, _, more = str(caught.value).partition(" (RecBole reads words --key=value from ")
     assert bool(more) == (source is from_words)
-    return sentence
+    if source is from_file:
+        assert sentence.startswith("own.yaml: ")
+    return sentence.removeprefix("own.yaml: ")
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -73,21 +75,17 @@ def said_by(source, model, settings) -> str:
     ],
 )
 def test_a_misspelt_key_of_any_source(source, model, key, meant):
-    with pytest.raises(
-        ValueError, match=rf"^{model} has no setting '{key}'\. Did you mean"
-    ) as said:
-        source(model, {key: 3})
-    assert meant in str(said.value)
+    said = said_by(source, model, {key: 3})
+    assert said.startswith(f"{model} has no setting '{key}'. Did you mean ")
+    assert meant in said
 
 
 @pytest.mark.parametrize("source", [from_dict, from_file])
 def test_a_key_that_resembles_nothing(source):
-    sentence = (
+    assert said_by(source, "BPR", {"qqqqq": 3}) == (
         "BPR has no setting 'qqqqq'. A model of your own declares its settings: "
         "register_model(MODEL, defaults={...})."
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        source("BPR", {"qqqqq": 3})
 
 
 def test_options_of_the_program_that_runs_are_no_settings(caplog):
