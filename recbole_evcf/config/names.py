@@ -68,7 +68,7 @@ def check_keys_of_model(config, keys: Iterable[str]) -> None:
     of_model, others = keys_for(config), keys_of_all_models()
     for key in keys:
         if key not in of_model and (key in others or not _may_have_more(config)):
-            raise ValueError(_unknown(config, key, of_model, others))
+            raise ValueError(_known_mistake(key, "...") or _unknown(config, key, of_model, others))
 
 
 def _known_mistake(key: str, value: object) -> str | None:
@@ -98,10 +98,10 @@ def _may_have_more(config) -> bool:
 def _unknown(config, key: str, of_model: set[str], known: set[str]) -> str:
     name = shortened(config["model"])
     close = _close(key, of_model, 0.7) or _close(key, known, 0.7)
-    hint = f"Did you mean {' or '.join(close)}?"
-    if not close:
-        hint = "A model of your own declares its settings: register_model(MODEL, defaults={...})."
-    return f"{name} has no setting {shown(key)}. {hint}"
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    if not close or _may_have_more(config):
+        hint += " A model of your own declares its settings: register_model(MODEL, defaults={...})."
+    return f"{name} has no setting {shown(key)}.{hint}"
 
 
 def _close(key: str, known: set[str], cutoff: float) -> list[str]:

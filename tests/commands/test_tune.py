@@ -179,6 +179,7 @@ WRONG = [
     (["--early_stop=0"], SPACE, "--early_stop must be at least 1"),
     ([], "anneal_cap uniform 0,1\n", "anneal_cap is no choice"),
     ([], "anneal_cap choice [0.1\n", "space.hyper, line 1: the choices of anneal_cap"),
+    ([], "neg_sampling choice [0.1]\n", "space.hyper: neg_sampling is a setting of older RecBole"),
     ([], "aneal_cap choice [0.1]\n", "Vamp has no setting 'aneal_cap'. Did you mean anneal_cap?"),
     ([], "likelihood choice ['poisson']\n", "space.hyper, likelihood = poisson: likelihood must"),
     ([], "topk choice [[5], [10]]\n", "topk cannot be tuned"),

@@ -174,6 +174,8 @@ def test_a_users_model_may_have_keys_that_it_does_not_declare(caplog):
     for wrong in ("epoch", "embeding_size", "lowest_val", "order", "config_file"):
         with pytest.raises(ValueError, match=wrong):
             from_dict("Undeclared", {wrong: 3})
+    with pytest.raises(ValueError, match=r"Did you mean epochs\? A model of your own declares its"):
+        from_dict("Undeclared", {"epoch": 3})
 
 
 def test_a_users_model_may_declare_its_keys(caplog, monkeypatch):
