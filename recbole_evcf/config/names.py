@@ -55,7 +55,8 @@ def check_names(config) -> None:
                     "only if code of your own reads it."
                 )
         if mistake:
-            where = f"{config.file_of_key[key]}: " if key in config.file_of_key else ""
+            file = getattr(config, "file_of_key", {}).get(key)
+            where = f"{file}: " if file else ""
             raise ValueError(where + mistake + (OF_ANY_PROGRAM if of_program else ""))
 
 
