@@ -125,7 +125,10 @@ DECLARED: dict[type, Mapping[str, object]] = {}
 def keys_for(config) -> set[str]:
     """The keys that RecBole or the plugin reads for a config's model and data set."""
     lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-    return {*OWN_KEYS, *READ_BY_RECBOLE, *config.internal_config_dict}.union(*lists)
+    keys = {*OWN_KEYS, *READ_BY_RECBOLE, *config.internal_config_dict}.union(*lists)
+    # It hands them on to its teacher, without the t_.
+    teachers = _keys_in_shipped_files() if config["model"] == "KD_DAGFM" else ()
+    return keys | {f"t_{key}" for key in teachers}
 
 
 @functools.lru_cache(maxsize=1)

@@ -131,6 +131,14 @@ def test_parts_of_eval_args_outside_it(source, model, key, value, example):
     assert said_by(source, model, {key: value}) == f"{sentence}."
 
 
+def test_settings_of_a_teacher():
+    assert config_of("KD_DAGFM", t_attention_size=3)["t_attention_size"] == 3
+    with pytest.raises(ValueError, match=r"KD_DAGFM has no setting 't_attention_sizes'\."):
+        config_of("KD_DAGFM", t_attention_sizes=3)
+    with pytest.raises(ValueError, match=r"BPR has no setting 't_attention_size'\."):
+        config_of("BPR", t_attention_size=3)
+
+
 def test_a_model_may_have_a_key_of_that_name():
     assert config_of("LINE", order=1)["order"] == 1
 
