@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import glob
 import importlib
 import inspect
 import math
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import recbole
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
 
 from recbole_evcf.compat import plain_value
+from recbole_evcf.config.evaluation import check_eval_args, check_valid_metric
+from recbole_evcf.config.keys import OWN_KEYS
+from recbole_evcf.config.names import check_names
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
@@ -40,17 +36,12 @@ from recbole_evcf.version import __version__
 
 __all__ = [
     "can_resume",
-    "check_config",
     "check_dataset_name",
-    "check_fold_in",
-    "check_names",
     "check_processes",
-    "check_resume",
     "check_seed",
-    "check_split_seed",
+    "check_settings",
     "finished_config",
     "is_vae",
-    "known_names",
     "odd_settings",
     "one_line",
     "plain_settings",
@@ -58,19 +49,11 @@ __all__ = [
     "read_config_file",
     "remark_on_settings",
     "resolve_config_files",
+    "split_config_files",
     "unknown_model",
+    "with_nulls",
 ]
 
-# NumPy's generator takes no larger one.
-LARGEST_SEED = 2**32 - 1
-# What the plugin reads for every model, beside RecBole's keys; without defaults.
-OWN_KEYS = (
-    "per_user_file",
-    "resumable",
-    "resume",
-    "split_seed",
-    "standard_error",
-)
 MODEL_PACKAGES = (
     "general_recommender",
     "context_aware_recommender",
@@ -106,7 +89,7 @@ def finished_config(model: str, dataset: str, config_files, settings=None) -> Co
         ValueError: a setting is wrong.
     """
     try:
-        return Config(model, dataset, list(config_files), dict(settings or {}))
+        return Config(model, dataset, config_files, dict(settings or {}))
     except CONFIG_ERRORS as error:
         text = one_line(error)
         if not isinstance(error, ValueError):
@@ -150,52 +133,34 @@ def odd_settings(model: str, dataset: str, given: Mapping) -> str:
     return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
 
 
-def check_names(configs: Sequence[Config], given: Iterable[str]) -> None:
-    """Check that keys of a command line are not misspelt ones.
-
-    RecBole takes keys that nobody knows, since a model may read what it likes.
-
-    Args:
-        configs: of the models for which the keys are; one of them must know a key.
-        given: the keys.
+def check_settings(config: Config) -> None:
+    """Check all settings of a finished ``Config``, from all sources, before anything is loaded.
 
     Raises:
-        ValueError: one that no model at all knows resembles one that somebody knows.
+        ValueError: a key has no effect, or a value is none that RecBole or the model takes.
     """
-    given = set(given)
-    known = set().union(*(known_names(config, given) for config in configs))
-    for key in sorted(given - known):
-        close = difflib.get_close_matches(key, known, n=3, cutoff=0.8)
-        if close and key not in _keys_of_all_models():
-            models = shortened(", ".join(dict.fromkeys(config["model"] for config in configs)))
-            names = " or ".join(f"--{name}" for name in close)
-            raise ValueError(
-                f"{models}: there is no setting --{shortened(key)}. Did you mean {names}?"
-            )
+    # Those of a model file were checked when it was trained.
+    if not getattr(config, "is_restored", False):
+        check_names(config)
+        check_eval_args(config)
+        check_valid_metric(config)
+    _check_own_keys(config)
+    if is_vae(config):
+        _check_vae(config)
+    if is_sg(config):
+        _check_fold_in(config)
 
 
-def known_names(config: Config, given: set[str]) -> set[str]:
-    """The keys that a config's model and data set, RecBole or the plugin know.
-
-    Args:
-        config: made with the ``given`` keys.
-        given: those that need not be known.
-    """
-    lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-    return set(OWN_KEYS).union(
-        config.internal_config_dict,
-        config.file_config_dict,
-        # What Config makes by itself.
-        config.final_config_dict.keys() - given,
-        *lists,
-    )
-
-
-def _keys_of_all_models() -> set[str]:
-    """The keys in RecBole's files of its models: one command line may serve several models."""
-    folder = os.path.join(os.path.dirname(recbole.__file__), "properties", "model")
-    files = glob.glob(os.path.join(glob.escape(folder), "*.yaml"))
-    return {key for file in files for key in read_config_file(file)}
+def _check_own_keys(config) -> None:
+    for name, key in OWN_KEYS.items():
+        value = config[name]
+        if value is not None and not key.takes(value):
+            raise ValueError(f"{name} must be {key.kind}, not {_brief(value)}.")
+    if (config["resume"] or config["resumable"]) and not can_resume(config):
+        raise ValueError(
+            f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
+            "do): leave out resume."
+        )
 
 
 def _kind_of(value) -> str:
@@ -230,12 +195,7 @@ def is_vae(config) -> bool:
     return inspect.isclass(model_class) and issubclass(model_class, VAERecommender)
 
 
-def check_config(config) -> None:
-    """Check the values of a finished ``Config`` for one of our models.
-
-    Raises:
-        ValueError: names the key, its value and what it may be.
-    """
+def _check_vae(config) -> None:
     prefer_given_warmup(config)
     Settings.from_config(config)
     for key, minimum in (
@@ -254,7 +214,6 @@ def check_config(config) -> None:
     if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
         raise ValueError(f"learning_rate must be a number above 0, not {_brief(rate)}.")
     _check_learner(config["learner"])
-    _check_valid_metric(config)
 
 
 def check_dataset_name(name) -> None:
@@ -271,12 +230,8 @@ def check_dataset_name(name) -> None:
         )
 
 
-def check_fold_in(config) -> None:
-    """Check that the model of a config with the split by users can score an unseen user.
-
-    Raises:
-        ValueError: it cannot, or the evaluation is not the full ranking that the split needs.
-    """
+def _check_fold_in(config) -> None:
+    """Check that the model of a config with the split by users can score an unseen user."""
     name = config["model"]
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
         ours = ", ".join(model.__name__ for model in (*MODELS, *BASELINES))
@@ -355,16 +310,9 @@ def check_seed(seed, name: str) -> None:
     Raises:
         ValueError: it is no whole number from 0 to 4294967295.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(
-            f"{name} must be a whole number from 0 to {LARGEST_SEED}, not {_brief(seed)}."
-        )
-
-
-def check_split_seed(config) -> None:
-    """Check the seed of the split, if it has one of its own; as :func:`check_seed`."""
-    if config["split_seed"] is not None:
-        check_seed(config["split_seed"], "split_seed")
+    key = OWN_KEYS["split_seed"]
+    if not key.takes(seed):
+        raise ValueError(f"{name} must be {key.kind}, not {_brief(seed)}.")
 
 
 def can_resume(config) -> bool:
@@ -373,24 +321,6 @@ def can_resume(config) -> bool:
     Of the trainers of other models we do not know what they hold beside weights and optimiser.
     """
     return issubclass(get_trainer(config["MODEL_TYPE"], config["model"]), VAETrainer)
-
-
-def check_resume(config) -> None:
-    """Check whether a run may go on from where another stopped.
-
-    Raises:
-        ValueError: it asks for that and cannot, or the key ``resume`` has another kind of value.
-    """
-    resume = config["resume"]
-    if not isinstance(resume, (bool, str, type(None))):
-        raise ValueError(f"resume must be True, False or the path of a model file, not {resume!r}.")
-    if not isinstance(config["resumable"], (bool, type(None))):
-        raise ValueError(f"resumable must be True or False, not {config['resumable']!r}.")
-    if (resume or config["resumable"]) and not can_resume(config):
-        raise ValueError(
-            f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
-            "do): leave out resume."
-        )
 
 
 def prefer_given_warmup(config) -> None:
@@ -410,26 +340,46 @@ def _check_learner(learner) -> None:
         raise ValueError(f"learner must be one of {', '.join(known)}, not {_brief(learner)}.")
 
 
-def _check_valid_metric(config) -> None:
-    name, _, k = str(config["valid_metric"]).partition("@")
-    computed = [metric.lower() for metric in config["metrics"]]
-    if name.lower() not in computed or (k and k not in map(str, config["topk"])):
-        raise ValueError(
-            f"valid_metric is {shortened(str(config['valid_metric']))}, which is not computed: "
-            f"metrics is {config['metrics']} and topk {config['topk']}."
-        )
+def split_config_files(text: str) -> list[str]:
+    """The files of ``--config_files="a.yaml b.yaml"``; a name with blanks stands in quotes.
+
+    Raises:
+        ValueError: a quotation mark is missing.
+    """
+    if os.path.isfile(text):
+        return [text]
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""
+    try:
+        return list(words)
+    except ValueError:
+        raise ValueError(f"--config_files: a quotation mark is missing in {text}.") from None
 
 
-def resolve_config_files(files) -> list[str]:
+def resolve_config_files(files: Iterable[str]) -> list[str]:
     """The paths of config files given by path or by the name of a shipped file.
 
     Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
 
     Raises:
-        ValueError: a file does not exist, or is no YAML of ``key: value`` lines.
+        ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no
+            list of files.
     """
+    if not isinstance(files, (list, tuple)):
+        raise ValueError(
+            f"config_file_list must be a list of files, such as ['mine.yaml'], not {_brief(files)}."
+        )
     paths = [_config_path(str(file)) for file in files]
     return [path for path in paths if read_config_file(path)]
+
+
+def with_nulls(value):
+    """Settings with null for each string ``None``, which is what YAML makes of the word."""
+    if isinstance(value, dict):
+        return {key: with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_nulls(item) for item in value]
+    return None if value == "None" else value
 
 
 def _config_path(file: str) -> str:

@@ -9,6 +9,7 @@ import functools
 import glob
 import importlib
 import logging
+import math
 import os
 import pickle
 import sys
@@ -32,6 +33,7 @@ from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
+from recbole.evaluator.metrics import AveragePopularity, TailPercentage
 from recbole.model.abstract_recommender import (
     AbstractRecommender,
     AutoEncoderMixin,
@@ -49,6 +51,8 @@ from torch import nn
 
 from recbole_evcf import configuration, processes, quick_start
 from recbole_evcf.compat import Forward, wrap_once
+from recbole_evcf.config.evaluation import overridden
+from recbole_evcf.config.keys import DECLARED
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
@@ -103,9 +107,6 @@ from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_fold_in", "register_model"]
 
-# What a user's own models set their keys to, by class.
-_DEFAULTS: dict[type, Mapping[str, object]] = {}
-
 # The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
 DATASET_KEYS = ("save_dataset", "dataset_save_path")
 SPLIT_KEYS = ("save_dataloaders", "dataloaders_save_path")
@@ -146,7 +147,7 @@ def register_model(
         defaults: config keys and what they are unless the user sets them. What they do not name is
             as in the classes it extends.
     """
-    _DEFAULTS[model] = dict(defaults or {})
+    DECLARED[model] = dict(defaults or {})
     name = f"recbole.model.general_recommender.{model.__name__.lower()}"
     if name not in sys.modules:
         sys.modules[name] = module_from_spec(ModuleSpec(name, loader=None))
@@ -195,6 +196,7 @@ def _register_config() -> None:
     wrap_once(Config, "_load_internal_config_dict", _with_shipped_defaults)
     wrap_once(Config, "_load_config_files", _by_name_or_path)
     wrap_once(Config, "_set_default_parameters", _preferring_own_files)
+    wrap_once(Config, "_merge_external_config_dict", _overriding_parts)
     wrap_once(Config, "__init__", _checking)
     wrap_once(Config, "_init_device", _joining)
 
@@ -225,7 +227,7 @@ def _with_shipped_defaults(original):
         # A subclass starts from the defaults of the model it extends.
         for base in reversed(model_class.__mro__):
             _read_shipped(self, f"model/{base.__name__}")
-            self.internal_config_dict.update(_DEFAULTS.get(base, {}))
+            self.internal_config_dict.update(DECLARED.get(base, {}))
         if configuration.is_vae(self):
             _read_shipped(self, f"quick_start_config/{dataset}")
 
@@ -240,7 +242,10 @@ def _read_shipped(config, name: str) -> None:
 
 def _by_name_or_path(original):
     def _load_config_files(self, file_list):
-        return original(self, configuration.resolve_config_files(file_list or []))
+        paths = configuration.resolve_config_files(file_list or [])
+        contents = {path: original(self, [path]) for path in paths}
+        self.file_of_key = {key: path for path in paths for key in contents[path]}
+        return overridden(*(contents[path] for path in paths))
 
     return _load_config_files
 
@@ -256,19 +261,22 @@ def _preferring_own_files(original):
     return _set_default_parameters
 
 
+def _overriding_parts(original):
+    def _merge_external_config_dict(self):
+        sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        self.external_config_dict = configuration.with_nulls(overridden(*sources))
+
+    return _merge_external_config_dict
+
+
 def _checking(original):
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
+        configuration.check_settings(self)
         check_loading(self)
-        configuration.check_split_seed(self)
-        configuration.check_resume(self)
-        if configuration.is_vae(self):
-            configuration.check_config(self)
-        if is_sg(self):
-            configuration.check_fold_in(self)
-            if self["model"] not in SAMPLING_MODELS:
-                self["train_neg_sample_args"] = None
-                self._set_train_neg_sample_args()
+        if is_sg(self) and self["model"] not in SAMPLING_MODELS:
+            self["train_neg_sample_args"] = None
+            self._set_train_neg_sample_args()
 
     return __init__
 
@@ -398,10 +406,39 @@ def _register_metrics() -> None:
     metric_registry.metrics_dict["truncatedrecall"] = TruncatedRecall
     metric_registry.metric_information["truncatedrecall"] = TruncatedRecall.metric_need
     metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
+    wrap_once(TopkMetric, "used_info", _with_cut_offs_above_all_items)
+    for metric in (AveragePopularity, TailPercentage):
+        wrap_once(metric, "metric_info", _as_at_all_items)
     wrap_once(TopkMetric, "topk_result", _keeping_per_user)
     wrap_once(Evaluator, "evaluate", _with_standard_errors)
     wrap_once(Collector, "eval_batch_collect", _collecting_hits)
     wrap_once(Trainer, "evaluate", _evaluating)
+
+
+def _with_cut_offs_above_all_items(original):
+    """Where K is above the number of items, nothing is found at the ranks behind the last one."""
+
+    def used_info(self, dataobject):
+        ranked = dataobject.get("rec.topk")
+        missing = max(self.topk) + 1 - ranked.shape[1]
+        if missing > 0:
+            # The last column is the number of items to be found.
+            hits = nn.functional.pad(ranked[:, :-1], (0, missing))
+            dataobject = {"rec.topk": torch.cat([hits, ranked[:, -1:]], dim=1)}
+        return original(self, dataobject)
+
+    return used_info
+
+
+def _as_at_all_items(original):
+    """A mean over the recommended items is, where K is above their number, that of all."""
+
+    def metric_info(self, values):
+        means = original(self, values)
+        missing = max(self.topk) - means.shape[1]
+        return np.pad(means, ((0, 0), (0, max(missing, 0))), mode="edge")
+
+    return metric_info
 
 
 def _keeping_per_user(original):
@@ -427,7 +464,12 @@ def _collecting_hits(original):
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         need = self.register.need
         if any(need(name) for name in ("rec.meanrank", "rec.score", "data.label")):
+            # Value metrics have a score for each interaction, and no ranking.
+            n_items = scores_tensor.shape[-1] if scores_tensor.dim() > 1 else math.inf
+            asked = self.topk
+            self.topk = [min(max(asked), n_items)]
             original(self, scores_tensor, interaction, positive_u, positive_i)
+            self.topk = asked
             return
         if need("rec.items") or need("rec.topk"):
             items, hits = top_hits(scores_tensor, max(self.topk), positive_u, positive_i)

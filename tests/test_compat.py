@@ -491,27 +491,27 @@ NO_VALUE = [
 class TestEval:
     @pytest.mark.parametrize("text", PLAIN)
     def test_plain_values(self, text):
-        config = tiny_config(my_setting=text)
-        assert config["my_setting"] == eval(text)
-        assert type(config["my_setting"]) is type(eval(text))
+        config = tiny_config(tail_ratio=text)
+        assert config["tail_ratio"] == eval(text)
+        assert type(config["tail_ratio"]) is type(eval(text))
 
     @pytest.mark.parametrize("text", NO_VALUE, ids=lambda text: text[:10])
     def test_all_else_stays_text(self, text):
-        assert tiny_config(my_setting=text)["my_setting"] == text
+        assert tiny_config(tail_ratio=text)["tail_ratio"] == text
         assert not os.path.exists("made")
 
     @pytest.mark.parametrize(
         ("text", "value"), [("true", True), ("False", False), ("FALSE", False)]
     )
     def test_truth_values(self, text, value):
-        assert tiny_config(my_setting=text)["my_setting"] is value
+        assert tiny_config(tail_ratio=text)["tail_ratio"] is value
 
     def test_command_line(self, monkeypatch):
-        argv = ["test", "--epochs=2**2", "--my_setting=open('made','w')"]
+        argv = ["test", "--epochs=2**2", "--tail_ratio=open('made','w')"]
         monkeypatch.setattr(sys, "argv", argv)
         config = tiny_config()
         assert config["epochs"] == 4
-        assert config["my_setting"] == "open('made','w')"
+        assert config["tail_ratio"] == "open('made','w')"
         assert not os.path.exists("made")
 
 

@@ -1,15 +1,16 @@
 """Mistakes in models, files and settings end in a ValueError of one sentence."""
 
+import re
+
 import pytest
 import torch
 from recbole.config import Config
 
 from recbole_evcf.configuration import (
-    _model_names,
-    check_names,
     finished_config,
     plain_settings,
     resolve_config_files,
+    split_config_files,
     unknown_model,
 )
 
@@ -144,41 +145,39 @@ def test_machines_have_in_common_whether_a_state_is_kept(first, second, differ, 
     assert names == ({"resume or resumable"} if differ else set())
 
 
-def config_of(model):
-    # Sequential models with a cross entropy take no other.
-    return Config(model, "ml-100k", config_dict={"train_neg_sample_args": None})
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+def test_none_in_a_file_is_null(model):
+    """YAML has null for it, and takes None for a string: a file of that name was written."""
+    with open("own.yaml", "w", encoding="utf-8") as file:
+        file.write("per_user_file: None\nload_col: {inter: [user_id, item_id], item: None}\n")
+    from_file = Config(model, "ml-100k", ["own.yaml"])
+    load_col = {"inter": ["user_id", "item_id"], "item": "None"}
+    given = {"per_user_file": "None", "load_col": load_col}
+    for config in (from_file, Config(model, "ml-100k", config_dict=given)):
+        assert config["per_user_file"] is None
+        assert config["load_col"] == {"inter": ["user_id", "item_id"], "item": None}
 
 
-def test_no_models_keys_are_taken_for_misspelt():
-    """All of RecBole's and ours, with keys of their own and of others."""
-    common = [
-        "epochs",
-        "embedding_size",
-        "reg_weight",
-        "train_neg_sample_args",
-        "metrics",
-        "resume",
-    ]
-    checked = 0
-    for name in sorted(_model_names()):
-        try:
-            config = config_of(name)
-        except (ValueError, NotImplementedError, AttributeError):
-            # Abstract classes, and those that want more than a data set.
-            continue
-        check_names([config], [*common, *config.internal_config_dict, "something_of_my_own"])
-        checked += 1
-    assert checked > 80
+@pytest.mark.parametrize("files", ["own.yaml", 5])
+def test_what_is_no_list_of_files(files):
+    sentence = f"config_file_list must be a list of files, such as ['mine.yaml'], not {files!r}."
+    for make in (Config, lambda *args: finished_config(*args)):
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+            make("BPR", "ml-100k", files)
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "GatedHVamp", "WMF"])
-def test_misspelt_keys(model):
-    with pytest.raises(ValueError, match=rf"^{model}: there is no setting --epoch\. Did you mean"):
-        check_names([config_of(model)], ["epoch"])
-
-
-def test_a_key_is_known_if_one_of_the_models_knows_it():
-    configs = [config_of("Pop"), config_of("Vamp")]
-    check_names(configs, ["n_pseudo_inputs"])
-    with pytest.raises(ValueError, match=r"^Pop, Vamp: .* Did you mean --n_pseudo_inputs"):
-        check_names(configs, ["n_pseudo_input"])
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("a.yaml b.yaml", ["a.yaml", "b.yaml"]),
+        ("'my own.yaml' b.yaml", ["my own.yaml", "b.yaml"]),
+        ('"my own.yaml"', ["my own.yaml"]),
+        ("my own.yaml", ["my", "own.yaml"]),
+        ("one file.yaml", ["one file.yaml"]),
+        (r"C:\a#b.yaml", [r"C:\a#b.yaml"]),
+        ("", []),
+    ],
+)
+def test_files_of_the_command_line(text, files, tmp_path):
+    (tmp_path / "one file.yaml").touch()
+    assert split_config_files(text) == files

@@ -15,6 +15,7 @@ from recbole_evcf.configuration import (
     one_line,
     remark_on_settings,
     resolve_config_files,
+    split_config_files,
 )
 from recbole_evcf.printable import printable, shortened
 
@@ -107,22 +108,23 @@ def fail_somewhere(error: Exception, remark: str) -> int:
 
 
 def remark_on(
-    model: str | None, dataset: str | None, config_files: Iterable[str], words: Iterable[str]
+    model: str | None, dataset: str | None, config_files: str, words: Iterable[str]
 ) -> str:
     """On settings that may be why something failed, for :func:`fail_somewhere`.
 
     Args:
         model: its name; None if a config file has it.
         dataset: its name; None if a config file has it.
-        config_files: as the user named them.
+        config_files: as the user wrote them.
         words: the settings ``--key=value`` beside them.
 
     Returns:
         a text to put behind an error; empty if there is nothing odd in the settings.
     """
     try:
-        files, settings = resolve_config_files(config_files), read_settings(words)
-        return remark_on_settings(finished_config(model, dataset, files, settings))
+        files = resolve_config_files(split_config_files(config_files))
+        config = finished_config(model, dataset, files, read_settings(words))
+        return remark_on_settings(config)
     # Then there is nothing to remark on: what is wrong there has its own sentence.
     except ValueError:
         return ""

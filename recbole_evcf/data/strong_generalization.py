@@ -31,6 +31,7 @@ MIN_INTERACTIONS = 5
 BENCHMARK_PARTS = ("train", "valid fold-in", "valid target", "test fold-in", "test target")
 # Sets the split's random stream apart from every other use of the same seed.
 STREAM = 0x5C
+BEYOND_COUNTS = "interactions of users beyond the counts asked for"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def split_users(
         tuple(shown[group_of[shown] == phase] for phase in (1, 2)),
         tuple(targets[group_of[targets] == phase] for phase in (1, 2)),
         {
-            "interactions of users beyond the counts asked for": int((group < 0).sum()),
+            BEYOND_COUNTS: int((group < 0).sum()),
             "repeated interactions": len(users) - len(unique),
             "held-out interactions with items nobody in training has": int(
                 ((group > 0) & ~trained).sum()
@@ -330,6 +331,13 @@ def _log(dataset, split: Split) -> None:
         *(f"  dropped: {count:,} {reason}" for reason, count in split.dropped.items()),
     ]
     getLogger().info("Strong generalization\n" + "\n".join(lines))
+    left_out = split.dropped.get(BEYOND_COUNTS)
+    if left_out:
+        getLogger().warning(
+            f"eval_args: split: SG: {dataset.config['eval_args']['split']['SG']} are counts of "
+            f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "
+            "(-1 stands for all the others)."
+        )
 
 
 def _describe(name: str, users: np.ndarray, items: np.ndarray, places: np.ndarray) -> str:

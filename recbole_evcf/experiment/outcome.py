@@ -163,7 +163,7 @@ def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
             results[run.seed] = result
             frames.append(store.per_user(run))
     per_user = sum(frames[1:], frames[0]) / len(frames) if frames else pd.DataFrame()
-    tests = pd.DataFrame([result["test"] for result in results.values()])
+    tests = pd.DataFrame([result["test"] for result in results.values()], dtype=float)
     test = {key: float(tests[key].mean()) for key in tests}
     # RecBole's own figures are rounded.
     test.update({key: float(per_user[key].mean()) for key in per_user})
@@ -171,7 +171,7 @@ def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
     errors = {key: value / np.sqrt(len(results)) for key, value in deviation.items()}
     if len(per_user) > 1:
         errors.update({key: float(stats.sem(per_user[key])) for key in per_user})
-    valid = pd.DataFrame([result["valid"] for result in results.values()])
+    valid = pd.DataFrame([result["valid"] for result in results.values()], dtype=float)
     return ModelOutcome(
         entry,
         results,

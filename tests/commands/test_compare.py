@@ -13,9 +13,9 @@ from recbole_evcf.experiment import runner
 
 SEED = "must be a whole number from 0 to 4294967295, not"
 WRONG = [
-    (["--models=Pop,Vamp", "--n_pseudo_input=5"], "Did you mean --n_pseudo_inputs?"),
+    (["--models=Pop,Vamp", "--n_pseudo_input=5"], "Did you mean n_pseudo_inputs"),
     (["--models=Pop,GatedHVam,EASE"], "no model named 'GatedHVam'"),
-    (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "no setting named 'mlp_hidden'. Did you mean"),
+    (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "has no setting 'mlp_hidden'. Did you mean"),
     (["--models=Pop,Vamp[topk=[5]]"], "topk must be the same for all models"),
     (["--models=Pop,Vamp[seed=5]"], "seed must be the same for all models"),
     (["--models=Pop,Vamp[likelihood=poisson]"], "likelihood must be"),

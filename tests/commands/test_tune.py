@@ -171,7 +171,7 @@ SPLIT_BY_XX = "--eval_args={'split': {'XX': [1]}}"
 RATES = "learning_rate choice [0.1]\n"
 
 WRONG = [
-    (["--epoch=3"], SPACE, "Did you mean --epochs?"),
+    (["--epoch=3"], SPACE, "Did you mean epochs?"),
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
     (["--algo=bayes"], SPACE, "say how many --max_evals"),
@@ -179,7 +179,8 @@ WRONG = [
     (["--early_stop=0"], SPACE, "--early_stop must be at least 1"),
     ([], "anneal_cap uniform 0,1\n", "anneal_cap is no choice"),
     ([], "anneal_cap choice [0.1\n", "space.hyper, line 1: the choices of anneal_cap"),
-    ([], "aneal_cap choice [0.1]\n", "Vamp has no setting aneal_cap. Did you mean anneal_cap?"),
+    ([], "neg_sampling choice [0.1]\n", "space.hyper: neg_sampling is a setting of older RecBole"),
+    ([], "aneal_cap choice [0.1]\n", "Vamp has no setting 'aneal_cap'. Did you mean anneal_cap?"),
     ([], "likelihood choice ['poisson']\n", "space.hyper, likelihood = poisson: likelihood must"),
     ([], "topk choice [[5], [10]]\n", "topk cannot be tuned"),
     (["--likelihood=bernoulli"], SPACE, "likelihood stands in space.hyper and on the command"),
@@ -194,7 +195,7 @@ WRONG = [
     (["--seed=abc"], SPACE, "seed must be a whole number from 0 to 4294967295, not 'abc'"),
     (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
     (["--model=BPR", *RS, "--seed=-1"], RATES, "seed must be a whole number from 0 to 4294967295"),
-    ([SPLIT_BY_XX], SPACE, "The splitting_method [XX] has not been implemented."),
+    ([SPLIT_BY_XX], SPACE, "eval_args: split must be one of RS, LS, TS, SG"),
     (["--load_col=abc"], SPACE, "(perhaps since load_col is 'abc' and by default"),
     (["--checkpoint_dir=[5]"], SPACE, "(perhaps since checkpoint_dir is '[5]' and by default"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),

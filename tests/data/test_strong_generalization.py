@@ -471,6 +471,16 @@ def test_the_log_says_what_went_where(rare, rows, caplog):
     assert f"  dropped: {repeated} repeated interactions" in caplog.text.splitlines()
 
 
+def test_counts_that_leave_users_out_are_said(tiny, caplog):
+    for shares, said in (([30, 9, 9], True), ([-1, 9, 9], False), ([42, 9, 9], False)):
+        caplog.clear()
+        build("EASE", "tiny", {**tiny, "eval_args": {**SG, "split": {"SG": shares}}})
+        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        start = f"eval_args: split: SG: {shares} are counts of users; "
+        assert [line.startswith(start) for line in warnings] == [True] * said
+        assert all(line.endswith("(-1 stands for all the others).") for line in warnings)
+
+
 def test_three_users_are_enough(tiny, tmp_path):
     rows = [(f"u{user}", f"i{item}", 0) for user in range(3) for item in range(12)]
     write_inter(tmp_path / "data", "three", rows)

@@ -57,6 +57,17 @@ def test_without_values_of_users_the_errors_are_over_seeds(compared, sg, tmp_pat
     assert single.standard_error == {}
 
 
+def test_a_metric_that_is_no_number_is_null_in_its_file(compared, sg, tmp_path):
+    compared("Vamp", sg, seeds=(1, 2))
+    for path in (tmp_path / "out" / "runs").glob("*.json"):
+        content = read_sealed(path)
+        content["valid"]["ndcg@10"] = float("nan")
+        write_sealed(path, content)
+        assert read_sealed(path)["valid"]["ndcg@10"] is None
+    (model,) = compared("Vamp", sg, seeds=(1, 2)).models
+    assert np.isnan(model.valid["ndcg@10"])
+
+
 def test_the_best_is_the_greatest_as_printed(compared, sg):
     outcome = compared("Pop,EASE,Random", sg)
     values = {model.label: model.test["ndcg@10"] for model in outcome.models}
