@@ -618,7 +618,7 @@ def test_metrics_that_need_counts(tiny, model, split):
 
 
 def test_what_is_collected_beside_tensors_stays_for_the_next_evaluation(tiny):
-    settings = {**tiny, "metrics": ["GiniIndex"], "valid_metric": "GiniIndex"}
+    settings = {**tiny, "metrics": ["GiniIndex"], "topk": [1], "valid_metric": "GiniIndex@1"}
     collector = Collector(Config("EASE", "tiny", config_dict=settings))
     collector.data_struct.set("data.num_items", 9)
     collector.data_struct.update_tensor("rec.items", torch.ones(2, 3))

@@ -149,13 +149,12 @@ def test_machines_have_in_common_whether_a_state_is_kept(first, second, differ, 
 def test_none_in_a_file_is_null(model):
     """YAML has null for it, and takes None for a string: a file of that name was written."""
     with open("own.yaml", "w", encoding="utf-8") as file:
-        file.write("per_user_file: None\nload_col: {inter: [user_id, item_id], item: None}\n")
+        file.write("per_user_file: None\neval_args: {group_by: None}\n")
     from_file = Config(model, "ml-100k", ["own.yaml"])
-    load_col = {"inter": ["user_id", "item_id"], "item": "None"}
-    given = {"per_user_file": "None", "load_col": load_col}
+    given = {"per_user_file": "None", "eval_args": {"group_by": "None"}}
     for config in (from_file, Config(model, "ml-100k", config_dict=given)):
         assert config["per_user_file"] is None
-        assert config["load_col"] == {"inter": ["user_id", "item_id"], "item": None}
+        assert config["eval_args"]["group_by"] is None
 
 
 @pytest.mark.parametrize("files", ["own.yaml", 5])
