@@ -16,6 +16,7 @@ from pandas.testing import assert_frame_equal
 
 from recbole_evcf import cli
 from recbole_evcf.quick_start import load_data_and_model
+from recbole_evcf.trainer.run_lock import folder_held
 
 SPACE = """\
 likelihood choice ['multinomial', 'bernoulli']
@@ -105,6 +106,24 @@ def test_going_on_after_the_end(tune, tmp_path, capsys):
     assert len(os.listdir(tmp_path / "out" / "trials")) == 2
     assert tune("--algo=random", "--max_evals=2", "--epochs=2") == 2
     assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
+
+
+def test_two_searches_in_one_folder_are_refused(tune, tmp_path, capsys):
+    """They would each keep a trial 1, and one would write over the other's."""
+    words = ("--epochs=1", "--algo=random", "--max_evals=1")
+    with folder_held("out"):
+        assert tune(*words) == 2
+        # Another folder is free.
+        assert tune(*words, output="other") == 0
+    error = capsys.readouterr().err.splitlines()[0]
+    assert error == (
+        "recbole-evcf: error: The output folder out is in use by another command that is still "
+        "running: wait for it, or give another output folder."
+    )
+    assert os.listdir("out") == []
+    assert tune(*words) == 0
+    assert tune("--epoch=1") == 2
+    assert [name for name in os.listdir("out") if name.endswith(".lock")] == []
 
 
 def test_the_best_of_another_search_in_the_same_folder(tune, tmp_path, capsys):
