@@ -29,9 +29,9 @@ def held_elsewhere():
 
 
 def test_a_folder_is_one_commands_until_its_process_has_gone(held_elsewhere):
-    with pytest.raises(ValueError, match="output folder out is in use by another command"):
-        with run_lock.folder_held("out"):
-            pytest.fail("it was another's")
+    message = "output folder out is in use by another command"
+    with pytest.raises(ValueError, match=message), run_lock.folder_held("out"):
+        pytest.fail("it was another's")
     # Killed, it has no chance to remove its lock.
     held_elsewhere.kill()
     held_elsewhere.wait()
@@ -42,17 +42,15 @@ def test_a_folder_is_one_commands_until_its_process_has_gone(held_elsewhere):
 
 
 def test_a_folder_is_one_commands_within_a_process_too():
-    with run_lock.folder_held("out"), pytest.raises(ValueError, match="in use by another command"):
-        with run_lock.folder_held("../" + os.path.basename(os.getcwd()) + "/out"):
-            pytest.fail("it was another's")
+    refused = pytest.raises(ValueError, match="in use by another command")
+    with run_lock.folder_held("out"), refused, run_lock.folder_held(os.path.abspath("out")):
+        pytest.fail("it was another's")
 
 
 def test_a_folder_that_cannot_be_written_is_named():
-    with pytest.raises(
-        ValueError, match=r"^The output folder /dev/null/out cannot be written \(Not a directory\)"
-    ):
-        with run_lock.folder_held("/dev/null/out"):
-            pytest.fail("there is no such folder")
+    message = r"^The output folder /dev/null/out cannot be written \(Not a directory\)"
+    with pytest.raises(ValueError, match=message), run_lock.folder_held("/dev/null/out"):
+        pytest.fail("there is no such folder")
 
 
 def test_a_run_may_be_taken_again_by_its_process_and_released_by_any_thread():
