@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
+from multiprocessing import parent_process, set_start_method
+from threading import Thread
 from time import perf_counter
 
 import numpy as np
@@ -37,6 +39,7 @@ def work(request: dict, settings: dict, paths: Mapping[str, str], connection) ->
         connection: gets None when all is written, or one sentence on what went wrong.
     """
     _write_output_to(paths["log"])
+    _leave_the_parents_ways()
     # RecBole's Config reads it, and it is the parent's.
     sys.argv = sys.argv[:1]
     try:
@@ -56,6 +59,21 @@ def _write_output_to(path: str) -> None:
     sys.stderr.flush()
     os.dup2(file, 1)
     os.dup2(file, 2)
+
+
+def _leave_the_parents_ways() -> None:
+    """Start processes of its own, as dataloaders have with ``worker``, as a command does; and end
+    with a command that is killed: its next run would write the same files."""
+    parent = parent_process()
+    if parent is None:
+        return
+    set_start_method(None, force=True)
+
+    def end_with_parent():
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
 
 
 def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -> dict:
