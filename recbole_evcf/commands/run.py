@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shlex
 import sys
 import time
@@ -152,7 +153,8 @@ def _with_error(result: dict, metric: str) -> str:
     if metric not in result:
         return ""
     error = result.get(metric + SE_SUFFIX)
-    return f"{result[metric]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    known = error is not None and not math.isnan(error)
+    return f"{result[metric]:.4f}" + (f" ± {error:.4f}" if known else "")
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:

@@ -39,7 +39,7 @@ class Verdict:
         p_corrected: of the paired t-test, by Holm's method for the statements of the table.
         paper: by data set, the paper's difference.
         text: ``holds``, ``holds, not significantly``, ``does not hold``, ``does not hold, not
-            significantly``, or ``cannot be told``.
+            significantly``, or ``cannot be said``, as of one test user.
     """
 
     statement: Statement
@@ -78,8 +78,10 @@ def _verdict(statement, test, p, table: PaperTable, outcome: Outcome) -> Verdict
         for data in table.beside(outcome.plan.dataset)
     }
     if test is None:
-        return Verdict(statement, None, None, None, paper, "cannot be told")
+        return Verdict(statement, None, None, None, paper, "cannot be said")
     difference, error = test[0], test[1]
+    if math.isnan(p):
+        return Verdict(statement, difference, None, None, paper, "cannot be said")
     text = "holds" if difference > 0 else "does not hold"
     if p >= LEVEL:
         text += ", not significantly"
@@ -160,7 +162,7 @@ def verdict_rows(verdicts: list[Verdict], table: PaperTable) -> tuple[list, list
             _with_error(verdict.paper[key], math.sqrt(2) * data.standard_error, "+")
             for key, data in data_sets.items()
         ]
-        p = p_text(verdict.p_corrected) if known else "–"
+        p = "–" if verdict.p_corrected is None else p_text(verdict.p_corrected)
         rows.append([verdict.statement.says, ours, *paper, p, verdict.text])
     return [*header, "corrected p", "verdict"], rows
 

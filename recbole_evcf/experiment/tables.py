@@ -76,6 +76,7 @@ def _row(model: ModelOutcome, outcome: Outcome) -> dict:
     for name in ("memory_before", "peak_memory", "peak_gpu_memory"):
         value = model.cost(name) if model.results else None
         row[f"{name}_mib"] = None if value is None else value / MIB
+    row["measured_on"] = model.measured_on
     return row
 
 
@@ -148,7 +149,7 @@ def caption(outcome: Outcome) -> str:
         if seeds > 1:
             text += " The spread between seeds is on the page, and in the CSV file as _seed_sd."
     elif seeds > 1:
-        text += " Behind ± its standard error over the seeds, since there are no values of users."
+        text += " Behind ± its standard error over the seeds: there are no values of several users."
     return text + " The best of each column is marked."
 
 
