@@ -197,11 +197,9 @@ def _naming_unknown_models(original):
             return original(self, model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
-        except (ValueError, AttributeError, ImportError) as error:
+        # Whatever a module raises when it is imported.
+        except Exception:
             name = str(model or self.external_config_dict["model"])
-            # Those two need packages of their own; looking for any unknown name meets them last.
-            if isinstance(error, ImportError) and name.lower() in ("lightgbm", "xgboost"):
-                raise
             raise configuration.unknown_model(name) from None
 
     return _get_model_and_dataset

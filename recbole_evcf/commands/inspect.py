@@ -65,7 +65,7 @@ def _check_model_file(path: str, dataset: str | None) -> None:
 def _model_class(name: str) -> type:
     try:
         return get_model(name)
-    except (ValueError, AttributeError, ImportError):
+    except Exception:
         raise unknown_model(name) from None
 
 
