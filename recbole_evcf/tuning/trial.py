@@ -45,16 +45,18 @@ def load_data(task: Task) -> None:
     """Read and split the data once, so that what is wrong with them shows before any training.
 
     Raises:
-        ValueError: the data are missing or malformed, or no user is held out for validation.
+        ValueError: the data are missing or malformed, or nothing is left for validation or testing.
     """
     config = _TrialConfig(task.model, task.dataset, config_dict=dict(task.settings))
     _log_to_file_only(config)
-    _, valid_data, _ = _loaders(config)
-    if not valid_data:
-        raise ValueError(
-            f"eval_args: {config['eval_args']['split']} leaves nothing for validation, by which "
-            "the best trial is chosen."
-        )
+    _, valid_data, test_data = _loaders(config)
+    for data, use in (
+        (valid_data, "validation, by which the best trial is chosen"),
+        (test_data, "testing the best trial"),
+    ):
+        if not data:
+            split = config["eval_args"]["split"]
+            raise ValueError(f"eval_args: {split} leaves nothing for {use}.")
 
 
 def train_trial(
