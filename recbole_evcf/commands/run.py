@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import shlex
 import sys
 import time
@@ -28,7 +27,7 @@ from recbole_evcf.configuration import (
     remark_on_settings,
     resolve_config_files,
 )
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
     Place,
     fitting_places,
@@ -152,9 +151,7 @@ def result_table(result: dict) -> str:
 def _with_error(result: dict, metric: str) -> str:
     if metric not in result:
         return ""
-    error = result.get(metric + SE_SUFFIX)
-    known = error is not None and not math.isnan(error)
-    return f"{result[metric]:.4f}" + (f" ± {error:.4f}" if known else "")
+    return with_error(result[metric], result.get(metric + SE_SUFFIX))
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:

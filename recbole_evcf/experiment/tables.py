@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pandas as pd
 from texttable import Texttable
 
+from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
 from recbole_evcf.experiment.significance import Comparison
 from recbole_evcf.report.page import Bold
@@ -177,9 +178,7 @@ def cells(outcome: Outcome, mark: Callable[[str], str]) -> list[list[str]]:
 def _cell(model: ModelOutcome, metric: str) -> str:
     if metric not in model.test:
         return "–"
-    error = model.standard_error.get(metric)
-    behind = "" if error is None else f" ± {error:.{DECIMALS}f}"
-    return f"{model.test[metric]:.{DECIMALS}f}{behind}"
+    return with_error(model.test[metric], model.standard_error.get(metric), DECIMALS)
 
 
 def as_text(outcome: Outcome, width: int) -> str:
