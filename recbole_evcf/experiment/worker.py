@@ -107,6 +107,8 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+    if not test_data:
+        raise ValueError("the split leaves nothing to test on.")
     init_seed(config["seed"], config["reproducibility"])
     memory_before = peak_memory()
     start = perf_counter()
@@ -123,8 +125,6 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
     start = perf_counter()
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
     testing = perf_counter() - start
-    if not test:
-        raise ValueError("the split leaves nothing to test on.")
     metrics = getattr(getattr(trainer, "evaluator", None), "metric_class", {})
     values = per_user_values(metrics, config["topk"])
     users = ranked_users(test_data) if values else None
