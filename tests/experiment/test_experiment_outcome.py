@@ -11,6 +11,7 @@ import torch
 from recbole_evcf.experiment.report import write_report
 from recbole_evcf.experiment.tables import as_text, caption, numbers
 from recbole_evcf.sealed_json import read_sealed, write_sealed
+from recbole_evcf.trainer.run_lock import folder_held
 
 
 def users_of(folder, label):
@@ -140,6 +141,15 @@ def test_finished_runs_are_kept_until_a_setting_changes(compared, sg, in_process
         path.unlink()
     compared("Random,EASE", sg)
     assert in_process[6:] == ["EASE"]
+
+
+def test_a_folder_that_another_comparison_writes_to_is_refused(compared, sg, in_process, tmp_path):
+    refused = pytest.raises(ValueError, match="out is in use by another command")
+    with folder_held(str(tmp_path / "out")), refused:
+        compared("Pop", sg)
+    assert in_process == []
+    assert compared("Pop", sg).finished
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["runs"]
 
 
 def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, tmp_path):
