@@ -27,12 +27,13 @@ FAILED = {"error": "AttributeError: dok_matrix"}
         ),
         (
             SLOW,
-            SLOW,
+            None,
             ONE,
-            ["TimeoutError", "ndcg@10 0.5000", "too slow", f"without repairs: {SLOW['error']}"],
+            ["TimeoutError", "ndcg@10 0.5000", "too slow", ""],
         ),
     ],
 )
 def test_a_model_is_unchanged_if_every_digit_is(plain, repaired, plugin, row):
     results = {"plain": plain, "repaired": repaired, "plugin": plugin}
+    results = {way: result for way, result in results.items() if result}
     assert unchanged._row("M", results) == ["M", *row]
