@@ -53,6 +53,9 @@ setup(
         "scipy>=1.11",
         "pandas>=2.0",
         "pyyaml>=6.0",
+        # 3.21 sees that the file it has locked was removed; none for Python 3.9 does.
+        "filelock>=3.21; python_version >= '3.10'",
+        "filelock>=3.16; python_version < '3.10'",
         # ray 2.6.3 imports pkg_resources, which setuptools 81 no longer has.
         "setuptools<81",
     ],

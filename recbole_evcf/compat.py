@@ -42,6 +42,7 @@ __all__ = [
     "repair_ray_report",
     "repair_sequence_lengths",
     "repair_sparse_update",
+    "repair_structured_choices",
     "repair_teacher_name",
     "wrap_once",
 ]
@@ -70,6 +71,7 @@ def repair() -> None:
     repair_popularity()
     repair_download()
     repair_exhaustive_search()
+    repair_structured_choices()
     repair_eval()
     repair_teacher_name()
     repair_embedding_file()
@@ -425,6 +427,39 @@ def repair_exhaustive_search() -> None:
     if not isinstance(hyper_tuning.np, Forward):
         drawing = Forward(np.random, RandomState=_RandomState)
         hyper_tuning.np = Forward(np, random=drawing)
+
+
+def repair_structured_choices() -> None:
+    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt hands lists on
+    as tuples, which no model takes.
+    """
+    from recbole.trainer import hyper_tuning
+
+    wrap_once(hyper_tuning, "_parameters", _counting_choices)
+    wrap_once(hyper_tuning.HyperTuning, "trial", _with_lists)
+
+
+def _counting_choices(original):
+    def parameters(space):
+        from recbole.trainer.hyper_tuning import _recursiveFindNodes
+
+        switches = _recursiveFindNodes(list(space.values()) if isinstance(space, dict) else space)
+        # A switch has the parameter first, and then its choices.
+        return {
+            node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1) for node in switches
+        }
+
+    return parameters
+
+
+def _with_lists(original):
+    return lambda self, params: original(self, _lists(params))
+
+
+def _lists(value):
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class _RandomState(np.random.RandomState):

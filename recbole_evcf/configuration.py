@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 
 import torch
 from recbole.config import Config
@@ -27,6 +28,7 @@ from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.plain_yaml import read_yaml
+from recbole_evcf.plugins import import_failure
 from recbole_evcf.printable import shortened, shown
 from recbole_evcf.resources import shipped_names, shipped_yaml
 from recbole_evcf.trainer.checkpoint import plain_config
@@ -41,6 +43,7 @@ __all__ = [
     "check_seed",
     "check_settings",
     "finished_config",
+    "import_fault",
     "is_vae",
     "odd_settings",
     "one_line",
@@ -423,12 +426,30 @@ def read_config_file(path: str) -> dict:
 
 
 def unknown_model(name: str) -> ValueError:
-    """The error for a model name that neither RecBole nor this package has, nor is registered."""
+    """The error for a model name that neither RecBole nor this package has, nor is registered; or
+    for one whose module cannot be imported."""
+    fault = import_fault(name)
+    if fault:
+        return fault
     names = sorted(_model_names())
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
     hint = f" Did you mean {' or '.join(by_lower_case[match] for match in close)}?" if close else ""
     return ValueError(f"There is no model named {shown(name)} in RecBole or recbole_evcf.{hint}")
+
+
+def import_fault(name: str) -> ValueError | None:
+    """The error for a model of RecBole's whose module cannot be imported; None for others."""
+    # Those two need packages of their own, without which no name is found beside theirs.
+    outside = name.lower() in ("lightgbm", "xgboost")
+    for package in ("exlib_recommender",) if outside else MODEL_PACKAGES:
+        module = f"recbole.model.{package}.{name.lower()}"
+        try:
+            if name.isidentifier() and module not in sys.modules and find_spec(module):
+                importlib.import_module(module)
+        except Exception as error:
+            return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
+    return None
 
 
 def _model_names() -> set[str]:

@@ -211,11 +211,9 @@ def _naming_unknown_models(original):
             return original(self, model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
-        except (ValueError, AttributeError, ImportError) as error:
+        # Whatever a module raises when it is imported.
+        except Exception:
             name = str(model or self.external_config_dict["model"])
-            # Those two need packages of their own; looking for any unknown name meets them last.
-            if isinstance(error, ImportError) and name.lower() in ("lightgbm", "xgboost"):
-                raise
             raise configuration.unknown_model(name) from None
 
     return _get_model_and_dataset
@@ -282,9 +280,9 @@ def _checking(original):
 
 
 def _register_dataloaders() -> None:
+    original = recbole.data.utils.get_dataloader
     wrap_once(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
-    # RecBole imports it there by reference.
-    recbole.data.get_dataloader = recbole.data.utils.get_dataloader
+    _replace_everywhere(original, recbole.data.utils.get_dataloader)
     wrap_once(recbole.data.utils, "create_samplers", _without_sampling)
 
 
@@ -592,12 +590,20 @@ def _loading_plainly(original):
 
 
 def _register_quick_start() -> None:
-    for module_name in ("recbole.quick_start", "recbole.quick_start.quick_start"):
-        module = importlib.import_module(module_name)
-        module.load_data_and_model = quick_start.load_data_and_model
-        module.run = quick_start.run
+    for name in ("load_data_and_model", "run"):
+        _replace_everywhere(getattr(recbole_quick_start, name), getattr(quick_start, name))
     # The name under which a new process finds its work, and by it the plugin.
     sys.modules["recbole.quick_start.quick_start"].run_recboles = quick_start.run_recboles
+
+
+def _replace_everywhere(old: Callable, new: Callable) -> None:
+    """Put a function in the place of one that modules have by reference, RecBole's and those of
+    users who imported it before this package."""
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            # Ours keep RecBole's own under names with an underscore.
+            if value is old and not name.startswith("_"):
+                setattr(module, name, new)
 
 
 def _joining(original):
@@ -784,10 +790,9 @@ def _warn_of_missing_times(dataset, filepath, feat) -> None:
 
 def _register_saved_data() -> None:
     utils = recbole.data.utils
+    original = utils.create_dataset
     wrap_once(utils, "create_dataset", _reading_only_if_asked)
-    # They have it by reference.
-    for module in (recbole.data, recbole_quick_start, quick_start):
-        module.create_dataset = utils.create_dataset
+    _replace_everywhere(original, utils.create_dataset)
     wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
     wrap_once(utils, "save_split_dataloaders", _saving_dataloaders)
     wrap_once(Dataset, "save", _saving_dataset)

@@ -421,6 +421,28 @@ class TestHyperTuning:
         HyperTuning(objective, **settings).run()
         return seen
 
+    @pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
+    @pytest.mark.parametrize(
+        "choices",
+        [
+            [[8], [8, 8], "[16]"],
+            [{"p": [1, 2]}, {"p": {"q": [3]}}, None],
+            [[[1], {"p": []}], 7, "x"],
+        ],
+        ids=["lists", "dicts", "nested"],
+    )
+    def test_choices_of_any_kind_are_handed_on_as_they_are(self, algo, choices):
+        space = {"choice": {"size": choices, "rate": [0.1, 0.2]}}
+        seen = [
+            {"size": params["size"], "rate": params["rate"]}
+            for params in self.tune(params_dict=space, algo=algo, max_evals=40)
+        ]
+        expected = [{"size": size, "rate": rate} for size in choices for rate in (0.1, 0.2)]
+        key = lambda params: repr(sorted(params.items()))  # noqa: E731
+        assert sorted({key(params) for params in seen}) == sorted(map(key, expected))
+        if algo == "exhaustive":
+            assert len(seen) == 6
+
     def test_exhaustive_visits_each_choice_once(self):
         choices = {"dropout": [0.1, 0.2], "size": ["[8]", "[16]", "[16,8]"]}
         seen = self.tune(params_dict={"choice": choices}, algo="exhaustive")

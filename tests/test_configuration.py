@@ -1,8 +1,10 @@
 """Mistakes in models, files and settings end in a ValueError of one sentence."""
 
 import re
+import sys
 
 import pytest
+import recbole.model.general_recommender
 import torch
 from recbole.config import Config
 
@@ -180,3 +182,50 @@ def test_what_is_no_list_of_files(files):
 def test_files_of_the_command_line(text, files, tmp_path):
     (tmp_path / "one file.yaml").touch()
     assert split_config_files(text) == files
+
+
+@pytest.fixture
+def beside_recboles_models(tmp_path, monkeypatch):
+    """A folder whose modules are found as those of RecBole's models are."""
+    monkeypatch.setattr(
+        recbole.model.general_recommender,
+        "__path__",
+        [*recbole.model.general_recommender.__path__, str(tmp_path)],
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            "import os\nimport nowhere",
+            "ModuleNotFoundError: No module named 'nowhere', in {}, line 2",
+        ),
+        ("from os import nothing", "ImportError: cannot import name 'nothing' from 'os' "),
+        ("import numpy\n\nnumpy.nothing", "AttributeError: module 'numpy' has no attribute "),
+        ("class Broken(", "SyntaxError: '(' was never closed (broken.py, line 1)"),
+    ],
+)
+def test_a_model_whose_module_cannot_be_imported_is_not_unknown(
+    code, reason, beside_recboles_models
+):
+    path = beside_recboles_models / "broken.py"
+    path.write_text(code, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^The module of Broken cannot be imp") as error:
+        finished_config("Broken", "ml-100k", [])
+    assert reason.format(path) in str(error.value)
+
+
+def test_a_module_without_the_model_is_no_model(beside_recboles_models):
+    (beside_recboles_models / "brokenno.py").write_text("import os", encoding="utf-8")
+    with pytest.raises(ValueError, match="There is no model named 'BrokenNo'"):
+        finished_config("BrokenNo", "ml-100k", [])
+
+
+@pytest.mark.parametrize("name", ["LightGBM", "xgboost"])
+def test_models_on_other_packages_name_those(name, monkeypatch):
+    for package in ("lightgbm", "xgboost", "recbole.model.exlib_recommender"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"^The module of {name} cannot be imported "):
+        finished_config(name, "ml-100k", [])

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import add_model_file, fail
+from recbole_evcf.commands.common import add_model_file
 from recbole_evcf.printable import printable, shown
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.data_set_users import data_set_users
@@ -31,11 +31,8 @@ MANY_USERS = 100
 def main(arguments: list[str]) -> int:
     """Recommend; arguments and exit code as :func:`recbole_evcf.cli.main`."""
     options = _parser().parse_args(arguments)
-    try:
-        check_output(options.output)
-        _recommend(options)
-    except (ValueError, OSError) as error:
-        return fail(error)
+    check_output(options.output)
+    _recommend(options)
     return 0
 
 

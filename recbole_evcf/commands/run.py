@@ -28,7 +28,7 @@ from recbole_evcf.configuration import (
     resolve_config_files,
     split_config_files,
 )
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
     Place,
     fitting_places,
@@ -150,8 +150,7 @@ def _with_error(result: dict, metric: str) -> str:
     # None: it is no number, as read from a JSON file.
     if result.get(metric) is None:
         return ""
-    error = result.get(metric + SE_SUFFIX)
-    return f"{result[metric]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return with_error(result[metric], result.get(metric + SE_SUFFIX))
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:

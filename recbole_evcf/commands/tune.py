@@ -23,6 +23,7 @@ from recbole_evcf.configuration import (
     split_config_files,
 )
 from recbole_evcf.experiment.identity import VERSIONS, digest_of_data
+from recbole_evcf.trainer.run_lock import folder_held
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 from recbole_evcf.tuning.report import value_text, write_report
@@ -112,6 +113,12 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     )
     check_parameters(config, parameters, options.params_file, settings)
     task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
+    with folder_held(options.output):
+        print(_best_text(*_best(options, config, task, parameters)))
+
+
+def _best(options, config, task: Task, parameters: list[Parameter]) -> tuple[dict[str, Any], str]:
+    """The best trial of the search, all being written down, and the folder."""
     store = TrialStore(
         options.output, _identity(options, config, task, parameters), config["valid_metric_bigger"]
     )
@@ -130,7 +137,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
         store.bigger,
         f"{options.algo} search",
     )
-    print(_best_text(best, store.folder))
+    return best, store.folder
 
 
 def _identity(options, config, task: Task, parameters: list[Parameter]) -> dict[str, Any]:

@@ -50,6 +50,12 @@ class ModelOutcome:
         """The entry's."""
         return self.entry.label
 
+    @property
+    def measured_on(self) -> str:
+        """The machines that the runs were measured on; earlier versions kept none."""
+        names = (result.get("measured_on", "unknown") for result in self.results.values())
+        return "; ".join(dict.fromkeys(names))
+
     def cost(self, name: str) -> float | None:
         """A figure of ``costs``, the mean over the seeds; None where there is none."""
         return _mean([result["costs"][name] for result in self.results.values()])
@@ -112,7 +118,7 @@ class Outcome:
     @property
     def has_user_errors(self) -> bool:
         """Whether standard errors are over users, for some model at least."""
-        return any(len(model.per_user) for model in self.finished)
+        return any(len(model.per_user) > 1 for model in self.finished)
 
 
 def gather(

@@ -18,7 +18,7 @@ from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.printable import shortened
 
-__all__ = ["Plan", "Run", "make_plan"]
+__all__ = ["SHARED", "Plan", "Run", "make_plan"]
 
 # These decide what is evaluated: with one of them its own, a model could not be compared.
 SHARED = {

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.inspection import components, gates, levels, projection, quality, units
 from recbole_evcf.inspection.buckets import mean_and_error
 from recbole_evcf.inspection.latent import LatentModel, history_batches
@@ -223,8 +224,8 @@ class _Inspector:
         ranking = quality.rank(plain, self.histories, self.phase, users, k)
         metrics = quality.per_user(ranking.hits, ranking.targets, truncated)
         for name, label in (("ndcg", "NDCG"), ("recall", self.result.recall.capitalize())):
-            mean, error = mean_and_error(metrics[name].to_numpy())
-            self.result.facts[f"{label}@{k} on test users"] = f"{mean:.4f} ± {error:.4f}"
+            mean_of_users = mean_and_error(metrics[name].to_numpy())
+            self.result.facts[f"{label}@{k} on test users"] = with_error(*mean_of_users)
         lengths = self.histories.lengths.cpu()[users].numpy()
         positives = self.phase.positives
         self.result.tables.update(

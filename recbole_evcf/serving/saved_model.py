@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model
 from torch import Tensor, nn
 
-from recbole_evcf.configuration import one_line
+from recbole_evcf.configuration import import_fault, one_line
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
@@ -116,8 +116,8 @@ def _check_model(path: str, settings: Mapping) -> None:
         raise ValueError(f"{path} holds no model: its config names none.")
     try:
         model_class = get_model(name)
-    except (ValueError, AttributeError, ImportError):
-        raise ValueError(
+    except Exception:
+        raise import_fault(name) or ValueError(
             f"{path} holds a model of the class {name}, which is not known here: if it is your "
             "own, import and register it first (for commands: RECBOLE_EVCF_PLUGINS)."
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.configuration import check_seed, finished_config
+from recbole_evcf.experiment.plan import SHARED
 from recbole_evcf.printable import shortened
 from recbole_evcf.tuning.params_file import Parameter
 
@@ -11,21 +12,8 @@ __all__ = ["check_limits", "check_parameters"]
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 
-# With other values of these, trials could not be compared with each other.
-COMMON_TO_ALL = (
-    "checkpoint_dir",
-    "dataset",
-    "eval_args",
-    "metrics",
-    "model",
-    "per_user_file",
-    "resumable",
-    "resume",
-    "seed",
-    "split_seed",
-    "topk",
-    "valid_metric",
-)
+# With other values of these, trials could not be compared with each other, or not be kept.
+COMMON_TO_ALL = {*SHARED, "checkpoint_dir", "per_user_file", "resumable", "resume"}
 
 
 def check_limits(

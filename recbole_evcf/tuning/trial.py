@@ -45,15 +45,18 @@ def load_data(task: Task) -> None:
     """Read and split the data once, so that what is wrong with them shows before any training.
 
     Raises:
-        ValueError: the data are missing or malformed, or nothing is held out.
+        ValueError: the data are missing or malformed, or nothing is left for validation or testing.
     """
     config = _TrialConfig(task.model, task.dataset, config_dict=dict(task.settings))
     _log_to_file_only(config)
-    _, *held_out = _loaders(config)
-    purposes = "for validation, by which the best trial is chosen", "to test the best trial on"
-    for data, purpose in zip(held_out, purposes):
+    _, valid_data, test_data = _loaders(config)
+    for data, use in (
+        (valid_data, "validation, by which the best trial is chosen"),
+        (test_data, "testing the best trial"),
+    ):
         if not data:
-            raise ValueError(f"eval_args: {config['eval_args']['split']} leaves nothing {purpose}.")
+            split = config["eval_args"]["split"]
+            raise ValueError(f"eval_args: {split} leaves nothing for {use}.")
 
 
 def train_trial(

@@ -36,7 +36,10 @@ WRONG = [
     (["--models=Pop", "--dataset=nope"], "nope"),
     (["--models=Pop", "--config_files=nope.yaml"], "no config file nope.yaml"),
     (["--models=Pop,BPR", "--config_files=protocol/strong_generalization"], "BPR has no way"),
-    (["--models=Pop", "--output=/dev/null/out"], "cannot write to /dev/null/out"),
+    (
+        ["--models=Pop", "--output=/dev/null/out"],
+        "/dev/null/out cannot be written (Not a directory)",
+    ),
 ]
 
 # The data set has fewer items than the protocol ranks.

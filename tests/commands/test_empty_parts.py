@@ -70,7 +70,7 @@ def test_compare_tests_without_validation_part(called, split, in_process):
     ("split", "sentence"),
     [
         *((split, "nothing for validation, by which") for split in (*NO_VALIDATION, NEITHER)),
-        *((split, "leaves nothing to test the best trial on") for split in NO_TEST),
+        *((split, "leaves nothing for testing the best trial") for split in NO_TEST),
     ],
 )
 def test_tune_refuses_a_split_without_either_part(called, capsys, monkeypatch, split, sentence):

@@ -1,6 +1,7 @@
 """``recbole-evcf run`` by its exit code and output."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from recbole_evcf import cli
+from recbole_evcf.commands.run import result_table
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -215,3 +217,9 @@ def test_the_script_of_a_checkout_trains_on_ml_100k(tmp_path):
     assert done.stdout.splitlines()[0].split() == ["metric", "validation", "test"]
     assert "Train     0" in done.stderr
     assert list((tmp_path / "saved").glob("GatedHVamp-*.pth"))
+
+
+def test_one_user_has_no_error_in_the_table():
+    metrics = {"ndcg@10": 0.5, "ndcg@10_se": math.nan}
+    table = result_table({"best_valid_result": metrics, "test_result": metrics})
+    assert table.split()[-3:] == ["ndcg@10", "0.5000", "0.5000"]
