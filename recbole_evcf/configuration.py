@@ -40,6 +40,7 @@ from recbole_evcf.version import __version__
 
 __all__ = [
     "can_resume",
+    "check_clipping",
     "check_config",
     "check_dataset_name",
     "check_fold_in",
@@ -302,6 +303,12 @@ def check_processes(config, nproc: int) -> None:
     name, gpus = config["model"], config["device"].type == "cuda"
     if name in (model.__name__ for model in BASELINES):
         raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
+    if is_vae(config) and not can_resume(config):
+        trainer = get_trainer(config["MODEL_TYPE"], name).__name__
+        raise ValueError(
+            f"{name} is trained by {trainer}, which knows one process only: leave out nproc and "
+            "world_size, or train it by VAETrainer or a subclass."
+        )
     if not is_vae(config):
         if is_sg(config):
             raise ValueError(
@@ -365,6 +372,32 @@ def check_split_seed(config) -> None:
     """Check the seed of the split, if it has one of its own; as :func:`check_seed`."""
     if config["split_seed"] is not None:
         check_seed(config["split_seed"], "split_seed")
+
+
+def check_clipping(config) -> None:
+    """Check the arguments of ``torch.nn.utils.clip_grad_norm_``, if gradients are to be clipped.
+
+    Raises:
+        ValueError: they are none, or clipping would have no effect.
+    """
+    given = config["clip_grad_norm"]
+    if not given:
+        return
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    largest = given.get("max_norm") if isinstance(given, Mapping) else None
+    if not isinstance(largest, (int, float)) or not largest > 0 or set(given) - _OF_CLIPPING:
+        raise ValueError(
+            f"clip_grad_norm must be such as {{'max_norm': {given if number else 5}}}, with a "
+            f"number above 0, not {_brief(given)}."
+        )
+    if str(config["learner"]).lower() == "adam_norm_grad":
+        raise ValueError(
+            "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients "
+            "to unit norm: leave it out, or take another learner, such as adam."
+        )
+
+
+_OF_CLIPPING = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
 
 
 def can_resume(config) -> bool:

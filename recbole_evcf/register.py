@@ -91,7 +91,9 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.plugins import import_plugins
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
+from recbole_evcf.trainer.generators import drawing_apart
 from recbole_evcf.trainer.memory import freed_memory_kept
+from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_fold_in", "register_model"]
@@ -113,6 +115,7 @@ def register() -> None:
     _register_metrics()
     _register_fold_in()
     _register_flops()
+    _register_training()
     _register_checkpoints()
     _register_quick_start()
     _register_processes()
@@ -238,6 +241,7 @@ def _checking(original):
         original(self, *args, **kwargs)
         configuration.check_split_seed(self)
         configuration.check_resume(self)
+        configuration.check_clipping(self)
         if configuration.is_vae(self):
             configuration.check_config(self)
         if is_sg(self):
@@ -277,8 +281,7 @@ def _split_by_its_seed(original, dataset) -> list:
     if dataset.config["split_seed"] is None:
         return original(dataset)
     # RecBole shuffles with torch's generator, which the seed of the model has set.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(split_seed(dataset.config))
+    with drawing_apart(split_seed(dataset.config)):
         return original(dataset)
 
 
@@ -439,6 +442,39 @@ def _register_flops() -> None:
 def _count_history_linear(layer: HistoryLinear, inputs, output) -> None:
     entries = len(inputs[0].column) + layer.n_dense * len(output)
     layer.total_ops += entries * output.shape[1]
+
+
+def _register_training() -> None:
+    wrap_once(Trainer, "_build_optimizer", _knowing_our_learner)
+    wrap_once(Trainer, "_valid_epoch", _counting_after_warmup)
+
+
+def _knowing_our_learner(original):
+    def _build_optimizer(self, **kwargs):
+        known = {"adam_norm_grad": AdamNormGrad}
+        if isinstance(self.model, VAERecommender):
+            known["adam"] = functools.partial(torch.optim.Adam, fused=True)
+        learner = kwargs.get("learner", self.learner).lower()
+        if learner not in known:
+            return original(self, **kwargs)
+        return known[learner](
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+        )
+
+    return _build_optimizer
+
+
+def _counting_after_warmup(original):
+    def _valid_epoch(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        # RecBole adds one where nothing is better: none is counted for early stopping.
+        if isinstance(self.model, VAERecommender) and not self.model.warmup.was_finished:
+            self.cur_step = -1
+        return result
+
+    return _valid_epoch
 
 
 def _register_checkpoints() -> None:

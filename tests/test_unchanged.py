@@ -21,7 +21,6 @@ from recbole.quick_start import run_recbole
 from recbole_evcf import compat, register
 from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
 from recbole_evcf.model.blocks import item_blocks
-from recbole_evcf.trainer import trainer
 
 SETTINGS = {
     "epochs": 8,
@@ -96,7 +95,7 @@ def without_what_was_made_fast(patch):
     patch.setattr(encoder, "clamp_and_drop", plain_clamp_and_drop)
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(prior, "mixture_log_prob", plain_mixture)
-    patch.setattr(trainer, "AdamNormGrad", PlainAdam)
+    patch.setattr(register, "AdamNormGrad", PlainAdam)
     patch.setattr(register, "freed_memory_kept", contextlib.nullcontext)
     for owner, name in (
         (Collector, "eval_batch_collect"),

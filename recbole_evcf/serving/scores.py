@@ -9,6 +9,7 @@ from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.fold_in import show_histories
 from recbole_evcf.model.prior_scores import prior_scores
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["best_items", "scores_of_histories", "scores_of_users", "scores_without_history"]
 
@@ -31,9 +32,7 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
         ValueError: the model cannot score all items at once.
     """
     # Some of RecBole's models draw noise: the same for the same users, and without a trace.
-    gpus = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(0)
+    with drawing_apart(0, model.device):
         try:
             scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
         except NotImplementedError:
