@@ -16,7 +16,7 @@ import recbole
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import get_trainer
+from recbole.utils import get_trainer, set_color
 from recbole.utils.argument_list import (
     dataset_arguments,
     evaluation_arguments,
@@ -59,6 +59,7 @@ __all__ = [
     "read_config_file",
     "remark_on_settings",
     "resolve_config_files",
+    "settings_in_lines",
     "unknown_model",
 ]
 
@@ -333,6 +334,25 @@ def check_processes(config, nproc: int) -> None:
             f"{torch.cuda.device_count()}: name more, such as gpu_id=0,1, or train on processors "
             "with use_gpu=False."
         )
+
+
+def settings_in_lines(config) -> str:
+    """All settings of a ``Config``, a line for each of RecBole's kinds of them.
+
+    Of those that are None there are only the names.
+    """
+    left = dict(config.final_config_dict)
+    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
+    unset = [key for key, value in left.items() if value is None]
+    for kind, keys in {**config.parameters, "Other": list(left)}.items():
+        values = {key: left.pop(key) for key in list(left) if key in keys}
+        named = [
+            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
+            for key, value in values.items()
+            if value is not None
+        ]
+        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
+    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
 
 
 def plain_settings(config) -> dict:

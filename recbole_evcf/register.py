@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from logging import getLogger
+from types import SimpleNamespace
 
 import numpy as np
 import recbole.data
@@ -92,7 +93,6 @@ from recbole_evcf.plugins import import_plugins
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
 from recbole_evcf.trainer.generators import drawing_apart
-from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -123,6 +123,7 @@ def register() -> None:
     _register_saved_data()
     wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
     wrap_once(Dataset, "build", _splitting_by_users)
+    wrap_once(Dataset, "__str__", _in_a_line)
 
 
 def register_model(
@@ -187,6 +188,7 @@ def _register_config() -> None:
     wrap_once(Config, "_load_internal_config_dict", _with_shipped_defaults)
     wrap_once(Config, "_load_config_files", _by_name_or_path)
     wrap_once(Config, "__init__", _checking)
+    wrap_once(Config, "__str__", _in_few_lines)
     wrap_once(Config, "_init_device", _joining)
 
 
@@ -253,6 +255,10 @@ def _checking(original):
     return __init__
 
 
+def _in_few_lines(original):
+    return lambda self: configuration.settings_in_lines(self)
+
+
 def _register_dataloaders() -> None:
     wrap_once(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
     # RecBole imports it there by reference.
@@ -283,6 +289,10 @@ def _split_by_its_seed(original, dataset) -> list:
     # RecBole shuffles with torch's generator, which the seed of the model has set.
     with drawing_apart(split_seed(dataset.config)):
         return original(dataset)
+
+
+def _in_a_line(original):
+    return lambda self: original(self).replace("\n", ", ")
 
 
 def _with_history_dataloaders(original):
@@ -387,7 +397,8 @@ def _keeping_per_user(original):
 
 def _with_standard_errors(original):
     def evaluate(self, dataobject):
-        result = original(self, dataobject)
+        # Not NumPy's numbers in an OrderedDict, which nobody can read in a log.
+        result = {name: float(value) for name, value in original(self, dataobject).items()}
         if self.config["standard_error"]:
             values = per_user_values(self.metric_class, self.config["topk"])
             result.update(standard_errors(values, self.config["metric_decimal_place"]))
@@ -414,8 +425,7 @@ def _collecting_hits(original):
 
 def _evaluating(original):
     def evaluate(self, eval_data, *args, **kwargs):
-        with freed_memory_kept():
-            result = original(self, eval_data, *args, **kwargs)
+        result = original(self, eval_data, *args, **kwargs)
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]
@@ -530,8 +540,10 @@ def _saving_plainly(original):
 
 def _saving_pretrained_plainly(original):
     def save_pretrained_model(self, epoch, saved_model_file):
-        save_checkpoint(_state(self, epoch), saved_model_file)
-        self.saved_model_file = saved_model_file
+        # The next stage is given the first, which any run with this data set writes. What this
+        # run is tested with must be its own.
+        for path in (saved_model_file, self.saved_model_file):
+            save_checkpoint(_state(self, epoch), path)
 
     return save_pretrained_model
 
@@ -611,7 +623,13 @@ def _logging_once(original):
 
 def _one_tensorboard(original):
     def get_tensorboard(logger):
-        return original(logger) if processes.is_first() else _NoTensorBoard()
+        if not processes.is_first():
+            return _NoTensorBoard()
+        files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
+        # RecBole cuts the name at its first dot, and the time with it where a data set has one.
+        names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
+        handlers = [SimpleNamespace(baseFilename=name) for name in names]
+        return original(SimpleNamespace(handlers=handlers))
 
     return get_tensorboard
 

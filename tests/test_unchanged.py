@@ -5,7 +5,6 @@ same numbers, in double precision, so that nothing but a difference in what is c
 """
 
 import collections
-import contextlib
 import math
 
 import pandas
@@ -96,7 +95,6 @@ def without_what_was_made_fast(patch):
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(prior, "mixture_log_prob", plain_mixture)
     patch.setattr(register, "AdamNormGrad", PlainAdam)
-    patch.setattr(register, "freed_memory_kept", contextlib.nullcontext)
     for owner, name in (
         (Collector, "eval_batch_collect"),
         (Interaction, "__getitem__"),

@@ -18,7 +18,6 @@ from recbole_evcf import processes
 from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.part import Part
 from recbole_evcf.trainer.checkpoint import load_checkpoint
-from recbole_evcf.trainer.memory import freed_memory_kept
 from recbole_evcf.trainer.resumption import Resumption, left_when_stopped
 from recbole_evcf.trainer.state_files import SUFFIX, place_of
 
@@ -65,7 +64,6 @@ class VAETrainer(Trainer):
         if processes.count() > 1:
             self.eval_collector = _GatheringCollector(config)
 
-    @freed_memory_kept()
     @left_when_stopped
     def fit(
         self,
