@@ -435,9 +435,6 @@ def _evaluating(original):
             if users is not None:
                 values = per_user_values(self.evaluator.metric_class, self.config["topk"])
                 write_per_user(path, users, values)
-        resumption = getattr(self, "resumption", None)
-        if resumption is not None:
-            resumption.end()
         return result
 
     return evaluate

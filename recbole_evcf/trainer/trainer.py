@@ -107,6 +107,8 @@ class VAETrainer(Trainer):
             if self.resumption:
                 self.resumption.after_epoch(epoch)
         self._add_hparam_to_tensorboard(self.best_valid_score)
+        if self.resumption:
+            self.resumption.trained = True
         return self.best_valid_score, self.best_valid_result
 
     def _go_on(self, loaders, saved: bool) -> bool:
@@ -207,6 +209,8 @@ class VAETrainer(Trainer):
             self._load_from_first(model_file or self.saved_model_file)
             load_best_model = False
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        if self.resumption:
+            self.resumption.after_evaluation(eval_data)
         return processes.from_first(result)
 
     def _load_from_first(self, path: str) -> None:

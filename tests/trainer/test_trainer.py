@@ -13,7 +13,12 @@ from recbole.trainer import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from build import build
+from recbole_evcf.model.dropout import BLOCK
+from recbole_evcf.model.gaussian import mixture_log_prob
+from recbole_evcf.model.models import Vamp
+from recbole_evcf.model.prior import Prior
 from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.trainer import VAETrainer
 
 
 def fit(model, settings, scores=None, trainer_class=None, **kwargs):
@@ -234,6 +239,32 @@ def test_gradients_are_clipped(tiny):
     trainer._train_epoch(loaders[0], 0)
     norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
     assert norm <= 1.01e-3
+
+
+class OwnPrior(Prior):
+    """A VampPrior that keeps its pseudo-inputs as they are written, (K, items)."""
+
+    def __init__(self, pseudo_inputs):
+        super().__init__()
+        self.pseudo_inputs = torch.nn.Parameter(pseudo_inputs)
+
+    def log_prob(self, z, posterior):
+        return mixture_log_prob(z, posterior(self.pseudo_inputs))
+
+
+@pytest.mark.parametrize("trainer_class", [VAETrainer, Trainer])
+def test_a_prior_of_k_by_items_trains_whatever_its_size(tiny, monkeypatch, trainer_class):
+    k = 3300
+    monkeypatch.setattr(Vamp, "make_prior", lambda self, *_: OwnPrior(torch.rand(k, 40)))
+    settings = {**tiny, "epochs": 1, "mlp_hidden_size": [4], "latent_dimension": 2}
+    network = build("Vamp", "tiny", settings)[2]
+    start = network.network.prior.pseudo_inputs.detach().clone()
+    assert start.numel() > BLOCK
+    trained = fit("Vamp", {**settings, "warmup_epochs": 0}, trainer_class=trainer_class)[1]
+    moved = (trained.network.prior.pseudo_inputs - start).abs()
+    assert moved.isfinite().all()
+    # Dropout keeps half of the entries at a time, in four batches.
+    assert (moved > 0).double().mean() == pytest.approx(15 / 16, abs=0.02)
 
 
 def test_progress_bar_only_where_asked(tiny, capsys):
