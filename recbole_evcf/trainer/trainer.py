@@ -59,7 +59,7 @@ class VAETrainer(Trainer):
         super().__init__(config, model)
         self._check_same_shapes()
         processes.copy_from_first(self.model.state_dict().values())
-        # Its name has the time in it, by the second.
+        # Each has drawn a name of its own.
         self.saved_model_file = processes.from_first(self.saved_model_file)
         if processes.count() > 1:
             self.eval_collector = _GatheringCollector(config)
