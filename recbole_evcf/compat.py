@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import logging
 import operator
 import os
 import random
+import secrets
 import shutil
 import sys
 import types
@@ -22,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 __all__ = [
+    "CONSOLE",
     "plain_value",
     "quiet_amp_names",
     "quiet_readonly_columns",
@@ -32,7 +35,9 @@ __all__ = [
     "repair_embedding_file",
     "repair_eval",
     "repair_exhaustive_search",
+    "repair_file_names",
     "repair_flops_of_one",
+    "repair_logging",
     "repair_long_tokens",
     "repair_missing_ids",
     "repair_missing_sequences",
@@ -48,6 +53,8 @@ __all__ = [
 ]
 
 _MARK = "_recbole_evcf_repair"
+# The names of the handlers that RecBole logs a run by.
+CONSOLE, LOG_FILE = "recbole console", "recbole file"
 # 256 MB in numpy's arrays of texts.
 MAX_TOKEN_CHARACTERS = 2**26
 # Far above any data set of ratings; text seldom shrinks to a twentieth.
@@ -75,6 +82,8 @@ def repair() -> None:
     repair_eval()
     repair_teacher_name()
     repair_embedding_file()
+    repair_file_names()
+    repair_logging()
     quiet_readonly_columns()
     quiet_amp_names()
 
@@ -504,6 +513,53 @@ def _load_numbers(path, allow_pickle=False):
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} holds no array of numbers ({error}).") from None
+
+
+def repair_file_names() -> None:
+    """RecBole names model files, logs and TensorBoard's folders by the second.
+
+    Two runs that start in the same one write to the same files, and test one another's model.
+    """
+    for name in ("utils.utils", "utils.logger", "trainer.trainer"):
+        wrap_once(importlib.import_module(f"recbole.{name}"), "get_local_time", _unique)
+
+
+def _unique(original):
+    # Not from a generator that a seed sets.
+    return lambda: f"{original()}-{secrets.token_hex(4)}"
+
+
+def repair_logging() -> None:
+    """`init_logger` does nothing where there is a handler: the file of a second run in a process
+    stays empty, and of any run where logging was set up before.
+    """
+    logger = importlib.import_module("recbole.utils.logger")
+    if not isinstance(logger.logging, Forward):
+        logger.logging = Forward(logging, basicConfig=_log_a_run)
+
+
+def _log_a_run(level, handlers) -> None:
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if handler.name in (CONSOLE, LOG_FILE):
+            root.removeHandler(handler)
+            handler.close()
+    console, file = handlers
+    console.name, file.name = CONSOLE, LOG_FILE
+    open_files = {_descriptor(getattr(handler, "stream", None)) for handler in root.handlers}
+    consoles = {_descriptor(sys.stdout), _descriptor(sys.stderr)} - {None}
+    # Who has a console of their own would read each line twice. TensorBoard's folder is named
+    # after the first file.
+    root.handlers[:0] = [file] if open_files & consoles else [console, file]
+    root.setLevel(level)
+
+
+def _descriptor(stream) -> int | None:
+    """By which a stream is known again in colorama's wrapper."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _parameter_value(text: str):

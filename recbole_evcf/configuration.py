@@ -16,7 +16,7 @@ from importlib.util import find_spec
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import get_trainer
+from recbole.utils import get_trainer, set_color
 
 from recbole_evcf.compat import plain_value
 from recbole_evcf.config.evaluation import check_eval_args, check_valid_metric
@@ -52,6 +52,7 @@ __all__ = [
     "read_config_file",
     "remark_on_settings",
     "resolve_config_files",
+    "settings_in_lines",
     "split_config_files",
     "unknown_model",
     "with_nulls",
@@ -147,6 +148,7 @@ def check_settings(config: Config) -> None:
         check_names(config)
         check_eval_args(config)
         check_valid_metric(config)
+        _check_clipping(config)
     _check_own_keys(config)
     if is_vae(config):
         _check_vae(config)
@@ -260,6 +262,12 @@ def check_processes(config, nproc: int) -> None:
     name, gpus = config["model"], config["device"].type == "cuda"
     if name in (model.__name__ for model in BASELINES):
         raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
+    if is_vae(config) and not can_resume(config):
+        trainer = get_trainer(config["MODEL_TYPE"], name).__name__
+        raise ValueError(
+            f"{name} is trained by {trainer}, which knows one process only: leave out nproc and "
+            "world_size, or train it by VAETrainer or a subclass."
+        )
     if not is_vae(config):
         if is_sg(config):
             raise ValueError(
@@ -284,6 +292,25 @@ def check_processes(config, nproc: int) -> None:
             f"{torch.cuda.device_count()}: name more, such as gpu_id=0,1, or train on processors "
             "with use_gpu=False."
         )
+
+
+def settings_in_lines(config) -> str:
+    """All settings of a ``Config``, a line for each of RecBole's kinds of them.
+
+    Of those that are None there are only the names.
+    """
+    left = dict(config.final_config_dict)
+    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
+    unset = [key for key, value in left.items() if value is None]
+    for kind, keys in {**config.parameters, "Other": list(left)}.items():
+        values = {key: left.pop(key) for key in list(left) if key in keys}
+        named = [
+            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
+            for key, value in values.items()
+            if value is not None
+        ]
+        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
+    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
 
 
 def plain_settings(config) -> dict:
@@ -316,6 +343,32 @@ def check_seed(seed, name: str) -> None:
     key = OWN_KEYS["split_seed"]
     if not key.takes(seed):
         raise ValueError(f"{name} must be {key.kind}, not {_brief(seed)}.")
+
+
+def _check_clipping(config) -> None:
+    """Check the arguments of ``torch.nn.utils.clip_grad_norm_``, if gradients are to be clipped.
+
+    Raises:
+        ValueError: they are none, or clipping would have no effect.
+    """
+    given = config["clip_grad_norm"]
+    if not given:
+        return
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    largest = given.get("max_norm") if isinstance(given, Mapping) else None
+    if not isinstance(largest, (int, float)) or not largest > 0 or set(given) - _OF_CLIPPING:
+        raise ValueError(
+            f"clip_grad_norm must be such as {{'max_norm': {given if number else 5}}}, with a "
+            f"number above 0, not {_brief(given)}."
+        )
+    if str(config["learner"]).lower() == "adam_norm_grad":
+        raise ValueError(
+            "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients "
+            "to unit norm: leave it out, or take another learner, such as adam."
+        )
+
+
+_OF_CLIPPING = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
 
 
 def can_resume(config) -> bool:

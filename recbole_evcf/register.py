@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from logging import getLogger
+from types import SimpleNamespace
 
 import numpy as np
 import recbole.data
@@ -102,7 +103,8 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.plugins import import_plugins
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
-from recbole_evcf.trainer.memory import freed_memory_kept
+from recbole_evcf.trainer.generators import drawing_apart
+from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_fold_in", "register_model"]
@@ -121,6 +123,7 @@ def register() -> None:
     _register_metrics()
     _register_fold_in()
     _register_flops()
+    _register_training()
     _register_checkpoints()
     _register_quick_start()
     _register_processes()
@@ -131,6 +134,7 @@ def register() -> None:
         wrap_once(base, "__init__", _knowing_its_vocabulary)
     wrap_once(Dataset, "_dataframe_to_interaction", keeping_times_exact)
     wrap_once(Dataset, "build", _splitting)
+    wrap_once(Dataset, "__str__", _in_a_line)
 
 
 def register_model(
@@ -198,6 +202,7 @@ def _register_config() -> None:
     wrap_once(Config, "_set_default_parameters", _preferring_own_files)
     wrap_once(Config, "_merge_external_config_dict", _overriding_parts)
     wrap_once(Config, "__init__", _checking)
+    wrap_once(Config, "__str__", _in_few_lines)
     wrap_once(Config, "_init_device", _joining)
 
 
@@ -279,6 +284,10 @@ def _checking(original):
     return __init__
 
 
+def _in_few_lines(original):
+    return lambda self: configuration.settings_in_lines(self)
+
+
 def _register_dataloaders() -> None:
     original = recbole.data.utils.get_dataloader
     wrap_once(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
@@ -310,9 +319,12 @@ def _split_by_its_seed(original, dataset) -> list:
     if dataset.config["split_seed"] is None:
         return original(dataset)
     # RecBole shuffles with torch's generator, which the seed of the model has set.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(split_seed(dataset.config))
+    with drawing_apart(split_seed(dataset.config)):
         return original(dataset)
+
+
+def _in_a_line(original):
+    return lambda self: original(self).replace("\n", ", ")
 
 
 def _with_history_dataloaders(original):
@@ -449,7 +461,8 @@ def _keeping_per_user(original):
 
 def _with_standard_errors(original):
     def evaluate(self, dataobject):
-        result = original(self, dataobject)
+        # Not NumPy's numbers in an OrderedDict, which nobody can read in a log.
+        result = {name: float(value) for name, value in original(self, dataobject).items()}
         if self.config["standard_error"]:
             values = per_user_values(self.metric_class, self.config["topk"])
             result.update(standard_errors(values, self.config["metric_decimal_place"]))
@@ -484,8 +497,7 @@ def _evaluating(original):
         vocabulary = getattr(self.model, "vocabulary", None)
         if vocabulary is not None and eval_data:
             vocabulary.check(eval_data._dataset)
-        with freed_memory_kept():
-            result = original(self, eval_data, *args, **kwargs)
+        result = original(self, eval_data, *args, **kwargs)
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]
@@ -495,9 +507,6 @@ def _evaluating(original):
             if users is not None:
                 values = per_user_values(self.evaluator.metric_class, self.config["topk"])
                 write_per_user(path, users, values)
-        resumption = getattr(self, "resumption", None)
-        if resumption is not None:
-            resumption.end()
         return result
 
     return evaluate
@@ -512,6 +521,39 @@ def _register_flops() -> None:
 def _count_history_linear(layer: HistoryLinear, inputs, output) -> None:
     entries = len(inputs[0].column) + layer.n_dense * len(output)
     layer.total_ops += entries * output.shape[1]
+
+
+def _register_training() -> None:
+    wrap_once(Trainer, "_build_optimizer", _knowing_our_learner)
+    wrap_once(Trainer, "_valid_epoch", _counting_after_warmup)
+
+
+def _knowing_our_learner(original):
+    def _build_optimizer(self, **kwargs):
+        known = {"adam_norm_grad": AdamNormGrad}
+        if isinstance(self.model, VAERecommender):
+            known["adam"] = functools.partial(torch.optim.Adam, fused=True)
+        learner = kwargs.get("learner", self.learner).lower()
+        if learner not in known:
+            return original(self, **kwargs)
+        return known[learner](
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+        )
+
+    return _build_optimizer
+
+
+def _counting_after_warmup(original):
+    def _valid_epoch(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        # RecBole adds one where nothing is better: none is counted for early stopping.
+        if isinstance(self.model, VAERecommender) and not self.model.warmup.was_finished:
+            self.cur_step = -1
+        return result
+
+    return _valid_epoch
 
 
 def _register_checkpoints() -> None:
@@ -576,8 +618,10 @@ def _saving_plainly(original):
 
 def _saving_pretrained_plainly(original):
     def save_pretrained_model(self, epoch, saved_model_file):
-        save_checkpoint(_state(self, epoch), saved_model_file)
-        self.saved_model_file = saved_model_file
+        # The next stage is given the first, which any run with this data set writes. What this
+        # run is tested with must be its own.
+        for path in (saved_model_file, self.saved_model_file):
+            save_checkpoint(_state(self, epoch), path)
 
     return save_pretrained_model
 
@@ -665,7 +709,13 @@ def _logging_once(original):
 
 def _one_tensorboard(original):
     def get_tensorboard(logger):
-        return original(logger) if processes.is_first() else _NoTensorBoard()
+        if not processes.is_first():
+            return _NoTensorBoard()
+        files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
+        # RecBole cuts the name at its first dot, and the time with it where a data set has one.
+        names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
+        handlers = [SimpleNamespace(baseFilename=name) for name in names]
+        return original(SimpleNamespace(handlers=handlers))
 
     return get_tensorboard
 

@@ -5,10 +5,13 @@ import sys
 
 import pytest
 import recbole.model.general_recommender
+import recbole.trainer
 import torch
 from recbole.config import Config
+from recbole.trainer import Trainer
 
 from recbole_evcf.configuration import (
+    check_processes,
     finished_config,
     plain_settings,
     resolve_config_files,
@@ -36,6 +39,53 @@ def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message) as caught:
         Config("GatedHVamp", "ml-100k", config_dict=settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.5, "clip_grad_norm must be such as {'max_norm': 0.5}, with a number above 0, not 0.5."),
+        (
+            {"maxnorm": 5},
+            "clip_grad_norm must be such as {'max_norm': 5}, with a number above 0, not "
+            "{'maxnorm': 5}.",
+        ),
+        (
+            {"max_norm": -1},
+            "clip_grad_norm must be such as {'max_norm': 5}, with a number above 0, not "
+            "{'max_norm': -1}.",
+        ),
+    ],
+)
+def test_clip_grad_norm_names_what_it_takes(model, value, message):
+    with pytest.raises(ValueError, match="clip_grad_norm") as caught:
+        Config(model, "ml-100k", config_dict={"clip_grad_norm": value, "learner": "adam"})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": "BPR", "learner": "adam_norm_grad"}])
+def test_clipping_without_effect_is_refused(settings):
+    settings = {"model": "HVamp", "clip_grad_norm": {"max_norm": 5}, **settings}
+    with pytest.raises(ValueError, match="clip_grad_norm") as caught:
+        Config(dataset="ml-100k", config_dict=settings)
+    assert str(caught.value) == (
+        "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients to "
+        "unit norm: leave it out, or take another learner, such as adam."
+    )
+    clipped = Config(dataset="ml-100k", config_dict={**settings, "learner": "sgd"})
+    assert clipped["clip_grad_norm"] == {"max_norm": 5}
+
+
+def test_another_trainer_than_ours_knows_one_process_only(monkeypatch):
+    monkeypatch.setattr(recbole.trainer, "VampTrainer", Trainer)
+    config = Config("Vamp", "ml-100k")
+    with pytest.raises(ValueError, match="nproc") as caught:
+        check_processes(config, 2)
+    assert str(caught.value) == (
+        "Vamp is trained by Trainer, which knows one process only: leave out nproc and "
+        "world_size, or train it by VAETrainer or a subclass."
+    )
 
 
 def test_built_in_models_are_not_checked():

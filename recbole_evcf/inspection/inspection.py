@@ -18,6 +18,7 @@ from recbole_evcf.inspection.latent import LatentModel, history_batches
 from recbole_evcf.inspection.names import item_names
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["TOP_ITEMS", "Inspection", "inspect_model"]
 
@@ -57,9 +58,7 @@ def inspect_model(config, model: VAERecommender, train_data, valid_data, test_da
 
     Args: as :func:`recbole_evcf.quick_start.load_data_and_model` returns them.
     """
-    devices = [] if model.device.type == "cpu" else [model.device]
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.manual_seed(config["seed"])
+    with drawing_apart(config["seed"], model.device), torch.no_grad():
         return _Inspector(config, model, train_data, valid_data, test_data).inspect()
 
 

@@ -14,6 +14,7 @@ from recbole_evcf.model.fold_in import folds_in, scoring
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.prior_scores import prior_scores
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["best_items", "scores_of_histories", "scores_of_users", "scores_without_history"]
 
@@ -59,13 +60,7 @@ def _same_draws(model: nn.Module) -> Iterator[None]:
     if type(model).__name__ in DRAW_NOTHING:
         yield
         return
-    gpus = [model.device] if model.device.type == "cuda" else []
-    with _DRAWING, torch.random.fork_rng(devices=gpus):
-        # torch.manual_seed would seed the GPUs on which others compute.
-        torch.default_generator.manual_seed(0)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(0)
+    with _DRAWING, drawing_apart(0, model.device):
         yield
 
 

@@ -16,6 +16,8 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
+from recbole_evcf.compat import CONSOLE
+
 __all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]
 
 
@@ -175,13 +177,7 @@ def _loaders(config: Config):
 
 def _log_to_file_only(config: Config) -> None:
     """A log file for each trial, as RecBole's tuning has it; the terminal shows the search."""
-    root = logging.getLogger()
-    for handler in root.handlers[:]:
-        # Handlers of other kinds are not RecBole's.
-        if type(handler) in (logging.StreamHandler, logging.FileHandler):
-            root.removeHandler(handler)
-            handler.close()
     init_logger(config)
-    for handler in root.handlers:
-        if type(handler) is logging.StreamHandler:
+    for handler in logging.getLogger().handlers:
+        if handler.name == CONSOLE:
             handler.setLevel(logging.CRITICAL)

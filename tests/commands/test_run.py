@@ -47,7 +47,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
-    assert cli.main(["run", *arguments]) == 2
+    assert cli.main(["run", "--state=error", *arguments]) == 2
     output = capsys.readouterr()
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
