@@ -29,6 +29,8 @@ def _own_folder(tmp_path, monkeypatch):
     yield
     # Importing RecBole's SINE turns this on for the whole process.
     torch.autograd.set_detect_anomaly(False)
+    # As RecBole leaves it, warnings of a later test might not be heard.
+    logging.getLogger().setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers[:]:
         if type(handler) in (logging.FileHandler, logging.StreamHandler):
             logging.getLogger().removeHandler(handler)
