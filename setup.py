@@ -33,9 +33,11 @@ setup(
         "Intended Audience :: Science/Research",
         "Operating System :: OS Independent",
         "Programming Language :: Python :: 3 :: Only",
-        "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=[
@@ -44,16 +46,21 @@ setup(
     ],
     package_dir={"recbole_evcf.properties": "properties"},
     package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"]},
-    # recbole needs ray <= 2.6.3, which has no wheel for Python 3.12 and later.
-    python_requires=">=3.9,<3.12",
+    python_requires=">=3.10",
     install_requires=[
-        "recbole>=1.2.1,<1.3",
+        # pip takes 1.2.1 on Python 3.10 and 3.11, and 1.2.0 on later ones: 1.2.1 asks for a ray
+        # that has no wheel for them.
+        "recbole>=1.2.0,<1.3",
         "torch>=2.6",
         "numpy>=1.26",
         "scipy>=1.11",
         "pandas>=2.0",
         "pyyaml>=6.0",
-        # ray 2.6.3 imports pkg_resources, which setuptools 81 no longer has.
+        # What RecBole 1.2.0 imports without asking for it.
+        "kmeans-pytorch>=0.3",
+        "psutil>=5.9",
+        # thop, which RecBole imports, needs its distutils on Python 3.12 and later; ray 2.6.3 needs
+        # pkg_resources, which setuptools 81 no longer has.
         "setuptools<81",
     ],
     extras_require={

@@ -37,6 +37,7 @@ from recbole.model.abstract_recommender import (
     GeneralRecommender,
 )
 from recbole.quick_start import quick_start as recbole_quick_start
+from recbole.model import general_recommender
 from recbole.sampler import Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, ModelType, set_color
@@ -328,8 +329,10 @@ def _ranks_all_items(config) -> bool:
 
 def _register_fold_in() -> None:
     for name in ADAPTERS:
-        module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
-        wrap_once(getattr(module, name), "__init__", functools.partial(_folding_in, name))
+        # RecBole 1.2.0 has no AsymKNN.
+        model_class = getattr(general_recommender, name, None)
+        if model_class is not None:
+            wrap_once(model_class, "__init__", functools.partial(_folding_in, name))
     wrap_once(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
     wrap_once(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
 
