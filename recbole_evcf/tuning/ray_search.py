@@ -31,10 +31,14 @@ from recbole_evcf.tuning.trial import Task, attempt_trial
 try:
     from ray.tune import RunConfig
     from ray.tune import report as report_to_ray
+
+    STAY_IN_FOLDER = {}
 except ImportError:
     # Ray 2.6, the newest that RecBole 1.2.1 admits.
     from ray.air import RunConfig
     from ray.air.session import report as report_to_ray
+
+    STAY_IN_FOLDER = {"chdir_to_trial_dir": False}
 
 __all__ = ["grace_period", "run"]
 
@@ -49,6 +53,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
@@ -101,7 +106,7 @@ def run(
                 search_alg=_Proposals(search, model_file),
                 scheduler=scheduler,
                 num_samples=-1,
-                chdir_to_trial_dir=False,
+                **STAY_IN_FOLDER,
             ),
             run_config=RunConfig(storage_path=folder, verbose=0),
         )
