@@ -31,13 +31,13 @@ from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
+from recbole.model import general_recommender
 from recbole.model.abstract_recommender import (
     AbstractRecommender,
     AutoEncoderMixin,
     GeneralRecommender,
 )
 from recbole.quick_start import quick_start as recbole_quick_start
-from recbole.model import general_recommender
 from recbole.sampler import Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, ModelType, set_color
