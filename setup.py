@@ -18,6 +18,14 @@ def description() -> str:
     return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 
+# Ray Tune needs pyarrow, which ray itself does not ask for. RecBole 1.2.1 admits no newer ray.
+TUNE = [
+    "hyperopt>=0.2.7",
+    "pyarrow>=14",
+    "ray>=2.6.3,<2.7; python_version < '3.12'",
+    "ray>=2.50; python_version >= '3.12'",
+]
+
 setup(
     name="recbole-evcf",
     version=ABOUT["__version__"],
@@ -64,8 +72,7 @@ setup(
         "setuptools<81",
     ],
     extras_require={
-        # Ray Tune needs pyarrow, which ray itself does not ask for.
-        "tune": ["hyperopt>=0.2.7", "pyarrow>=14"],
+        "tune": TUNE,
         # WMF's alternating least squares.
         "baselines": ["implicit>=0.7"],
         # recommend: Parquet files.
@@ -75,14 +82,13 @@ setup(
         "test": [
             "build>=1.2",
             "pytest>=7",
-            "hyperopt>=0.2.7",
+            *TUNE,
             "hypothesis>=6",
             "implicit>=0.7",
             "markdown-it-py>=3",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.3",
-            "pyarrow>=14",
             "ruff==0.17.6",
             "twine>=6.1",
         ],
