@@ -64,6 +64,8 @@ setup(
         "scipy>=1.11",
         "pandas>=2.0",
         "pyyaml>=6.0",
+        # 3.21 sees that the file it has locked was removed.
+        "filelock>=3.21",
         # What RecBole 1.2.0 imports without asking for it.
         "kmeans-pytorch>=0.3",
         "psutil>=5.9",

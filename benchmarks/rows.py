@@ -258,6 +258,20 @@ def builtins(run: Run) -> list[Row]:
     return rows
 
 
+def untouched(run: Run) -> list[Row]:
+    """RecBole's MultiVAE with the plugin imported, against RecBole without it."""
+    what = "RecBole's MultiVAE with the plugin imported, one epoch after an evaluation"
+    if run.data.by_users:
+        return [_left_out(what, "RecBole has no split by users")]
+    settings = {"train_neg_sample_args": None}
+    name = "epoch_after_evaluation"
+    imported, alone = run.measure(
+        run.case("imported", name, "MultiVAE", settings),
+        run.case("alone", name, "MultiVAE", settings, plugin=False),
+    )
+    return [replace(_compared(what, "RecBole alone", imported, alone), at_least=AS_FAST)]
+
+
 def load(run: Run) -> list[Row]:
     """From the file to the metrics: GatedHVamp against RecBole's MultiVAE without the plugin."""
     what = "GatedHVamp: file to metrics"
@@ -299,6 +313,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "multivae": multivae,
     "evaluation": evaluation,
     "builtins": builtins,
+    "untouched": untouched,
     "load": load,
 }
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from recbole_evcf.commands.common import exit_code, fail, terminable
+from recbole_evcf.commands.common import exit_code, fail, fail_somewhere, terminable
 from recbole_evcf.plugins import PLUGINS, import_plugins
 from recbole_evcf.version import __version__
 
@@ -59,8 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
+    """The exit code of a command; what it raises is one line."""
     try:
         import_plugins()
-    except ValueError as error:
+        return import_module(f"recbole_evcf.commands.{command}").main(arguments)
+    # NotImplementedError: RecBole's word for a setting it does not know.
+    except (ValueError, NotImplementedError, OSError) as error:
         return fail(error)
-    return import_module(f"recbole_evcf.commands.{command}").main(arguments)
+    except Exception as error:
+        return fail_somewhere(error, "")

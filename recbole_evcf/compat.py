@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import logging
 import operator
 import os
 import random
+import secrets
 import shutil
 import sys
 import types
@@ -22,29 +24,37 @@ from typing import ClassVar
 import numpy as np
 
 __all__ = [
+    "CONSOLE",
     "plain_value",
     "quiet_amp_names",
     "quiet_readonly_columns",
     "repair",
     "repair_chained_fill",
+    "repair_collected_numbers",
     "repair_download",
     "repair_embedding_file",
     "repair_eval",
     "repair_exhaustive_search",
+    "repair_file_names",
     "repair_flops_of_one",
+    "repair_logging",
     "repair_long_tokens",
     "repair_missing_ids",
     "repair_missing_sequences",
     "repair_numpy_names",
+    "repair_popularity",
     "repair_ray_import",
     "repair_ray_report",
     "repair_sequence_lengths",
     "repair_sparse_update",
+    "repair_structured_choices",
     "repair_teacher_name",
     "wrap_once",
 ]
 
 _MARK = "_recbole_evcf_repair"
+# The names of the handlers that RecBole logs a run by.
+CONSOLE, LOG_FILE = "recbole console", "recbole file"
 # 256 MB in numpy's arrays of texts.
 MAX_TOKEN_CHARACTERS = 2**26
 # Far above any data set of ratings; text seldom shrinks to a twentieth.
@@ -64,11 +74,16 @@ def repair() -> None:
     repair_missing_ids()
     repair_long_tokens()
     repair_flops_of_one()
+    repair_collected_numbers()
+    repair_popularity()
     repair_download()
     repair_exhaustive_search()
+    repair_structured_choices()
     repair_eval()
     repair_teacher_name()
     repair_embedding_file()
+    repair_file_names()
+    repair_logging()
     quiet_readonly_columns()
     quiet_amp_names()
 
@@ -323,6 +338,44 @@ def repair_flops_of_one() -> None:
     wrap_once(quick_start, "get_flops", make)
 
 
+def repair_collected_numbers() -> None:
+    """`Collector.get_data_struct` of 1.2.1 calls `.cpu()` on numbers and counts, which metrics such
+    as ItemCoverage and AveragePopularity need.
+    """
+    from recbole.evaluator import Collector
+
+    wrap_once(Collector, "get_data_struct", _with_tensors_alone)
+
+
+def _with_tensors_alone(original):
+    def get_data_struct(self):
+        from torch import Tensor
+
+        collected = self.data_struct._data_dict
+        rest = {name: value for name, value in collected.items() if not isinstance(value, Tensor)}
+        for name in rest:
+            del collected[name]
+        struct = original(self)
+        collected.update(rest)
+        struct._data_dict.update(rest)
+        return struct
+
+    return get_data_struct
+
+
+def repair_popularity() -> None:
+    """`Pop.calculate_loss` counts by an assignment in which an item of a batch is there once, and
+    counts sampled negatives too. Its items are counted when it is made (:mod:`model.fold_in`).
+    """
+    import torch
+    from recbole.model.general_recommender.pop import Pop
+
+    def make(original):
+        return lambda self, interaction: torch.zeros((), requires_grad=True)
+
+    wrap_once(Pop, "calculate_loss", make)
+
+
 def repair_download() -> None:
     """`Dataset._download` waits for other processes even where there are none (#2050).
 
@@ -385,6 +438,39 @@ def repair_exhaustive_search() -> None:
         hyper_tuning.np = Forward(np, random=drawing)
 
 
+def repair_structured_choices() -> None:
+    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt hands lists on
+    as tuples, which no model takes.
+    """
+    from recbole.trainer import hyper_tuning
+
+    wrap_once(hyper_tuning, "_parameters", _counting_choices)
+    wrap_once(hyper_tuning.HyperTuning, "trial", _with_lists)
+
+
+def _counting_choices(original):
+    def parameters(space):
+        from recbole.trainer.hyper_tuning import _recursiveFindNodes
+
+        switches = _recursiveFindNodes(list(space.values()) if isinstance(space, dict) else space)
+        # A switch has the parameter first, and then its choices.
+        return {
+            node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1) for node in switches
+        }
+
+    return parameters
+
+
+def _with_lists(original):
+    return lambda self, params: original(self, _lists(params))
+
+
+def _lists(value):
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 class _RandomState(np.random.RandomState):
     def integers(self, low, high=None, size=None):
         return self.randint(low, high, size)
@@ -427,6 +513,53 @@ def _load_numbers(path, allow_pickle=False):
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} holds no array of numbers ({error}).") from None
+
+
+def repair_file_names() -> None:
+    """RecBole names model files, logs and TensorBoard's folders by the second.
+
+    Two runs that start in the same one write to the same files, and test one another's model.
+    """
+    for name in ("utils.utils", "utils.logger", "trainer.trainer"):
+        wrap_once(importlib.import_module(f"recbole.{name}"), "get_local_time", _unique)
+
+
+def _unique(original):
+    # Not from a generator that a seed sets.
+    return lambda: f"{original()}-{secrets.token_hex(4)}"
+
+
+def repair_logging() -> None:
+    """`init_logger` does nothing where there is a handler: the file of a second run in a process
+    stays empty, and of any run where logging was set up before.
+    """
+    logger = importlib.import_module("recbole.utils.logger")
+    if not isinstance(logger.logging, Forward):
+        logger.logging = Forward(logging, basicConfig=_log_a_run)
+
+
+def _log_a_run(level, handlers) -> None:
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if handler.name in (CONSOLE, LOG_FILE):
+            root.removeHandler(handler)
+            handler.close()
+    console, file = handlers
+    console.name, file.name = CONSOLE, LOG_FILE
+    open_files = {_descriptor(getattr(handler, "stream", None)) for handler in root.handlers}
+    consoles = {_descriptor(sys.stdout), _descriptor(sys.stderr)} - {None}
+    # Who has a console of their own would read each line twice. TensorBoard's folder is named
+    # after the first file.
+    root.handlers[:0] = [file] if open_files & consoles else [console, file]
+    root.setLevel(level)
+
+
+def _descriptor(stream) -> int | None:
+    """By which a stream is known again in colorama's wrapper."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _parameter_value(text: str):
@@ -506,9 +639,22 @@ def quiet_amp_names() -> None:
 
 
 def wrap_once(owner, name: str, make) -> None:
-    """Put make(function) in the place of a class's or module's function, once."""
-    method = getattr(owner, name)
-    if not hasattr(method, _MARK):
+    """Put make(function) in the place of a class's or module's function, once.
+
+    An inherited function is wrapped for this class alone, as wrapped as it may be already.
+
+    Raises:
+        RuntimeError: there is a wrapper of another make.
+    """
+    maker = getattr(make, "func", make)
+    wrapped_by = (maker.__qualname__, *getattr(make, "args", ()))
+    there = getattr(vars(owner).get(name), _MARK, None)
+    if there is None:
+        method = getattr(owner, name)
         wrapper = functools.wraps(method)(make(method))
-        setattr(wrapper, _MARK, True)
+        setattr(wrapper, _MARK, wrapped_by)
         setattr(owner, name, wrapper)
+    elif there != wrapped_by:
+        raise RuntimeError(
+            f"{owner.__name__}.{name} is wrapped by {there[0]}: no room for {wrapped_by[0]}."
+        )

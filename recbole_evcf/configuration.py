@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import glob
 import importlib
 import inspect
 import math
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 
-import recbole
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import get_trainer
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import get_trainer, set_color
 
 from recbole_evcf.compat import plain_value
+from recbole_evcf.config.evaluation import check_eval_args, check_valid_metric
+from recbole_evcf.config.keys import OWN_KEYS
+from recbole_evcf.config.names import check_names
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.plain_yaml import read_yaml
+from recbole_evcf.plugins import import_failure
 from recbole_evcf.printable import shortened, shown
 from recbole_evcf.resources import shipped_names, shipped_yaml
 from recbole_evcf.trainer.checkpoint import plain_config
@@ -40,17 +38,13 @@ from recbole_evcf.version import __version__
 
 __all__ = [
     "can_resume",
-    "check_config",
     "check_dataset_name",
-    "check_fold_in",
-    "check_names",
     "check_processes",
-    "check_resume",
     "check_seed",
-    "check_split_seed",
+    "check_settings",
     "finished_config",
+    "import_fault",
     "is_vae",
-    "known_names",
     "odd_settings",
     "one_line",
     "plain_settings",
@@ -58,19 +52,12 @@ __all__ = [
     "read_config_file",
     "remark_on_settings",
     "resolve_config_files",
+    "settings_in_lines",
+    "split_config_files",
     "unknown_model",
+    "with_nulls",
 ]
 
-# NumPy's generator takes no larger one.
-LARGEST_SEED = 2**32 - 1
-# What the plugin reads for every model, beside RecBole's keys; without defaults.
-OWN_KEYS = (
-    "per_user_file",
-    "resumable",
-    "resume",
-    "split_seed",
-    "standard_error",
-)
 MODEL_PACKAGES = (
     "general_recommender",
     "context_aware_recommender",
@@ -106,7 +93,7 @@ def finished_config(model: str, dataset: str, config_files, settings=None) -> Co
         ValueError: a setting is wrong.
     """
     try:
-        return Config(model, dataset, list(config_files), dict(settings or {}))
+        return Config(model, dataset, config_files, dict(settings or {}))
     except CONFIG_ERRORS as error:
         text = one_line(error)
         if not isinstance(error, ValueError):
@@ -150,52 +137,35 @@ def odd_settings(model: str, dataset: str, given: Mapping) -> str:
     return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
 
 
-def check_names(configs: Sequence[Config], given: Iterable[str]) -> None:
-    """Check that keys of a command line are not misspelt ones.
-
-    RecBole takes keys that nobody knows, since a model may read what it likes.
-
-    Args:
-        configs: of the models for which the keys are; one of them must know a key.
-        given: the keys.
+def check_settings(config: Config) -> None:
+    """Check all settings of a finished ``Config``, from all sources, before anything is loaded.
 
     Raises:
-        ValueError: one that no model at all knows resembles one that somebody knows.
+        ValueError: a key has no effect, or a value is none that RecBole or the model takes.
     """
-    given = set(given)
-    known = set().union(*(known_names(config, given) for config in configs))
-    for key in sorted(given - known):
-        close = difflib.get_close_matches(key, known, n=3, cutoff=0.8)
-        if close and key not in _keys_of_all_models():
-            models = shortened(", ".join(dict.fromkeys(config["model"] for config in configs)))
-            names = " or ".join(f"--{name}" for name in close)
-            raise ValueError(
-                f"{models}: there is no setting --{shortened(key)}. Did you mean {names}?"
-            )
+    # Those of a model file were checked when it was trained.
+    if not getattr(config, "is_restored", False):
+        check_names(config)
+        check_eval_args(config)
+        check_valid_metric(config)
+        _check_clipping(config)
+    _check_own_keys(config)
+    if is_vae(config):
+        _check_vae(config)
+    if is_sg(config):
+        _check_fold_in(config)
 
 
-def known_names(config: Config, given: set[str]) -> set[str]:
-    """The keys that a config's model and data set, RecBole or the plugin know.
-
-    Args:
-        config: made with the ``given`` keys.
-        given: those that need not be known.
-    """
-    lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-    return set(OWN_KEYS).union(
-        config.internal_config_dict,
-        config.file_config_dict,
-        # What Config makes by itself.
-        config.final_config_dict.keys() - given,
-        *lists,
-    )
-
-
-def _keys_of_all_models() -> set[str]:
-    """The keys in RecBole's files of its models: one command line may serve several models."""
-    folder = os.path.join(os.path.dirname(recbole.__file__), "properties", "model")
-    files = glob.glob(os.path.join(glob.escape(folder), "*.yaml"))
-    return {key for file in files for key in read_config_file(file)}
+def _check_own_keys(config) -> None:
+    for name, key in OWN_KEYS.items():
+        value = config[name]
+        if value is not None and not key.takes(value):
+            raise ValueError(f"{name} must be {key.kind}, not {_brief(value)}.")
+    if (config["resume"] or config["resumable"]) and not can_resume(config):
+        raise ValueError(
+            f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
+            "do): leave out resume."
+        )
 
 
 def _kind_of(value) -> str:
@@ -230,12 +200,7 @@ def is_vae(config) -> bool:
     return inspect.isclass(model_class) and issubclass(model_class, VAERecommender)
 
 
-def check_config(config) -> None:
-    """Check the values of a finished ``Config`` for one of our models.
-
-    Raises:
-        ValueError: names the key, its value and what it may be.
-    """
+def _check_vae(config) -> None:
     prefer_given_warmup(config)
     Settings.from_config(config)
     for key, minimum in (
@@ -254,7 +219,6 @@ def check_config(config) -> None:
     if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
         raise ValueError(f"learning_rate must be a number above 0, not {_brief(rate)}.")
     _check_learner(config["learner"])
-    _check_valid_metric(config)
 
 
 def check_dataset_name(name) -> None:
@@ -271,12 +235,8 @@ def check_dataset_name(name) -> None:
         )
 
 
-def check_fold_in(config) -> None:
-    """Check that the model of a config with the split by users can score an unseen user.
-
-    Raises:
-        ValueError: it cannot, or the evaluation is not the full ranking that the split needs.
-    """
+def _check_fold_in(config) -> None:
+    """Check that the model of a config with the split by users can score an unseen user."""
     name = config["model"]
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
         ours = ", ".join(model.__name__ for model in (*MODELS, *BASELINES))
@@ -302,6 +262,12 @@ def check_processes(config, nproc: int) -> None:
     name, gpus = config["model"], config["device"].type == "cuda"
     if name in (model.__name__ for model in BASELINES):
         raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
+    if is_vae(config) and not can_resume(config):
+        trainer = get_trainer(config["MODEL_TYPE"], name).__name__
+        raise ValueError(
+            f"{name} is trained by {trainer}, which knows one process only: leave out nproc and "
+            "world_size, or train it by VAETrainer or a subclass."
+        )
     if not is_vae(config):
         if is_sg(config):
             raise ValueError(
@@ -326,6 +292,25 @@ def check_processes(config, nproc: int) -> None:
             f"{torch.cuda.device_count()}: name more, such as gpu_id=0,1, or train on processors "
             "with use_gpu=False."
         )
+
+
+def settings_in_lines(config) -> str:
+    """All settings of a ``Config``, a line for each of RecBole's kinds of them.
+
+    Of those that are None there are only the names.
+    """
+    left = dict(config.final_config_dict)
+    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
+    unset = [key for key, value in left.items() if value is None]
+    for kind, keys in {**config.parameters, "Other": list(left)}.items():
+        values = {key: left.pop(key) for key in list(left) if key in keys}
+        named = [
+            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
+            for key, value in values.items()
+            if value is not None
+        ]
+        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
+    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
 
 
 def plain_settings(config) -> dict:
@@ -355,16 +340,35 @@ def check_seed(seed, name: str) -> None:
     Raises:
         ValueError: it is no whole number from 0 to 4294967295.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+    key = OWN_KEYS["split_seed"]
+    if not key.takes(seed):
+        raise ValueError(f"{name} must be {key.kind}, not {_brief(seed)}.")
+
+
+def _check_clipping(config) -> None:
+    """Check the arguments of ``torch.nn.utils.clip_grad_norm_``, if gradients are to be clipped.
+
+    Raises:
+        ValueError: they are none, or clipping would have no effect.
+    """
+    given = config["clip_grad_norm"]
+    if not given:
+        return
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    largest = given.get("max_norm") if isinstance(given, Mapping) else None
+    if not isinstance(largest, (int, float)) or not largest > 0 or set(given) - _OF_CLIPPING:
         raise ValueError(
-            f"{name} must be a whole number from 0 to {LARGEST_SEED}, not {_brief(seed)}."
+            f"clip_grad_norm must be such as {{'max_norm': {given if number else 5}}}, with a "
+            f"number above 0, not {_brief(given)}."
+        )
+    if str(config["learner"]).lower() == "adam_norm_grad":
+        raise ValueError(
+            "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients "
+            "to unit norm: leave it out, or take another learner, such as adam."
         )
 
 
-def check_split_seed(config) -> None:
-    """Check the seed of the split, if it has one of its own; as :func:`check_seed`."""
-    if config["split_seed"] is not None:
-        check_seed(config["split_seed"], "split_seed")
+_OF_CLIPPING = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
 
 
 def can_resume(config) -> bool:
@@ -373,24 +377,6 @@ def can_resume(config) -> bool:
     Of the trainers of other models we do not know what they hold beside weights and optimiser.
     """
     return issubclass(get_trainer(config["MODEL_TYPE"], config["model"]), VAETrainer)
-
-
-def check_resume(config) -> None:
-    """Check whether a run may go on from where another stopped.
-
-    Raises:
-        ValueError: it asks for that and cannot, or the key ``resume`` has another kind of value.
-    """
-    resume = config["resume"]
-    if not isinstance(resume, (bool, str, type(None))):
-        raise ValueError(f"resume must be True, False or the path of a model file, not {resume!r}.")
-    if not isinstance(config["resumable"], (bool, type(None))):
-        raise ValueError(f"resumable must be True or False, not {config['resumable']!r}.")
-    if (resume or config["resumable"]) and not can_resume(config):
-        raise ValueError(
-            f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
-            "do): leave out resume."
-        )
 
 
 def prefer_given_warmup(config) -> None:
@@ -410,26 +396,46 @@ def _check_learner(learner) -> None:
         raise ValueError(f"learner must be one of {', '.join(known)}, not {_brief(learner)}.")
 
 
-def _check_valid_metric(config) -> None:
-    name, _, k = str(config["valid_metric"]).partition("@")
-    computed = [metric.lower() for metric in config["metrics"]]
-    if name.lower() not in computed or (k and k not in map(str, config["topk"])):
-        raise ValueError(
-            f"valid_metric is {shortened(str(config['valid_metric']))}, which is not computed: "
-            f"metrics is {config['metrics']} and topk {config['topk']}."
-        )
+def split_config_files(text: str) -> list[str]:
+    """The files of ``--config_files="a.yaml b.yaml"``; a name with blanks stands in quotes.
+
+    Raises:
+        ValueError: a quotation mark is missing.
+    """
+    if os.path.isfile(text):
+        return [text]
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""
+    try:
+        return list(words)
+    except ValueError:
+        raise ValueError(f"--config_files: a quotation mark is missing in {text}.") from None
 
 
-def resolve_config_files(files) -> list[str]:
+def resolve_config_files(files: Iterable[str]) -> list[str]:
     """The paths of config files given by path or by the name of a shipped file.
 
     Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
 
     Raises:
-        ValueError: a file does not exist, or is no YAML of ``key: value`` lines.
+        ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no
+            list of files.
     """
+    if not isinstance(files, (list, tuple)):
+        raise ValueError(
+            f"config_file_list must be a list of files, such as ['mine.yaml'], not {_brief(files)}."
+        )
     paths = [_config_path(str(file)) for file in files]
     return [path for path in paths if read_config_file(path)]
+
+
+def with_nulls(value):
+    """Settings with null for each string ``None``, which is what YAML makes of the word."""
+    if isinstance(value, dict):
+        return {key: with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_nulls(item) for item in value]
+    return None if value == "None" else value
 
 
 def _config_path(file: str) -> str:
@@ -473,12 +479,30 @@ def read_config_file(path: str) -> dict:
 
 
 def unknown_model(name: str) -> ValueError:
-    """The error for a model name that neither RecBole nor this package has, nor is registered."""
+    """The error for a model name that neither RecBole nor this package has, nor is registered; or
+    for one whose module cannot be imported."""
+    fault = import_fault(name)
+    if fault:
+        return fault
     names = sorted(_model_names())
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)
     hint = f" Did you mean {' or '.join(by_lower_case[match] for match in close)}?" if close else ""
     return ValueError(f"There is no model named {shown(name)} in RecBole or recbole_evcf.{hint}")
+
+
+def import_fault(name: str) -> ValueError | None:
+    """The error for a model of RecBole's whose module cannot be imported; None for others."""
+    # Those two need packages of their own, without which no name is found beside theirs.
+    outside = name.lower() in ("lightgbm", "xgboost")
+    for package in ("exlib_recommender",) if outside else MODEL_PACKAGES:
+        module = f"recbole.model.{package}.{name.lower()}"
+        try:
+            if name.isidentifier() and module not in sys.modules and find_spec(module):
+                importlib.import_module(module)
+        except Exception as error:
+            return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
+    return None
 
 
 def _model_names() -> set[str]:

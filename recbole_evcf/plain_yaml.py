@@ -62,6 +62,20 @@ def _check_size(node: yaml.Node) -> None:
         if left < 0 or depth > MAX_DEPTH:
             raise ValueError("its aliases or brackets stand for too many values")
         if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
             waiting += [(item, depth + 1) for pair in node.value for item in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(item, depth + 1) for item in node.value]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """PyYAML takes the last of equal keys without a word."""
+    marks: dict[tuple, yaml.Mark] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            first = marks.setdefault((key.tag, key.value), key.start_mark)
+            if first is not key.start_mark:
+                said = (
+                    f"the key {shortened(key.value)} stands twice, first in line {first.line + 1}"
+                )
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)

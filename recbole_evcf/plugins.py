@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from importlib import import_module
+import traceback
 
-__all__ = ["PLUGINS", "import_plugins"]
+__all__ = ["PLUGINS", "import_failure", "import_plugins"]
 
 # The environment variable: a started process has it too.
 PLUGINS = "RECBOLE_EVCF_PLUGINS"
@@ -21,9 +22,21 @@ def import_plugins() -> None:
     """
     for name in filter(None, map(str.strip, os.environ.get(PLUGINS, "").split(","))):
         try:
-            import_module(name)
+            importlib.import_module(name)
         except Exception as error:
-            raise ValueError(
-                f"{PLUGINS} names {name!r}, which cannot be imported ({type(error).__name__}: "
-                f"{error}): is its folder on PYTHONPATH?"
-            ) from error
+            text = f"{PLUGINS} names {name!r}, which cannot be imported ({import_failure(error)})"
+            missing = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(
+                f"{error.name}."
+            )
+            hint = ": is its folder on PYTHONPATH?" if missing else "."
+            raise ValueError(text + hint) from error
+
+
+def import_failure(error: Exception) -> str:
+    """What went wrong while a module was imported, and in which line of which file."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    # Whoever asks for the module comes first, and the ways of importing are in between.
+    ways = (importlib.__file__, "<frozen importlib")
+    _, *frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if not frame.filename.startswith(ways)]
+    return f"{text}, in {lines[-1].filename}, line {lines[-1].lineno}" if lines else text

@@ -6,8 +6,10 @@ Registering twice changes nothing.
 from __future__ import annotations
 
 import functools
+import glob
 import importlib
 import logging
+import math
 import os
 import pickle
 import sys
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from logging import getLogger
+from types import SimpleNamespace
 
 import numpy as np
 import recbole.data
@@ -31,14 +34,18 @@ from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
+from recbole.evaluator.metrics import AveragePopularity, TailPercentage
 from recbole.model import general_recommender
 from recbole.model.abstract_recommender import (
     AbstractRecommender,
     AutoEncoderMixin,
+    ContextRecommender,
     GeneralRecommender,
+    KnowledgeRecommender,
+    SequentialRecommender,
 )
 from recbole.quick_start import quick_start as recbole_quick_start
-from recbole.sampler import Sampler
+from recbole.sampler import RepeatableSampler, Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import FeatureSource, ModelType, set_color
 from thop.profile import register_hooks
@@ -46,6 +53,8 @@ from torch import nn
 
 from recbole_evcf import configuration, processes, quick_start
 from recbole_evcf.compat import Forward, wrap_once
+from recbole_evcf.config.evaluation import overridden
+from recbole_evcf.config.keys import DECLARED
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
@@ -53,6 +62,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
+from recbole_evcf.data.exact_times import keeping_times_exact, round_times
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.data.loading import (
@@ -62,6 +72,7 @@ from recbole_evcf.data.loading import (
     rows_of,
     with_c_engine,
 )
+from recbole_evcf.data.loading_settings import check_columns, check_loading, check_values
 from recbole_evcf.data.saved_dataset import load_dataset, save_dataset
 from recbole_evcf.data.saved_split import kept_parts, kept_split
 from recbole_evcf.data.strong_generalization import (
@@ -70,6 +81,7 @@ from recbole_evcf.data.strong_generalization import (
     is_sg,
     split_seed,
 )
+from recbole_evcf.data.vocabulary import Vocabulary
 from recbole_evcf.evaluator.hits import top_hits
 from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.evaluator.per_user import (
@@ -92,13 +104,11 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.plugins import import_plugins
 from recbole_evcf.resources import shipped_yaml
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
-from recbole_evcf.trainer.memory import freed_memory_kept
+from recbole_evcf.trainer.generators import drawing_apart
+from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register", "register_fold_in", "register_model"]
-
-# What a user's own models set their keys to, by class.
-_DEFAULTS: dict[type, Mapping[str, object]] = {}
 
 # The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
 DATASET_KEYS = ("save_dataset", "dataset_save_path")
@@ -114,13 +124,18 @@ def register() -> None:
     _register_metrics()
     _register_fold_in()
     _register_flops()
+    _register_training()
     _register_checkpoints()
     _register_quick_start()
     _register_processes()
     _register_loading()
     _register_saved_data()
     wrap_once(GeneralRecommender, "__init__", _knowing_its_items)
-    wrap_once(Dataset, "build", _splitting_by_users)
+    for base in (ContextRecommender, KnowledgeRecommender, SequentialRecommender):
+        wrap_once(base, "__init__", _knowing_its_vocabulary)
+    wrap_once(Dataset, "_dataframe_to_interaction", keeping_times_exact)
+    wrap_once(Dataset, "build", _splitting)
+    wrap_once(Dataset, "__str__", _in_a_line)
 
 
 def register_model(
@@ -137,7 +152,7 @@ def register_model(
         defaults: config keys and what they are unless the user sets them. What they do not name is
             as in the classes it extends.
     """
-    _DEFAULTS[model] = dict(defaults or {})
+    DECLARED[model] = dict(defaults or {})
     name = f"recbole.model.general_recommender.{model.__name__.lower()}"
     if name not in sys.modules:
         sys.modules[name] = module_from_spec(ModuleSpec(name, loader=None))
@@ -163,8 +178,9 @@ def register_fold_in(
             ``dataset.input_histories``: a :class:`~recbole_evcf.data.histories.Histories` with a
             row for each user id, the fold-in history of a held-out user. ``dataset.inter_feat``
             holds interactions of training users alone.
-        show: ``show(model, histories)`` makes a trained model score from other histories: user id
-            n then is row n.
+        show: ``show(view, histories)`` makes a view of a trained model score from other histories:
+            user id n then is row n. What it sets on the view the model does not get; the tensors
+            are the model's, and not to be written to.
         samples: whether it learns from interactions and sampled negatives, as BPR does; else it
             gets batches of training users, as autoencoders do, or learns in its constructor.
 
@@ -184,7 +200,10 @@ def _register_config() -> None:
     wrap_once(Config, "_get_model_and_dataset", _naming_unknown_models)
     wrap_once(Config, "_load_internal_config_dict", _with_shipped_defaults)
     wrap_once(Config, "_load_config_files", _by_name_or_path)
+    wrap_once(Config, "_set_default_parameters", _preferring_own_files)
+    wrap_once(Config, "_merge_external_config_dict", _overriding_parts)
     wrap_once(Config, "__init__", _checking)
+    wrap_once(Config, "__str__", _in_few_lines)
     wrap_once(Config, "_init_device", _joining)
 
 
@@ -198,11 +217,9 @@ def _naming_unknown_models(original):
             return original(self, model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
-        except (ValueError, AttributeError, ImportError) as error:
+        # Whatever a module raises when it is imported.
+        except Exception:
             name = str(model or self.external_config_dict["model"])
-            # Those two need packages of their own; looking for any unknown name meets them last.
-            if isinstance(error, ImportError) and name.lower() in ("lightgbm", "xgboost"):
-                raise
             raise configuration.unknown_model(name) from None
 
     return _get_model_and_dataset
@@ -214,7 +231,7 @@ def _with_shipped_defaults(original):
         # A subclass starts from the defaults of the model it extends.
         for base in reversed(model_class.__mro__):
             _read_shipped(self, f"model/{base.__name__}")
-            self.internal_config_dict.update(_DEFAULTS.get(base, {}))
+            self.internal_config_dict.update(DECLARED.get(base, {}))
         if configuration.is_vae(self):
             _read_shipped(self, f"quick_start_config/{dataset}")
 
@@ -229,41 +246,66 @@ def _read_shipped(config, name: str) -> None:
 
 def _by_name_or_path(original):
     def _load_config_files(self, file_list):
-        return original(self, configuration.resolve_config_files(file_list or []))
+        paths = configuration.resolve_config_files(file_list or [])
+        contents = {path: original(self, [path]) for path in paths}
+        self.file_of_key = {key: path for path in paths for key in contents[path]}
+        return overridden(*(contents[path] for path in paths))
 
     return _load_config_files
+
+
+def _preferring_own_files(original):
+    def _set_default_parameters(self):
+        folder = os.path.join(self.final_config_dict["data_path"], self.dataset)
+        original(self)
+        # For this name RecBole always takes the files that it ships.
+        if self.dataset == "ml-100k" and glob.glob(f"{glob.escape(folder)}/ml-100k*.inter"):
+            self.final_config_dict["data_path"] = folder
+
+    return _set_default_parameters
+
+
+def _overriding_parts(original):
+    def _merge_external_config_dict(self):
+        sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        self.external_config_dict = configuration.with_nulls(overridden(*sources))
+
+    return _merge_external_config_dict
 
 
 def _checking(original):
     def __init__(self, *args, **kwargs):
         original(self, *args, **kwargs)
-        configuration.check_split_seed(self)
-        configuration.check_resume(self)
-        if configuration.is_vae(self):
-            configuration.check_config(self)
-        if is_sg(self):
-            configuration.check_fold_in(self)
-            if self["model"] not in SAMPLING_MODELS:
-                self["train_neg_sample_args"] = None
-                self._set_train_neg_sample_args()
+        configuration.check_settings(self)
+        check_loading(self)
+        if is_sg(self) and self["model"] not in SAMPLING_MODELS:
+            self["train_neg_sample_args"] = None
+            self._set_train_neg_sample_args()
 
     return __init__
 
 
+def _in_few_lines(original):
+    return lambda self: configuration.settings_in_lines(self)
+
+
 def _register_dataloaders() -> None:
+    original = recbole.data.utils.get_dataloader
     wrap_once(recbole.data.utils, "get_dataloader", _with_history_dataloaders)
-    # RecBole imports it there by reference.
-    recbole.data.get_dataloader = recbole.data.utils.get_dataloader
+    _replace_everywhere(original, recbole.data.utils.get_dataloader)
     wrap_once(recbole.data.utils, "create_samplers", _without_sampling)
 
 
-def _splitting_by_users(original):
+def _splitting(original):
     def build(self):
         keeping = _asks_for(self.config, SPLIT_KEYS) and _keeps_plainly(self.config)
         if is_sg(self.config):
-            return build_parts(self, functools.partial(kept_split, self) if keeping else None)
-        split = functools.partial(_split_by_its_seed, original, self)
-        return kept_parts(self, split) if keeping else split()
+            parts = build_parts(self, functools.partial(kept_split, self) if keeping else None)
+        else:
+            split = functools.partial(_split_by_its_seed, original, self)
+            parts = kept_parts(self, split) if keeping else split()
+        round_times((self, *parts))
+        return parts
 
     return build
 
@@ -278,9 +320,12 @@ def _split_by_its_seed(original, dataset) -> list:
     if dataset.config["split_seed"] is None:
         return original(dataset)
     # RecBole shuffles with torch's generator, which the seed of the model has set.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(split_seed(dataset.config))
+    with drawing_apart(split_seed(dataset.config)):
         return original(dataset)
+
+
+def _in_a_line(original):
+    return lambda self: original(self).replace("\n", ", ")
 
 
 def _with_history_dataloaders(original):
@@ -307,19 +352,21 @@ def _without_sampling(original):
     def create_samplers(config, dataset, built_datasets):
         if is_sg(config):
             train, *held_out = built_datasets
-            return [_sampler_of_training_users(config, train), *held_out_phases(held_out)]
+            phases = held_out_phases(held_out, config["repeatable"])
+            return [_sampler_of_training_users(config, train), *phases]
         if configuration.is_vae(config) and _ranks_all_items(config):
-            return ranked_phases(built_datasets)
+            return ranked_phases(built_datasets, config["repeatable"])
         return original(config, dataset, built_datasets)
 
     return create_samplers
 
 
-def _sampler_of_training_users(config, dataset) -> Sampler | None:
+def _sampler_of_training_users(config, dataset) -> Sampler | RepeatableSampler | None:
     if config["model"] not in SAMPLING_MODELS:
         return None
     arguments = config["train_neg_sample_args"]
-    sampler = Sampler("train", dataset, arguments["distribution"], arguments["alpha"])
+    sampler_class = RepeatableSampler if config["repeatable"] else Sampler
+    sampler = sampler_class("train", dataset, arguments["distribution"], arguments["alpha"])
     return sampler.set_phase("train")
 
 
@@ -339,7 +386,8 @@ def _register_fold_in() -> None:
 
 def _folding_in(name, original):
     def __init__(self, config, dataset):
-        if hasattr(dataset, "input_histories"):
+        # Pop is wrong whatever the split.
+        if hasattr(dataset, "input_histories") or name == "Pop":
             ADAPTERS[name](original, self, config, dataset)
         elif name == "NCEPLRec":
             remembering_projection(original, self, config, dataset)
@@ -371,10 +419,39 @@ def _register_metrics() -> None:
     metric_registry.metrics_dict["truncatedrecall"] = TruncatedRecall
     metric_registry.metric_information["truncatedrecall"] = TruncatedRecall.metric_need
     metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
+    wrap_once(TopkMetric, "used_info", _with_cut_offs_above_all_items)
+    for metric in (AveragePopularity, TailPercentage):
+        wrap_once(metric, "metric_info", _as_at_all_items)
     wrap_once(TopkMetric, "topk_result", _keeping_per_user)
     wrap_once(Evaluator, "evaluate", _with_standard_errors)
     wrap_once(Collector, "eval_batch_collect", _collecting_hits)
     wrap_once(Trainer, "evaluate", _evaluating)
+
+
+def _with_cut_offs_above_all_items(original):
+    """Where K is above the number of items, nothing is found at the ranks behind the last one."""
+
+    def used_info(self, dataobject):
+        ranked = dataobject.get("rec.topk")
+        missing = max(self.topk) + 1 - ranked.shape[1]
+        if missing > 0:
+            # The last column is the number of items to be found.
+            hits = nn.functional.pad(ranked[:, :-1], (0, missing))
+            dataobject = {"rec.topk": torch.cat([hits, ranked[:, -1:]], dim=1)}
+        return original(self, dataobject)
+
+    return used_info
+
+
+def _as_at_all_items(original):
+    """A mean over the recommended items is, where K is above their number, that of all."""
+
+    def metric_info(self, values):
+        means = original(self, values)
+        missing = max(self.topk) - means.shape[1]
+        return np.pad(means, ((0, 0), (0, max(missing, 0))), mode="edge")
+
+    return metric_info
 
 
 def _keeping_per_user(original):
@@ -387,7 +464,8 @@ def _keeping_per_user(original):
 
 def _with_standard_errors(original):
     def evaluate(self, dataobject):
-        result = original(self, dataobject)
+        # Not NumPy's numbers in an OrderedDict, which nobody can read in a log.
+        result = {name: float(value) for name, value in original(self, dataobject).items()}
         if self.config["standard_error"]:
             values = per_user_values(self.metric_class, self.config["topk"])
             result.update(standard_errors(values, self.config["metric_decimal_place"]))
@@ -400,7 +478,12 @@ def _collecting_hits(original):
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         need = self.register.need
         if any(need(name) for name in ("rec.meanrank", "rec.score", "data.label")):
+            # Value metrics have a score for each interaction, and no ranking.
+            n_items = scores_tensor.shape[-1] if scores_tensor.dim() > 1 else math.inf
+            asked = self.topk
+            self.topk = [min(max(asked), n_items)]
             original(self, scores_tensor, interaction, positive_u, positive_i)
+            self.topk = asked
             return
         if need("rec.items") or need("rec.topk"):
             items, hits = top_hits(scores_tensor, max(self.topk), positive_u, positive_i)
@@ -414,8 +497,10 @@ def _collecting_hits(original):
 
 def _evaluating(original):
     def evaluate(self, eval_data, *args, **kwargs):
-        with freed_memory_kept():
-            result = original(self, eval_data, *args, **kwargs)
+        vocabulary = getattr(self.model, "vocabulary", None)
+        if vocabulary is not None and eval_data:
+            vocabulary.check(eval_data._dataset)
+        result = original(self, eval_data, *args, **kwargs)
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]
@@ -425,9 +510,6 @@ def _evaluating(original):
             if users is not None:
                 values = per_user_values(self.evaluator.metric_class, self.config["topk"])
                 write_per_user(path, users, values)
-        resumption = getattr(self, "resumption", None)
-        if resumption is not None:
-            resumption.end()
         return result
 
     return evaluate
@@ -444,6 +526,39 @@ def _count_history_linear(layer: HistoryLinear, inputs, output) -> None:
     layer.total_ops += entries * output.shape[1]
 
 
+def _register_training() -> None:
+    wrap_once(Trainer, "_build_optimizer", _knowing_our_learner)
+    wrap_once(Trainer, "_valid_epoch", _counting_after_warmup)
+
+
+def _knowing_our_learner(original):
+    def _build_optimizer(self, **kwargs):
+        known = {"adam_norm_grad": AdamNormGrad}
+        if isinstance(self.model, VAERecommender):
+            known["adam"] = functools.partial(torch.optim.Adam, fused=True)
+        learner = kwargs.get("learner", self.learner).lower()
+        if learner not in known:
+            return original(self, **kwargs)
+        return known[learner](
+            kwargs.get("params", self.model.parameters()),
+            lr=kwargs.get("learning_rate", self.learning_rate),
+            weight_decay=kwargs.get("weight_decay", self.weight_decay),
+        )
+
+    return _build_optimizer
+
+
+def _counting_after_warmup(original):
+    def _valid_epoch(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        # RecBole adds one where nothing is better: none is counted for early stopping.
+        if isinstance(self.model, VAERecommender) and not self.model.warmup.was_finished:
+            self.cur_step = -1
+        return result
+
+    return _valid_epoch
+
+
 def _register_checkpoints() -> None:
     wrap_once(Trainer, "_save_checkpoint", _saving_plainly)
     wrap_once(PretrainTrainer, "save_pretrained_model", _saving_pretrained_plainly)
@@ -454,6 +569,15 @@ def _knowing_its_items(original):
     def __init__(self, config, dataset):
         original(self, config, dataset)
         self.item_catalogue = ItemCatalogue.from_dataset(dataset)
+        self.vocabulary = Vocabulary(dataset)
+
+    return __init__
+
+
+def _knowing_its_vocabulary(original):
+    def __init__(self, config, dataset):
+        original(self, config, dataset)
+        self.vocabulary = Vocabulary(dataset)
 
     return __init__
 
@@ -497,8 +621,10 @@ def _saving_plainly(original):
 
 def _saving_pretrained_plainly(original):
     def save_pretrained_model(self, epoch, saved_model_file):
-        save_checkpoint(_state(self, epoch), saved_model_file)
-        self.saved_model_file = saved_model_file
+        # The next stage is given the first, which any run with this data set writes. What this
+        # run is tested with must be its own.
+        for path in (saved_model_file, self.saved_model_file):
+            save_checkpoint(_state(self, epoch), path)
 
     return save_pretrained_model
 
@@ -511,12 +637,20 @@ def _loading_plainly(original):
 
 
 def _register_quick_start() -> None:
-    for module_name in ("recbole.quick_start", "recbole.quick_start.quick_start"):
-        module = importlib.import_module(module_name)
-        module.load_data_and_model = quick_start.load_data_and_model
-        module.run = quick_start.run
+    for name in ("load_data_and_model", "run"):
+        _replace_everywhere(getattr(recbole_quick_start, name), getattr(quick_start, name))
     # The name under which a new process finds its work, and by it the plugin.
     sys.modules["recbole.quick_start.quick_start"].run_recboles = quick_start.run_recboles
+
+
+def _replace_everywhere(old: Callable, new: Callable) -> None:
+    """Put a function in the place of one that modules have by reference, RecBole's and those of
+    users who imported it before this package."""
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            # Ours keep RecBole's own under names with an underscore.
+            if value is old and not name.startswith("_"):
+                setattr(module, name, new)
 
 
 def _joining(original):
@@ -578,7 +712,13 @@ def _logging_once(original):
 
 def _one_tensorboard(original):
     def get_tensorboard(logger):
-        return original(logger) if processes.is_first() else _NoTensorBoard()
+        if not processes.is_first():
+            return _NoTensorBoard()
+        files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
+        # RecBole cuts the name at its first dot, and the time with it where a data set has one.
+        names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
+        handlers = [SimpleNamespace(baseFilename=name) for name in names]
+        return original(SimpleNamespace(handlers=handlers))
 
     return get_tensorboard
 
@@ -602,6 +742,8 @@ class _NoTensorBoard:
 
 def _register_loading() -> None:
     wrap_once(Dataset, "_load_feat", _describing_faults)
+    wrap_once(Dataset, "_load_user_or_item_feat", _missing_no_file)
+    wrap_once(Dataset, "_filter_by_field_value", _filtering_by_fitting_values)
     wrap_once(Dataset, "_grouped_index", lambda original: lambda self, keys: grouped_index(keys))
     wrap_once(Dataset, "split_by_ratio", _splitting_by_ratio)
     wrap_once(Interaction, "__getitem__", _taking_rows)
@@ -636,21 +778,19 @@ def _taking_rows(original):
 
 def _describing_faults(original):
     def _load_feat(self, filepath, source):
+        suffix = getattr(source, "value", source)
+        # RecBole opens no file of which nothing is asked for.
+        if self._get_load_and_unload_col(suffix)[0] == set():
+            return original(self, filepath, source)
         required = {
             FeatureSource.INTERACTION: (self.uid_field, self.iid_field),
             FeatureSource.USER: (self.uid_field,),
             FeatureSource.ITEM: (self.iid_field,),
         }.get(source, ())
-        load_col = self.config["load_col"]
-        if isinstance(load_col, dict):
-            _check_loaded(filepath, required, load_col.get(getattr(source, "value", source)))
-        with atomic.reading(
-            filepath,
-            self.config["field_separator"],
-            self.config["encoding"],
-            required=required,
-            seq_separator=self.config["seq_separator"],
-        ):
+        form = filepath, self.config["field_separator"], self.config["encoding"]
+        columns = atomic.check_header(*form, required)
+        check_columns(self.config, suffix, filepath, columns, required)
+        with atomic.reading(*form, required, self.config["seq_separator"]):
             feat = original(self, filepath, source)
         if source is FeatureSource.INTERACTION and feat is not None:
             _check_ids(self, filepath, feat, required)
@@ -658,6 +798,24 @@ def _describing_faults(original):
         return feat
 
     return _load_feat
+
+
+def _missing_no_file(original):
+    def _load_user_or_item_feat(self, token, dataset_path, source, field_name):
+        path = os.path.join(dataset_path, f"{token}.{source.value}")
+        if not os.path.isfile(path):
+            check_columns(self.config, source.value, path, None)
+        return original(self, token, dataset_path, source, field_name)
+
+    return _load_user_or_item_feat
+
+
+def _filtering_by_fitting_values(original):
+    def _filter_by_field_value(self):
+        check_values(self.config["val_interval"], self.field2type)
+        original(self)
+
+    return _filter_by_field_value
 
 
 def _check_ids(dataset, filepath, feat, required) -> None:
@@ -685,10 +843,9 @@ def _warn_of_missing_times(dataset, filepath, feat) -> None:
 
 def _register_saved_data() -> None:
     utils = recbole.data.utils
+    original = utils.create_dataset
     wrap_once(utils, "create_dataset", _reading_only_if_asked)
-    # They have it by reference.
-    for module in (recbole.data, recbole_quick_start, quick_start):
-        module.create_dataset = utils.create_dataset
+    _replace_everywhere(original, utils.create_dataset)
     wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
     wrap_once(utils, "save_split_dataloaders", _saving_dataloaders)
     wrap_once(Dataset, "save", _saving_dataset)
@@ -713,6 +870,8 @@ def _asks_for(config, keys: tuple[str, str]) -> bool:
 
 def _reading_only_if_asked(original):
     def create_dataset(config):
+        if config["dataset"] == "ml-100k":
+            getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
         asked = _asks_for(config, DATASET_KEYS)
         if asked and not _keeps_plainly(config):
             _warn_of_pickle(DATASET_KEYS)
@@ -777,9 +936,3 @@ def _telling_of_bad_pickles(keys: tuple[str, str]) -> Iterator[None]:
         raise ValueError(
             f"the file that {' or '.join(keys)} names or has made is damaged ({error}): remove it."
         ) from error
-
-
-def _check_loaded(filepath, required, load_col) -> None:
-    left_out = [field for field in required if isinstance(load_col, list) and field not in load_col]
-    if left_out:
-        raise ValueError(f"load_col leaves out {left_out[0]}, which {filepath} is needed for.")

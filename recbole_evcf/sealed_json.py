@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from recbole_evcf.whole_file import write_json
+from recbole_evcf.whole_file import plain_json, write_json
 
 __all__ = ["read_sealed", "write_sealed"]
 
@@ -14,7 +14,7 @@ SEAL = "sha256"
 
 def write_sealed(path: str, content: dict) -> None:
     """Write a dict as JSON with a digest of itself, whole or not at all."""
-    plain = json.loads(json.dumps(content, default=float))
+    plain = plain_json(content)
     write_json(path, {**plain, SEAL: _digest(plain)})
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["check_target", "remove_leftovers", "replacing", "write_json"]
+__all__ = ["check_target", "plain_json", "remove_leftovers", "replacing", "write_json"]
 
 
 def check_target(path: str) -> None:
@@ -62,8 +62,13 @@ def _flush(path: str, mode: int) -> None:
         os.close(handle)
 
 
+def plain_json(content):
+    """Content in JSON's types: NumPy's numbers are plain ones; NaN and infinite ones are null."""
+    return json.loads(json.dumps(content, default=float), parse_constant=lambda name: None)
+
+
 def write_json(path: str, content) -> None:
-    """Write JSON, whole or not at all; NumPy's numbers become plain ones."""
+    """Write :func:`plain_json` of it, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, default=float)
+        json.dump(plain_json(content), file, indent=2)
         file.write("\n")

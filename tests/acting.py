@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from multiprocessing import get_context
 
-__all__ = ["act"]
+__all__ = ["act", "start_a_run"]
 
 
 def act(request: dict, settings: dict, paths: dict, connection) -> None:
@@ -20,3 +22,21 @@ def act(request: dict, settings: dict, paths: dict, connection) -> None:
         os._exit(1)
     open(paths["log"].replace(".log", ".done"), "w").close()
     connection.send(None)
+
+
+def start_a_run() -> None:
+    """Start a run as a command does, say which process it is once it runs, and wait for it."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(theirs,))
+    process.start()
+    print(ours.recv(), flush=True)
+    process.join()
+
+
+def _run(connection) -> None:
+    from recbole_evcf.experiment.worker import _leave_the_parents_ways
+
+    _leave_the_parents_ways()
+    connection.send(os.getpid())
+    time.sleep(600)

@@ -1,6 +1,7 @@
 """The command that holds the others."""
 
 import signal
+import sys
 from importlib import import_module
 
 import pytest
@@ -49,6 +50,41 @@ def test_signals_end_every_command_with_one_line(name, number, code, monkeypatch
     assert cli.main([name]) == code
     assert capsys.readouterr().err == "recbole-evcf: interrupted.\n"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyError("x"), 1, "KeyError: x; RECBOLE_EVCF_TRACEBACK=1 shows where."),
+        (
+            ImportError("no\nwheel"),
+            1,
+            "ImportError: no wheel; RECBOLE_EVCF_TRACEBACK=1 shows where.",
+        ),
+        (MemoryError(), 1, "MemoryError; RECBOLE_EVCF_TRACEBACK=1 shows where."),
+        (ValueError("the key is wrong."), 2, "the key is wrong."),
+        (NotImplementedError("no such split."), 2, "no such split."),
+    ],
+)
+def test_whatever_a_command_raises_is_one_line(name, error, code, line, monkeypatch, capsys):
+    def main(arguments):
+        raise error
+
+    monkeypatch.setattr(import_module(f"recbole_evcf.commands.{name}"), "main", main)
+    assert cli.main([name]) == code
+    assert capsys.readouterr().err == f"recbole-evcf: error: {line}\n"
+    monkeypatch.setenv("RECBOLE_EVCF_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        cli.main([name])
+
+
+def test_a_command_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "recbole_evcf.commands.export", None)
+    assert cli.main(["export"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: error: ModuleNotFoundError: import of ")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])

@@ -24,9 +24,14 @@ from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset  # noqa: E402
 from recbole.data.dataset import dataset as dataset_module  # noqa: E402
 from recbole.data.dataset import kg_dataset, sequential_dataset  # noqa: E402
+from recbole.evaluator import Collector  # noqa: E402
 from recbole.quick_start import quick_start  # noqa: E402
 from recbole.trainer import HyperTuning, hyper_tuning  # noqa: E402
 from recbole.utils import get_model  # noqa: E402
+from recbole.utils.case_study import full_sort_topk  # noqa: E402
+
+from build import SIZES, build  # noqa: E402
+from recbole_evcf.serving import Recommender  # noqa: E402
 
 INTER = """user_id:token\titem_id:token\trating:float
 u1\ti1\t1
@@ -432,6 +437,28 @@ class TestHyperTuning:
         HyperTuning(objective, **settings).run()
         return seen
 
+    @pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
+    @pytest.mark.parametrize(
+        "choices",
+        [
+            [[8], [8, 8], "[16]"],
+            [{"p": [1, 2]}, {"p": {"q": [3]}}, None],
+            [[[1], {"p": []}], 7, "x"],
+        ],
+        ids=["lists", "dicts", "nested"],
+    )
+    def test_choices_of_any_kind_are_handed_on_as_they_are(self, algo, choices):
+        space = {"choice": {"size": choices, "rate": [0.1, 0.2]}}
+        seen = [
+            {"size": params["size"], "rate": params["rate"]}
+            for params in self.tune(params_dict=space, algo=algo, max_evals=40)
+        ]
+        expected = [{"size": size, "rate": rate} for size in choices for rate in (0.1, 0.2)]
+        key = lambda params: repr(sorted(params.items()))  # noqa: E731
+        assert sorted({key(params) for params in seen}) == sorted(map(key, expected))
+        if algo == "exhaustive":
+            assert len(seen) == 6
+
     def test_exhaustive_visits_each_choice_once(self):
         choices = {"dropout": [0.1, 0.2], "size": ["[8]", "[16]", "[16,8]"]}
         seen = self.tune(params_dict={"choice": choices}, algo="exhaustive")
@@ -502,25 +529,138 @@ NO_VALUE = [
 class TestEval:
     @pytest.mark.parametrize("text", PLAIN)
     def test_plain_values(self, text):
-        config = tiny_config(my_setting=text)
-        assert config["my_setting"] == eval(text)
-        assert type(config["my_setting"]) is type(eval(text))
+        config = tiny_config(tail_ratio=text)
+        assert config["tail_ratio"] == eval(text)
+        assert type(config["tail_ratio"]) is type(eval(text))
 
     @pytest.mark.parametrize("text", NO_VALUE, ids=lambda text: text[:10])
     def test_all_else_stays_text(self, text):
-        assert tiny_config(my_setting=text)["my_setting"] == text
+        assert tiny_config(tail_ratio=text)["tail_ratio"] == text
         assert not os.path.exists("made")
 
     @pytest.mark.parametrize(
         ("text", "value"), [("true", True), ("False", False), ("FALSE", False)]
     )
     def test_truth_values(self, text, value):
-        assert tiny_config(my_setting=text)["my_setting"] is value
+        assert tiny_config(tail_ratio=text)["tail_ratio"] is value
 
     def test_command_line(self, monkeypatch):
-        argv = ["test", "--epochs=2**2", "--my_setting=open('made','w')"]
+        argv = ["test", "--epochs=2**2", "--tail_ratio=open('made','w')"]
         monkeypatch.setattr(sys, "argv", argv)
         config = tiny_config()
         assert config["epochs"] == 4
-        assert config["my_setting"] == "open('made','w')"
+        assert config["tail_ratio"] == "open('made','w')"
         assert not os.path.exists("made")
+
+
+# Popularity
+
+
+@pytest.mark.parametrize("split", [{"RS": [0.8, 0.1, 0.1]}, {"LS": "valid_and_test"}])
+@pytest.mark.parametrize("batch", [4096, 7])
+def test_pop_counts_every_training_interaction(tiny, split, batch):
+    """RecBole's own counts an item once per batch, and sampled negatives too."""
+    settings = {
+        "eval_args": {"split": split, "order": "TO", "group_by": "user", "mode": "full"},
+        "train_batch_size": batch,
+        "metrics": ["NDCG"],
+        "topk": [5],
+        "valid_metric": "NDCG@5",
+        "metric_decimal_place": 10,
+    }
+    _, loaders, network, trainer = build("Pop", "tiny", {**tiny, **settings})
+    trainer.fit(loaders[0], loaders[1], saved=False)
+    train, valid, test = (loader._dataset.inter_feat for loader in loaders)
+    counts = np.bincount(train["item_id"], minlength=network.n_items)
+    assert network.item_cnt.flatten().tolist() == counts.tolist()
+    assert int(network.max_cnt) == counts.max()
+
+    values = []
+    for user in test["user_id"].unique():
+        found, seen = (
+            set(part["item_id"][part["user_id"] == user].tolist()) for part in (test, train)
+        )
+        seen |= set(valid["item_id"][valid["user_id"] == user].tolist())
+        scores = torch.from_numpy(counts / counts.max())
+        scores[[0, *seen]] = -np.inf
+        hits = np.isin(torch.topk(scores, 5).indices, list(found))
+        discounts = 1 / np.log2(np.arange(2, 7))
+        values.append((hits * discounts).sum() / discounts[: len(found)].sum())
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    assert result["ndcg@5"] == pytest.approx(np.mean(values))
+
+
+def test_recommended_scores_of_pop_are_shares_of_the_largest_count(tiny):
+    _, loaders, _, trainer = build("Pop", "tiny", {**tiny, "epochs": 1})
+    trainer.fit(loaders[0], loaders[1])
+    recommender = Recommender.load(trainer.saved_model_file)
+    table = recommender.recommend({"new": ["i1"]}, 40, exclude_seen=False)
+    dataset = loaders[0]._dataset
+    counts = np.bincount(dataset.inter_feat["item_id"])
+    ids = dataset.token2id("item_id", table["item"].to_numpy())
+    assert table["score"].to_numpy() == pytest.approx(counts[ids] / counts.max())
+    assert table["score"].nunique() > 5
+
+
+# Metrics of counts
+
+
+def diversity(top, train_items, n_items, tail):
+    """RecBole's metrics of what is recommended, (users, K), by their formulas."""
+    users, k = top.shape
+    shown = np.bincount(top.flatten(), minlength=n_items)
+    counts = np.bincount(train_items, minlength=n_items)
+    known = sorted((count, item) for item, count in enumerate(counts) if count)
+    rare = [item for _, item in known[: max(int(len(known) * tail), 1)]]
+    share = shown[shown > 0] / shown.sum()
+    rank = np.arange(1, n_items + 1)
+    return {
+        # RecBole counts its padding item among the items.
+        "itemcoverage": (shown > 0).sum() / n_items,
+        "averagepopularity": counts[top].mean(),
+        "shannonentropy": -(share * np.log(share)).sum() / len(share),
+        "giniindex": ((2 * rank - n_items - 1) * np.sort(shown)).sum() / (n_items * users * k),
+        "tailpercentage": np.isin(top, rare).mean(),
+    }
+
+
+@pytest.mark.parametrize("model", ["BPR", "EASE", "HVamp"])
+@pytest.mark.parametrize("split", ["RS", "SG"])
+def test_metrics_that_need_counts(tiny, model, split):
+    if (model, split) == ("BPR", "SG"):
+        model = "MultiVAE"
+    shares = {"RS": [0.8, 0.1, 0.1], "SG": [0.5, 0.2, 0.3]}[split]
+    names = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
+    settings = {
+        "eval_args": {"split": {split: shares}, "order": "RO", "mode": "full"},
+        "metrics": names,
+        "topk": [3, 5],
+        "valid_metric": "ItemCoverage@5",
+        "tail_ratio": 0.4,
+        "metric_decimal_place": 10,
+        "epochs": 1,
+    }
+    sizes = SIZES.get(model, {})
+    config, loaders, network, trainer = build(model, "tiny", {**tiny, **sizes, **settings})
+    trainer.fit(loaders[0], loaders[1], saved=False)
+    # Twice: what is collected of training is there for each evaluation.
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    assert trainer.evaluate(loaders[2], load_best_model=False) == result
+    users = loaders[2].uid_list.numpy()
+    train = loaders[0]._dataset.inter_feat["item_id"].numpy()
+    for k in (3, 5):
+        _, top = full_sort_topk(users, network, loaders[2], k, device=config["device"])
+        expected = diversity(top.numpy(), train, network.n_items, 0.4)
+        for name, value in expected.items():
+            assert result[f"{name}@{k}"] == pytest.approx(value), name
+
+
+def test_what_is_collected_beside_tensors_stays_for_the_next_evaluation(tiny):
+    settings = {**tiny, "metrics": ["GiniIndex"], "topk": [1], "valid_metric": "GiniIndex@1"}
+    collector = Collector(Config("EASE", "tiny", config_dict=settings))
+    collector.data_struct.set("data.num_items", 9)
+    collector.data_struct.update_tensor("rec.items", torch.ones(2, 3))
+    struct = collector.get_data_struct()
+    assert struct.get("data.num_items") == 9
+    assert struct.get("rec.items").tolist() == torch.ones(2, 3).tolist()
+    assert collector.data_struct._data_dict == {"data.num_items": 9}

@@ -1,15 +1,21 @@
 """Mistakes in models, files and settings end in a ValueError of one sentence."""
 
+import re
+import sys
+
 import pytest
+import recbole.model.general_recommender
+import recbole.trainer
 import torch
 from recbole.config import Config
+from recbole.trainer import Trainer
 
 from recbole_evcf.configuration import (
-    _model_names,
-    check_names,
+    check_processes,
     finished_config,
     plain_settings,
     resolve_config_files,
+    split_config_files,
     unknown_model,
 )
 
@@ -33,6 +39,53 @@ def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message) as caught:
         Config("GatedHVamp", "ml-100k", config_dict=settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.5, "clip_grad_norm must be such as {'max_norm': 0.5}, with a number above 0, not 0.5."),
+        (
+            {"maxnorm": 5},
+            "clip_grad_norm must be such as {'max_norm': 5}, with a number above 0, not "
+            "{'maxnorm': 5}.",
+        ),
+        (
+            {"max_norm": -1},
+            "clip_grad_norm must be such as {'max_norm': 5}, with a number above 0, not "
+            "{'max_norm': -1}.",
+        ),
+    ],
+)
+def test_clip_grad_norm_names_what_it_takes(model, value, message):
+    with pytest.raises(ValueError, match="clip_grad_norm") as caught:
+        Config(model, "ml-100k", config_dict={"clip_grad_norm": value, "learner": "adam"})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": "BPR", "learner": "adam_norm_grad"}])
+def test_clipping_without_effect_is_refused(settings):
+    settings = {"model": "HVamp", "clip_grad_norm": {"max_norm": 5}, **settings}
+    with pytest.raises(ValueError, match="clip_grad_norm") as caught:
+        Config(dataset="ml-100k", config_dict=settings)
+    assert str(caught.value) == (
+        "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients to "
+        "unit norm: leave it out, or take another learner, such as adam."
+    )
+    clipped = Config(dataset="ml-100k", config_dict={**settings, "learner": "sgd"})
+    assert clipped["clip_grad_norm"] == {"max_norm": 5}
+
+
+def test_another_trainer_than_ours_knows_one_process_only(monkeypatch):
+    monkeypatch.setattr(recbole.trainer, "VampTrainer", Trainer)
+    config = Config("Vamp", "ml-100k")
+    with pytest.raises(ValueError, match="nproc") as caught:
+        check_processes(config, 2)
+    assert str(caught.value) == (
+        "Vamp is trained by Trainer, which knows one process only: leave out nproc and "
+        "world_size, or train it by VAETrainer or a subclass."
+    )
 
 
 def test_built_in_models_are_not_checked():
@@ -144,41 +197,85 @@ def test_machines_have_in_common_whether_a_state_is_kept(first, second, differ, 
     assert names == ({"resume or resumable"} if differ else set())
 
 
-def config_of(model):
-    # Sequential models with a cross entropy take no other.
-    return Config(model, "ml-100k", config_dict={"train_neg_sample_args": None})
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+def test_none_in_a_file_is_null(model):
+    """YAML has null for it, and takes None for a string: a file of that name was written."""
+    with open("own.yaml", "w", encoding="utf-8") as file:
+        file.write("per_user_file: None\neval_args: {group_by: None}\n")
+    from_file = Config(model, "ml-100k", ["own.yaml"])
+    given = {"per_user_file": "None", "eval_args": {"group_by": "None"}}
+    for config in (from_file, Config(model, "ml-100k", config_dict=given)):
+        assert config["per_user_file"] is None
+        assert config["eval_args"]["group_by"] is None
 
 
-def test_no_models_keys_are_taken_for_misspelt():
-    """All of RecBole's and ours, with keys of their own and of others."""
-    common = [
-        "epochs",
-        "embedding_size",
-        "reg_weight",
-        "train_neg_sample_args",
-        "metrics",
-        "resume",
-    ]
-    checked = 0
-    for name in sorted(_model_names()):
-        try:
-            config = config_of(name)
-        except (ValueError, NotImplementedError, AttributeError):
-            # Abstract classes, and those that want more than a data set.
-            continue
-        check_names([config], [*common, *config.internal_config_dict, "something_of_my_own"])
-        checked += 1
-    assert checked > 80
+@pytest.mark.parametrize("files", ["own.yaml", 5])
+def test_what_is_no_list_of_files(files):
+    sentence = f"config_file_list must be a list of files, such as ['mine.yaml'], not {files!r}."
+    for make in (Config, lambda *args: finished_config(*args)):
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+            make("BPR", "ml-100k", files)
 
 
-@pytest.mark.parametrize("model", ["SASRec", "BPR", "GatedHVamp", "WMF"])
-def test_misspelt_keys(model):
-    with pytest.raises(ValueError, match=rf"^{model}: there is no setting --epoch\. Did you mean"):
-        check_names([config_of(model)], ["epoch"])
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("a.yaml b.yaml", ["a.yaml", "b.yaml"]),
+        ("'my own.yaml' b.yaml", ["my own.yaml", "b.yaml"]),
+        ('"my own.yaml"', ["my own.yaml"]),
+        ("my own.yaml", ["my", "own.yaml"]),
+        ("one file.yaml", ["one file.yaml"]),
+        (r"C:\a#b.yaml", [r"C:\a#b.yaml"]),
+        ("", []),
+    ],
+)
+def test_files_of_the_command_line(text, files, tmp_path):
+    (tmp_path / "one file.yaml").touch()
+    assert split_config_files(text) == files
 
 
-def test_a_key_is_known_if_one_of_the_models_knows_it():
-    configs = [config_of("Pop"), config_of("Vamp")]
-    check_names(configs, ["n_pseudo_inputs"])
-    with pytest.raises(ValueError, match=r"^Pop, Vamp: .* Did you mean --n_pseudo_inputs"):
-        check_names(configs, ["n_pseudo_input"])
+@pytest.fixture
+def beside_recboles_models(tmp_path, monkeypatch):
+    """A folder whose modules are found as those of RecBole's models are."""
+    monkeypatch.setattr(
+        recbole.model.general_recommender,
+        "__path__",
+        [*recbole.model.general_recommender.__path__, str(tmp_path)],
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            "import os\nimport nowhere",
+            "ModuleNotFoundError: No module named 'nowhere', in {}, line 2",
+        ),
+        ("from os import nothing", "ImportError: cannot import name 'nothing' from 'os' "),
+        ("import numpy\n\nnumpy.nothing", "AttributeError: module 'numpy' has no attribute "),
+        ("class Broken(", "SyntaxError: '(' was never closed (broken.py, line 1)"),
+    ],
+)
+def test_a_model_whose_module_cannot_be_imported_is_not_unknown(
+    code, reason, beside_recboles_models
+):
+    path = beside_recboles_models / "broken.py"
+    path.write_text(code, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^The module of Broken cannot be imp") as error:
+        finished_config("Broken", "ml-100k", [])
+    assert reason.format(path) in str(error.value)
+
+
+def test_a_module_without_the_model_is_no_model(beside_recboles_models):
+    (beside_recboles_models / "brokenno.py").write_text("import os", encoding="utf-8")
+    with pytest.raises(ValueError, match="There is no model named 'BrokenNo'"):
+        finished_config("BrokenNo", "ml-100k", [])
+
+
+@pytest.mark.parametrize("name", ["LightGBM", "xgboost"])
+def test_models_on_other_packages_name_those(name, monkeypatch):
+    for package in ("lightgbm", "xgboost", "recbole.model.exlib_recommender"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"^The module of {name} cannot be imported "):
+        finished_config(name, "ml-100k", [])

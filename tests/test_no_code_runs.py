@@ -289,7 +289,7 @@ def test_a_config_of_recboles_runs_nothing(ran):
     Path("c.yaml").write_text(f"a: {TAG}\n")
     with pytest.raises(ValueError, match="not valid YAML"):
         Config("BPR", "ml-100k", config_file_list=["c.yaml"])
-    assert Config("BPR", "ml-100k", config_dict={"a": CODE})["a"] == CODE
+    assert Config("BPR", "ml-100k", config_dict={"tail_ratio": CODE})["tail_ratio"] == CODE
 
 
 @pytest.mark.parametrize("value", [CODE, f"[{CODE}]", TAG, f"[1, {TAG}]", f"(lambda: {CODE})()"])

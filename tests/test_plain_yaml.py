@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import time
 
 import pytest
@@ -93,3 +94,22 @@ def test_anything_else_is_one_sentence(text, message):
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
     assert not os.path.exists("made")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "first"),
+    [
+        ("epochs: 3\nseed: 1\nepochs: 5\n", 3, 1),
+        ("eval_args:\n  order: TO\n  mode: full\n  order: RO\n", 4, 2),
+        ("- {a: 1, a: 1}\n", 1, 1),
+    ],
+)
+def test_a_key_that_stands_twice(text, line, first):
+    key = "a" if "- {" in text else text.splitlines()[line - 1].split(":")[0].strip()
+    sentence = f"line {line}: not valid YAML (the key {key} stands twice, first in line {first})."
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        read_yaml(text)
+
+
+def test_equal_keys_of_different_kinds_or_maps_are_others():
+    assert read_yaml("a: {1: x, '1': y}\nb: {1: x}\n") == {"a": {1: "x", "1": "y"}, "b": {1: "x"}}

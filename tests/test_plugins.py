@@ -1,5 +1,6 @@
 """Models of a user's own, in the commands and in the processes they start."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,33 @@ def test_a_plugin_that_cannot_be_imported_is_one_line(arguments, monkeypatch, ca
     assert f"{PLUGINS} names 'no_such_module_of_mine', which cannot be imported" in output.err
     with pytest.raises(ValueError, match="no_such_module_of_mine"):
         Config("Vamp", "ml-100k")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        (
+            "nowhere",
+            None,
+            "ModuleNotFoundError: No module named 'nowhere'): is its folder on PYTHON",
+        ),
+        ("mine", "\nimport nowhere", "No module named 'nowhere', in {}, line 2).\n"),
+        ("mine", "1 / 0", "ZeroDivisionError: division by zero, in {}, line 1).\n"),
+        ("mine", "x = ", "SyntaxError: invalid syntax (mine.py, line 1)).\n"),
+        ("mine.more", "", "No module named 'mine.more'; 'mine' is not a package): is its folder "),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_says_where(
+    name, code, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv(PLUGINS, name)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    path = tmp_path / "mine.py"
+    if code is not None:
+        path.write_text(code, encoding="utf-8")
+    assert cli.main(["run"]) == 2
+    error = capsys.readouterr().err
+    assert f"{PLUGINS} names {name!r}, which cannot be imported (" in error
+    assert said.format(path) in error
+    assert error.count("\n") == 1

@@ -1,16 +1,74 @@
 """A saved model comes back with the same scores, in this process and in a new one."""
 
+import ast
 import json
+import logging
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from recbole.config import Config
+from recbole.data import create_dataset
+from recbole.quick_start import objective_function, run_recbole
+from recbole.trainer import HyperTuning
 from recbole.utils.case_study import full_sort_topk
 
 from build import build
 from recbole_evcf import quick_start
+
+
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+def test_results_are_plain_floats_on_one_line(tiny, caplog, model):
+    settings = {**tiny, "epochs": 1, "state": "info", "standard_error": True}
+    with caplog.at_level(logging.INFO):
+        result = run_recbole(model, "tiny", config_dict=settings)
+    for words, key in (("best valid ", "best_valid_result"), ("test result", "test_result")):
+        assert type(result[key]) is dict
+        assert {type(value) for value in result[key].values()} == {float}
+        lines = [r.getMessage() for r in caplog.records if words in r.getMessage()]
+        assert len(lines) == 1
+        assert ast.literal_eval(lines[0].split(": ", 1)[1]) == result[key]
+    assert type(result["best_valid_score"]) is float
+
+
+def test_recboles_hyper_tuning_prints_plain_floats(tiny, tmp_path, capsys):
+    path = tmp_path / "fixed.yaml"
+    path.write_text(json.dumps({**tiny, "epochs": 1, "model": "BPR", "dataset": "tiny"}))
+    space = {"uniform": {"learning_rate": [0.001, 0.01]}}
+    tuning = HyperTuning(
+        objective_function,
+        params_dict=space,
+        fixed_config_file_list=[str(path)],
+        algo="random",
+        max_evals=2,
+    )
+    tuning.run()
+    assert len(tuning.params2result) == 2
+    printed = capsys.readouterr().out
+    (found,) = (r for r in tuning.params2result.values() if str(r["test_result"]) in printed)
+    assert "recall@10" in found["test_result"]
+    assert not re.search(r"np\.|OrderedDict", printed)
+
+
+def test_the_log_holds_every_setting_once_in_few_lines(tiny):
+    config = Config("HVamp", "tiny", config_dict=tiny)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(config))
+    assert len(text.splitlines()) == 7
+    *lines, unset = text.splitlines()
+    settings = dict(config.final_config_dict)
+    assert lines[0] == f"{settings.pop('model')} on {settings.pop('dataset')}"
+    for key, value in settings.items():
+        if value is None:
+            assert unset.count(f" {key},") + unset.endswith(f" {key}") == 1
+        else:
+            shown = repr(value) if isinstance(value, str) else str(value)
+            assert sum(line.count(f" {key}={shown}") for line in lines) == 1, key
+    dataset = create_dataset(config)
+    assert "\n" not in str(dataset)
+    assert f"{len(dataset)}" in str(dataset)
 
 
 @pytest.fixture

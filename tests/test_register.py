@@ -134,7 +134,7 @@ def test_built_in_results_are_the_same_with_and_without_the_import(tmp_path):
         "BPR": {},
         "EASE": {},
         "ItemKNN": {},
-        "MultiVAE": {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}},
+        "MultiVAE": {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "RO"}},
         "RecVAE": {"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni20"}},
     }
     results = []
@@ -175,6 +175,55 @@ def test_a_started_process_knows_the_models(tmp_path):
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "GatedHVamp"
+
+
+FIRST_RECBOLE = """
+import json, sys
+import numpy as np
+
+# What RecBole itself reads, before the plugin can help.
+np.bool8, np.float_, np.complex_, np.unicode_ = np.bool_, np.float64, np.complex128, np.str_
+
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation, get_dataloader
+from recbole.model.general_recommender import EASE
+from recbole.quick_start import load_data_and_model, run, run_recbole
+from recbole.trainer import HyperTuning, Trainer
+from recbole.utils import get_model, get_trainer
+
+import recbole_evcf
+from recbole_evcf import quick_start
+
+assert load_data_and_model is quick_start.load_data_and_model
+assert run is quick_start.run
+for model, settings in json.loads(sys.argv.pop()):
+    config = Config(model, "tiny", config_dict=dict(settings))
+    train, valid, test = data_preparation(config, create_dataset(config))
+    trainer = get_trainer(config["MODEL_TYPE"], model)
+    network = get_model(model)(config, train._dataset)
+    print(json.dumps([*(type(each).__name__ for each in (train, test, network)), trainer.__name__]))
+    result = run_recbole(model, "tiny", config_dict=settings)["test_result"]
+    print(json.dumps({key: float(value) for key, value in result.items()}))
+"""
+
+
+def test_the_plugin_may_be_imported_after_recbole(tiny):
+    ours = {**tiny, "metrics": ["NDCG", "TruncatedRecall"], "topk": [5], "valid_metric": "NDCG@5"}
+    by_users = {"split": {"SG": [0.5, 0.2, 0.3]}, "group_by": "user", "order": "RO", "mode": "full"}
+    runs = [("HVamp", ours), ("HVamp", {**ours, "eval_args": by_users})]
+    runs.append(("EASE", {**runs[1][1], "standard_error": True}))
+    command = [sys.executable, "-c", FIRST_RECBOLE, json.dumps(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    kinds, results = done.stdout.splitlines()[::2], done.stdout.splitlines()[1::2]
+    history = ["TrainUserDataLoader", "FullSortHistoryDataLoader"]
+    assert [json.loads(line) for line in kinds] == [
+        [*history, "HVamp", "VAETrainer"],
+        [*history, "HVamp", "VAETrainer"],
+        [*history, "EASE", "TraditionalTrainer"],
+    ]
+    for (model, settings), line in zip(runs, results):
+        expected = run_recbole(model, "tiny", config_dict=dict(settings))["test_result"]
+        assert json.loads(line) == {key: float(value) for key, value in expected.items()}
 
 
 def test_hyper_tuning_runs_a_trial_of_ours(tiny, tmp_path):

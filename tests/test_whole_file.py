@@ -1,11 +1,15 @@
 """Files are whole or absent, and on the disk before they have their name."""
 
+import json
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recbole_evcf import whole_file
+from recbole_evcf.sealed_json import read_sealed, write_sealed
 from recbole_evcf.whole_file import remove_leftovers, replacing, write_json
 
 
@@ -45,3 +49,15 @@ def test_only_leftovers_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(path)
     assert sorted(os.listdir(tmp_path)) == sorted(keep)
+
+
+def test_json_files_have_null_for_what_is_no_number(tmp_path):
+    """JSON knows neither NaN nor infinite numbers: other programs refuse a file with them."""
+    values = [math.nan, math.inf, -math.inf, np.float32("nan"), 1.5]
+    content = {"values": values, "one": {"score": -math.inf}}
+    write_json(str(tmp_path / "x.json"), content)
+    write_sealed(str(tmp_path / "y.json"), content)
+    expected = {"values": [None, None, None, None, 1.5], "one": {"score": None}}
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == expected
+    assert read_sealed(str(tmp_path / "y.json")) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -14,10 +15,12 @@ from recbole_evcf.configuration import (
     one_line,
     remark_on_settings,
     resolve_config_files,
+    split_config_files,
 )
-from recbole_evcf.printable import printable
+from recbole_evcf.printable import printable, shortened
 
 __all__ = [
+    "add_model_file",
     "exit_code",
     "fail",
     "fail_somewhere",
@@ -29,6 +32,27 @@ __all__ = [
 
 # Exit codes of processes that Ctrl-C and SIGTERM have ended.
 INTERRUPTED, TERMINATED = 130, 143
+
+
+class _OneFile(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 1:
+            parser.error(
+                f"{option_string} takes one file and was given {len(values)}, which a pattern such "
+                f"as *.pth may match: name one of {shortened(', '.join(values), 200)}."
+            )
+        setattr(namespace, self.dest, values[0])
+
+
+def add_model_file(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--model_file``, which names one file."""
+    parser.add_argument(
+        "--model_file",
+        required=True,
+        nargs="+",
+        action=_OneFile,
+        help="of a trained model: saved/....pth",
+    )
 
 
 class Terminated(KeyboardInterrupt):
@@ -84,22 +108,23 @@ def fail_somewhere(error: Exception, remark: str) -> int:
 
 
 def remark_on(
-    model: str | None, dataset: str | None, config_files: Iterable[str], words: Iterable[str]
+    model: str | None, dataset: str | None, config_files: str, words: Iterable[str]
 ) -> str:
     """On settings that may be why something failed, for :func:`fail_somewhere`.
 
     Args:
         model: its name; None if a config file has it.
         dataset: its name; None if a config file has it.
-        config_files: as the user named them.
+        config_files: as the user wrote them.
         words: the settings ``--key=value`` beside them.
 
     Returns:
         a text to put behind an error; empty if there is nothing odd in the settings.
     """
     try:
-        files, settings = resolve_config_files(config_files), read_settings(words)
-        return remark_on_settings(finished_config(model, dataset, files, settings))
+        files = resolve_config_files(split_config_files(config_files))
+        config = finished_config(model, dataset, files, read_settings(words))
+        return remark_on_settings(config)
     # Then there is nothing to remark on: what is wrong there has its own sentence.
     except ValueError:
         return ""

@@ -20,6 +20,7 @@ from recbole_evcf.commands.several import (
     stopped_by,
     tell,
 )
+from recbole_evcf.configuration import split_config_files
 from recbole_evcf.experiment.conduct import conduct
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.overrides import parse_models
@@ -51,8 +52,9 @@ def main(arguments: list[str]) -> int:
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:
-        model, files = entries[0].model if entries else None, options.config_files.split()
-        return fail_somewhere(error, remark_on(model, options.dataset, files, words))
+        model = entries[0].model if entries else None
+        remark = remark_on(model, options.dataset, options.config_files, words)
+        return fail_somewhere(error, remark)
     if outcome.finished:
         width = shutil.get_terminal_size((120, 24)).columns
         print(f"\n{as_text(outcome, width)}\n\n{caption(outcome)}")
@@ -84,7 +86,7 @@ def _plan(entries: list[Entry], options: argparse.Namespace, words: list[str]) -
     return make_plan(
         entries,
         options.dataset,
-        options.config_files.split(),
+        split_config_files(options.config_files),
         read_settings(words),
         read_seeds(options.seeds),
     )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from recbole.utils import get_model
 
-from recbole_evcf.commands.common import fail
+from recbole_evcf.commands.common import add_model_file
 from recbole_evcf.configuration import unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
@@ -31,18 +31,15 @@ def main(arguments: list[str]) -> int:
         "has learned: the prior's components, latent units and levels, gates, and where it "
         "recommends well.",
     )
-    parser.add_argument("--model_file", required=True, help="a model saved by recbole-evcf run")
+    add_model_file(parser)
     parser.add_argument("--dataset", help="its data set; checked against the file")
     parser.add_argument("--output", required=True, help="folder to write to")
     options = parser.parse_args(arguments)
-    try:
-        check_folder(options.output)
-        _check_model_file(options.model_file, options.dataset)
-        with _quiet():
-            inspection = inspect_model(*_loaded(options.model_file))
-        files = write(inspection, options.output)
-    except (ValueError, NotImplementedError, OSError) as error:
-        return fail(error)
+    check_folder(options.output)
+    _check_model_file(options.model_file, options.dataset)
+    with _quiet():
+        inspection = inspect_model(*_loaded(options.model_file))
+    files = write(inspection, options.output)
     print(_summary(inspection, options.output, files))
     return 0
 
@@ -69,7 +66,7 @@ def _check_model_file(path: str, dataset: str | None) -> None:
 def _model_class(name: str) -> type:
     try:
         return get_model(name)
-    except (ValueError, AttributeError, ImportError):
+    except Exception:
         raise unknown_model(name) from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_evcf.commands.common import fail
 from recbole_evcf.data.prepare import KINDS, prepare
 
 __all__ = ["main"]
@@ -25,8 +24,5 @@ def main(arguments: list[str]) -> int:
         "--overwrite", action="store_true", help="replace the data set if it exists"
     )
     options = vars(parser.parse_args(arguments))
-    try:
-        print(prepare(**options))
-    except (ValueError, OSError) as error:
-        return fail(error)
+    print(prepare(**options))
     return 0

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import fail
+from recbole_evcf.commands.common import add_model_file
 from recbole_evcf.printable import printable, shown
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.data_set_users import data_set_users
@@ -31,11 +31,8 @@ MANY_USERS = 100
 def main(arguments: list[str]) -> int:
     """Recommend; arguments and exit code as :func:`recbole_evcf.cli.main`."""
     options = _parser().parse_args(arguments)
-    try:
-        check_output(options.output)
-        _recommend(options)
-    except (ValueError, OSError) as error:
-        return fail(error)
+    check_output(options.output)
+    _recommend(options)
     return 0
 
 
@@ -45,14 +42,16 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Recommend items to users by their histories, with a trained model.",
     )
-    parser.add_argument("--model_file", required=True, help="of a trained model: saved/....pth")
+    add_model_file(parser)
     parser.add_argument(
         "--histories",
         help="the users' histories, a .inter, .csv, .tsv or .jsonl file by original tokens "
         "(default: recommend to the users of the model's data set)",
     )
     parser.add_argument("--output", required=True, help="a .csv, .jsonl or .parquet file to write")
-    parser.add_argument("--topk", type=int, default=20, help="items for each user (default 20)")
+    parser.add_argument(
+        "--topk", type=int, default=20, help="items for each user (default 20, or all there are)"
+    )
     parser.add_argument(
         "--include_seen", action="store_true", help="recommend items of a user's history too"
     )
@@ -74,10 +73,6 @@ def _recommend(options: argparse.Namespace) -> None:
     else:
         recommender = Recommender.load(options.model_file)
         users = _of_file(options, recommender)
-    if options.topk > len(recommender.item_tokens):
-        raise ValueError(
-            f"--topk is {options.topk}, but the model knows {len(recommender.item_tokens)} items."
-        )
     for path, tokens in ((options.allow_items, allow), (options.block_items, block)):
         _report_unknown(path, tokens, recommender)
     frames = recommender.recommend_in_batches(
@@ -147,6 +142,8 @@ class _Tally:
 def _report(output: str, users: UserHistories, tally: _Tally, seconds: float) -> None:
     speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
     print(f"{output}: {counted(tally.rows, 'item')} for {counted(tally.users, 'user')}{speed}")
+    if users.remark:
+        _say(users.remark)
     if users.unknown.interactions:
         _say(f"{users.unknown}.")
     if tally.from_prior == tally.users:

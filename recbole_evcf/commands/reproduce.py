@@ -19,6 +19,7 @@ from recbole_evcf.commands.several import (
     stopped_by,
     tell,
 )
+from recbole_evcf.configuration import split_config_files
 from recbole_evcf.experiment.conduct import conduct
 from recbole_evcf.experiment.paper import TABLES, PaperTable, paper_table
 from recbole_evcf.experiment.plan import Plan, make_plan
@@ -54,8 +55,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:
-        files = options.config_files.split()
-        return fail_somewhere(error, remark_on(model, dataset, files, words))
+        return fail_somewhere(error, remark_on(model, dataset, options.config_files, words))
     print(f"\n{reproduction_text(outcome, table, verdicts)}")
     print_failures(outcome)
     print(f"\nThe report is {page}; the tables are beside it.")
@@ -99,7 +99,7 @@ def _plan(table: PaperTable, dataset: str, options: argparse.Namespace, words: l
         shipped,
         read_settings(words),
         read_seeds(options.seeds),
-        user_files=options.config_files.split(),
+        user_files=split_config_files(options.config_files),
     )
 
 

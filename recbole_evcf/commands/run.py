@@ -17,17 +17,18 @@ from recbole_evcf.commands.common import (
     exit_code,
     fail,
     fail_somewhere,
+    put_words_aside,
     read_settings,
 )
 from recbole_evcf.configuration import (
     can_resume,
-    check_names,
     finished_config,
     read_config_file,
     remark_on_settings,
     resolve_config_files,
+    split_config_files,
 )
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
     Place,
     fitting_places,
@@ -53,8 +54,7 @@ def main(arguments: list[str]) -> int:
     run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
     try:
         with kept_until_given():
-            _check_settings(settings)
-            _run(run, options, settings)
+            _run(run, options, read_settings(settings))
     except (ChildProcessError, ConnectionError) as error:
         fail(error)
         return 1
@@ -80,20 +80,18 @@ class _Run:
     elsewhere: bool = False
 
 
-def _run(run: _Run, options: dict, settings: list[str]) -> None:
-    # RecBole's Config reads --key=value from there itself, in this and in started processes.
-    sys.argv = [sys.argv[0], *settings]
-    config_files = resolve_config_files(options.pop("config_files").split())
+def _run(run: _Run, options: dict, settings: dict) -> None:
+    put_words_aside()
+    config_files = resolve_config_files(split_config_files(options.pop("config_files")))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
         check_target(result_file)
     model, dataset = _what_to_run(options, config_files)
     # Once before anything starts: what it raises is a mistake in a setting.
-    run.config = finished_config(model, dataset, config_files)
-    check_names([run.config], read_settings(settings))
+    run.config = finished_config(model, dataset, config_files, settings)
     if run.config["resumable"] is None and can_resume(run.config):
-        options["config_dict"] = {"resumable": True}
-    result = quick_start.run(model, dataset, config_file_list=config_files, **options)
+        settings["resumable"] = True
+    result = quick_start.run(model, dataset, config_files, settings, **options)
     if result is None:
         return
     # First, so that a file that cannot be written does not take them along.
@@ -149,10 +147,10 @@ def result_table(result: dict) -> str:
 
 
 def _with_error(result: dict, metric: str) -> str:
-    if metric not in result:
+    # None: it is no number, as read from a JSON file.
+    if result.get(metric) is None:
         return ""
-    error = result.get(metric + SE_SUFFIX)
-    return f"{result[metric]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return with_error(result[metric], result.get(metric + SE_SUFFIX))
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
@@ -188,16 +186,6 @@ def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
     if resume is not None:
         settings.append(f"--resume={resume}")
     return vars(options), settings
-
-
-def _check_settings(settings: list[str]) -> None:
-    for key, value in read_settings(settings).items():
-        # RecBole reads the words by itself and would leave this one out.
-        if "=" in value:
-            raise ValueError(
-                f"cannot read '--{key}={value}': a value with an = in it can only be set in a "
-                "config file."
-            )
 
 
 def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:

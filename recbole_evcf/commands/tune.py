@@ -17,8 +17,13 @@ from recbole_evcf.commands.common import (
     remark_on,
 )
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.configuration import check_names, finished_config, resolve_config_files
+from recbole_evcf.configuration import (
+    finished_config,
+    resolve_config_files,
+    split_config_files,
+)
 from recbole_evcf.experiment.identity import VERSIONS, digest_of_data
+from recbole_evcf.trainer.run_lock import folder_held
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 from recbole_evcf.tuning.report import value_text, write_report
@@ -42,8 +47,8 @@ def main(arguments: list[str]) -> int:
         return fail(error)
     # RecBole meets a value of the wrong kind where it first computes with it.
     except Exception as error:
-        files = options.config_files.split()
-        return fail_somewhere(error, remark_on(options.model, options.dataset, files, words))
+        remark = remark_on(options.model, options.dataset, options.config_files, words)
+        return fail_somewhere(error, remark)
     except KeyboardInterrupt as error:
         print(
             f"\nStopped. The trials that are done are in {options.output}; the same command goes "
@@ -103,12 +108,17 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     config = finished_config(
         options.model,
         options.dataset,
-        resolve_config_files(options.config_files.split()),
+        resolve_config_files(split_config_files(options.config_files)),
         settings,
     )
-    check_names([config], settings)
     check_parameters(config, parameters, options.params_file, settings)
     task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
+    with folder_held(options.output):
+        print(_best_text(*_best(options, config, task, parameters)))
+
+
+def _best(options, config, task: Task, parameters: list[Parameter]) -> tuple[dict[str, Any], str]:
+    """The best trial of the search, all being written down, and the folder."""
     store = TrialStore(
         options.output, _identity(options, config, task, parameters), config["valid_metric_bigger"]
     )
@@ -127,7 +137,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
         store.bigger,
         f"{options.algo} search",
     )
-    print(_best_text(best, store.folder))
+    return best, store.folder
 
 
 def _identity(options, config, task: Task, parameters: list[Parameter]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def check_header(
     field_separator: str,
     encoding: str | None,
     required: Sequence[str] = (),
-) -> None:
+) -> list[str]:
     """Check the first line of an atomic file, and that a row fitting it follows.
 
     Args:
@@ -50,6 +50,9 @@ def check_header(
         field_separator: RecBole's setting ``field_separator``.
         encoding: RecBole's setting ``encoding``; None stands for UTF-8, as it does for pandas.
         required: Names of the columns that the file must have, such as ``user_id``.
+
+    Returns:
+        The names of its columns.
 
     Raises:
         ValueError: If the file is empty, cannot be decoded, has a header that RecBole cannot read
@@ -65,6 +68,7 @@ def check_header(
                 raise _Fault(f"{path} holds no rows, only the header in line 1.")
             if len(row) > len(columns):
                 raise _Fault(_count_fault(where, row, columns))
+            return [name for name, _ in columns]
     except _Fault as fault:
         raise ValueError(str(fault)) from None
 

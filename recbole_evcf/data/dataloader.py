@@ -60,13 +60,15 @@ class RankedPhase:
         phase: ``train``, ``valid`` or ``test``.
         positives: the phase's own interactions: what is to be found.
         seen: those of the phases before, less the positives: what is not ranked.
+        repeatable: whether users may be recommended what they have seen: all is ranked then.
     """
 
-    def __init__(self, phase: str, positives: Histories, seen: Histories):
-        self.phase, self.positives, self.seen = phase, positives, seen
+    def __init__(self, phase: str, positives: Histories, seen: Histories, repeatable: bool = False):
+        self.phase, self.positives = phase, positives
+        self.seen = Histories(scipy.sparse.csr_matrix(seen.shape)) if repeatable else seen
 
 
-def ranked_phases(datasets) -> list[RankedPhase]:
+def ranked_phases(datasets, repeatable: bool = False) -> list[RankedPhase]:
     """The phases of RecBole's split ``[train, valid, test]``."""
     matrices = [Histories.from_dataset(dataset).matrix() for dataset in datasets]
     phases, before = [], scipy.sparse.csr_matrix(matrices[0].shape, dtype=np.float32)
@@ -74,15 +76,15 @@ def ranked_phases(datasets) -> list[RankedPhase]:
         # The minimum of two binary matrices is what both hold.
         seen = before - before.minimum(matrix)
         seen.eliminate_zeros()
-        phases.append(RankedPhase(phase, Histories(matrix), Histories(seen)))
+        phases.append(RankedPhase(phase, Histories(matrix), Histories(seen), repeatable))
         before = before.maximum(matrix)
     return phases
 
 
-def held_out_phases(datasets) -> list[RankedPhase]:
+def held_out_phases(datasets, repeatable: bool = False) -> list[RankedPhase]:
     """Validation and test of the split by users, of its parts ``[valid, test]``."""
     return [
-        RankedPhase(phase, Histories.from_dataset(dataset), dataset.fold_in)
+        RankedPhase(phase, Histories.from_dataset(dataset), dataset.fold_in, repeatable)
         for phase, dataset in zip(("valid", "test"), datasets)
     ]
 

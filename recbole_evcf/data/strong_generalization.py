@@ -31,6 +31,7 @@ MIN_INTERACTIONS = 5
 BENCHMARK_PARTS = ("train", "valid fold-in", "valid target", "test fold-in", "test target")
 # Sets the split's random stream apart from every other use of the same seed.
 STREAM = 0x5C
+BEYOND_COUNTS = "interactions of users beyond the counts asked for"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
 
 
 def _by_count(shares, n_users: int, text: str) -> tuple[int, int, int]:
-    if list(shares).count(-1) > 1 or min(shares) < -1:
+    if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
         raise ValueError(f"{text}: counts must be positive, and one of them may be -1, the rest.")
     rest = n_users - sum(s for s in shares if s != -1)
     return tuple(max(rest, 0) if s == -1 else s for s in shares)
@@ -151,7 +152,7 @@ def split_users(
         tuple(shown[group_of[shown] == phase] for phase in (1, 2)),
         tuple(targets[group_of[targets] == phase] for phase in (1, 2)),
         {
-            "interactions of users beyond the counts asked for": int((group < 0).sum()),
+            BEYOND_COUNTS: int((group < 0).sum()),
             "repeated interactions": len(users) - len(unique),
             "held-out interactions with items nobody in training has": int(
                 ((group > 0) & ~trained).sum()
@@ -226,14 +227,10 @@ def build_parts(dataset, kept: Callable[[Callable[[], Split]], Split] | None = N
     Raises:
         ValueError: the config asks for a split that this data cannot give.
     """
-    # RecBole's tensors are single precision, which holds no seconds of a Unix time.
-    times = dataset.inter_feat.get(dataset.time_field)
-    times = None if times is None else np.asarray(times)
     dataset._change_feat_format()
 
     def make() -> Split:
-        from_files = dataset.benchmark_filename_list
-        return _from_files(dataset) if from_files else _from_config(dataset, times)
+        return (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
 
     split = make() if kept is None else kept(make)
     dataset._drop_unused_col()
@@ -265,9 +262,10 @@ def check_times(dataset, times: np.ndarray | None) -> None:
         )
 
 
-def _from_config(dataset, times: np.ndarray | None) -> Split:
+def _from_config(dataset) -> Split:
     arguments = dataset.config["eval_args"]
     feat = dataset.inter_feat
+    times = feat[dataset.time_field].numpy() if dataset.time_field in feat else None
     order = arguments["order"]
     if order not in ("RO", "TO"):
         raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")
@@ -333,6 +331,13 @@ def _log(dataset, split: Split) -> None:
         *(f"  dropped: {count:,} {reason}" for reason, count in split.dropped.items()),
     ]
     getLogger().info("Strong generalization\n" + "\n".join(lines))
+    left_out = split.dropped.get(BEYOND_COUNTS)
+    if left_out:
+        getLogger().warning(
+            f"eval_args: split: SG: {dataset.config['eval_args']['split']['SG']} are counts of "
+            f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "
+            "(-1 stands for all the others)."
+        )
 
 
 def _describe(name: str, users: np.ndarray, items: np.ndarray, places: np.ndarray) -> str:

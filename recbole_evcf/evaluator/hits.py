@@ -15,7 +15,7 @@ def top_hits(
 
     Args:
         scores: (batch, items).
-        k: cut-off K.
+        k: cut-off K; of fewer items, all are ranked.
         positive_u: place in the batch of each item to be found, (positives,).
         positive_i: its item id, (positives,).
 
@@ -24,7 +24,7 @@ def top_hits(
         such an item is to be found, else 0, and behind them how many are to be found.
     """
     batch, n_items = scores.shape
-    items = torch.topk(scores, k, dim=-1).indices
+    items = torch.topk(scores, min(k, n_items), dim=-1).indices
     positive_u, positive_i = positive_u.to(items.device), positive_i.to(items.device)
     wanted = (positive_u * n_items + positive_i).unique()
     ranked = torch.arange(batch, device=items.device)[:, None] * n_items + items

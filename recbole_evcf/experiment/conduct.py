@@ -8,6 +8,7 @@ from recbole_evcf.experiment.outcome import Outcome, gather
 from recbole_evcf.experiment.plan import Plan
 from recbole_evcf.experiment.runner import run_all
 from recbole_evcf.experiment.store import RunStore
+from recbole_evcf.trainer.run_lock import folder_held
 
 __all__ = ["conduct"]
 
@@ -22,7 +23,9 @@ def conduct(plan: Plan, folder: str, baseline: str, tell: Callable[[str], None])
         tell: takes a line on each run.
 
     Raises:
-        ValueError: the folder cannot be written to; nothing has been run.
+        ValueError: the folder cannot be written to, or another command writes to it; nothing has
+            been run.
     """
-    store = RunStore(folder)
-    return gather(plan, store, run_all(plan.runs, store, tell), baseline)
+    with folder_held(folder):
+        store = RunStore(folder)
+        return gather(plan, store, run_all(plan.runs, store, tell), baseline)

@@ -50,6 +50,12 @@ class ModelOutcome:
         """The entry's."""
         return self.entry.label
 
+    @property
+    def measured_on(self) -> str:
+        """The machines that the runs were measured on; earlier versions kept none."""
+        names = (result.get("measured_on", "unknown") for result in self.results.values())
+        return "; ".join(dict.fromkeys(names))
+
     def cost(self, name: str) -> float | None:
         """A figure of ``costs``, the mean over the seeds; None where there is none."""
         return _mean([result["costs"][name] for result in self.results.values()])
@@ -112,7 +118,7 @@ class Outcome:
     @property
     def has_user_errors(self) -> bool:
         """Whether standard errors are over users, for some model at least."""
-        return any(len(model.per_user) for model in self.finished)
+        return any(len(model.per_user) > 1 for model in self.finished)
 
 
 def gather(
@@ -163,7 +169,7 @@ def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
             results[run.seed] = result
             frames.append(store.per_user(run))
     per_user = sum(frames[1:], frames[0]) / len(frames) if frames else pd.DataFrame()
-    tests = pd.DataFrame([result["test"] for result in results.values()])
+    tests = pd.DataFrame([result["test"] for result in results.values()], dtype=float)
     test = {key: float(tests[key].mean()) for key in tests}
     # RecBole's own figures are rounded.
     test.update({key: float(per_user[key].mean()) for key in per_user})
@@ -171,7 +177,7 @@ def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
     errors = {key: value / np.sqrt(len(results)) for key, value in deviation.items()}
     if len(per_user) > 1:
         errors.update({key: float(stats.sem(per_user[key])) for key in per_user})
-    valid = pd.DataFrame([result["valid"] for result in results.values()])
+    valid = pd.DataFrame([result["valid"] for result in results.values()], dtype=float)
     return ModelOutcome(
         entry,
         results,

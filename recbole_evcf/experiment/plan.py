@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -12,18 +11,14 @@ from dataclasses import dataclass
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.configuration import (
-    check_names,
-    check_seed,
-    finished_config,
-    known_names,
-    resolve_config_files,
-)
+from recbole_evcf.config.names import check_keys_of_model
+from recbole_evcf.configuration import check_seed, finished_config, resolve_config_files
+from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.printable import shortened
 
-__all__ = ["Plan", "Run", "make_plan"]
+__all__ = ["SHARED", "Plan", "Run", "make_plan"]
 
 # These decide what is evaluated: with one of them its own, a model could not be compared.
 SHARED = {
@@ -116,8 +111,8 @@ def make_plan(
     for entry in entries:
         files = resolve_config_files([*config_files, *entry.config_files, *user_files])
         made.append((entry, files, _config_of(entry, dataset, files, settings)))
-    check_names([config for _, _, config in made], settings)
     first = made[0][2]
+    check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
         check_seed(seed, name)
@@ -148,12 +143,10 @@ def _config_of(entry: Entry, dataset: str, files: Sequence[str], settings: Mappi
                 f"{label}: {key} must be the same for all models; set it as --{key}=... ."
             )
     config = finished_config(entry.model, dataset, files, {**settings, **entry.settings})
-    known = known_names(config, set(entry.settings)) | settings.keys()
-    for key in entry.settings:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=3)
-            hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise ValueError(f"{label}: {entry.model} has no setting named {key!r}.{hint}")
+    try:
+        check_keys_of_model(config, sorted(entry.settings.keys() - settings.keys()))
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None
     return config
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
-import torch
-
 from recbole_evcf.experiment.figures import learning_curves, metric_bars
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
 from recbole_evcf.experiment.paper import PaperTable
@@ -120,7 +116,8 @@ def _add_tests(page: Page, outcome: Outcome) -> None:
     page.heading(f"Against {outcome.baseline}")
     if not outcome.comparisons:
         page.paragraph(
-            "There are no two models with metrics of the same users, which a paired test needs."
+            "There are no two models with metrics of the same two users or more, which a paired "
+            "test needs."
         )
         return
     rows = [
@@ -172,13 +169,15 @@ def _add_costs(page: Page, outcome: Outcome) -> None:
     ]
     gpu = any(model.cost("peak_gpu_memory") for model in outcome.finished)
     rows = [_costs(model, gpu) for model in outcome.finished]
-    page.table([*header, *(["peak GPU memory, MiB"] if gpu else [])], rows)
+    header += ["peak GPU memory, MiB"] if gpu else []
+    page.table([*header, "measured on"], rows, words=(0, len(header)))
     page.paragraph(
         "Training holds the making of the model, where some models learn all they learn, and the "
         "training epochs. Users per second count every training user once an epoch, and in the "
         "evaluation every test user. Memory is that of the whole process, which ran this model "
-        "alone; the last column is what Python, the libraries and the data took before. "
-        f"Measured on {_machine()}."
+        "alone; before the model there is what Python, the libraries and the data took. Costs of "
+        "different machines cannot be compared; of a run by an earlier version the machine is "
+        "unknown."
     )
 
 
@@ -193,13 +192,8 @@ def _costs(model: ModelOutcome, gpu: bool) -> list[object]:
         _mib(model.cost("peak_memory")),
         _mib(model.cost("memory_before")),
     ]
-    return [*row, _mib(model.cost("peak_gpu_memory"))] if gpu else row
-
-
-def _machine() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPUs with {torch.get_num_threads()} threads"
+    row += [_mib(model.cost("peak_gpu_memory"))] if gpu else []
+    return [*row, model.measured_on]
 
 
 def _add_settings(page: Page, outcome: Outcome) -> None:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
+from recbole_evcf.evaluator.per_user import with_error
+from recbole_evcf.experiment.outcome import ModelOutcome, Outcome
 from recbole_evcf.experiment.paper import PaperTable, Statement
 from recbole_evcf.experiment.significance import compare_paired, holm
 from recbole_evcf.experiment.tables import markdown_table, p_text, text_table
@@ -39,7 +40,7 @@ class Verdict:
         p_corrected: of the paired t-test, by Holm's method for the statements of the table.
         paper: by data set, the paper's difference.
         text: ``holds``, ``holds, not significantly``, ``does not hold``, ``does not hold, not
-            significantly``, or ``cannot be told``.
+            significantly``, or ``cannot be said``, as of one test user.
     """
 
     statement: Statement
@@ -78,8 +79,10 @@ def _verdict(statement, test, p, table: PaperTable, outcome: Outcome) -> Verdict
         for data in table.beside(outcome.plan.dataset)
     }
     if test is None:
-        return Verdict(statement, None, None, None, paper, "cannot be told")
+        return Verdict(statement, None, None, None, paper, "cannot be said")
     difference, error = test[0], test[1]
+    if math.isnan(p):
+        return Verdict(statement, difference, None, None, paper, "cannot be said")
     text = "holds" if difference > 0 else "does not hold"
     if p >= LEVEL:
         text += ", not significantly"
@@ -120,7 +123,7 @@ def metric_rows(outcome: Outcome, table: PaperTable, metric: str) -> tuple[list,
         row = [model.label, _ours(model, metric)]
         for data in data_sets:
             figure = table.figures[data][model.label][metric]
-            row.append(_with_error(figure, table.data_sets[data].standard_error))
+            row.append(with_error(figure, table.data_sets[data].standard_error))
         if own:
             row.append(_off(model, metric, table, data_sets[0]))
         rows.append(row)
@@ -130,7 +133,7 @@ def metric_rows(outcome: Outcome, table: PaperTable, metric: str) -> tuple[list,
 def _ours(model: ModelOutcome, metric: str) -> str:
     if metric not in model.test:
         return "failed" if model.failures and not model.results else "–"
-    return _with_error(model.test[metric], model.standard_error.get(metric))
+    return with_error(model.test[metric], model.standard_error.get(metric))
 
 
 def _off(model: ModelOutcome, metric: str, table: PaperTable, data: str) -> str:
@@ -139,12 +142,7 @@ def _off(model: ModelOutcome, metric: str, table: PaperTable, data: str) -> str:
     difference = model.test[metric] - table.figures[data][model.label][metric]
     # Two runs on different users: the errors are independent.
     ours = model.standard_error.get(metric, math.nan)
-    return _with_error(difference, math.hypot(ours, table.data_sets[data].standard_error), "+")
-
-
-def _with_error(value: float, error: float | None, sign: str = "") -> str:
-    text = f"{value:{sign}.{DECIMALS}f}"
-    return text if error is None or math.isnan(error) else f"{text} ± {error:.{DECIMALS}f}"
+    return with_error(difference, math.hypot(ours, table.data_sets[data].standard_error), sign="+")
 
 
 def verdict_rows(verdicts: list[Verdict], table: PaperTable) -> tuple[list, list]:
@@ -154,13 +152,13 @@ def verdict_rows(verdicts: list[Verdict], table: PaperTable) -> tuple[list, list
     rows = []
     for verdict in verdicts:
         known = verdict.difference is not None
-        ours = _with_error(verdict.difference, verdict.standard_error, "+") if known else "–"
+        ours = with_error(verdict.difference, verdict.standard_error, sign="+") if known else "–"
         # Of two figures with an error each, as if they were independent.
         paper = [
-            _with_error(verdict.paper[key], math.sqrt(2) * data.standard_error, "+")
+            with_error(verdict.paper[key], math.sqrt(2) * data.standard_error, sign="+")
             for key, data in data_sets.items()
         ]
-        p = p_text(verdict.p_corrected) if known else "–"
+        p = "–" if verdict.p_corrected is None else p_text(verdict.p_corrected)
         rows.append([verdict.statement.says, ours, *paper, p, verdict.text])
     return [*header, "corrected p", "verdict"], rows
 

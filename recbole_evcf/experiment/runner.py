@@ -57,8 +57,9 @@ def _run(run: Run, store: RunStore) -> str | None:
     ours, theirs = context.Pipe(duplex=False)
     settings = {"checkpoint_dir": str(store.folder / "saved"), "show_progress": False}
     request = {**run.request, "settings": {**settings, **run.request["settings"]}}
+    # Not a daemon, which could have no processes of its own, as dataloaders have with ``worker``.
     process = context.Process(
-        target=work, args=(request, run.settings, store.paths(run), theirs), daemon=True
+        target=work, args=(request, run.settings, store.paths(run), theirs), daemon=False
     )
     process.start()
     theirs.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from recbole_evcf.evaluator.per_user import standard_error
 
 __all__ = ["Comparison", "compare_paired", "compare_with_baseline", "holm"]
 
@@ -75,10 +78,13 @@ def compare_paired(values: pd.Series, base: pd.Series) -> tuple[float, float, fl
         values, base: a metric by user, of the same users in any order.
 
     Returns:
-        difference, its standard error, low, high, p-value.
+        difference, its standard error, low, high, p-value; all but the difference are NaN of one
+        user, who has no spread.
     """
     differences = (values - base.reindex(values.index)).to_numpy()
-    mean, error = float(differences.mean()), float(stats.sem(differences))
+    mean, error = float(differences.mean()), standard_error(differences)
+    if math.isnan(error):
+        return mean, *[math.nan] * 4
     if error == 0:
         # Student's t is not defined there: all users agree.
         return mean, 0.0, mean, mean, 1.0 if mean == 0 else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -21,21 +20,12 @@ class RunStore:
 
     Args:
         folder: of the comparison; made if it is not there.
-
-    Raises:
-        ValueError: nothing can be written there.
     """
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
         self._runs = self.folder / "runs"
-        probe = self._runs / f".{os.getpid()}.tmp"
-        try:
-            self._runs.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ValueError(f"--output: cannot write to {folder}: {error.strerror}.") from None
+        self._runs.mkdir(parents=True, exist_ok=True)
 
     def paths(self, run: Run) -> dict[str, str]:
         """The files of a run: ``result``, ``per_user`` and ``log``."""

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pandas as pd
 from texttable import Texttable
 
+from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.experiment.outcome import DECIMALS, ModelOutcome, Outcome
 from recbole_evcf.experiment.significance import Comparison
 from recbole_evcf.report.page import Bold
@@ -76,6 +77,7 @@ def _row(model: ModelOutcome, outcome: Outcome) -> dict:
     for name in ("memory_before", "peak_memory", "peak_gpu_memory"):
         value = model.cost(name) if model.results else None
         row[f"{name}_mib"] = None if value is None else value / MIB
+    row["measured_on"] = model.measured_on
     return row
 
 
@@ -148,7 +150,7 @@ def caption(outcome: Outcome) -> str:
         if seeds > 1:
             text += " The spread between seeds is on the page, and in the CSV file as _seed_sd."
     elif seeds > 1:
-        text += " Behind ± its standard error over the seeds, since there are no values of users."
+        text += " Behind ± its standard error over the seeds: there are no values of several users."
     return text + " The best of each column is marked."
 
 
@@ -176,9 +178,7 @@ def cells(outcome: Outcome, mark: Callable[[str], str]) -> list[list[str]]:
 def _cell(model: ModelOutcome, metric: str) -> str:
     if metric not in model.test:
         return "–"
-    error = model.standard_error.get(metric)
-    behind = "" if error is None else f" ± {error:.{DECIMALS}f}"
-    return f"{model.test[metric]:.{DECIMALS}f}{behind}"
+    return with_error(model.test[metric], model.standard_error.get(metric), DECIMALS)
 
 
 def as_text(outcome: Outcome, width: int) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import sys
 from collections.abc import Mapping
+from multiprocessing import parent_process, set_start_method
+from threading import Thread
 from time import perf_counter
 
 import numpy as np
@@ -37,6 +40,7 @@ def work(request: dict, settings: dict, paths: Mapping[str, str], connection) ->
         connection: gets None when all is written, or one sentence on what went wrong.
     """
     _write_output_to(paths["log"])
+    _leave_the_parents_ways()
     # RecBole's Config reads it, and it is the parent's.
     sys.argv = sys.argv[:1]
     try:
@@ -58,6 +62,21 @@ def _write_output_to(path: str) -> None:
     os.dup2(file, 2)
 
 
+def _leave_the_parents_ways() -> None:
+    """Start processes of its own, as dataloaders have with ``worker``, as a command does; and end
+    with a command that is killed: its next run would write the same files."""
+    parent = parent_process()
+    if parent is None:
+        return
+    set_start_method(None, force=True)
+
+    def end_with_parent():
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+
+
 def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -> dict:
     """Train and evaluate a model as RecBole's ``run_recbole`` does.
 
@@ -72,8 +91,9 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
     Returns:
         ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
         digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
-        ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``; and
-        ``costs``, in seconds, users per second and bytes.
+        ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``;
+        ``measured_on``, the machine and its torch; and ``costs``, in seconds, users per second
+        and bytes.
 
     Raises:
         ValueError: there is nothing to test on, or what the files of settings and data hold is
@@ -87,6 +107,8 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+    if not test_data:
+        raise ValueError("the split leaves nothing to test on.")
     init_seed(config["seed"], config["reproducibility"])
     memory_before = peak_memory()
     start = perf_counter()
@@ -103,8 +125,6 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
     start = perf_counter()
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
     testing = perf_counter() - start
-    if not test:
-        raise ValueError("the split leaves nothing to test on.")
     metrics = getattr(getattr(trainer, "evaluator", None), "metric_class", {})
     values = per_user_values(metrics, config["topk"])
     users = ranked_users(test_data) if values else None
@@ -123,6 +143,7 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
         "n_test_users": n_test,
         "test_split": _digest_of_targets(test_data._dataset),
         "model_file": getattr(trainer, "saved_model_file", None),
+        "measured_on": _machine(config["device"]),
         "costs": {
             "training_seconds": training,
             "total_seconds": construction + fitting,
@@ -147,6 +168,14 @@ def _check_as_planned(planned: Mapping, settings: Mapping) -> None:
             f"the settings of this run have changed since the command started "
             f"({', '.join(changed)}): repeat it."
         )
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        unit = torch.cuda.get_device_name(device)
+    else:
+        unit = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    return f"{platform.node()} ({unit}), torch {torch.__version__}"
 
 
 def _seconds_before(trainer) -> float:

@@ -11,12 +11,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.inspection import components, gates, levels, projection, quality, units
 from recbole_evcf.inspection.buckets import mean_and_error
 from recbole_evcf.inspection.latent import LatentModel, history_batches
 from recbole_evcf.inspection.names import item_names
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["TOP_ITEMS", "Inspection", "inspect_model"]
 
@@ -56,9 +58,7 @@ def inspect_model(config, model: VAERecommender, train_data, valid_data, test_da
 
     Args: as :func:`recbole_evcf.quick_start.load_data_and_model` returns them.
     """
-    devices = [] if model.device.type == "cpu" else [model.device]
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.manual_seed(config["seed"])
+    with drawing_apart(config["seed"], model.device), torch.no_grad():
         return _Inspector(config, model, train_data, valid_data, test_data).inspect()
 
 
@@ -223,8 +223,8 @@ class _Inspector:
         ranking = quality.rank(plain, self.histories, self.phase, users, k)
         metrics = quality.per_user(ranking.hits, ranking.targets, truncated)
         for name, label in (("ndcg", "NDCG"), ("recall", self.result.recall.capitalize())):
-            mean, error = mean_and_error(metrics[name].to_numpy())
-            self.result.facts[f"{label}@{k} on test users"] = f"{mean:.4f} ± {error:.4f}"
+            mean_of_users = mean_and_error(metrics[name].to_numpy())
+            self.result.facts[f"{label}@{k} on test users"] = with_error(*mean_of_users)
         lengths = self.histories.lengths.cpu()[users].numpy()
         positives = self.phase.positives
         self.result.tables.update(

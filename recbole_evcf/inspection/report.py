@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.inspection.inspection import Inspection
 from recbole_evcf.inspection.levels import DRAWS
 from recbole_evcf.inspection.units import ACTIVE
@@ -329,7 +330,7 @@ def _levels(result: Page, inspection: Inspection) -> None:
     result.table(
         ["level", "units", "active", "KL, nats per user"],
         [
-            [row.level, row.units, row.active, _with_error(row.kl, row.kl_se, 2)]
+            [row.level, row.units, row.active, with_error(row.kl, row.kl_se, 2)]
             for row in table.itertuples()
         ],
     )
@@ -351,9 +352,9 @@ def _levels(result: Page, inspection: Inspection) -> None:
         [
             [
                 row.replaced,
-                _with_error(row.ndcg, row.ndcg_se, 4),
-                _with_error(row.recall, row.recall_se, 4),
-                _with_error(row.log_likelihood, row.log_likelihood_se, 3),
+                with_error(row.ndcg, row.ndcg_se, 4),
+                with_error(row.recall, row.recall_se, 4),
+                with_error(row.log_likelihood, row.log_likelihood_se, 3),
             ]
             for row in inspection.tables["replaced_levels"].itertuples()
         ],
@@ -440,8 +441,8 @@ def _quality(result: Page, inspection: Inspection) -> None:
             [
                 label,
                 row.users,
-                _with_error(row.ndcg, row.ndcg_se, 4),
-                _with_error(row.recall, row.recall_se, 4),
+                with_error(row.ndcg, row.ndcg_se, 4),
+                with_error(row.recall, row.recall_se, 4),
             ]
             for label, row in zip(_ranges(history), history.itertuples())
         ],
@@ -462,8 +463,8 @@ def _quality(result: Page, inspection: Inspection) -> None:
                 f"{row.held_out:.1%}",
                 f"{row.recommended:.1%}",
                 row.users,
-                _with_error(row.ndcg, row.ndcg_se, 4),
-                _with_error(row.recall, row.recall_se, 4),
+                with_error(row.ndcg, row.ndcg_se, 4),
+                with_error(row.recall, row.recall_se, 4),
             ]
             for label, row in zip(_ranges(popularity), popularity.itertuples())
         ],
@@ -493,10 +494,6 @@ def _ranges(table: pd.DataFrame) -> list[str]:
 
 def _metric_names(inspection: Inspection) -> list[str]:
     return [f"{name}@{inspection.cutoff}" for name in ("NDCG", inspection.recall.capitalize())]
-
-
-def _with_error(value: float, error: float, places: int) -> str:
-    return f"{value:.{places}f} ± {error:.{places}f}"
 
 
 def _styled(figure: go.Figure, height: int) -> go.Figure:

@@ -64,7 +64,9 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
         return torch.empty_like(like, dtype=torch.uint8).bernoulli_(1 - p), 1 / (1 - p)
     dropped = min(round(p * LEVELS), LEVELS - 1)
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: like.numel()].as_strided(like.shape, like.stride())
+    # Of a piece of a larger matrix the strides leave gaps; those of a tensor like it do not.
+    stride = torch.empty_like(like, device="meta").stride()
+    bits = words.view(torch.int16)[: like.numel()].as_strided(like.shape, stride)
     keep = bits >= dropped - LEVELS // 2
     return keep.view(torch.uint8), LEVELS / (LEVELS - dropped)
 

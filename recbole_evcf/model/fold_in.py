@@ -4,13 +4,14 @@ An adapter runs a model's constructor. What the model learns there comes from th
 interactions alone; the history that it keeps for scoring is then exchanged for the input
 histories, in which a held-out user has the fold-in set.
 
-:func:`show_histories` makes that exchange again at any time, and for our own models too: users that
-came after training are then scored by the model's own ``full_sort_predict``.
+:func:`scoring` makes that exchange on a view of a trained model, of ours too: users that came after
+training are then scored by the model's own ``full_sort_predict``, and the model stays as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 from collections.abc import Callable, Iterator
 
@@ -26,10 +27,12 @@ __all__ = [
     "FOLD_IN_MODELS",
     "SAMPLING_MODELS",
     "add_adapter",
+    "folds_in",
     "input_rating_matrix",
     "learned_matrices",
     "remembering_projection",
-    "show_histories",
+    "scoring",
+    "view_of",
 ]
 
 
@@ -138,13 +141,13 @@ def _item_history(construct, model, config, dataset) -> None:
 
 
 def _popularity(construct, model, config, dataset) -> None:
-    """RecBole's Pop counts an item once per batch however often it occurs there: count it all."""
+    """RecBole's Pop counts an item once per batch however often it occurs there, and sampled
+    negatives too: all training interactions are counted here, and none while it trains."""
     construct(model, config, dataset)
     items = torch.as_tensor(dataset.inter_feat[dataset.iid_field])
     counts = torch.bincount(items, minlength=dataset.item_num)
     model.item_cnt = counts[:, None].to(model.device)
     model.max_cnt = model.item_cnt.max(dim=0)[0]
-    model.calculate_loss = lambda interaction: torch.zeros((), requires_grad=True)
 
 
 def _as_it_is(construct, model, config, dataset) -> None:
@@ -163,19 +166,52 @@ def _training_rows_only(dataset) -> Iterator[None]:
         del dataset.inter_matrix
 
 
-def show_histories(model: nn.Module, histories: Histories) -> None:
-    """Let a trained model score unseen users: user id ``n`` then is row ``n`` of ``histories``.
+def folds_in(model: nn.Module) -> bool:
+    """Whether a model can score a user from a history."""
+    return getattr(model, "folds_in", False) or type(model).__name__ in _SHOW
 
-    What the model knew of its own users is replaced.
+
+def scoring(model: nn.Module, histories: Histories) -> nn.Module:
+    """A view of a trained model to which user id ``n`` is row ``n`` of ``histories``.
+
+    The model itself is not changed, so that any number of threads may score with it.
 
     Args:
         model: one of ours, or a model of RecBole's that :data:`ADAPTERS` names.
         histories: of the users, with a column for each item of the model.
+
+    Raises:
+        ValueError: the model is another one.
     """
+    if not folds_in(model):
+        raise ValueError(
+            f"{type(model).__name__} has no way to score a user from a history: recommend to the "
+            "users of its data set."
+        )
+    view = view_of(model)
     if getattr(model, "folds_in", False):
-        model._histories = histories.to(model.device)
+        view._histories = histories.to(model.device)
     else:
-        _SHOW[type(model).__name__](model, histories)
+        _SHOW[type(model).__name__](view, histories)
+    return view
+
+
+def view_of(model: nn.Module) -> nn.Module:
+    """A module of the same tensors in evaluation mode; what is set on it, or on its parts, the
+    model does not get."""
+    views: dict[int, nn.Module] = {}
+
+    def view(module: nn.Module | None) -> nn.Module | None:
+        if module is None or id(module) in views:
+            return views.get(id(module))
+        made = views[id(module)] = object.__new__(type(module))
+        # Past nn.Module's bookkeeping, which is itself among the entries.
+        own = {name: copy.copy(module.__dict__[name]) for name in ("_parameters", "_buffers")}
+        own["_modules"] = {name: view(part) for name, part in module._modules.items()}
+        made.__dict__.update(module.__dict__, **own, training=False)
+        return made
+
+    return view(model)
 
 
 def learned_matrices(model: nn.Module) -> dict:

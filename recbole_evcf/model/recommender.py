@@ -57,7 +57,10 @@ class VAERecommender(GeneralRecommender):
         prior = self.make_prior(settings, dataset)
         self.network = self.network_class(settings, n_items, prior, self.layer_class)
         self.warmup = KLWarmup(
-            settings.anneal_cap, settings.total_anneal_steps, settings.warmup_epochs
+            settings.anneal_cap,
+            settings.total_anneal_steps,
+            settings.warmup_epochs,
+            users=len(torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique()),
         )
 
     def make_prior(self, settings: Settings, dataset) -> Prior:
@@ -100,10 +103,18 @@ class VAERecommender(GeneralRecommender):
         return -log_likelihood.sum() / part.total, kl.sum() / part.total
 
     def calculate_loss(self, interaction) -> tuple[Tensor, Tensor]:
-        """RecBole's loss of a batch, in two parts: reconstruction and weighted KL term."""
-        self.warmup.next_step()
+        """RecBole's loss of a batch, in two parts: reconstruction and weighted KL term.
+
+        In training mode it counts the batch, so that the weight rises whoever trains the model: an
+        epoch is as many users as there are to train on. (Our trainer counts by itself.)
+        """
+        if self.training:
+            self.warmup.before_batch()
         reconstruction, kl = self.loss_terms(interaction)
-        return reconstruction, self.warmup.weight * kl
+        weighted = self.warmup.weight * kl
+        if self.training:
+            self.warmup.after_batch(len(interaction))
+        return reconstruction, weighted
 
     def predict(self, interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""

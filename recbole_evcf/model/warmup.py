@@ -18,11 +18,20 @@ class KLWarmup(nn.Module):
         cap: the maximum, ``anneal_cap``.
         steps: ``total_anneal_steps``; 0 starts at the maximum. None counts by epochs instead.
         epochs: ``warmup_epochs``; 0 starts at the maximum. Read when ``steps`` is None.
+        users: number of training users, an epoch for :meth:`after_batch`.
+
+    Attributes:
+        was_finished: whether the maximum had been reached when the present epoch began.
     """
 
-    def __init__(self, cap: float, steps: int | None = None, epochs: int | None = None):
+    was_finished = False
+    _seen = 0
+
+    def __init__(
+        self, cap: float, steps: int | None = None, epochs: int | None = None, users: int = 1
+    ):
         super().__init__()
-        self.cap, self.steps, self.epochs = cap, steps, epochs or 0
+        self.cap, self.steps, self.epochs, self.users = cap, steps, epochs or 0, users
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
 
@@ -47,6 +56,10 @@ class KLWarmup(nn.Module):
             return int(self.step) >= self.cap * self.steps
         return int(self.epoch) >= self.epochs
 
+    def begin_epoch(self) -> None:
+        """To be called before each training epoch."""
+        self.was_finished = self.finished
+
     def next_step(self) -> None:
         """To be called before each training batch."""
         self.step += 1
@@ -54,3 +67,16 @@ class KLWarmup(nn.Module):
     def next_epoch(self) -> None:
         """To be called after each training epoch."""
         self.epoch += 1
+
+    def before_batch(self) -> None:
+        """To be called before each training batch where nobody counts epochs."""
+        if not self._seen:
+            self.begin_epoch()
+        self.next_step()
+
+    def after_batch(self, users: int) -> None:
+        """To be called after each such batch, once its loss is computed, with its size."""
+        self._seen += users
+        if self._seen >= self.users:
+            self._seen = 0
+            self.next_epoch()

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from recbole_evcf.data.atomic import check_header
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.serving.user_histories import Gatherer, UserHistories
+from recbole_evcf.serving.user_histories import Gatherer, UserHistories, counted
 
 __all__ = ["read_histories", "read_tokens"]
 
@@ -41,8 +42,9 @@ def read_histories(
 
     The file's ending says what it is. ``.inter`` is RecBole's: the header names ``user_id:token``
     and ``item_id:token``. ``.csv`` and ``.tsv`` have a header and an interaction in each row;
-    further columns are passed over. The rows of a user may stand anywhere. ``.jsonl`` and
-    ``.ndjson`` have a user in each line: ``{"user": "u1", "items": ["i1", "i2"]}``.
+    further columns are passed over. The rows of a user may stand anywhere; those without a user or
+    an item are left out, as in training, with a remark. ``.jsonl`` and ``.ndjson`` have a user in
+    each line: ``{"user": "u1", "items": ["i1", "i2"]}``.
 
     Args:
         path: the file, in UTF-8.
@@ -64,7 +66,7 @@ def read_histories(
         )
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder, not a file of histories.")
-    gatherer = Gatherer(catalogue)
+    gatherer, remark = Gatherer(catalogue), ""
     with tqdm(
         total=os.path.getsize(path),
         desc="reading",
@@ -79,8 +81,8 @@ def read_histories(
             _check_separator(separator)
             if ending == ".inter":
                 check_header(path, separator, None, required=(user_fields[0], item_fields[0]))
-            _read_table(path, separator, (user_fields, item_fields), gatherer, bar)
-    return gatherer.result()
+            remark = _read_table(path, separator, (user_fields, item_fields), gatherer, bar)
+    return replace(gatherer.result(), remark=remark)
 
 
 def read_tokens(path: str) -> list[str]:
@@ -105,16 +107,15 @@ def _check_separator(separator: str) -> None:
         raise ValueError(f"the separator must be one character, not {separator!r}.")
 
 
-def _read_table(path: str, separator: str, names: tuple, gatherer: Gatherer, bar: tqdm) -> None:
-    number = 0
+def _read_table(path: str, separator: str, names: tuple, gatherer: Gatherer, bar: tqdm) -> str:
+    """Returns a remark on the rows that were left out."""
+    number, left_out = 0, []
     try:
         for frame in _pieces(path, separator, bar):
             users, items = (_column(path, frame, each, separator) for each in names)
-            blank = np.flatnonzero((users == "") | (items == ""))
-            if len(blank):
-                row = f"row {number + blank[0] + 1:,} below the header"
-                raise ValueError(f"{path}: {row} has no user or no item.")
-            gatherer.add_pairs(users, items)
+            blank = (users == "") | (items == "")
+            left_out += (number + 1 + np.flatnonzero(blank)).tolist()
+            gatherer.add_pairs(users[~blank], items[~blank])
             number += len(frame)
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} is empty; line 1 must name the columns.") from None
@@ -124,6 +125,12 @@ def _read_table(path: str, separator: str, names: tuple, gatherer: Gatherer, bar
         raise ValueError(f"{path} is no text in UTF-8.") from None
     if number == 0:
         raise ValueError(f"{path} holds no rows, only the header in line 1.")
+    if not left_out:
+        return ""
+    remark = f"{counted(len(left_out), 'row')} without a user or an item"
+    if len(left_out) == number:
+        raise ValueError(f"{path} holds {remark}, and no other.")
+    return f"{path}: left out {remark}, the first being row {left_out[0]:,} below the header."
 
 
 def _pieces(path: str, separator: str, bar: tqdm) -> Iterator[pd.DataFrame]:

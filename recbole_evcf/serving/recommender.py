@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.model.fold_in import show_histories
+from recbole_evcf.model.fold_in import scoring, view_of
 from recbole_evcf.model.item_vectors import item_vectors
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.wmf import WMF
@@ -26,7 +26,7 @@ from recbole_evcf.serving.scores import (
     scores_of_users,
     scores_without_history,
 )
-from recbole_evcf.serving.user_histories import UserHistories, user_histories
+from recbole_evcf.serving.user_histories import UserHistories, item_token, user_histories
 
 __all__ = ["COLUMNS", "LatentVectors", "Recommender"]
 
@@ -60,8 +60,8 @@ class Recommender:
         frame = recommender.recommend([["50", "172", "181"]], k=20)
 
     Args:
-        model: a trained general recommender of ours or of RecBole's, which is taken over: unseen
-            users are shown to it in the place of its own.
+        model: a trained general recommender of ours or of RecBole's, which stays as it is. Any
+            number of threads may share the recommender.
 
     Raises:
         ValueError: the model is no general recommender.
@@ -73,7 +73,7 @@ class Recommender:
                 f"{type(model).__name__} ranks items by more than a user's interactions: only "
                 "RecBole's general recommenders can be used here."
             )
-        self.model = model.eval()
+        self.model = view_of(model)
         self.catalogue: ItemCatalogue = model.item_catalogue
         self._prior_scores: Tensor | None = None
 
@@ -87,7 +87,7 @@ class Recommender:
             device: such as "cpu"; by default where the model's config says.
 
         Raises:
-            ValueError: there is no such file, or none of a model that can.
+            ValueError: there is no such file or device, or the file's model cannot.
         """
         return cls(load_model(path, device))
 
@@ -115,10 +115,12 @@ class Recommender:
 
         Args:
             histories: lists of item tokens, one for each user, who are then numbered from 0; a
-                dict of such lists; a DataFrame with an interaction in each row, its columns named
-                ``user`` and ``item`` or as in the model's data set; or a SciPy matrix, (users,
-                items), with the columns of :attr:`item_tokens`.
-            k: number of items for each user; fewer where fewer are left.
+                dict or Series of such lists; a DataFrame with an interaction in each row, its
+                columns named ``user`` and ``item`` or as in the model's data set; or a matrix,
+                (users, items), of NumPy, PyTorch or SciPy with the columns of
+                :attr:`item_tokens`, in which whatever is not 0 is an interaction. Whole numbers
+                stand for their digits as tokens.
+            k: number of items for each user; all where fewer are left.
             exclude_seen: leave out the items of the user's history.
             allow: item tokens, if only these may be recommended.
             block: item tokens that may not.
@@ -128,7 +130,7 @@ class Recommender:
             the model's own, a logit for the paper's models, and of the prior a log-probability.
 
         Raises:
-            ValueError: an argument cannot be taken, such as a k above the number of items.
+            ValueError: an argument cannot be taken, such as a k below 1.
         """
         known = self.histories(histories)
         if known.unknown.interactions:
@@ -160,13 +162,8 @@ class Recommender:
 
         The arguments are checked at once, before the first batch is asked for.
         """
-        n_items = len(self.catalogue)
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, not {k!r}.")
-        if k > n_items:
-            raise ValueError(f"k is {k}, but the model knows {n_items} items.")
-        left_out = self._left_out(allow, block)
-        return self._batches(histories, int(k), exclude_seen, left_out)
+        k = _checked(k, len(self.catalogue))
+        return self._batches(histories, k, exclude_seen, self._left_out(allow, block))
 
     def _left_out(self, allow: Iterable[str] | None, block: Iterable[str]) -> Tensor:
         left_out = np.isin(self.item_tokens, _tokens(block))
@@ -234,21 +231,17 @@ class Recommender:
 
         Args:
             token: an item.
-            k: how many others.
+            k: how many others; all where there are fewer.
 
         Returns:
             columns ``item``, ``score``, the cosine of the two vectors, and ``rank`` from 1.
 
         Raises:
-            ValueError: the model does not know the item, has not so many others, or has no
-                decoder with item vectors.
+            ValueError: the model does not know the item, or has no decoder with item vectors.
         """
         vectors = torch.nn.functional.normalize(item_vectors(self.model))
         column = self._column(token)
-        if not 1 <= k < len(vectors):
-            raise ValueError(
-                f"k must lie between 1 and {len(vectors) - 1}, the number of other items, not {k}."
-            )
+        k = _checked(k, len(vectors) - 1)
         cosines = vectors @ vectors[column]
         cosines[column] = -torch.inf
         values, columns = (part.cpu().numpy() for part in cosines.topk(k))
@@ -257,7 +250,7 @@ class Recommender:
         )
 
     def _column(self, token: str) -> int:
-        places = np.flatnonzero(self.item_tokens == str(token))
+        places = np.flatnonzero(self.item_tokens == item_token(token))
         if not len(places):
             raise ValueError(f"the model does not know the item {token!r}.")
         return int(places[0])
@@ -285,8 +278,8 @@ class Recommender:
         if isinstance(self.model, VAERecommender):
             return self.model.network.latent(self._batch(matrix))
         if isinstance(self.model, WMF):
-            show_histories(self.model, Histories(matrix))
-            return self.model.user_vectors(torch.arange(matrix.shape[0]).to(self.model.device))
+            users = torch.arange(matrix.shape[0], device=self.model.device)
+            return scoring(self.model, Histories(matrix)).user_vectors(users)
         raise ValueError(
             f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
             "and WMF have."
@@ -298,7 +291,13 @@ def _slices(length: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, max(length, 1), step)]
 
 
+def _checked(k: int, most: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k must be a whole number of at least 1, not {k!r}.")
+    return min(int(k), most)
+
+
 def _tokens(given: Iterable[str]) -> np.ndarray:
     if isinstance(given, str):
-        raise ValueError(f"a list of item tokens is asked for, not the text {given!r}.")
-    return np.array([str(token) for token in given], dtype=object)
+        raise ValueError(f"a list of item tokens is asked for, not the string {given!r}.")
+    return np.array([item_token(token) for token in given], dtype=object)

@@ -12,11 +12,13 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model
 from torch import Tensor, nn
 
+from recbole_evcf.configuration import import_fault, one_line
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.printable import shortened
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.serving.scores import scores_of_histories
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
@@ -34,7 +36,7 @@ LEARNED_IN_CONSTRUCTOR = {
     "AsymKNN": ("beta", "q"),
     "NCEPLRec": (),
 }
-# What a file that is damaged or of another class raises on its way to a model.
+# What a file that is corrupt or of another class raises on its way to a model.
 FAULTS = (
     ArithmeticError,
     AssertionError,
@@ -56,9 +58,10 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
         device: where it computes; by default where its config says, a GPU if there is one.
 
     Raises:
-        ValueError: the file is missing, damaged or none of a model that can score a user from a
-            history.
+        ValueError: the device is not there; or the file is missing, corrupt or none of a model
+            that can score a user from a history.
     """
+    _check_device(device)
     checkpoint = load_checkpoint(path, "cpu")
     _check_model(path, checkpoint["config"])
     if not {"item_catalogue", "n_users"} <= checkpoint.keys():
@@ -73,14 +76,38 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
     except _CannotServe as error:
         raise ValueError(f"{path} holds {error}") from None
     except FAULTS as error:
+        name = checkpoint["config"]["model"]
+        of_a_user = not get_model(name).__module__.startswith("recbole")
+        needs = ", or its constructor needs the interactions of its data set" * of_a_user
+        cause = shortened(f"{type(error).__name__}: {one_line(error)}", 200)
         raise ValueError(
-            f"{path} is damaged, or its weights are of another model than the "
-            f"{checkpoint['config']['model']} that it names."
+            f"{path} is corrupt, or its weights are of another model than the {name} that it names"
+            f"{needs} ({cause})."
         ) from error
+
+
+def _check_device(device: str | torch.device | None) -> None:
+    try:
+        torch.empty(1, device=device)
+    # PyTorch raises the first for a name that it does not know, the second without CUDA.
+    except (RuntimeError, AssertionError) as error:
+        cause = shortened(one_line(error), 200)
+        raise ValueError(f"the device {device} cannot be used here: {cause}") from None
 
 
 class _CannotServe(Exception):
     """What the file holds, and why it cannot score an unseen user."""
+
+
+class _DataNeeded(_CannotServe, AttributeError):
+    """A constructor reads what only the data set has; for ``hasattr``, an AttributeError."""
+
+    def __init__(self, model: str, what: str):
+        super().__init__(
+            f"a {model}, whose constructor reads {what} of its data set, which is not at hand: "
+            "load it with recbole_evcf.quick_start.load_data_and_model, or make the constructor do "
+            "without."
+        )
 
 
 def _check_model(path: str, settings: Mapping) -> None:
@@ -89,8 +116,8 @@ def _check_model(path: str, settings: Mapping) -> None:
         raise ValueError(f"{path} holds no model: its config names none.")
     try:
         model_class = get_model(name)
-    except (ValueError, AttributeError, ImportError):
-        raise ValueError(
+    except Exception:
+        raise import_fault(name) or ValueError(
             f"{path} holds a model of the class {name}, which is not known here: if it is your "
             "own, import and register it first (for commands: RECBOLE_EVCF_PLUGINS)."
         ) from None
@@ -183,11 +210,11 @@ class _Unseen:
     @property
     def inter_feat(self) -> dict:
         none = torch.zeros(0, dtype=torch.long)
-        return {self.uid_field: none, self.iid_field: none}
+        return self._only("inter_feat", {self.uid_field: none, self.iid_field: none})
 
     @property
     def field2id_token(self) -> dict:
-        return {self.iid_field: ["[PAD]", *self.items.tokens]}
+        return self._only("field2id_token", {self.iid_field: ["[PAD]", *self.items.tokens]})
 
     @property
     def input_histories(self) -> Histories:
@@ -195,4 +222,30 @@ class _Unseen:
         return Histories(scipy.sparse.csr_matrix((1, len(self.items))))
 
     def num(self, field: str) -> int:
-        return self.user_num if field == self.uid_field else self.item_num
+        return self._only("num", {self.uid_field: self.user_num, self.iid_field: self.item_num})[
+            field
+        ]
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise _DataNeeded(self.config["model"], name)
+
+    def _only(self, name: str, entries: dict) -> dict:
+        return _Only(entries, self.config["model"], name)
+
+
+class _Only(dict):
+    """What is at hand of the data set's attribute ``name``."""
+
+    def __init__(self, entries: dict, model: str, name: str):
+        super().__init__(entries)
+        self._place = model, name
+
+    def __missing__(self, key):
+        raise _DataNeeded(self._place[0], f"{self._place[1]}[{key!r}]")
+
+    def __getattr__(self, attribute: str):
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        raise _DataNeeded(self._place[0], f"{self._place[1]}.{attribute}")

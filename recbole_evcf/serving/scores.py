@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 import torch
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.model.fold_in import show_histories
+from recbole_evcf.model.fold_in import folds_in, scoring
+from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.prior_scores import prior_scores
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["best_items", "scores_of_histories", "scores_of_users", "scores_without_history"]
 
 # ADMMSLIM adds up to 1e-5 of noise to its scores: a smaller difference tells nothing.
 NOISE = 2e-5
+# These draw no random numbers when they score; of others, such as a user's own, nothing is known.
+DRAW_NOTHING = {model.__name__ for model in (*MODELS, *BASELINES)} | {
+    *("MultiVAE", "MultiDAE", "RecVAE", "RaCT", "CDAE", "EASE", "SLIMElastic", "ItemKNN"),
+    *("AsymKNN", "NCEPLRec", "FISM", "NAIS", "Pop"),
+}
+# A process has one stream of random numbers.
+_DRAWING = threading.Lock()
 
 
 @torch.no_grad()
@@ -30,10 +43,7 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
     Raises:
         ValueError: the model cannot score all items at once.
     """
-    # Some of RecBole's models draw noise: the same for the same users, and without a trace.
-    gpus = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(0)
+    with _same_draws(model):
         try:
             scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
         except NotImplementedError:
@@ -44,10 +54,19 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
     return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
 
 
+@contextmanager
+def _same_draws(model: nn.Module) -> Iterator[None]:
+    """Whoever draws noise draws the same for the same users, and leaves no trace of it."""
+    if type(model).__name__ in DRAW_NOTHING:
+        yield
+        return
+    with _DRAWING, drawing_apart(0, model.device):
+        yield
+
+
 def scores_of_histories(model: nn.Module, histories: Histories) -> Tensor:
     """Scores of unseen users, (users, items); none of the histories is empty."""
-    show_histories(model, histories)
-    return scores_of_users(model, torch.arange(histories.shape[0]))
+    return scores_of_users(scoring(model, histories), torch.arange(histories.shape[0]))
 
 
 def scores_without_history(model: nn.Module) -> Tensor:
@@ -59,14 +78,12 @@ def scores_without_history(model: nn.Module) -> Tensor:
     """
     if isinstance(model, VAERecommender):
         return prior_scores(model.network)
-    n_items = len(model.item_catalogue)
-    try:
-        scores = scores_of_histories(model, _nobody(n_items))[0]
-    # NAIS has no history to attend to.
-    except (RuntimeError, IndexError):
-        scores = torch.full((n_items,), torch.nan)
-    if scores.isfinite().all() and scores.max() - scores.min() > NOISE:
-        return scores
+    if folds_in(model):
+        # NAIS has no history to attend to.
+        with suppress(RuntimeError, IndexError):
+            scores = scores_of_histories(model, _nobody(len(model.item_catalogue)))[0]
+            if scores.isfinite().all() and scores.max() - scores.min() > NOISE:
+                return scores
     return torch.as_tensor(model.item_catalogue.counts, dtype=torch.get_default_dtype())
 
 

@@ -16,9 +16,9 @@ import scipy.sparse
 from torch import Tensor
 
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.printable import shown
+from recbole_evcf.printable import shortened, shown
 
-__all__ = ["Gatherer", "UnknownItems", "UserHistories", "counted", "user_histories"]
+__all__ = ["Gatherer", "UnknownItems", "UserHistories", "counted", "item_token", "user_histories"]
 
 SHOWN = 5
 
@@ -54,6 +54,7 @@ class UserHistories:
         seen: what is not recommended to them, in the same form.
         unknown: what was left out.
         model_ids: by which the model itself knows the users, (users,); None for unseen users.
+        remark: on rows of their file that were left out; empty if there are none.
     """
 
     users: np.ndarray
@@ -61,6 +62,7 @@ class UserHistories:
     seen: scipy.sparse.csr_matrix
     unknown: UnknownItems = field(default_factory=UnknownItems)
     model_ids: Tensor | None = None
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -91,6 +93,9 @@ class Gatherer:
         Args:
             users: names of the users, (interactions,).
             items: tokens of the items, (interactions,).
+
+        Raises:
+            ValueError: an item is no token.
         """
         places, names = pd.factorize(np.asarray(users, dtype=object))
         self._add(names, places, np.asarray(items, dtype=object))
@@ -101,14 +106,22 @@ class Gatherer:
         Args:
             users: names of the users, (users,).
             lists: item tokens of each.
+
+        Raises:
+            ValueError: an item is no token.
         """
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        items = np.empty(lengths.sum(), dtype=object)
-        items[:] = list(itertools.chain.from_iterable(lists))
-        self._add(_objects(users), np.repeat(np.arange(len(lists)), lengths), items)
+        items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=lengths.sum())
+        users = np.fromiter(users, dtype=object, count=len(users))
+        self._add(users, np.repeat(np.arange(len(lists)), lengths), items)
 
-    def _add(self, users: np.ndarray, places: np.ndarray, tokens: np.ndarray) -> None:
-        codes, distinct = pd.factorize(tokens)
+    def _add(self, users: np.ndarray, places: np.ndarray, items: np.ndarray) -> None:
+        try:
+            codes, distinct = pd.factorize(items, use_na_sentinel=False)
+        # A list among them.
+        except TypeError:
+            codes, distinct = np.arange(len(items)), items
+        distinct = np.array([item_token(item) for item in distinct], dtype=object)
         columns = self._tokens.get_indexer(distinct)
         items = columns[codes]
         known = items >= 0
@@ -141,8 +154,9 @@ def user_histories(
 
     Args:
         given: lists of item tokens, one per user, who are then numbered from 0; or such lists by
-            the user's name in a dict; or a DataFrame with an interaction in each row; or a SciPy
-            matrix, (users, items), whose columns are those of ``catalogue`` and whose entries
+            the user's name in a dict or a Series; or a DataFrame with an interaction in each row,
+            or what its ``to_dict`` makes of it by column or by row; or a matrix, (users, items), of
+            NumPy, PyTorch or SciPy, whose columns are those of ``catalogue`` and whose entries
             other than 0 are interactions.
         catalogue: the items that the model knows.
         user_fields: names that the DataFrame's column of users may have.
@@ -153,27 +167,71 @@ def user_histories(
     """
     if isinstance(given, UserHistories):
         return given
-    if scipy.sparse.issparse(given):
+    if isinstance(given, Tensor):
+        given = given.detach().cpu().to_dense()
+        given = (given.float() if given.is_floating_point() else given).numpy()
+    # An array of lists is as a list of them.
+    lists = isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype == object
+    if scipy.sparse.issparse(given) or (isinstance(given, np.ndarray) and not lists):
         return _from_matrix(given, catalogue)
     gatherer = Gatherer(catalogue)
-    if isinstance(given, pd.DataFrame):
-        users, items = (_column(given, names) for names in (user_fields, item_fields))
-        gatherer.add_pairs(users, items)
+    frame = _as_frame(given, user_fields, item_fields)
+    if frame is None:
+        gatherer.add_lists(*_lists(given, len(catalogue)))
     else:
-        names, lists = _lists(given)
-        gatherer.add_lists(names, lists)
+        gatherer.add_pairs(_column(frame, user_fields), _column(frame, item_fields))
     return gatherer.result()
 
 
+def item_token(value) -> str:
+    """The token that a value stands for: a string itself, a whole number its digits.
+
+    Raises:
+        ValueError: it is another value, such as 3.5.
+    """
+    if isinstance(value, str):
+        return str(value)
+    # Of NumPy's and PyTorch's numbers.
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(
+        f"{shortened(repr(value))} is not an item token: tokens are strings, or whole numbers, "
+        "which stand for their digits."
+    )
+
+
 def _from_matrix(matrix, catalogue: ItemCatalogue) -> UserHistories:
-    if matrix.shape[1] != len(catalogue):
+    order = "a row for each user and a column for each item, in the order of item_tokens"
+    if matrix.ndim != 2 or matrix.shape[1] != len(catalogue):
         raise ValueError(
-            f"the matrix has {matrix.shape[1]} columns, and the model knows {len(catalogue)} "
-            "items: a column for each, in the order of item_tokens."
+            f"the matrix has the shape {tuple(matrix.shape)}, and the model knows "
+            f"{len(catalogue)} items: it must have {order}."
         )
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"the matrix holds no numbers but {matrix.dtype}: it must have {order}.")
     matrix = scipy.sparse.csr_matrix(matrix, copy=True)
+    if np.isnan(matrix.data).any():
+        raise ValueError("the matrix has missing values (NaN): no interaction is a 0.")
     matrix.eliminate_zeros()
     return UserHistories(np.arange(matrix.shape[0]), matrix, matrix)
+
+
+def _as_frame(given, *fields: Sequence[str]) -> pd.DataFrame | None:
+    """A table of interactions, however pandas gives it out; None if it is not one."""
+
+    def has_fields(row: Mapping) -> bool:
+        return all(any(name in row for name in names) for names in fields)
+
+    by_name = isinstance(given, Mapping)
+    if isinstance(given, pd.DataFrame) or (by_name and has_fields(given)):
+        return pd.DataFrame(given)
+    rows = list(given.values()) if by_name else given
+    table = isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)
+    return pd.DataFrame(rows) if table and any(map(has_fields, rows)) else None
 
 
 def _column(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -189,28 +247,44 @@ def _column(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     )
 
 
-def _lists(given) -> tuple[list, list[list[str]]]:
-    if isinstance(given, Mapping):
-        names, lists = list(given), list(given.values())
-    elif isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
-        lists = list(given)
-        names = list(range(len(lists)))
+def _lists(given, n_items: int) -> tuple[list, list[list]]:
+    """Names of users and their histories."""
+    if isinstance(given, (Mapping, pd.Series)):
+        names, lists = list(given.keys()), [items for _, items in given.items()]
     else:
-        lists = [None]
-    if any(isinstance(each, (str, bytes)) or not isinstance(each, Iterable) for each in lists):
+        # A table of another package has columns.
+        whole = isinstance(given, Iterable) and not hasattr(given, "columns")
+        lists = list(given) if whole else [None]
+        names = list(range(len(lists)))
+        if lists and all(isinstance(each, tuple) and len(each) == 2 for each in lists):
+            raise ValueError(
+                "pairs may be a user and an item, or two items: give a list of items for each "
+                "user, or a DataFrame with the columns user and item; of a GroupBy, .apply(list)."
+            )
+    if not all(map(_is_list, lists)):
         raise ValueError(
             "histories must be lists of item tokens, one for each user, such as "
-            '[["50", "172"]]; a dict of such lists, a DataFrame or a SciPy matrix.'
+            '[["50", "172"]]; a dict or Series of such lists, a DataFrame or a matrix.'
         )
-    # Tokens are texts; a data set's whole numbers are meant by numbers too.
-    return names, [[str(token) for token in each] for each in lists]
+    if any(map(pd.isna, (name for name in names if pd.api.types.is_scalar(name)))):
+        raise ValueError("the name of a user is missing.")
+    lists = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
+    if any(len(each) == n_items > 2 and all(map(_is_flag, each)) for each in lists):
+        raise ValueError(
+            f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
+            "array, (users, items)."
+        )
+    return names, lists
 
 
-def _objects(values: Iterable) -> np.ndarray:
-    values = list(values)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+def _is_list(given) -> bool:
+    """Whether these may be a user's items: no string, no table, no row of one."""
+    others = isinstance(given, (str, bytes, Mapping)) or hasattr(given, "_fields")
+    return isinstance(given, Iterable) and not others and getattr(given, "ndim", 1) == 1
+
+
+def _is_flag(value) -> bool:
+    return isinstance(value, (int, float)) and value in (0, 1)
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import closing
+from math import isfinite
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,7 @@ class _JsonLines:
                 {
                     "user": user,
                     "items": items[start:end],
-                    "scores": scores[start:end],
+                    "scores": [s if isfinite(s) else None for s in scores[start:end]],
                     "from_prior": mark,
                 },
                 ensure_ascii=False,

@@ -180,6 +180,8 @@ def restored_config(settings: Mapping) -> Config:
 class _SavedConfig(Config):
     """A ``Config`` of saved settings, whatever the present command line says."""
 
+    is_restored = True
+
     def __init__(self, settings: dict):
         self._settings = settings
         super().__init__(settings["model"], settings["dataset"], config_file_list=[])

@@ -1,16 +1,38 @@
-"""The states of all random generators that training draws from."""
+"""The random generators that training draws from: their states, and draws apart from them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from recbole_evcf.trainer.checkpoint import from_plain, to_plain
 
-__all__ = ["generator_states", "set_generator_states"]
+__all__ = ["drawing_apart", "generator_states", "set_generator_states"]
+
+
+@contextmanager
+def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
+    """Within it torch draws from a seed, on the CPU and on a device; then it goes on as before.
+
+    ``torch.manual_seed`` would seed every GPU, and with it whoever is training on one meanwhile.
+    """
+    generators = [torch.default_generator]
+    device = torch.device(device)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states):
+            generator.set_state(state)
 
 
 def generator_states(loaders: Sequence) -> dict:

@@ -45,7 +45,10 @@ class Resumption:
 
     Attributes:
         seconds_before: how long the run had been training when it went on.
+        trained: whether training has ended.
     """
+
+    trained = False
 
     def __init__(self, trainer, loaders: Sequence):
         self._trainer, self._loaders = trainer, loaders
@@ -189,9 +192,16 @@ class Resumption:
         end = monotonic()
         self._due = end + SHARE * (end - start)
 
-    def end(self) -> None:
-        """The run has ended: its state is of no use any more."""
-        if processes.is_first():
+    def after_evaluation(self, eval_data) -> None:
+        """Once it is trained and measured on other data than those of validation, the run has
+        ended: its state is of no use any more.
+
+        Args:
+            eval_data: RecBole's dataloader; of an empty part of the split there is none.
+        """
+        phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
+        validated = eval_data and eval_data is self._loaders[1] and phase != "test"
+        if self.trained and not validated and processes.is_first():
             discard(self._trainer.saved_model_file)
 
     def leave(self) -> None:

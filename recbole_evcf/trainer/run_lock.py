@@ -1,72 +1,88 @@
-"""The files of a run belong to the one process that trains it, which holds the lock beside them.
+"""What belongs to the one process that writes it, which holds the lock beside it.
 
 The lock is the operating system's: however a process ends, its locks end with it, and the file
-``X.pth.lock`` alone means nothing. Where there is no ``fcntl`` (Windows) nothing is locked.
+``X.lock`` alone means nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+from filelock import FileLock, Timeout
 
-__all__ = ["holds", "release", "take"]
+__all__ = ["folder_held", "holds", "release", "take"]
 
 ENDING = ".lock"
-# By the path of the lock's file, the handle that holds it: a process may take its own again, since
-# what stopped one training in a notebook leaves the next to go on with it.
-_held: dict[str, int] = {}
+# What file systems that know no locks answer: there, all is as without them.
+NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+# By the path of the lock's file: a process may take its own again, since what stopped one training
+# in a notebook leaves the next to go on with it.
+_held: dict[str, FileLock] = {}
 
 
-def take(model_file: str) -> bool:
-    """Whether the run of a model file is now, or was, this process's; False if it is another's."""
-    path = os.path.realpath(model_file) + ENDING
-    if fcntl is None:
-        _held.setdefault(path, -1)
-    while path not in _held:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        if not _lock(handle):
-            os.close(handle)
-            return False
-        if _is_at(path, handle):
-            _held[path] = handle
-        else:
-            # Whoever held it removed the file in between.
-            os.close(handle)
-    return True
-
-
-def holds(model_file: str) -> bool:
-    """Whether the run is this process's."""
-    return os.path.realpath(model_file) + ENDING in _held
-
-
-def release(model_file: str) -> None:
-    """Leave the run to others, if it was this process's."""
-    path = os.path.realpath(model_file) + ENDING
-    handle = _held.pop(path, -1)
-    if handle >= 0:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    # What else is raised comes from file systems that know no locks: all is as without them.
-    with contextlib.suppress(OSError):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-def _is_at(path: str, handle: int) -> bool:
+def take(path: str) -> bool:
+    """Whether a run's model file is now, or was, this process's; False if it is another's."""
+    file = _file(path)
+    if file in _held:
+        return True
+    # Whichever thread lets go of it.
+    lock = FileLock(file, thread_local=False)
     try:
-        return os.path.samestat(os.stat(path), os.fstat(handle))
-    except FileNotFoundError:
+        lock.acquire(blocking=False)
+    except Timeout:
         return False
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    _held[file] = lock
+    return True
+
+
+def holds(path: str) -> bool:
+    """Whether the run is this process's."""
+    return _file(path) in _held
+
+
+def release(path: str) -> None:
+    """Leave the run to others, if it was this process's."""
+    lock = _held.pop(_file(path), None)
+    if lock is not None:
+        # While it is held, so that nobody's new file is removed; Windows does so by itself.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextlib.contextmanager
+def folder_held(folder: str) -> Iterator[None]:
+    """Make a folder; within the block its results are for this command alone to write.
+
+    Raises:
+        ValueError: another command writes there at present, or the folder cannot be written to.
+    """
+    path = os.path.join(folder, "results")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        taken = not holds(path) and take(path)
+    except OSError as error:
+        raise ValueError(
+            f"The output folder {folder} cannot be written ({error.strerror})."
+        ) from None
+    if not taken:
+        raise ValueError(
+            f"The output folder {folder} is in use by another command that is still running: wait "
+            "for it, or give another output folder."
+        )
+    try:
+        yield
+    finally:
+        release(path)
+
+
+def _file(path: str) -> str:
+    return os.path.realpath(path) + ENDING

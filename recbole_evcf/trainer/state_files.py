@@ -126,7 +126,7 @@ def reserve(model_file: str) -> str:
 
     Returns:
         the path for its model: the given one, or one with a number where another unfinished run
-        has that, which may have been started in the same second.
+        has that.
     """
     stem, ending = os.path.splitext(model_file)
     for number in itertools.count(1):

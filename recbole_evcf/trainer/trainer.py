@@ -12,20 +12,18 @@ from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Adam
 from tqdm import tqdm
 
 from recbole_evcf import processes
 from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.part import Part
 from recbole_evcf.trainer.checkpoint import load_checkpoint
-from recbole_evcf.trainer.memory import freed_memory_kept
-from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.resumption import Resumption, left_when_stopped
 from recbole_evcf.trainer.state_files import SUFFIX, place_of
 
 __all__ = ["VAETrainer"]
 
+CLIPPING = "clip_grad_norm={'max_norm': 1}"
 OTHER_DATA = (
     "Process {rank} of {count} (they count from 0) does not train on the data of the first: the "
     "data set must be the same on all machines."
@@ -36,9 +34,8 @@ class VAETrainer(Trainer):
     """Trains a :class:`~recbole_evcf.model.recommender.VAERecommender`.
 
     As RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
-    their names, epochs before the end of the KL warm-up do not count for early stopping, and
-    ``learner: adam_norm_grad`` is known. With ``resumable`` or ``resume`` the state of training
-    is kept on the disk, and put back with ``resume``.
+    their names. With ``resumable`` or ``resume`` the state of training is kept on the disk, and
+    put back with ``resume``.
 
     With several processes, each computes a part of every batch, for training and for full ranking.
     Gradients are summed before the optimiser sees them, and what is to be ranked is gathered before
@@ -62,23 +59,11 @@ class VAETrainer(Trainer):
         super().__init__(config, model)
         self._check_same_shapes()
         processes.copy_from_first(self.model.state_dict().values())
-        # Its name has the time in it, by the second.
+        # Each has drawn a name of its own.
         self.saved_model_file = processes.from_first(self.saved_model_file)
         if processes.count() > 1:
             self.eval_collector = _GatheringCollector(config)
 
-    def _build_optimizer(self, **kwargs):
-        learner = kwargs.get("learner", self.learner).lower()
-        if learner not in ("adam", "adam_norm_grad"):
-            return super()._build_optimizer(**kwargs)
-        arguments = {
-            "params": kwargs.get("params", self.model.parameters()),
-            "lr": kwargs.get("learning_rate", self.learning_rate),
-            "weight_decay": kwargs.get("weight_decay", self.weight_decay),
-        }
-        return AdamNormGrad(**arguments) if learner != "adam" else Adam(**arguments, fused=True)
-
-    @freed_memory_kept()
     @left_when_stopped
     def fit(
         self,
@@ -98,7 +83,6 @@ class VAETrainer(Trainer):
         self._check_same_data(train_data)
         log = self.logger.info if verbose else lambda message: None
         for epoch in range(self.start_epoch, self.epochs):
-            warmed_up = self.model.warmup.finished
             start = time()
             losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
             log(self._describe_losses(epoch, time() - start, losses))
@@ -113,7 +97,7 @@ class VAETrainer(Trainer):
                 log(_describe_score(epoch, time() - start, score))
                 log(set_color("valid result", "blue") + ": \n" + dict2str(result))
                 self._log_validation(epoch, score, result)
-                stop = self._select(epoch, score, result, warmed_up, saved, verbose)
+                stop = self._select(epoch, score, result, saved, verbose)
                 if callback_fn:
                     callback_fn(epoch, score)
                 if stop:
@@ -123,6 +107,8 @@ class VAETrainer(Trainer):
             if self.resumption:
                 self.resumption.after_epoch(epoch)
         self._add_hparam_to_tensorboard(self.best_valid_score)
+        if self.resumption:
+            self.resumption.trained = True
         return self.best_valid_score, self.best_valid_result
 
     def _go_on(self, loaders, saved: bool) -> bool:
@@ -139,7 +125,7 @@ class VAETrainer(Trainer):
         """What a model file holds, beside RecBole's keys, of a run that can be resumed."""
         return {"training": self.resumption.state()} if self.resumption else {}
 
-    def _select(self, epoch, score, result, warmed_up, saved, verbose) -> bool:
+    def _select(self, epoch, score, result, saved, verbose) -> bool:
         """Keep the model if it is the best so far; say whether to stop."""
         self.best_valid_score, self.cur_step, stop, better = early_stopping(
             score,
@@ -148,8 +134,6 @@ class VAETrainer(Trainer):
             max_step=self.stopping_step,
             bigger=self.valid_metric_bigger,
         )
-        if not warmed_up:
-            self.cur_step, stop = 0, False
         if better:
             self.best_epoch, self.best_valid_result = epoch, result
             if saved:
@@ -165,6 +149,7 @@ class VAETrainer(Trainer):
             dict: ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
         """
         self.model.train()
+        self.model.warmup.begin_epoch()
         loss_func = loss_func or self.model.loss_terms
         processes.same_draws()
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
@@ -224,6 +209,8 @@ class VAETrainer(Trainer):
             self._load_from_first(model_file or self.saved_model_file)
             load_best_model = False
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        if self.resumption:
+            self.resumption.after_evaluation(eval_data)
         return processes.from_first(result)
 
     def _load_from_first(self, path: str) -> None:
@@ -257,9 +244,15 @@ class VAETrainer(Trainer):
             raise self._diverged(f"Weights are not finite after epoch {epoch}")
 
     def _diverged(self, what: str) -> ValueError:
-        advice = "try a smaller one, or clip_grad_norm={'max_norm': 1}"
+        advice = ["try a smaller one"]
+        # That one scales gradients to unit norm whatever they are.
+        if self.learner.lower() != "adam_norm_grad":
+            advice.append("a smaller max_norm" if self.clip_grad_norm else CLIPPING)
+        if self.enable_amp:
+            advice.append("enable_amp=False")
         return ValueError(
-            f"{what}, with learning_rate {self.learning_rate}: {advice}{self._what_is_kept()}."
+            f"{what}, with learning_rate {self.learning_rate}: {' or '.join(advice)}"
+            f"{self._what_is_kept()}."
         )
 
     def _what_is_kept(self) -> str:

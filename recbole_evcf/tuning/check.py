@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
+from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.configuration import check_seed, finished_config
+from recbole_evcf.experiment.plan import SHARED
 from recbole_evcf.printable import shortened
 from recbole_evcf.tuning.params_file import Parameter
 
@@ -12,21 +12,8 @@ __all__ = ["check_limits", "check_parameters"]
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 
-# With other values of these, trials could not be compared with each other.
-COMMON_TO_ALL = (
-    "checkpoint_dir",
-    "dataset",
-    "eval_args",
-    "metrics",
-    "model",
-    "per_user_file",
-    "resumable",
-    "resume",
-    "seed",
-    "split_seed",
-    "topk",
-    "valid_metric",
-)
+# With other values of these, trials could not be compared with each other, or not be kept.
+COMMON_TO_ALL = {*SHARED, "checkpoint_dir", "per_user_file", "resumable", "resume"}
 
 
 def check_limits(
@@ -80,13 +67,12 @@ def check_parameters(config, parameters: list[Parameter], params_file: str, fixe
             "resume is no setting of a search: the same command goes on with it, and keeps the "
             "trials that are done."
         )
-    known = set(config.final_config_dict).union(*config.parameters.values())
     for parameter in parameters:
         name = parameter.name
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{params_file}: {config['model']} has no setting {name}.{hint}")
+        try:
+            check_keys_of_model(config, [name])
+        except ValueError as error:
+            raise ValueError(f"{params_file}: {error}") from None
         if name in COMMON_TO_ALL:
             raise ValueError(
                 f"{params_file}: {name} cannot be tuned; it is the same in all trials."

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.report.figure import drawn_text, styled
 from recbole_evcf.report.page import Bold, Page
 from recbole_evcf.tuning.params_file import Parameter
@@ -103,8 +103,7 @@ def _metric_table(page: Page, best: dict[str, Any]) -> None:
 
 
 def _with_error(result: dict[str, float], name: str) -> str:
-    error = result.get(name + SE_SUFFIX)
-    return f"{result[name]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return with_error(result[name], result.get(name + SE_SUFFIX))
 
 
 def _over_time(scored, best, metric, bigger) -> go.Figure:

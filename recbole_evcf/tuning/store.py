@@ -47,8 +47,8 @@ class TrialStore:
         bigger: whether a larger score is better.
 
     Raises:
-        ValueError: the folder cannot be written, or holds another search, or trials of which
-            nothing says what they are of.
+        ValueError: the folder holds another search, or trials of which nothing says what they
+            are of.
     """
 
     def __init__(self, folder: str, search: dict[str, Any], bigger: bool):
@@ -56,23 +56,17 @@ class TrialStore:
         self.bigger = bigger
         self.search = json.loads(json.dumps(_without_effectless(search)))
         self._trials: dict[int, dict] = {}
-        try:
-            os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
-            for name in sorted(os.listdir(os.path.join(folder, "trials"))):
-                if name.endswith(".json"):
-                    trial = read_kept(os.path.join(folder, "trials", name))
-                    self._trials[trial["number"]] = trial
-            self._claim()
-        except OSError as error:
-            raise ValueError(
-                f"The output folder {folder} cannot be written ({error.strerror})."
-            ) from None
+        os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
+        for name in sorted(os.listdir(os.path.join(folder, "trials"))):
+            if name.endswith(".json"):
+                trial = read_kept(os.path.join(folder, "trials", name))
+                self._trials[trial["number"]] = trial
+        self._claim()
 
     def _claim(self) -> None:
         path = os.path.join(self.folder, "search.json")
         if self._trials:
             _check_same(self.folder, _read_search(path, self.folder), self.search)
-        # Also where nothing changes: a folder that cannot be written shows at once.
         write_sealed(path, self.search)
 
     @property

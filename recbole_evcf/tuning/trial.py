@@ -16,6 +16,8 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
+from recbole_evcf.compat import CONSOLE
+
 __all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]
 
 
@@ -45,16 +47,18 @@ def load_data(task: Task) -> None:
     """Read and split the data once, so that what is wrong with them shows before any training.
 
     Raises:
-        ValueError: the data are missing or malformed, or no user is held out for validation.
+        ValueError: the data are missing or malformed, or nothing is left for validation or testing.
     """
     config = _TrialConfig(task.model, task.dataset, config_dict=dict(task.settings))
     _log_to_file_only(config)
-    _, valid_data, _ = _loaders(config)
-    if not valid_data:
-        raise ValueError(
-            f"eval_args: {config['eval_args']['split']} leaves nothing for validation, by which "
-            "the best trial is chosen."
-        )
+    _, valid_data, test_data = _loaders(config)
+    for data, use in (
+        (valid_data, "validation, by which the best trial is chosen"),
+        (test_data, "testing the best trial"),
+    ):
+        if not data:
+            split = config["eval_args"]["split"]
+            raise ValueError(f"eval_args: {split} leaves nothing for {use}.")
 
 
 def train_trial(
@@ -173,13 +177,7 @@ def _loaders(config: Config):
 
 def _log_to_file_only(config: Config) -> None:
     """A log file for each trial, as RecBole's tuning has it; the terminal shows the search."""
-    root = logging.getLogger()
-    for handler in root.handlers[:]:
-        # Handlers of other kinds are not RecBole's.
-        if type(handler) in (logging.StreamHandler, logging.FileHandler):
-            root.removeHandler(handler)
-            handler.close()
     init_logger(config)
-    for handler in root.handlers:
-        if type(handler) is logging.StreamHandler:
+    for handler in logging.getLogger().handlers:
+        if handler.name == CONSOLE:
             handler.setLevel(logging.CRITICAL)

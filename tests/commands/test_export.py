@@ -21,11 +21,14 @@ def test_a_model_is_exported(model_file, capfd):
     command = ["export", f"--model_file={model_file}", "--format=onnx", "--output=model.onnx"]
     assert cli.main(command) == 0
     output = capfd.readouterr()
-    assert output.out.startswith("model.onnx: history (users, 40 items) -> scores, ")
+    assert output.out.startswith("model.onnx: float32 history (users, 40 items) -> scores, ")
     # PyTorch's exporter talks much; nothing of that is the user's business.
     assert output.err == ""
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].shape[1] == 40
+    (history,) = session.get_inputs()
+    assert history.shape[1] == 40
+    # As the line says.
+    assert history.type == "tensor(float)"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +50,17 @@ def test_files_and_summary(tiny, tmp_path, capsys):
     items = pd.read_csv(tmp_path / "seen" / "component_items.csv")
     assert items["item"].str.match(r"i\d+$").all()
     assert "name" not in items
+
+
+def test_one_test_user_has_no_error(tiny, tmp_path, capsys):
+    split = '{"split": {"SG": [58, 1, 1]}, "order": "RO", "group_by": "user", "mode": "full"}'
+    path, result = train("HVamp", tiny, tmp_path, capsys, f"--eval_args={split}")
+    assert inspect(f"--model_file={path}", "--output=seen") == 0
+    summary = capsys.readouterr().out
+    assert f"Recall@10 on test users  {result['recall@10']:.4f}\n" in re.sub(" {3,}", "  ", summary)
+    page = (tmp_path / "seen" / "report.html").read_text(encoding="utf-8")
+    assert "± nan" not in page
+    assert ">nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
 
 def test_a_model_of_recboles(tiny, tmp_path, capsys):

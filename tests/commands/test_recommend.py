@@ -8,6 +8,7 @@ import pytest
 from recbole.utils.case_study import full_sort_topk
 
 from build import build
+from conftest import write_inter
 from recbole_evcf import cli
 from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.serving import Recommender
@@ -84,7 +85,6 @@ GOOD = "user,item\nann,i1\n"
         ([], "", "new.csv is empty"),
         ([], "user;item\nann;i1\n", "is the separator ',' right?"),
         (["--separator=;"], GOOD, "is the separator ';' right?"),
-        (["--topk=41"], GOOD, "--topk is 41, but the model knows 40 items"),
         (["--topk=0"], GOOD, "--topk must be at least 1"),
         (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
         (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),
@@ -128,3 +128,41 @@ def test_a_data_set_that_changed(model_file, tiny, capsys):
     assert recommend(f"--model_file={model_file}", "--output=recs.csv") == 2
     assert "tiny.inter" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("recs.csv").exists()
+
+
+def test_fewer_items_than_topk_are_all_ranked(tiny, tmp_path):
+    rows = [(f"u{user}", f"i{(user + step) % 15}", 1) for user in range(30) for step in range(6)]
+    write_inter(tmp_path / "data", "tiny", rows)
+    _, loaders, _, trainer = build(
+        "GatedHVamp", "tiny", {**tiny, "topk": [5], "valid_metric": "MRR@5"}
+    )
+    trainer.fit(loaders[0], loaders[1])
+    Path("new.csv").write_text("user,item\nann,i1\nann,i2\n")
+    command = [f"--model_file={trainer.saved_model_file}", "--histories=new.csv"]
+    assert recommend(*command, "--output=recs.csv") == 0
+    assert set(pd.read_csv("recs.csv")["item"]) == {f"i{item}" for item in (0, *range(3, 15))}
+    assert recommend(*command, "--topk=99", "--include_seen", "--output=recs.csv") == 0
+    assert len(pd.read_csv("recs.csv")) == 15
+
+
+def test_a_row_without_a_user_is_left_out_and_reported(model_file, capsys):
+    Path("new.csv").write_text("user,item\nann,i1\n,i7\nben,i5\n")
+    command = [f"--model_file={model_file}", "--histories=new.csv", "--topk=3"]
+    assert recommend(*command, "--output=recs.csv") == 0
+    assert "new.csv: left out 1 row without a user or an item, the first being row 2 below" in (
+        capsys.readouterr().err
+    )
+    assert pd.read_csv("recs.csv")["user"].unique().tolist() == ["ann", "ben"]
+
+
+@pytest.mark.parametrize("command", ["recommend", "export", "inspect"])
+def test_several_model_files_are_refused_in_one_sentence(command, capsys):
+    said = (
+        "--model_file takes one file and was given 2, which a pattern such as *.pth may match: "
+        "name one of a.pth, b.pth."
+    )
+    with pytest.raises(SystemExit) as caught:
+        cli.main([command, "--model_file", "a.pth", "b.pth", "--output=out.csv"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"recbole-evcf {command}: error: {said}\n")
+    assert cli.main([command, "--model_file", "a.pth", "--output=out.onnx"]) == 2

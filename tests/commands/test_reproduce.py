@@ -28,7 +28,7 @@ from recbole_evcf.experiment import runner
             "--seeds must be a whole number from 0 to",
         ),
         (["table2", "--dataset=nope"], "nope"),
-        (["table2", "--quick", "--output=/dev/null/out"], "cannot write to"),
+        (["table2", "--quick", "--output=/dev/null/out"], "/dev/null/out cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_runs(arguments, message, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """``recbole-evcf run`` by its exit code and output."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from recbole_evcf import cli
+from recbole_evcf.commands.run import result_table
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -36,15 +38,16 @@ WRONG = [
     (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),
     (["--nproc=2", "--model=WMF"], "WMF is not trained by gradients"),
     (["--nproc=2", "--model=MultiVAE", "--gpu_id="], "MultiVAE in several processes on GPUs only"),
-    (["--epoch=2"], "GatedHVamp: there is no setting --epoch. Did you mean --epochs?"),
-    (["--models=Vamp"], "GatedHVamp: there is no setting --models. Did you mean --model?"),
-    (["--a=b=c"], "can only be set in a config file"),
+    (["--epoch=2"], "GatedHVamp has no setting 'epoch'. Did you mean epochs?"),
+    (["--models=Vamp"], "GatedHVamp has no setting 'models'. Did you mean model?"),
+    (["--a=b=c"], "GatedHVamp has no setting 'a'."),
+    (["--config_files='a.yaml"], "--config_files: a quotation mark is missing in 'a.yaml."),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
-    assert cli.main(["run", *arguments]) == 2
+    assert cli.main(["run", "--state=error", *arguments]) == 2
     output = capsys.readouterr()
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
@@ -69,6 +72,14 @@ def test_a_value_of_the_wrong_kind_in_a_file(setting, message, tiny, capsys):
     assert error.startswith("recbole-evcf: error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("quoted", ["my settings.yaml", "'my settings.yaml' other.yaml"])
+def test_a_config_file_with_a_blank_in_its_name(quoted, capsys):
+    Path("my settings.yaml").write_text("model: Vamp\nepochs: -3\n", encoding="utf-8")
+    Path("other.yaml").write_text("seed: 3\n", encoding="utf-8")
+    assert cli.main(["run", f"--config_files={quoted}"]) == 2
+    assert "epochs must be a whole number of at least 0, not -3." in capsys.readouterr().err
 
 
 def test_a_sequential_model_runs(tiny, capsys):
@@ -165,15 +176,27 @@ def test_result_file_and_standard_errors(tiny, tmp_path, capsys):
         encoding="utf-8",
     )
     files = f"protocol/strong_generalization {tmp_path / 'more.yaml'}"
-    command = ["run", "--model=EASE", f"--config_files={files}", "--per_user_file=users.csv"]
+    command = ["run", "--model=EASE", f"--config_files={files}", "--per_user_file=a=b.csv"]
     assert cli.main([*command, "--result_file=result.json"]) == 0
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     test = result["test_result"]
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("ndcg@10"))
     assert row.endswith(f"{test['ndcg@10']:.4f} ± {test['ndcg@10_se']:.4f}")
     assert result["model"] == "EASE"
-    per_user = pd.read_csv(tmp_path / "users.csv")
+    per_user = pd.read_csv(tmp_path / "a=b.csv")
     assert per_user["ndcg@10"].mean() == pytest.approx(test["ndcg@10"], abs=1e-4)
+
+
+def test_what_is_no_number_is_null_in_the_result_file(tiny):
+    """Without validation users the best score stays minus infinity, which JSON does not have."""
+    Path("tiny.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 0}), encoding="utf-8")
+    files = "--config_files=protocol/strong_generalization tiny.yaml"
+    words = ["run", "--model=Vamp", "--dataset=tiny", files, "--eval_step=0", "--epochs=1"]
+    assert cli.main([*words, "--result_file=result.json"]) == 0
+    text = Path("result.json").read_text(encoding="utf-8")
+    result = json.loads(text, parse_constant=pytest.fail)
+    assert result["best_valid_score"] is None
+    assert result["test_result"]["ndcg@100"] > 0
 
 
 def test_the_script_of_a_checkout_trains_on_ml_100k(tmp_path):
@@ -194,3 +217,9 @@ def test_the_script_of_a_checkout_trains_on_ml_100k(tmp_path):
     assert done.stdout.splitlines()[0].split() == ["metric", "validation", "test"]
     assert "Train     0" in done.stderr
     assert list((tmp_path / "saved").glob("GatedHVamp-*.pth"))
+
+
+def test_one_user_has_no_error_in_the_table():
+    metrics = {"ndcg@10": 0.5, "ndcg@10_se": math.nan}
+    table = result_table({"best_valid_result": metrics, "test_result": metrics})
+    assert table.split()[-3:] == ["ndcg@10", "0.5000", "0.5000"]

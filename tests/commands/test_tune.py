@@ -16,6 +16,7 @@ from pandas.testing import assert_frame_equal
 
 from recbole_evcf import cli
 from recbole_evcf.quick_start import load_data_and_model
+from recbole_evcf.trainer.run_lock import folder_held
 
 SPACE = """\
 likelihood choice ['multinomial', 'bernoulli']
@@ -107,6 +108,24 @@ def test_going_on_after_the_end(tune, tmp_path, capsys):
     assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
 
 
+def test_two_searches_in_one_folder_are_refused(tune, tmp_path, capsys):
+    """They would each keep a trial 1, and one would write over the other's."""
+    words = ("--epochs=1", "--algo=random", "--max_evals=1")
+    with folder_held("out"):
+        assert tune(*words) == 2
+        # Another folder is free.
+        assert tune(*words, output="other") == 0
+    error = capsys.readouterr().err.splitlines()[0]
+    assert error == (
+        "recbole-evcf: error: The output folder out is in use by another command that is still "
+        "running: wait for it, or give another output folder."
+    )
+    assert os.listdir("out") == []
+    assert tune(*words) == 0
+    assert tune("--epoch=1") == 2
+    assert [name for name in os.listdir("out") if name.endswith(".lock")] == []
+
+
 def test_the_best_of_another_search_in_the_same_folder(tune, tmp_path, capsys):
     words, space = ("--epochs=1", "--max_evals=1"), "learning_rate choice [0.01]\n"
     assert tune(*words, "--anneal_cap=0.1", space=space) == 0
@@ -171,7 +190,7 @@ SPLIT_BY_XX = "--eval_args={'split': {'XX': [1]}}"
 RATES = "learning_rate choice [0.1]\n"
 
 WRONG = [
-    (["--epoch=3"], SPACE, "Did you mean --epochs?"),
+    (["--epoch=3"], SPACE, "Did you mean epochs?"),
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
     (["--algo=bayes"], SPACE, "say how many --max_evals"),
@@ -179,9 +198,14 @@ WRONG = [
     (["--early_stop=0"], SPACE, "--early_stop must be at least 1"),
     ([], "anneal_cap uniform 0,1\n", "anneal_cap is no choice"),
     ([], "anneal_cap choice [0.1\n", "space.hyper, line 1: the choices of anneal_cap"),
-    ([], "aneal_cap choice [0.1]\n", "Vamp has no setting aneal_cap. Did you mean anneal_cap?"),
+    ([], "neg_sampling choice [0.1]\n", "space.hyper: neg_sampling is a setting of older RecBole"),
+    ([], "aneal_cap choice [0.1]\n", "Vamp has no setting 'aneal_cap'. Did you mean anneal_cap?"),
     ([], "likelihood choice ['poisson']\n", "space.hyper, likelihood = poisson: likelihood must"),
     ([], "topk choice [[5], [10]]\n", "topk cannot be tuned"),
+    ([], "val_interval choice [{'timestamp': '[5,inf)'}]\n", "val_interval cannot be tuned"),
+    ([], "user_inter_num_interval choice ['[5,inf)']\n", "user_inter_num_interval cannot be"),
+    ([RS[0].replace("0.1]", "0]")], SPACE, "leaves nothing for testing the best trial"),
+    ([RS[0].replace(" 0.1,", " 0,")], SPACE, "leaves nothing for validation, by which the best"),
     (["--likelihood=bernoulli"], SPACE, "likelihood stands in space.hyper and on the command"),
     (["--params_file=nope.hyper"], SPACE, "There is no params file nope.hyper"),
     (["--config_files=nope.yaml"], SPACE, "no config file nope.yaml"),
@@ -194,7 +218,7 @@ WRONG = [
     (["--seed=abc"], SPACE, "seed must be a whole number from 0 to 4294967295, not 'abc'"),
     (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
     (["--model=BPR", *RS, "--seed=-1"], RATES, "seed must be a whole number from 0 to 4294967295"),
-    ([SPLIT_BY_XX], SPACE, "The splitting_method [XX] has not been implemented."),
+    ([SPLIT_BY_XX], SPACE, "eval_args: split must be one of RS, LS, TS, SG"),
     (["--load_col=abc"], SPACE, "(perhaps since load_col is 'abc' and by default"),
     (["--checkpoint_dir=[5]"], SPACE, "(perhaps since checkpoint_dir is '[5]' and by default"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.sampler import Sampler
+from recbole.data.interaction import Interaction
+from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import init_seed
 from recbole.utils.case_study import full_sort_topk
 
@@ -104,3 +105,50 @@ def test_sampled_evaluation_keeps_recboles_loader(tiny):
     assert not isinstance(loaders[1], FullSortEvalDataLoader)
     trainer.fit(loaders[0], loaders[1])
     assert 0 < trainer.evaluate(loaders[2])["hit@10"] <= 1
+
+
+REPEATABLE = [
+    ("HVamp", {"split": {"LS": "valid_and_test"}, "order": "TO"}),
+    ("HVamp", {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user"}),
+    ("HVamp", {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO"}),
+    ("EASE", {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO"}),
+    ("EASE", {"split": {"LS": "valid_and_test"}, "order": "TO"}),
+]
+
+
+def naive_recall(network, loader, k):
+    """Of all users of a loader's interactions, every item being ranked."""
+    feat, values = loader._dataset.inter_feat, []
+    for user in feat["user_id"].unique():
+        found = set(feat["item_id"][feat["user_id"] == user].tolist())
+        scores = network.full_sort_predict(Interaction({"user_id": user[None]})).flatten()
+        top = torch.topk(scores[1:], k).indices + 1
+        values.append(len(found & set(top.tolist())) / len(found))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize(("model", "eval_args"), REPEATABLE)
+def test_repeatable_ranks_what_users_have_seen_too(tiny, model, eval_args):
+    settings = {
+        "eval_args": {**eval_args, "mode": "full"},
+        "repeatable": True,
+        "metrics": ["Recall"],
+        "valid_metric": "Recall@5",
+        "topk": [5],
+        "metric_decimal_place": 10,
+    }
+    _, loaders, network, trainer = build(model, "tiny", {**tiny, **settings})
+    for loader in loaders[1:]:
+        assert not contents(loader)[1]
+        network.eval()
+        result = trainer.evaluate(loader, load_best_model=False)
+        with torch.no_grad():
+            assert result["recall@5"] == pytest.approx(naive_recall(network, loader, 5))
+
+
+@pytest.mark.parametrize("model", ["FISM", "NAIS"])
+def test_repeatable_samples_negatives_as_recbole_does(tiny, model):
+    by_users = {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO", "mode": "full"}
+    settings = {"eval_args": by_users, "repeatable": True}
+    _, loaders, _, _ = build(model, "tiny", {**tiny, **settings})
+    assert isinstance(loaders[0]._sampler, RepeatableSampler)

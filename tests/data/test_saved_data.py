@@ -399,7 +399,7 @@ def test_settings_with_keys_of_several_kinds(tiny, loaded_anew):
     for _ in range(2):
         assert content(prepared(model, {**settings, **SAVING["both"]})) == before
     assert loaded_anew == {"data": 1, "split": 1}
-    intervals = {1: "[0,1]", "timestamp": "[9,)"}
+    intervals = {1: "[0,1]", "timestamp": "[9,inf)"}
     with pytest.raises(ValueError, match=r"Field \[1\] not defined"):
         prepared(model, {**tiny, "val_interval": intervals, **SAVING["both"]})
 

@@ -300,7 +300,7 @@ def test_ratios_use_every_user_and_round_held_out_groups_down(shares, n_users):
         ([-1, 60, 60], "asks for 120 users, but the data set has 100"),
         ([80, 10, 11], "asks for 101 users, but the data set has 100"),
         ([-1, 50, 50], "leaves 0 training, 50 validation and 50 test users of 100"),
-        ([-1, 0, 50], "leaves 50 training, 0 validation and 50 test users of 100"),
+        ([-1, 0, 50], "counts must be positive"),
         ([0.999, 0.0005, 0.0005], "leaves 100 training, 0 validation and 0 test users"),
     ],
 )
@@ -469,6 +469,16 @@ def test_the_log_says_what_went_where(rare, rows, caplog):
         assert line in caplog.text.splitlines()
     repeated = len(rows) - len({row[:2] for row in rows})
     assert f"  dropped: {repeated} repeated interactions" in caplog.text.splitlines()
+
+
+def test_counts_that_leave_users_out_are_said(tiny, caplog):
+    for shares, said in (([30, 9, 9], True), ([-1, 9, 9], False), ([42, 9, 9], False)):
+        caplog.clear()
+        build("EASE", "tiny", {**tiny, "eval_args": {**SG, "split": {"SG": shares}}})
+        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        start = f"eval_args: split: SG: {shares} are counts of users; "
+        assert [line.startswith(start) for line in warnings] == [True] * said
+        assert all(line.endswith("(-1 stands for all the others).") for line in warnings)
 
 
 def test_three_users_are_enough(tiny, tmp_path):

@@ -25,7 +25,7 @@ from recbole_evcf.resources import shipped_yaml
 USER_GUIDE = read("docs/user-guide.md")
 # What RecBole's lists of its keys lack: made by its Config, or of some models; and Ray's.
 NOT_OURS = {
-    *("MODEL_TYPE", "device", "local_rank", "single_spec"),
+    *("MODEL_INPUT_TYPE", "MODEL_TYPE", "device", "local_rank", "single_spec"),
     *("dataset", "encoding", "model", "knn_method", "n_cate"),
     "trial",
 }

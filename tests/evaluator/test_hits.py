@@ -36,7 +36,8 @@ def test_pairs_in_any_order_and_twice_count_once():
 
 @pytest.mark.parametrize("metrics", [["NDCG"], ["Recall", "ItemCoverage"], ["GAUC", "Recall"]])
 def test_the_collector_gathers_what_recboles_own_gathers(metrics):
-    config = Config("BPR", "ml-100k", config_dict={"metrics": metrics, "topk": [10]})
+    settings = {"metrics": metrics, "topk": [10], "valid_metric": f"{metrics[-1]}@10"}
+    config = Config("BPR", "ml-100k", config_dict=settings)
     scores, users, items = draw()
     ours, theirs = Collector(config), Collector(config)
     ours.eval_batch_collect(scores.clone(), None, users, items)

@@ -1,15 +1,27 @@
 """Figures over seeds and users, and what is not trained again."""
 
+import platform
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from recbole_evcf.experiment.report import write_report
+from recbole_evcf.experiment.tables import as_text, caption, numbers
 from recbole_evcf.sealed_json import read_sealed, write_sealed
+from recbole_evcf.trainer.run_lock import folder_held
 
 
 def users_of(folder, label):
     paths = sorted(folder.glob(f"runs/{label}-*.users.csv"))
     return [pd.read_csv(path, index_col="user_id") for path in paths]
+
+
+def append_user(settings, user):
+    with Path(settings["data_path"], "tiny", "tiny.inter").open("a") as file:
+        file.writelines(f"{user}\ti{item}\t{item}\n" for item in range(5))
 
 
 def test_one_seed_has_errors_over_users(compared, sg, tmp_path):
@@ -57,6 +69,55 @@ def test_without_values_of_users_the_errors_are_over_seeds(compared, sg, tmp_pat
     assert single.standard_error == {}
 
 
+def test_a_metric_that_is_no_number_is_null_in_its_file(compared, sg, tmp_path):
+    compared("Vamp", sg, seeds=(1, 2))
+    for path in (tmp_path / "out" / "runs").glob("*.json"):
+        content = read_sealed(path)
+        content["valid"]["ndcg@10"] = float("nan")
+        write_sealed(path, content)
+        assert read_sealed(path)["valid"]["ndcg@10"] is None
+    (model,) = compared("Vamp", sg, seeds=(1, 2)).models
+    assert np.isnan(model.valid["ndcg@10"])
+
+
+def test_one_test_user_has_no_error(compared, sg, tmp_path):
+    for user in range(60, 64):
+        append_user(sg, f"u{user}")
+    sg["eval_args"]["split"] = {"SG": [62, 1, 1]}
+    outcome = compared("Vamp,Pop", sg)
+    assert outcome.n_users() == 1
+    assert [model.standard_error for model in outcome.models] == [{}, {}]
+    assert "nan" not in as_text(outcome, 200)
+    assert "±" not in as_text(outcome, 200)
+    assert "±" not in caption(outcome)
+    assert outcome.comparisons == ()
+
+
+def test_costs_name_the_machine_of_each_row(compared, sg, tmp_path):
+    """Runs are kept, and the command may go on elsewhere."""
+    here = compared("Vamp,Pop", sg, seeds=(1, 2)).models[0].measured_on
+    assert here == (
+        f"{platform.node()} ({platform.machine()} CPU, threads: {torch.get_num_threads()}), "
+        f"torch {torch.__version__}"
+    )
+    machines = iter(["old GPU, torch 2.6", None])
+    for path in sorted((tmp_path / "out" / "runs").glob("Vamp-*.json")):
+        content = read_sealed(path)
+        content["measured_on"] = next(machines)
+        if content["measured_on"] is None:
+            # As earlier versions wrote it.
+            del content["measured_on"]
+        write_sealed(path, content)
+    outcome = compared("Vamp,Pop", sg, seeds=(1, 2))
+    assert outcome.models[0].measured_on == "old GPU, torch 2.6; unknown"
+    assert outcome.models[1].measured_on == here
+    assert numbers(outcome)["measured_on"].tolist() == ["old GPU, torch 2.6; unknown", here]
+    write_report(outcome, str(tmp_path / "report.html"), "c")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("old GPU, torch 2.6; unknown</td>") == 1
+    assert "Measured on" not in page
+
+
 def test_the_best_is_the_greatest_as_printed(compared, sg):
     outcome = compared("Pop,EASE,Random", sg)
     values = {model.label: model.test["ndcg@10"] for model in outcome.models}
@@ -91,6 +152,15 @@ def test_finished_runs_are_kept_until_a_setting_changes(compared, sg, in_process
         path.unlink()
     compared("Random,EASE", sg)
     assert in_process[6:] == ["EASE"]
+
+
+def test_a_folder_that_another_comparison_writes_to_is_refused(compared, sg, in_process, tmp_path):
+    refused = pytest.raises(ValueError, match="out is in use by another command")
+    with folder_held(str(tmp_path / "out")), refused:
+        compared("Pop", sg)
+    assert in_process == []
+    assert compared("Pop", sg).finished
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["runs"]
 
 
 def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, tmp_path):

@@ -51,7 +51,7 @@ def test_a_model_may_need_its_own_settings(plan):
     """RecBole refuses SASRec's defaults: its cross entropy takes no negative samples."""
     made = plan("Pop,SASRec[train_neg_sample_args=None,hidden_size=8]")
     assert made.runs[1].request["settings"]["hidden_size"] == 8
-    with pytest.raises(ValueError, match=r"SASRec has no setting named 'hidden_sizes'\. Did you"):
+    with pytest.raises(ValueError, match=r"SASRec has no setting 'hidden_sizes'\. Did you"):
         plan("Pop,SASRec[train_neg_sample_args=None,hidden_sizes=8]")
 
 

@@ -105,7 +105,7 @@ def test_a_statement_on_a_failed_model_cannot_be_told(tmp_path):
     table = paper_table("table1", "netflix", quick=True)
     outcome = fake_outcome(table, {"Mult-VAE": 0, "Vamp": 0.2}, "netflix")
     verdicts = judge(outcome, table)
-    assert [v.text for v in verdicts] == ["holds"] + ["cannot be told"] * 4
+    assert [v.text for v in verdicts] == ["holds"] + ["cannot be said"] * 4
     text = reproduction_text(outcome, table, verdicts)
     assert "failed" in text
     assert "few epochs" in text
@@ -116,9 +116,24 @@ def test_a_statement_on_a_failed_model_cannot_be_told(tmp_path):
     assert ours["ours"] == pytest.approx(outcome.models[4].test["ndcg@100"])
     assert ours["netflix"] == 0.39589
     content = json.loads((tmp_path / "t.json").read_text())
-    assert content["statements"][1]["text"] == "cannot be told"
+    assert content["statements"][1]["text"] == "cannot be said"
     assert content["figures"][0]["ours"] is None
     assert "| Vamp" in (tmp_path / "t.md").read_text(encoding="utf-8")
+
+
+def test_a_statement_on_one_test_user_cannot_be_said(tmp_path):
+    table = paper_table("table1", "ml-100k", quick=False)
+    outcome = fake_outcome(table, {"Mult-VAE": 0, "Vamp": 0.2})
+    for model in outcome.models:
+        model.per_user = model.per_user.head(1)
+    verdicts = judge(outcome, table)
+    assert {v.text for v in verdicts} == {"cannot be said"}
+    (vamp,) = [v for v in verdicts if v.difference is not None]
+    assert vamp.difference == pytest.approx(0.2, abs=0.2)
+    assert (vamp.standard_error, vamp.p_corrected) == (None, None)
+    assert "nan" not in reproduction_text(outcome, table, verdicts)
+    write_reproduction(outcome, table, verdicts, str(tmp_path), "t")
+    assert "NaN" not in (tmp_path / "t.json").read_text()
 
 
 def test_on_the_papers_own_data_the_difference_stands_beside():

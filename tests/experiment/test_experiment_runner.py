@@ -1,10 +1,22 @@
 """Runs in processes of their own."""
 
-import pytest
+import contextlib
+import os
+import subprocess
+import sys
 
+import psutil
+import pytest
+import yaml
+
+import acting
 from acting import act
 from recbole_evcf.experiment import runner
+from recbole_evcf.experiment.overrides import parse_models
+from recbole_evcf.experiment.plan import make_plan
 from recbole_evcf.experiment.runner import run_all
+from recbole_evcf.experiment.store import RunStore
+from recbole_evcf.experiment.worker import execute
 
 
 class Store:
@@ -43,6 +55,31 @@ def test_what_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     assert reasons["fine"] is None
     assert lines[-1] == "[4/4] fine, seed 1: 1 epoch in 1.0 s"
     assert f"failed: ValueError: no such thing (log: {tmp_path / 'wrong.log'})" in lines[-3]
+
+
+def test_dataloaders_have_workers_in_a_run_of_its_own(sg, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(sg), encoding="utf-8")
+    plan = make_plan(parse_models("Vamp"), "tiny", [str(tmp_path / "tiny.yaml")], {"worker": 1})
+    store, (run,) = RunStore("out"), plan.runs
+    assert run_all(plan.runs, store, lambda line: None) == {run.digest: None}
+    assert store.result(run)["test"] == execute(run.request, "users.csv")["test"]
+
+
+def test_a_killed_command_leaves_no_run_behind(tmp_path):
+    script = "import acting; acting.start_a_run()"
+    path = os.pathsep.join([os.path.dirname(acting.__file__), *filter(None, sys.path)])
+    command = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    run = psutil.Process(int(command.stdout.readline()))
+    command.kill()
+    command.communicate()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        run.wait(60)
+    assert not run.is_running()
 
 
 @pytest.mark.parametrize("done", [True, False])

@@ -35,6 +35,22 @@ def test_a_pair_by_the_textbook(frames):
     assert p == pytest.approx(stats.ttest_rel(ordered["a"], frames["base"]["a"]).pvalue)
 
 
+def test_one_user_says_nothing_about_others(frames):
+    one = frames["noisy"].loc[["u7"], "a"]
+    difference, *rest = compare_paired(one, frames["base"]["a"])
+    assert difference == one["u7"] - frames["base"].loc["u7", "a"]
+    assert np.isnan(rest).all()
+    assert len(rest) == 4
+    assert compare_with_baseline({k: v.loc[["u7"]] for k, v in frames.items()}, "base", ["a"]) == []
+
+
+def test_two_users_are_compared(frames):
+    two = {name: frame.loc[["u7", "u8"]] for name, frame in frames.items()}
+    (test, _) = compare_with_baseline(two, "base", ["a"])
+    expected = stats.ttest_rel(two["noisy"]["a"], two["base"]["a"])
+    assert test.p_value == pytest.approx(expected.pvalue)
+
+
 def test_equal_models_do_not_differ(frames):
     assert compare_paired(frames["same"]["a"], frames["base"]["a"]) == (0, 0, 0, 0, 1)
 

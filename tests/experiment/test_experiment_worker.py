@@ -118,6 +118,13 @@ def test_sampled_evaluation_has_values_by_user_in_the_order_of_its_users(sg):
         assert users.loc[user, "recall@1"] in (0, pytest.approx(1 / count))
 
 
+@pytest.mark.parametrize("model", ["Vamp", "EASE"])
+def test_without_a_test_part_nothing_is_trained(sg, model, monkeypatch):
+    monkeypatch.setattr(worker, "get_trainer", None)
+    with pytest.raises(ValueError, match=r"^the split leaves nothing to test on\.$"):
+        run(model, {**sg, "eval_args": {"split": {"RS": [0.8, 0.2, 0]}}})
+
+
 def test_what_was_not_planned_is_not_kept(sg, tmp_path, monkeypatch):
     """Each process reads config files and data when its turn comes, which may be days later."""
     monkeypatch.setattr(worker, "_write_output_to", lambda path: None)

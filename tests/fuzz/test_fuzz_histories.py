@@ -88,11 +88,12 @@ def test_tables_are_read_as_pythons_csv_module_reads_them(rows, ending, order):
     writer = csv.writer(stream, delimiter=SEPARATOR[ending], lineterminator="\n")
     writer.writerows([row[place] for place in order] for row in [header, *rows])
     users = read(ending, stream.getvalue().encode())
-    blank = any(row[place] == "" for row in rows for place in (0, 1))
-    assert (users is None) == blank
+    whole = [(user, item) for user, item, _ in rows if "" not in (user, item)]
+    assert (users is None) == (not whole)
     if users is not None:
-        expected = {user: set() for user, _, _ in rows}
-        for user, item, _ in rows:
+        assert bool(users.remark) == (len(whole) < len(rows))
+        expected = {user: set() for user, _ in whole}
+        for user, item in whole:
             expected[user] |= {item} & set(ITEMS)
         assert list(by_user(users).items()) == list(expected.items())
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_evcf.model.dropout import clamp_and_drop, drop_entries, keep_mask
+from recbole_evcf.model.dropout import BLOCK, clamp_and_drop, drop_entries, keep_mask
 
 
 @pytest.mark.parametrize("p", [0.5, 0.2, 0.03, 0.97])
@@ -73,6 +73,23 @@ def test_clamp_and_drop_equals_the_two_operations(p, transposed):
     result.backward(upstream)
     expected.backward(upstream)
     torch.testing.assert_close(x.grad, y.grad)
+    assert result.stride() == x.grad.stride() == start.stride()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_clamp_and_drop_of_several_blocks_whatever_lies_side_by_side(transposed):
+    torch.manual_seed(3)
+    start = torch.rand(401, 700) * 1.5 - 0.25
+    assert start.numel() > 2 * BLOCK
+    start = start.T.contiguous().T if transposed else start
+    x = start.clone().requires_grad_()
+    result = clamp_and_drop(x, 0.25)
+    result.backward(torch.ones_like(start))
+    inside = (start > 0) & (start < 1)
+    kept = (result != 0) | (start <= 0)
+    torch.testing.assert_close(result, start.clamp(0, 1) * kept / 0.75)
+    torch.testing.assert_close(x.grad, (inside & kept) / 0.75)
+    assert abs(kept[inside].double().mean() - 0.75) < 0.005
     assert result.stride() == x.grad.stride() == start.stride()
 
 

@@ -45,7 +45,7 @@ def test_a_file_that_names_sizes_is_refused_at_once(tiny, model, changes):
     state = torch.load(trainer.saved_model_file, weights_only=True)
     state["config"].update(changes)
     torch.save(state, "large.pth")
-    with pytest.raises(ValueError, match=r"large\.pth is damaged"):
+    with pytest.raises(ValueError, match=r"large\.pth is corrupt"):
         load_model("large.pth")
 
 

@@ -79,23 +79,37 @@ def test_numbers_in_json_are_tokens(tmp_path):
     assert found.histories.toarray().tolist() == [[1, 1], [0, 0]]
 
 
+@pytest.mark.parametrize("size", [2**18, 2])
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_rows_without_a_user_or_an_item_are_left_out_with_a_remark(
+    separator, size, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("recbole_evcf.serving.read_histories.ROWS_AT_ONCE", size)
+    lines = ["user_id:token,item_id:token", "u1,a", "u2", ",b", "u1,c", ",", "u3,"]
+    path = tmp_path / ("h.csv" if separator == "," else "h.inter")
+    found = read(path, "\n".join(lines).replace(",", separator) + "\n")
+    assert found.users.tolist() == ["u1"]
+    assert found.histories.toarray().tolist() == [[1, 0, 1, 0]]
+    rows = "4 rows without a user or an item, the first being row 2 below the header."
+    assert found.remark == f"{path}: left out {rows}"
+
+
 FAULTS = [
     ("h.csv", "", "h.csv is empty"),
     ("h.csv", "user,item\n", "holds no rows"),
     ("h.csv", "user;item\nu1;a\n", "the line has ';' in it: is the separator ',' right?"),
     ("h.csv", "name,item\nu1,a\n", "no column user_id or user; the columns are 'name', 'item'"),
-    ("h.csv", "user,item\nu1,a\nu2\n", "row 2 below the header has no user or no item"),
-    ("h.csv", "user,item\nu1,a\n,b\n", "row 2 below the header has no user or no item"),
+    ("h.csv", "user,item\nu1\n,b\n", "holds 2 rows without a user or an item, and no other"),
     ("h.csv", "user,item\nu1,a\nu2,b,c\n", "line 3 has 3 columns, the header has 2"),
     ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
-    ("h.csv", 'user,item\n"u1,a\n', "is opened and not closed|no user or no item"),
+    ("h.csv", 'user,item\n"u1,a\n', "is opened and not closed|holds 1 row without a user"),
     ("h.csv", b"user,item\nu\xff,a\n", "no text in UTF-8"),
     ("h.csv", b"PK\x03\x04\x00\x00\xf1\x80", "no column|no text in UTF-8"),
     ("h.tsv", "user,item\nu1,a\n", "is the separator '\\\\t' right?"),
     ("h.inter", "", "h.inter is empty"),
     ("h.inter", "user_id,item_id\nu1,a\n", "line 1"),
     ("h.inter", "user_id:token\tmovie:token\nu1\ta\n", "no column 'item_id'"),
-    ("h.inter", "user_id:token\titem_id:token\nu1\n", "row 1 below the header"),
+    ("h.inter", "user_id:token\titem_id:token\nu1\n", "holds 1 row without a user"),
     ("h.jsonl", "", "h.jsonl is empty"),
     ("h.jsonl", "\n \n", "h.jsonl is empty"),
     ("h.jsonl", '{"user": "u1", "items": ["a"]}\n{"user": ', "line 2 is not valid JSON"),

@@ -1,7 +1,9 @@
 """Every model that can fold in scores an unseen user from its file alone."""
 
 import contextlib
+import copy
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,6 +16,8 @@ from recbole.utils.case_study import full_sort_topk
 from build import SIZES, build
 from conftest import write_inter
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
+from recbole_evcf.model.models import Vamp
+from recbole_evcf.register import register_model
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.saved_model import load_model
 
@@ -132,9 +136,9 @@ def test_files_of_other_models(path, tiny):
     refused(changed(path, config={**config, "model": "Mine"}), "class Mine, which is not known")
     refused(changed(path, config={**config, "model": "GatedHVamp"}), "of another model than the G")
     refused(changed(path, config={**config, "model": "EASE"}), "of another model than the EASE")
-    refused(changed(path, config={**config, "latent_dimension": 9}), "is damaged")
-    refused(changed(path, config={**config, "latent_dimension": "x"}), "is damaged")
-    refused(changed(path, config={"model": "Vamp"}), "is damaged")
+    refused(changed(path, config={**config, "latent_dimension": 9}), "is corrupt")
+    refused(changed(path, config={**config, "latent_dimension": "x"}), "is corrupt")
+    refused(changed(path, config={"model": "Vamp"}), "is corrupt")
     refused(changed(path, config=[]), "its config names none")
 
 
@@ -144,7 +148,7 @@ def test_a_file_without_item_tokens(path):
     torch.save(state, "old.pth")
     refused("old.pth", "holds no item tokens: an earlier version")
     catalogue = {"tokens": '["a", "a"]', "counts": torch.ones(2)}
-    refused(changed(path, item_catalogue=catalogue), "is damaged")
+    refused(changed(path, item_catalogue=catalogue), "is corrupt")
 
 
 def test_models_that_need_their_data(tiny):
@@ -173,3 +177,59 @@ def test_code_in_a_file_does_not_run(path):
 class Evil:
     def __reduce__(self):
         return os.mkdir, ("executed",)
+
+
+# The truth about a good file
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_named(path, device):
+    for given in (device, torch.device(device)) if device != "gpu" else (device,):
+        with pytest.raises(ValueError, match=f"^the device {device} cannot be used here: "):
+            Recommender.load(path, device=given)
+
+
+READS = {
+    "inter_matrix": lambda dataset: dataset.inter_matrix("csr"),
+    "user_feat": lambda dataset: dataset.user_feat["age"],
+    "inter_feat['rating']": lambda dataset: dataset.inter_feat["rating"],
+    "inter_feat.interaction": lambda dataset: dataset.inter_feat.interaction,
+    "field2id_token['user_id']": lambda dataset: dataset.field2id_token["user_id"],
+    "num['age']": lambda dataset: dataset.num("age"),
+}
+
+
+class Greedy(Vamp):
+    """Its constructor reads more of its data set than a file has, once ``read`` says so."""
+
+    read = None
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        if Greedy.read is not None:
+            Greedy.read(dataset)
+
+
+@pytest.mark.parametrize("what", READS)
+def test_a_constructor_that_reads_more_of_its_data_set_is_told_what(what, tiny, monkeypatch):
+    register_model(Greedy)
+    path = saved("Greedy", tiny)[2]
+    monkeypatch.setattr(Greedy, "read", staticmethod(READS[what]))
+    refused(
+        path,
+        re.escape(
+            f"holds a Greedy, whose constructor reads {what} of its data set, which is not at "
+            "hand: load it with recbole_evcf.quick_start.load_data_and_model, or make the"
+        ),
+    )
+
+
+def test_a_constructor_that_needs_interactions_is_not_called_corrupt_alone(tiny, monkeypatch):
+    register_model(Greedy)
+    path = saved("Greedy", tiny)[2]
+    monkeypatch.setattr(
+        Greedy, "read", staticmethod(lambda dataset: dataset.inter_feat["user_id"].max())
+    )
+    refused(path, r"or its constructor needs the interactions of its data set \(RuntimeError: max")
+    monkeypatch.setattr(Greedy, "read", staticmethod(lambda dataset: copy.copy(dataset).item_num))
+    assert load_model(path).n_items == 41

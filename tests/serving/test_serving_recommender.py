@@ -11,6 +11,7 @@ import scipy.sparse
 import torch
 
 from build import build
+from conftest import write_inter
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model.prior_scores import prior_scores
 from recbole_evcf.serving import Recommender
@@ -213,22 +214,27 @@ def test_loading_uses_up_no_random_numbers(path):
 
 
 WRONG = [
-    (lambda r: r.recommend(LISTS, k=41), "k is 41, but the model knows 40 items"),
     (lambda r: r.recommend(LISTS, k=0), "k must be a whole number"),
     (lambda r: r.recommend(LISTS, k=2.5), "k must be a whole number"),
     (lambda r: r.recommend(["i1", "i2"]), "lists of item tokens, one for each user"),
     (lambda r: r.recommend("i1"), "lists of item tokens, one for each user"),
     (lambda r: r.recommend(7), "lists of item tokens, one for each user"),
     (lambda r: r.recommend([["i1"], 7]), "lists of item tokens, one for each user"),
-    (lambda r: r.recommend(scipy.sparse.csr_matrix((2, 7))), "7 columns, and the model knows 40"),
+    (
+        lambda r: r.recommend(scipy.sparse.csr_matrix((2, 7))),
+        r"shape \(2, 7\), and the model knows 40",
+    ),
     (lambda r: r.recommend(pd.DataFrame({"user": [1]})), "no column item_id or item"),
     (lambda r: r.recommend(pd.DataFrame({"user": [1], "item": [None]})), "missing values"),
     (lambda r: r.recommend(LISTS, allow=["x"]), "leave none"),
     (lambda r: r.recommend(LISTS, block=r.item_tokens), "leave none"),
     (lambda r: r.recommend(LISTS, allow="i1"), "list of item tokens is asked for"),
     (lambda r: r.similar_items("x"), "does not know the item 'x'"),
-    (lambda r: r.similar_items("i1", k=40), "k must lie between 1 and 39"),
-    (lambda r: r.similar_items("i1", k=0), "k must lie between 1 and 39"),
+    (lambda r: r.similar_items("i1", k=2.5), "k must be a whole number"),
+    (lambda r: r.similar_items("i1", k=0), "k must be a whole number"),
+    (lambda r: r.similar_items(3.5), "3.5 is not an item token"),
+    (lambda r: r.recommend(LISTS, allow=[3.5]), "3.5 is not an item token"),
+    (lambda r: r.recommend(LISTS, block=["i1", None]), "None is not an item token"),
 ]
 
 
@@ -244,6 +250,37 @@ def test_what_other_models_lack(tiny):
         recommender.similar_items("i1")
     with pytest.raises(ValueError, match="EASE has no latent vectors"):
         recommender.latent(LISTS)
+
+
+def test_fewer_items_than_k_are_all_ranked(recommender):
+    whole = recommender.recommend(LISTS, k=40)
+    pd.testing.assert_frame_equal(recommender.recommend(LISTS, k=1000), whole)
+    assert len(whole) == sum(40 - len(items) for items in LISTS)
+    others = recommender.similar_items("i1", k=39)
+    pd.testing.assert_frame_equal(recommender.similar_items("i1", k=40), others)
+    assert len(others) == 39
+
+
+def test_numbers_stand_for_tokens_of_digits_everywhere(tiny, tmp_path):
+    pairs = [(f"u{user}", (user * 7 + step) % 30, 1) for user in range(40) for step in range(8)]
+    write_inter(tmp_path / "data", "tiny", pairs)
+    recommender = Recommender.load(train("GatedHVamp", tiny))
+    expected = recommender.recommend([["3", "17"]], k=5, allow=["4", "5", "6"], block=["6"])
+    assert set(expected["item"]) == {"4", "5"}
+    assert not expected["from_prior"].any()
+    for number in (int, float, np.int64, np.float32, torch.tensor):
+        same(
+            recommender.recommend(
+                [[number(3), number(17)]],
+                k=5,
+                allow={number(4), number(5), number(6)},
+                block=(number(6),),
+            ),
+            expected,
+        )
+        same(recommender.similar_items(number(3)), recommender.similar_items("3"))
+    frame = pd.DataFrame({"user": [0, 0], "item": [3.0, 17.0]})
+    same(recommender.recommend(frame, k=5, allow=np.array([4, 5])), expected)
 
 
 def test_scores_that_are_no_numbers(recommender):

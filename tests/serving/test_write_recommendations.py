@@ -86,3 +86,11 @@ def test_names_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match="pip install pyarrow"):
         check_output(str(tmp_path / "recs.parquet"))
+
+
+def test_a_score_that_is_no_number_is_null_in_json(tmp_path):
+    path = tmp_path / "recs.jsonl"
+    scores = np.array([np.nan, -np.inf, 0.5], dtype=np.float32)
+    write_recommendations(str(path), [frame(["a"]).assign(score=scores)])
+    line = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert line["scores"] == [None, None, 0.5]

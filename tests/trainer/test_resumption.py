@@ -1,7 +1,9 @@
 """A run goes on where it was stopped, to the same weights and metrics; never from other states."""
 
 import contextlib
+import errno
 import fcntl
+import glob
 import logging
 import os
 import random
@@ -64,11 +66,14 @@ def scoring(monkeypatch):
     """From scores to the validation's results, epoch by epoch; the last one for all that follow."""
 
     def give(*scores):
-        def _valid_epoch(self, *args, **kwargs):
+        def evaluate(self, eval_data, load_best_model=True, **kwargs):
+            if load_best_model:
+                return original(self, eval_data, load_best_model, **kwargs)
             score = scores[min(len(self.train_loss_dict), len(scores)) - 1]
-            return score, {"mrr@10": score}
+            return dict.fromkeys(("mrr@10", "ndcg@10"), score)
 
-        monkeypatch.setattr(VAETrainer, "_valid_epoch", _valid_epoch)
+        original = VAETrainer.evaluate
+        monkeypatch.setattr(VAETrainer, "evaluate", evaluate)
 
     return give
 
@@ -168,7 +173,7 @@ def test_early_stopping_goes_on_counting(tiny, folders, every_epoch, scoring):
         trainer, _, result, _ = train({**settings, **folder})
         # Epoch 5 is the fourth that is no better than epoch 1.
         assert max(trainer.train_loss_dict) == 5
-        assert (trainer.best_epoch, result) == (1, (0.9, {"mrr@10": 0.9}))
+        assert (trainer.best_epoch, result) == (1, (0.9, {"mrr@10": 0.9, "ndcg@10": 0.9}))
         # Stopped, but not tested: it stops again at once.
         assert max(train({**settings, **folder})[0].train_loss_dict) == 5
 
@@ -376,8 +381,10 @@ def test_a_run_is_locked_until_its_test_metrics_are_given(tiny):
 
 
 def test_without_locks_all_else_is_as_it_was(tiny, monkeypatch):
-    """Windows has no fcntl."""
-    monkeypatch.setattr(run_lock, "fcntl", None)
+    def acquire(self, *args, **kwargs):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_lock.FileLock, "acquire", acquire)
     settings = {**tiny, "resumable": True, "epochs": 3}
     path = train(settings, stop_after=1)[0].saved_model_file
     trainer, _, _, loaders = train({**settings, "resume": True})
@@ -490,6 +497,44 @@ def test_the_state_goes_when_the_test_metrics_are_given(tiny):
         assert os.path.exists(path + SUFFIX)
     assert os.listdir("saved") == [os.path.basename(path)]
     assert list(fitting_places(trainer.config)) == []
+
+
+LABELED = {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            **LABELED,
+            "threshold": {"rating": 3},
+            "load_col": {"inter": ["user_id", "item_id", "rating"]},
+        },
+        {"eval_args": {"mode": "uni5"}},
+        {"eval_args": {"split": {"RS": [0.8, 0.2, 0]}}},
+        {"eval_args": {"split": {"RS": [1, 0, 0]}}},
+    ],
+    ids=["labeled", "sampled", "nothing to test on", "nothing to validate on"],
+)
+def test_the_state_goes_however_a_run_is_evaluated(tiny, tmp_path, settings):
+    path = tmp_path / "data" / "tiny" / "tiny.inter"
+    head, *rows = path.read_text().splitlines()
+    rated = [f"{head}\trating:float", *(f"{row}\t{n % 5 + 1}" for n, row in enumerate(rows))]
+    path.write_text("\n".join(rated) + "\n")
+    trainer, _, _, loaders = train({**tiny, "resumable": True, **settings})
+    assert trainer.saved_model_file + SUFFIX in glob.glob("saved/*")
+    trainer.evaluate(loaders[2])
+    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+
+
+def test_validation_on_the_test_users_does_not_end_a_run(tiny):
+    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resumable": True, "epochs": 2})
+    marked = []
+    name = trainer.saved_model_file + SUFFIX
+    trainer.fit(loaders[0], loaders[2], callback_fn=lambda *_: marked.append(os.path.exists(name)))
+    assert marked == [True, True]
+    trainer.evaluate(loaders[2])
+    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
 
 
 def test_by_default_there_is_no_state(tiny):

@@ -9,18 +9,26 @@ import types
 
 import pytest
 import torch
+from recbole.trainer import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from build import build
+from recbole_evcf.model.dropout import BLOCK
+from recbole_evcf.model.gaussian import mixture_log_prob
+from recbole_evcf.model.models import Vamp
+from recbole_evcf.model.prior import Prior
 from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.trainer import VAETrainer
 
 
-def fit(model, settings, scores=None, **kwargs):
+def fit(model, settings, scores=None, trainer_class=None, **kwargs):
     """Train; with ``scores``, validation yields these one after the other."""
-    _, loaders, network, trainer = build(model, "tiny", settings)
+    config, loaders, network, trainer = build(model, "tiny", settings)
+    if trainer_class is not None:
+        trainer = trainer_class(config, network)
     if scores is not None:
         given = iter(scores)
-        trainer._valid_epoch = lambda *args, **kwargs: ((s := next(given)), {"mrr@10": s})
+        trainer.evaluate = lambda *args, **kwargs: {"mrr@10": next(given)}
     seen = []
     result = trainer.fit(
         loaders[0], loaders[1], callback_fn=lambda epoch, score: seen.append(epoch), **kwargs
@@ -37,6 +45,46 @@ def test_epochs_before_the_end_of_warmup_do_not_count(tiny):
     assert trainer.best_epoch == 0
     assert result[0] == 1.0
     assert torch.load(trainer.saved_model_file, weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize("learner", ["adam_norm_grad", "adam"])
+@pytest.mark.parametrize("length", [{"warmup_epochs": 3}, {"total_anneal_steps": 40}])
+def test_recboles_own_trainer_trains_our_models_as_ours_does(tiny, learner, length):
+    settings = {**tiny, "epochs": 5, "learner": learner, "weight_decay": 0.01, **length}
+    ours = fit("GatedHVamp", settings)
+    theirs = fit("GatedHVamp", settings, trainer_class=Trainer)
+    assert type(theirs[0].optimizer) is type(ours[0].optimizer)
+    for key, value in ours[1].state_dict().items():
+        torch.testing.assert_close(theirs[1].state_dict()[key], value, msg=key)
+    assert theirs[2] == ours[2]
+
+
+def test_the_kl_weight_follows_the_epochs_whoever_trains(tiny):
+    settings = {**tiny, "anneal_cap": 0.3, "warmup_epochs": 3}
+    _, (train, _, _), network, _ = build("Vamp", "tiny", settings)
+    weights = []
+    network.train()
+    for _ in range(5):
+        for batch in train:
+            reconstruction, weighted = network.calculate_loss(batch)
+            (reconstruction + weighted).backward()
+            weights.append(weighted.item())
+        # A loss that is only looked at is not trained on.
+        network.eval()
+        network.calculate_loss(batch)
+        network.train()
+    # 4 batches an epoch.
+    assert weights[:4] == [0.0] * 4
+    assert all(weight > 0 for weight in weights[4:])
+    assert float(network.warmup.weight) == pytest.approx(0.3)
+    assert [int(network.warmup.epoch), int(network.warmup.step)] == [5, 20]
+
+
+def test_epochs_before_the_end_of_warmup_count_for_no_trainer(tiny):
+    settings = {**tiny, "epochs": 50, "stopping_step": 3, "warmup_epochs": 10}
+    _, _, result, seen = fit("Vamp", settings, [1.0] + [0.5] * 49, trainer_class=Trainer)
+    assert seen[-1] == 13
+    assert result[0] == 1.0
 
 
 def test_without_warmup_stopping_is_recboles(tiny):
@@ -120,11 +168,27 @@ def test_a_broken_loss_leaves_the_last_good_model(tiny, device):
     with pytest.raises(ValueError, match="nan") as caught:
         trainer.fit(loaders[0], loaders[1])
     assert str(caught.value).startswith(
-        "Training loss is nan in epoch 2, step 2, with learning_rate 0.01: try a smaller one, or "
-        f"clip_grad_norm={{'max_norm': 1}}. The model of epoch {trainer.best_epoch} is kept in "
+        "Training loss is nan in epoch 2, step 2, with learning_rate 0.01: try a smaller one. "
+        f"The model of epoch {trainer.best_epoch} is kept in "
         f"{trainer.saved_model_file}, and resume={trainer.saved_model_file} goes on from there."
     )
     assert all(value.isfinite().all() for value in saved_weights())
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"learner": "adam"}, "a smaller one or clip_grad_norm={'max_norm': 1}."),
+        (
+            {"learner": "sgd", "clip_grad_norm": {"max_norm": 9}, "enable_amp": True},
+            "a smaller one or a smaller max_norm or enable_amp=False.",
+        ),
+    ],
+)
+def test_the_advice_when_training_diverges_is_one_that_works(tiny, settings, advice):
+    trainer = build("Vamp", "tiny", {**tiny, **settings})[3]
+    trainer.best_epoch = -1
+    assert str(trainer._diverged("Loss")).endswith(f"try {advice}")
 
 
 def test_weights_broken_by_the_last_step_are_not_saved(tiny):
@@ -175,6 +239,32 @@ def test_gradients_are_clipped(tiny):
     trainer._train_epoch(loaders[0], 0)
     norm = torch.stack([p.grad.norm() for p in network.parameters()]).norm()
     assert norm <= 1.01e-3
+
+
+class OwnPrior(Prior):
+    """A VampPrior that keeps its pseudo-inputs as they are written, (K, items)."""
+
+    def __init__(self, pseudo_inputs):
+        super().__init__()
+        self.pseudo_inputs = torch.nn.Parameter(pseudo_inputs)
+
+    def log_prob(self, z, posterior):
+        return mixture_log_prob(z, posterior(self.pseudo_inputs))
+
+
+@pytest.mark.parametrize("trainer_class", [VAETrainer, Trainer])
+def test_a_prior_of_k_by_items_trains_whatever_its_size(tiny, monkeypatch, trainer_class):
+    k = 3300
+    monkeypatch.setattr(Vamp, "make_prior", lambda self, *_: OwnPrior(torch.rand(k, 40)))
+    settings = {**tiny, "epochs": 1, "mlp_hidden_size": [4], "latent_dimension": 2}
+    network = build("Vamp", "tiny", settings)[2]
+    start = network.network.prior.pseudo_inputs.detach().clone()
+    assert start.numel() > BLOCK
+    trained = fit("Vamp", {**settings, "warmup_epochs": 0}, trainer_class=trainer_class)[1]
+    moved = (trained.network.prior.pseudo_inputs - start).abs()
+    assert moved.isfinite().all()
+    # Dropout keeps half of the entries at a time, in four batches.
+    assert (moved > 0).double().mean() == pytest.approx(15 / 16, abs=0.02)
 
 
 def test_progress_bar_only_where_asked(tiny, capsys):

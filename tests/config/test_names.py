@@ -1,0 +1,235 @@
+"""A key that nobody reads is refused, wherever it stands; RecBole's models take their own."""
+
+import importlib
+import inspect
+import re
+import sys
+
+import pytest
+import yaml
+from recbole.config import Config
+from recbole.model.general_recommender import BPR
+
+from recbole_evcf import cli
+from recbole_evcf.config.keys import DECLARED, RENAMED
+from recbole_evcf.configuration import _model_names
+from recbole_evcf.model.models import Vamp
+from recbole_evcf.register import register_model
+
+
+class Undeclared(BPR):
+    """A user's model that says nothing of its keys."""
+
+
+class Declared(BPR):
+    """A user's model that declares one."""
+
+
+class DeclaredVamp(Vamp):
+    """Ours, extended."""
+
+
+def config_of(model, **settings):
+    # Sequential models with a cross entropy take no other.
+    return Config(model, "ml-100k", config_dict={"train_neg_sample_args": None, **settings})
+
+
+def from_dict(model, settings):
+    return Config(model, "ml-100k", config_dict=dict(settings))
+
+
+def from_file(model, settings):
+    with open("own.yaml", "w", encoding="utf-8") as file:
+        yaml.safe_dump(settings, file)
+    return Config(model, "ml-100k", ["own.yaml"])
+
+
+def from_words(model, settings):
+    sys.argv = ["script.py", *(f"--{key}={value}" for key, value in settings.items())]
+    return Config(model, "ml-100k")
+
+
+SOURCES = [from_dict, from_file, from_words]
+
+
+def said_by(source, model, settings) -> str:
+    """The sentence; on a command line, behind it that RecBole reads that of any program."""
+    with pytest.raises(ValueError, match=r".+") as caught:
+        source(model, settings)
+    sentence, _, more = str(caught.value).partition(" (RecBole reads words --key=value from ")
+    assert bool(more) == (source is from_words)
+    if source is from_file:
+        assert sentence.startswith("own.yaml: ")
+    return sentence.removeprefix("own.yaml: ")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("latent_dimensions", "latent_dimension"),
+        ("training_batch_size", "train_batch_size"),
+        ("epoch", "epochs"),
+        ("splitseed", "split_seed"),
+    ],
+)
+def test_a_misspelt_key_of_any_source(source, model, key, meant):
+    said = said_by(source, model, {key: 3})
+    assert said.startswith(f"{model} has no setting '{key}'. Did you mean ")
+    assert meant in said
+
+
+@pytest.mark.parametrize("source", [from_dict, from_file])
+def test_a_key_that_resembles_nothing(source):
+    assert said_by(source, "BPR", {"qqqqq": 3}) == (
+        "BPR has no setting 'qqqqq'. A model of your own declares its settings: "
+        "register_model(MODEL, defaults={...})."
+    )
+
+
+def test_options_of_the_program_that_runs_are_no_settings(caplog):
+    """RecBole reads --key=value from the command line of any program."""
+    from_words("BPR", {"cov-report": "html", "config_files": "a.yaml", "epochs": 3})
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["cov-report"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_names_of_older_releases_get_their_successors(source, model, old, new):
+    now = f"use {new}." if new else "leave it out."
+    sentence = f"{old} is a setting of older RecBole releases and has no effect: {now}"
+    assert said_by(source, model, {old: 3}) == sentence
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("key", ["config", "config_file", "config_file_list"])
+def test_files_that_are_named_by_another_option(source, key):
+    assert said_by(source, "BPR", {key: "x.yaml"}) == (
+        f"{key} is no setting: name config files with --config_files=... on the command line, or "
+        "with config_file_list=[...] in Python."
+    )
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("model", ["BPR", "Vamp"])
+@pytest.mark.parametrize(
+    ("key", "value", "example"),
+    [
+        ("fold_in_ratio", 0.5, "{'fold_in_ratio': 0.5}"),
+        ("order", "TO", "{'order': 'TO'}"),
+        ("mode", "uni100", "{'mode': 'uni100'}"),
+        ("group_by", "user", "{'group_by': 'user'}"),
+        ("split", {"RS": [8, 1, 1]}, "{'split': {'RS': [8, 1, 1]}}"),
+    ],
+)
+def test_parts_of_eval_args_outside_it(source, model, key, value, example):
+    sentence = (
+        f"{key} has no effect by itself: it belongs in eval_args, such as eval_args={example}"
+    )
+    assert said_by(source, model, {key: value}) == f"{sentence}."
+
+
+def test_settings_of_a_teacher():
+    assert config_of("KD_DAGFM", t_attention_size=3)["t_attention_size"] == 3
+    with pytest.raises(ValueError, match=r"KD_DAGFM has no setting 't_attention_sizes'\."):
+        config_of("KD_DAGFM", t_attention_sizes=3)
+    with pytest.raises(ValueError, match=r"BPR has no setting 't_attention_size'\."):
+        config_of("BPR", t_attention_size=3)
+
+
+def test_a_model_may_have_a_key_of_that_name():
+    assert config_of("LINE", order=1)["order"] == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--latent_dimensions=5", "Did you mean latent_dimension"),
+        ("--min_user_inter_num=5", "use user_inter_num_interval"),
+        ("--eval_setting=TO_LS,full", "use eval_args"),
+        ("--qqqqq=5", "no setting 'qqqqq'"),
+        ("--config=x.yaml", "--config_files"),
+        ("--mode=full", "eval_args={'mode': 'full'}"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--model=BPR"],
+        ["compare", "--models=BPR,Vamp", "--output=out"],
+        ["reproduce", "table1", "--quick", "--output=out"],
+        ["tune", "--model=Vamp", "--params_file=hyper/Vamp.hyper", "--output=out"],
+    ],
+)
+def test_every_command_refuses_it_before_anything_is_loaded(
+    command, word, said, capsys, monkeypatch
+):
+    monkeypatch.setattr("recbole.data.utils.create_dataset", None)
+    assert cli.main([*command, "--dataset=ml-100k", word]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: error: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_a_users_model_may_have_keys_that_it_does_not_declare(caplog):
+    register_model(Undeclared)
+    config = from_dict("Undeclared", {"my_own_margin": 3})
+    assert config["my_own_margin"] == 3
+    assert caplog.records[0].getMessage().startswith("my_own_margin is no setting of RecBole")
+    for wrong in ("epoch", "embeding_size", "lowest_val", "order", "config_file"):
+        with pytest.raises(ValueError, match=wrong):
+            from_dict("Undeclared", {wrong: 3})
+    with pytest.raises(ValueError, match=r"Did you mean epochs\? A model of your own declares its"):
+        from_dict("Undeclared", {"epoch": 3})
+
+
+def test_a_users_model_may_declare_its_keys(caplog, monkeypatch):
+    monkeypatch.setattr("recbole_evcf.config.keys.DECLARED", DECLARED)
+    for model in (Declared, DeclaredVamp):
+        register_model(model, defaults={"my_own_weight": 1.5, "mode": "x"})
+        name = model.__name__
+        assert from_dict(name, {"my_own_weight": 3, "mode": "y"})["my_own_weight"] == 3
+        with pytest.raises(ValueError, match=rf"{name} has no setting 'my_own_weights'\."):
+            from_dict(name, {"my_own_weights": 3})
+    # One command line may serve several models.
+    assert from_dict("Pop", {"my_own_weight": 3})
+    assert not caplog.records
+    for model in (Declared, DeclaredVamp):
+        del DECLARED[model]
+
+
+def test_a_key_that_is_no_string():
+    with pytest.raises(ValueError, match=r"^a key must be a string, not '5'\."):
+        Config("BPR", "ml-100k", config_dict={5: 3})
+
+
+def test_every_model_takes_every_key_that_its_code_reads():
+    """All of RecBole's and ours, with the keys in their source, in their files and of others."""
+    checked = 0
+    for name in sorted(_model_names()):
+        try:
+            config = config_of(name)
+        except (ValueError, NotImplementedError, AttributeError):
+            # Abstract classes, and those that want more than a data set.
+            continue
+        module = config.model_class.__module__
+        if not module.startswith("recbole."):
+            continue
+        source = inspect.getsource(importlib.import_module(module))
+        read = re.findall(r"""config\[\s*["'](\w+)["']\s*\]""", source)
+        own = {key: config[key] for key in {*read, *config.internal_config_dict}}
+        others = {
+            "n_pseudo_inputs": 3,
+            "embedding_size": 8,
+            "reg_weight": 1,
+            "LABEL_FIELD": "label",
+        }
+        derived = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "device")
+        given = {key: value for key, value in {**others, **own}.items() if key not in derived}
+        given["train_neg_sample_args"] = None
+        Config(name, "ml-100k", config_dict=given)
+        checked += 1
+    assert checked > 80

@@ -1,0 +1,115 @@
+"""A split in the order of time is exact to the second, for every model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from build import build
+from conftest import write_inter
+
+BASE = 1_700_000_000
+HEADER = "user_id:token\titem_id:token\ttimestamp:float"
+
+
+@pytest.fixture
+def seconds(tiny, tmp_path):
+    """Interactions seconds apart at a Unix time, and the settings that read them."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for user in range(60):
+        times = BASE + int(rng.integers(10_000)) + 3 * rng.permutation(12)
+        rows += [
+            (f"u{user}", f"i{item}", int(time))
+            for item, time in zip(rng.choice(40, 12, replace=False), times)
+        ]
+    write_inter(tmp_path / "data", "seconds", rows, HEADER)
+    return pd.DataFrame(rows, columns=["user", "item", "time"]), tiny
+
+
+def parts_of(model, settings, split, **changes):
+    arguments = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    sequential = {"train_neg_sample_args": None} if model == "GRU4Rec" else {}
+    settings = {**settings, **sequential, "eval_args": arguments, **changes}
+    return [loader._dataset for loader in build(model, "seconds", settings)[1]]
+
+
+def pairs(dataset) -> set:
+    feat = dataset.inter_feat
+    users = dataset.id2token("user_id", feat["user_id"])
+    return set(zip(users, dataset.id2token("item_id", feat["item_id"])))
+
+
+def rows_of(frame) -> set:
+    return set(zip(frame.user, frame.item))
+
+
+@pytest.mark.parametrize("model", ["BPR", "HVamp", "GRU4Rec"])
+@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"RS": [0.8, 0.1, 0.1]}])
+def test_the_latest_item_of_unix_seconds_is_the_test_item(seconds, model, split):
+    frame, settings = seconds
+    _, valid, test = parts_of(model, settings, split)
+    ordered = frame.sort_values("time").groupby("user")
+    assert pairs(test) == rows_of(ordered.nth(-1))
+    assert pairs(valid) == rows_of(ordered.nth(-2))
+
+
+def test_a_split_by_ratio_of_all_interactions_is_in_exact_order(seconds):
+    frame, settings = seconds
+    arguments = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"}
+    _, _, test = parts_of("BPR", settings, {}, eval_args=arguments)
+    latest = frame.sort_values("time", kind="stable").tail(len(frame) // 10)
+    assert sorted(test.inter_feat["timestamp"].tolist()) == sorted(
+        np.float32(latest["time"]).tolist()
+    )
+    assert len(pairs(test) ^ rows_of(latest)) <= 2 * latest.time.eq(latest.time.min()).sum()
+
+
+def test_a_sequence_is_in_exact_order(seconds):
+    frame, settings = seconds
+    _, _, test = parts_of("GRU4Rec", settings, {"LS": "valid_and_test"})
+    feat = test.inter_feat
+    for row in range(len(feat)):
+        user = test.id2token("user_id", feat["user_id"][row])
+        own = frame[frame.user == user].sort_values("time").item.tolist()
+        length = int(feat["item_length"][row])
+        assert list(test.id2token("item_id", feat["item_id_list"][row][:length])) == own[:-1]
+
+
+@pytest.mark.parametrize("model", ["BPR", "HVamp"])
+def test_the_boundary_of_a_split_by_time_is_exact(seconds, model):
+    frame, settings = seconds
+    train, valid, test = parts_of(model, settings, {"TS": [0.8, 0.1, 0.1]})
+    late = frame.time > np.percentile(frame.time, 90)
+    assert pairs(test) == rows_of(frame[late])
+    early = frame[~late].sort_values("time").groupby("user")
+    first = early.cumcount() < (early.item.transform("size") * (0.8 / 0.9)).astype(int)
+    assert pairs(train) == rows_of(frame[~late][first.reindex(frame[~late].index)])
+    assert len(pairs(valid)) == (~late).sum() - first.sum()
+
+
+@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"SG": [0.5, 0.2, 0.3]}])
+def test_models_see_times_as_recbole_makes_them(seconds, split):
+    _, settings = seconds
+    for part in parts_of("EASE", settings, split):
+        assert part.inter_feat["timestamp"].dtype == torch.float32
+
+
+def test_without_an_order_in_time_rows_are_drawn_as_before(seconds):
+    _, settings = seconds
+    arguments = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user"}
+    drawn = parts_of("BPR", settings, {}, eval_args={**arguments, "mode": "full"})
+    no_times = {"load_col": {"inter": ["user_id", "item_id"]}}
+    untimed = parts_of("BPR", settings, {}, eval_args={**arguments, "mode": "full"}, **no_times)
+    for part, other in zip(drawn, untimed):
+        assert pairs(part) == pairs(other)
+
+
+def test_a_filter_on_times_is_exact(seconds):
+    frame, settings = seconds
+    start = int(frame.time.median())
+    filtered = {"val_interval": {"timestamp": f"[{start},inf)"}}
+    parts = parts_of("BPR", settings, {"LS": "valid_and_test"}, **filtered)
+    assert set.union(*map(pairs, parts)) == rows_of(frame[frame.time >= start])

@@ -1,0 +1,223 @@
+"""What RecBole would pass over in the settings of loading and splitting is one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import recbole
+import yaml
+from recbole.config import Config
+from recbole.data import create_dataset
+
+from build import build
+from conftest import parts_made_elsewhere, write_inter
+from recbole_evcf import cli
+
+HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\tplace:token"
+TS = {"split": {"TS": [0.8, 0.1, 0.1]}, "group_by": "user", "mode": "full"}
+INTERVAL = 'must be an interval such as "[5,inf)", not '
+LISTS = "must be a list of columns, as in {'inter': ['user_id', 'item_id']}, not "
+FILES = "benchmark_filename must be a list of three files (training, validation, test), or of five"
+SHARES = "must be three numbers, for training above 0 and for validation and test 0 or more, not "
+NO_EFFECT = "has no effect beside benchmark_filename, whose files RecBole takes as they are"
+
+# Refused before anything is read.
+WRONG = [
+    ({"user_inter_num_interval": 100}, "user_inter_num_interval " + INTERVAL + "'100'"),
+    ({"item_inter_num_interval": ">=4"}, "item_inter_num_interval " + INTERVAL + "'>=4'"),
+    ({"user_inter_num_interval": [5, "inf"]}, "user_inter_num_interval " + INTERVAL),
+    ({"user_inter_num_interval": "[5,inf);x"}, "user_inter_num_interval " + INTERVAL),
+    ({"user_inter_num_interval": "[9,5]"}, "user_inter_num_interval " + INTERVAL),
+    ({"user_inter_num_interval": "[nan,5]"}, "user_inter_num_interval " + INTERVAL),
+    ({"user_inter_num_interval": ""}, "user_inter_num_interval " + INTERVAL + "''"),
+    ({"val_interval": {"rating": 4}}, "val_interval: rating " + INTERVAL + "'4'"),
+    ({"val_interval": {"rating": ">=4"}}, "val_interval: rating " + INTERVAL + "'>=4'"),
+    ({"val_interval": "[4,inf)"}, "val_interval must be a mapping such as {'rating': '[4,inf)'}"),
+    ({"load_col": ["user_id"]}, "load_col must be a mapping such as {'inter':"),
+    ({"load_col": {"inter": "user_id"}}, "load_col: inter " + LISTS + "'user_id'"),
+    ({"load_col": {"inter": None}}, "load_col: inter " + LISTS + "'None'"),
+    ({"load_col": {"item": ["item_id"]}}, "load_col has no columns of inter: write {'inter':"),
+    ({"unload_col": {"inter": "rating"}}, "unload_col: inter " + LISTS),
+    ({"unload_col": {"inter": ["place"]}}, "load_col and unload_col both say what to load of"),
+    ({"benchmark_filename": "train"}, FILES),
+    ({"benchmark_filename": ["train", "test"]}, FILES),
+    ({"benchmark_filename": list("abcd")}, FILES),
+    ({"benchmark_filename": list("abcdef")}, FILES),
+    ({"threshold": {"rating": 4}}, "threshold has no effect on {model}, which takes each"),
+    *(
+        ({"eval_args": {"split": {kind: shares}, "order": "TO", "group_by": "user"}}, SHARES)
+        for kind in ("RS", "TS")
+        for shares in (
+            [8, 2],
+            [0, 1, 1],
+            [0, 0, 0],
+            [0.8, -0.1, 0.3],
+            ["a", 1, 1],
+            "8",
+            [True, 1, 1],
+        )
+    ),
+    ({"eval_args": {**TS, "order": "RO"}}, "split: TS splits by time and needs order: TO, not RO"),
+    *(
+        ({"benchmark_filename": list("abc"), key: value}, f"{key} {NO_EFFECT}")
+        for key, value in {
+            "rm_dup_inter": "first",
+            "val_interval": {"rating": "[4,inf)"},
+            "user_inter_num_interval": "[5,inf)",
+            "item_inter_num_interval": "[5,inf)",
+        }.items()
+    ),
+]
+
+
+@pytest.fixture
+def rated(tmp_path) -> dict:
+    """Settings that read a data set of ratings and places."""
+    rows = [
+        (f"u{user}", f"i{(user + k) % 15}", 1 + (user + k) % 5, 1000 * user + k, "ab"[k % 2])
+        for user in range(30)
+        for k in range(10)
+    ]
+    write_inter(tmp_path / "data", "rated", rows, HEADER)
+    columns = ["user_id", "item_id", "rating", "timestamp", "place"]
+    return {
+        "data_path": str(tmp_path / "data"),
+        "load_col": {"inter": columns},
+        "state": "error",
+        "show_progress": False,
+        "epochs": 1,
+    }
+
+
+@pytest.mark.parametrize("model", ["HVamp", "BPR"])
+@pytest.mark.parametrize(("wrong", "sentence"), WRONG)
+def test_a_wrong_setting_is_refused_before_loading(rated, model, wrong, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence.replace("{model}", model))):
+        Config(model, "rated", config_dict={**rated, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--user_inter_num_interval=100"], "user_inter_num_interval " + INTERVAL + "'100'"),
+        (["--val_interval={'rating': 4}"], "val_interval: rating " + INTERVAL + "'4'"),
+        (["--val_interval={'place': 'a'}"], "val_interval: place " + INTERVAL + "'a'"),
+        (["--val_interval={'rating': [1, 2, 3]}"], "val_interval: rating " + INTERVAL),
+        (["--val_interval={'place': '[1,2]'}"], "place must be a list of the tokens to keep"),
+        (["--load_col={'inter': ['user_id', 'item_id', 'plaice']}"], "names 'plaice', which "),
+        (["--load_col=~", "--unload_col={'inter': ['plaice']}"], "names 'plaice', which "),
+        (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id, which is needed "),
+        (["--load_col={'inter': '*', 'item': ['item_id', 'class']}"], "item, which does not exist"),
+    ],
+)
+def test_a_wrong_setting_on_the_command_line(rated, words, sentence, capsys):
+    Path("rated.yaml").write_text(yaml.safe_dump(rated), encoding="utf-8")
+    run = ["run", "--model=EASE", "--dataset=rated", "--config_files=rated.yaml"]
+    words = [word.replace("~", "None") for word in words]
+    assert cli.main([*run, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("recbole-evcf: error: ")
+    assert error.count("\n") == 1
+    assert sentence in error
+    assert "could not be read" not in error
+
+
+@pytest.mark.parametrize(
+    ("good", "kept"),
+    [
+        ({"val_interval": {"rating": "[4,inf)"}}, 120),
+        ({"val_interval": {"rating": "[4,inf]"}}, 120),
+        ({"val_interval": {"rating": "[1,2); (4, 5]"}}, 120),
+        ({"val_interval": {"rating": [4, 5]}}, 120),
+        ({"val_interval": {"place": ["a"]}}, 150),
+        ({"user_inter_num_interval": "[5,inf)"}, 300),
+        ({"load_col": None}, 300),
+        ({"load_col": {"inter": "*"}}, 300),
+        ({"load_col": None, "unload_col": {"inter": ["place"]}}, 300),
+        ({"eval_args": {**TS, "order": "TO"}}, 300),
+    ],
+)
+def test_a_right_setting_is_applied(rated, good, kept):
+    assert len(create_dataset(Config("BPR", "rated", config_dict={**rated, **good}))) == kept
+
+
+def test_threshold_is_allowed_where_labels_are_read(rated):
+    labels = {"threshold": {"rating": 4}}
+    labelled = {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"}
+    build("BPR", "rated", {**rated, **labels, **labelled})
+    build("NeuMF", "rated", {**rated, **labels, "train_neg_sample_args": None})
+    build("FM", "rated", {**rated, **labels, "train_neg_sample_args": None})
+
+
+@pytest.mark.parametrize("model", ["HVamp", "BPR"])
+@pytest.mark.parametrize("suffix", ["item", "user"])
+def test_files_that_are_not_asked_for_are_not_opened(rated, model, suffix):
+    Path(rated["data_path"], "rated", f"rated.{suffix}").write_text("no header", encoding="utf-8")
+    assert len(create_dataset(Config(model, "rated", config_dict=rated))) == 300
+    asked = {**rated["load_col"], suffix: "*"}
+    with pytest.raises(ValueError, match=f"rated.{suffix}"):
+        create_dataset(Config(model, "rated", config_dict={**rated, "load_col": asked}))
+
+
+@pytest.mark.parametrize("n_files", [3, 5])
+def test_three_and_five_benchmark_files_are_read(tiny, tmp_path, n_files):
+    names = list(parts_made_elsewhere())[:n_files]
+    for name in names:
+        write_inter(tmp_path / "data", "made", [("u", "i")], "user_id:token\titem_id:token")
+        Path("data", "made", "made.inter").rename(Path("data", "made", f"made.{name}.inter"))
+    settings = {**tiny, "load_col": {"inter": ["user_id", "item_id"]}, "benchmark_filename": names}
+    dataset = create_dataset(Config("EASE", "made", config_dict=settings))
+    assert dataset.file_size_list == [1] * n_files
+
+
+# ml-100k
+
+
+def own_ml_100k(folder) -> None:
+    rows = [(f"mine{user}", f"i{user + k}", 4, k) for user in range(10) for k in range(8)]
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    write_inter(folder, "ml-100k", rows, header)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_own_files_named_ml_100k_are_read(tmp_path, given, caplog):
+    own_ml_100k(tmp_path / ("data" if given else "dataset"))
+    settings = {"data_path": "data"} if given else {}
+    config = Config("BPR", "ml-100k", config_dict=settings)
+    with caplog.at_level(logging.INFO):
+        dataset = create_dataset(config)
+    assert dataset.inter_num == 80
+    assert dataset.id2token("user_id", 1) == "mine0"
+    folder = tmp_path / ("data" if given else "dataset")
+    assert f"ml-100k is read from {folder / 'ml-100k'}" in caplog.text
+
+
+def test_own_ml_100k_may_lack_columns_that_recboles_has(tmp_path):
+    rows = [("a", "b"), ("c", "d")]
+    write_inter(tmp_path / "data", "ml-100k", rows, "user_id:token\titem_id:token")
+    config = Config("BPR", "ml-100k", config_dict={"data_path": "data"})
+    assert create_dataset(config).inter_num == 2
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_without_own_files_ml_100k_is_recboles(tmp_path, empty, caplog):
+    if empty:
+        (tmp_path / "data" / "ml-100k").mkdir(parents=True)
+    config = Config("BPR", "ml-100k", config_dict={"data_path": "data"})
+    packaged = os.path.join(os.path.dirname(recbole.__file__), "dataset_example", "ml-100k")
+    assert os.path.samefile(config["data_path"], packaged)
+    with caplog.at_level(logging.INFO):
+        assert create_dataset(config).inter_num == 100_000
+    assert f"ml-100k is read from {packaged}" in caplog.text
+
+
+def test_a_run_on_own_files_named_ml_100k_is_on_them(tmp_path, capsys):
+    own_ml_100k(tmp_path / "dataset")
+    run = ["run", "--model=EASE", "--per_user_file=users.csv", "--state=error"]
+    assert cli.main(run) == 0
+    assert pd.read_csv("users.csv")["user_id"].str.startswith("mine").all()

@@ -1,0 +1,68 @@
+"""A model is not evaluated on dataloaders of other users or items than its own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from build import SIZES, build
+from conftest import write_inter
+
+SENTENCE = (
+    r"the model was made for {} values of {}, and the dataloader's data set 'tiny' has others"
+)
+SG = {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO", "mode": "full"}
+SMALL = {"GRU4Rec": {"train_neg_sample_args": None, "eval_args": {"order": "TO"}}}
+
+
+def made(model, settings, **changes):
+    own = {**SIZES.get(model, {}), **SMALL.get(model, {})}
+    return build(model, "tiny", {**settings, **own, **changes})
+
+
+@pytest.mark.parametrize("model", ["HVamp", "WMF", "EASE", "BPR", "MultiVAE", "GRU4Rec"])
+def test_loaders_of_other_items_are_refused(tiny, model):
+    _, own, _, trainer = made(model, tiny)
+    _, other, _, _ = made(model, tiny, item_inter_num_interval="[18,inf)")
+    right = trainer.evaluate(own[2], load_best_model=False)
+    for loader in other[1:]:
+        with pytest.raises(ValueError, match=SENTENCE.format(40, "item_id")):
+            trainer.evaluate(loader, load_best_model=False)
+    assert trainer.evaluate(own[2], load_best_model=False) == right
+
+
+@pytest.mark.parametrize("model", ["HVamp", "BPR"])
+def test_loaders_of_other_users_are_refused(tiny, model):
+    _, _, _, trainer = made(model, tiny)
+    _, other, _, _ = made(model, tiny, val_interval={"user_id": [f"u{n}" for n in range(59)]})
+    with pytest.raises(ValueError, match=SENTENCE.format(60, "user_id")):
+        trainer.evaluate(other[2], load_best_model=False)
+
+
+def test_the_same_items_in_another_order_are_refused(tiny, tmp_path):
+    _, _, _, trainer = made("HVamp", tiny)
+    rows = (tmp_path / "data" / "tiny" / "tiny.inter").read_text(encoding="utf-8").splitlines()[1:]
+    write_inter(tmp_path / "other", "tiny", [row.split("\t") for row in reversed(rows)])
+    _, other, _, _ = made("HVamp", tiny, data_path=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=SENTENCE.format(40, "item_id")):
+        trainer.evaluate(other[2], load_best_model=False)
+
+
+@pytest.mark.parametrize("model", ["HVamp", "EASE"])
+def test_another_split_by_users_with_other_items_is_refused(tiny, model):
+    _, own, network, trainer = made(model, tiny, eval_args=SG)
+    settings = {"eval_args": SG, "split_seed": 5, "item_inter_num_interval": "[18,inf)"}
+    _, other, _, _ = made(model, tiny, **settings)
+    trainer.evaluate(own[2], load_best_model=False)
+    with pytest.raises(ValueError, match=f"made for {network.n_items - 1} values of item_id"):
+        trainer.evaluate(other[2], load_best_model=False)
+
+
+@pytest.mark.parametrize("model", ["HVamp", "BPR"])
+def test_loaders_made_again_of_the_same_data_are_taken(tiny, model):
+    _, own, network, trainer = made(model, tiny)
+    _, again, _, _ = made(model, tiny)
+    results = [trainer.evaluate(loaders[2], load_best_model=False) for loaders in (own, again)]
+    assert results[0] == results[1]
+    assert copy.deepcopy(network).vocabulary is network.vocabulary
