@@ -20,7 +20,7 @@ SMALL = {"epochs": 2, "show_progress": False, "state": "error", "eval_batch_size
 OURS = {"mlp_hidden_size": [32], "latent_dimension": 16, "n_pseudo_inputs": 20}
 
 print(*(f"{package.__name__} {package.__version__}" for package in (recbole, torch, numpy, pandas)))
-built_ins = {name: SMALL for name in ("BPR", "EASE", "LightGCN", "MultiVAE")}
+built_ins = dict.fromkeys(("BPR", "EASE", "LightGCN", "MultiVAE"), SMALL)
 for model, settings in {"GatedHVamp": {**SMALL, **OURS}, **built_ins}.items():
     result = run_recbole(model=model, dataset="ml-100k", config_dict=settings)
     print(model, {metric: float(value) for metric, value in result["test_result"].items()})
