@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_evcf.commands.run import main
+from recbole_evcf.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["run", *sys.argv[1:]]))

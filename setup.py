@@ -18,6 +18,14 @@ def description() -> str:
     return re.sub(r"\[([^]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 
+# Ray Tune needs pyarrow, which ray itself does not ask for. RecBole 1.2.1 admits no newer ray.
+TUNE = [
+    "hyperopt>=0.2.7",
+    "pyarrow>=14",
+    "ray>=2.6.3,<2.7; python_version < '3.12'",
+    "ray>=2.50; python_version >= '3.12'",
+]
+
 setup(
     name="recbole-evcf",
     version=ABOUT["__version__"],
@@ -33,9 +41,11 @@ setup(
         "Intended Audience :: Science/Research",
         "Operating System :: OS Independent",
         "Programming Language :: Python :: 3 :: Only",
-        "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=[
@@ -44,24 +54,27 @@ setup(
     ],
     package_dir={"recbole_evcf.properties": "properties"},
     package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"]},
-    # recbole needs ray <= 2.6.3, which has no wheel for Python 3.12 and later.
-    python_requires=">=3.9,<3.12",
+    python_requires=">=3.10",
     install_requires=[
-        "recbole>=1.2.1,<1.3",
+        # pip takes 1.2.1 on Python 3.10 and 3.11, and 1.2.0 on later ones: 1.2.1 asks for a ray
+        # that has no wheel for them.
+        "recbole>=1.2.0,<1.3",
         "torch>=2.6",
         "numpy>=1.26",
         "scipy>=1.11",
         "pandas>=2.0",
         "pyyaml>=6.0",
-        # 3.21 sees that the file it has locked was removed; none for Python 3.9 does.
-        "filelock>=3.21; python_version >= '3.10'",
-        "filelock>=3.16; python_version < '3.10'",
-        # ray 2.6.3 imports pkg_resources, which setuptools 81 no longer has.
+        # 3.21 sees that the file it has locked was removed.
+        "filelock>=3.21",
+        # What RecBole 1.2.0 imports without asking for it.
+        "kmeans-pytorch>=0.3",
+        "psutil>=5.9",
+        # thop, which RecBole imports, needs its distutils on Python 3.12 and later; ray 2.6.3 needs
+        # pkg_resources, which setuptools 81 no longer has.
         "setuptools<81",
     ],
     extras_require={
-        # Ray Tune needs pyarrow, which ray itself does not ask for.
-        "tune": ["hyperopt>=0.2.7", "pyarrow>=14"],
+        "tune": TUNE,
         # WMF's alternating least squares.
         "baselines": ["implicit>=0.7"],
         # recommend: Parquet files.
@@ -71,14 +84,13 @@ setup(
         "test": [
             "build>=1.2",
             "pytest>=7",
-            "hyperopt>=0.2.7",
+            *TUNE,
             "hypothesis>=6",
             "implicit>=0.7",
             "markdown-it-py>=3",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.3",
-            "pyarrow>=14",
             "ruff==0.17.6",
             "twine>=6.1",
         ],

@@ -1,10 +1,14 @@
-"""A short run of what must work on every set of packages: a model, a built-in, a tuner trial."""
+"""A short run of what must work on every set of packages: a model of ours, four of RecBole's, a
+tuner trial, and loading.
+"""
 
 import glob
 import json
 
 import numpy
 import pandas
+import recbole
+import torch
 
 import recbole_evcf  # noqa: F401  (first: RecBole cannot be imported without it)
 
@@ -15,8 +19,9 @@ from recbole.trainer import HyperTuning
 SMALL = {"epochs": 2, "show_progress": False, "state": "error", "eval_batch_size": 500_000}
 OURS = {"mlp_hidden_size": [32], "latent_dimension": 16, "n_pseudo_inputs": 20}
 
-print("numpy", numpy.__version__, "pandas", pandas.__version__)
-for model, settings in (("GatedHVamp", {**SMALL, **OURS}), ("BPR", SMALL)):
+print(*(f"{package.__name__} {package.__version__}" for package in (recbole, torch, numpy, pandas)))
+built_ins = dict.fromkeys(("BPR", "EASE", "LightGCN", "MultiVAE"), SMALL)
+for model, settings in {"GatedHVamp": {**SMALL, **OURS}, **built_ins}.items():
     result = run_recbole(model=model, dataset="ml-100k", config_dict=settings)
     print(model, {metric: float(value) for metric, value in result["test_result"].items()})
     assert 0 < result["test_result"]["hit@10"] <= 1

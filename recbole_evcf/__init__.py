@@ -3,14 +3,38 @@
 Importing the package is all: RecBole then knows the models, and runs on today's packages.
 """
 
-from recbole_evcf import compat
+import multiprocessing
+import os
+import sys
 
-# Before anything of RecBole is imported: some of the faults are in its imports.
-compat.repair()
+from recbole_evcf.version import __version__
 
-from recbole_evcf import register  # noqa: E402
-from recbole_evcf.version import __version__  # noqa: E402
+__all__ = ["__version__", "activate"]
 
-register.register()
 
-__all__ = ["__version__"]
+def activate() -> None:
+    """Repair RecBole for today's packages, and make it know the models; once.
+
+    Importing the package does it. Only the command ``recbole-evcf`` calls it later, when it has
+    read its words.
+    """
+    from recbole_evcf import compat
+
+    # Before anything of RecBole is imported: some of the faults are in its imports.
+    compat.repair()
+
+    from recbole_evcf import register
+
+    register.register()
+
+
+def _is_command() -> bool:
+    """Whether this process is the command itself, and none that it has started."""
+    program = os.path.basename(sys.argv[0]) if sys.argv else ""
+    by_name = program in ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")
+    by_module = sys.orig_argv[1:3] == ["-m", "recbole_evcf"]
+    return (by_name or by_module) and multiprocessing.parent_process() is None
+
+
+if not _is_command():
+    activate()

@@ -6,24 +6,13 @@ import argparse
 import sys
 from importlib import import_module
 
+import recbole_evcf
+from recbole_evcf.commands import options
 from recbole_evcf.commands.common import exit_code, fail, fail_somewhere, terminable
 from recbole_evcf.plugins import PLUGINS, import_plugins
 from recbole_evcf.version import __version__
 
-__all__ = ["COMMANDS", "main"]
-
-# Each is a module of recbole_evcf.commands with a function main(arguments) -> exit code. They are
-# imported when asked for, since some need what takes a while to load.
-COMMANDS = (
-    "compare",
-    "export",
-    "inspect",
-    "prepare",
-    "recommend",
-    "reproduce",
-    "run",
-    "tune",
-)
+__all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{PLUGINS} names modules with models of your own.",
     )
     parser.add_argument("--version", action="version", version=f"recbole-evcf {__version__}")
-    parser.add_argument("command", choices=COMMANDS, help="what to do")
+    parser.add_argument("command", choices=options.COMMANDS, help="what to do")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
     if not arguments:
         parser.print_help(sys.stderr)
@@ -61,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: str, arguments: list[str]) -> int:
     """The exit code of a command; what it raises is one line."""
     try:
+        # Help, and what is wrong so far, are said before RecBole is imported, which takes seconds.
+        options.check_files(options.parse(command, arguments)[0])
+        recbole_evcf.activate()
         import_plugins()
+        # A module for each command, with a function main(arguments) -> exit code.
         return import_module(f"recbole_evcf.commands.{command}").main(arguments)
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError) as error:

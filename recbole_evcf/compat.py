@@ -114,53 +114,53 @@ def repair_numpy_names() -> None:
 
 
 def repair_ray_import() -> None:
-    """`recbole.quick_start` imports `ray.tune`, so RecBole needs a working Ray even without tuning.
+    """`recbole.quick_start` imports `ray.tune` only to report a trial's metrics from it.
 
-    Ray 2.6.3 in turn needs `pkg_resources`, which setuptools 81 dropped.
+    Here it is imported without Ray, which takes a second and may be missing: RecBole 1.2.0 does not
+    ask for it. Ray 2.6.3 also needs `pkg_resources`, which setuptools 81 dropped.
     """
     if "recbole.quick_start.quick_start" in sys.modules:
         return
+    # Of a later import, to tune by Ray.
     warnings.filterwarnings(
         "ignore", message="pkg_resources is deprecated", category=UserWarning, module=r"ray\."
     )
-    state = random.getstate()
-    try:
-        importlib.import_module("ray.tune")
-    except Exception:
-        # Old packages below Ray can fail with more than an ImportError.
-        _import_quick_start_without_ray()
-    finally:
-        # rich, which Ray imports if it is there, draws a number on its way.
-        random.setstate(state)
-
-
-def _import_quick_start_without_ray() -> None:
     tune = types.ModuleType("ray.tune")
-    tune.report = lambda **metrics: None
     ray = types.ModuleType("ray")
     ray.tune = tune
-    before = {name: sys.modules[name] for name in ("ray", "ray.tune") if name in sys.modules}
+    before = {name: sys.modules.pop(name) for name in ("ray", "ray.tune") if name in sys.modules}
     sys.modules.update({"ray": ray, "ray.tune": tune})
+    # A package below draws a number when it is imported.
+    state = random.getstate()
     try:
         importlib.import_module("recbole.quick_start")
     finally:
-        # The user's own `import ray` must fail as it would without this.
+        random.setstate(state)
+        # The user's own `import ray` must find the real one, or fail.
         del sys.modules["ray"], sys.modules["ray.tune"]
         sys.modules.update(before)
 
 
 def repair_ray_report() -> None:
-    """`objective_function` reports to Ray outside Ray too: Ray then logs a warning with a stack."""
+    """`objective_function` reports to Ray outside Ray too, and in a way that Ray 2.7 dropped."""
     quick_start = importlib.import_module("recbole.quick_start.quick_start")
-    tune = quick_start.tune
-    if isinstance(tune, Forward) or not hasattr(tune, "is_session_enabled"):
-        return
+    quick_start.tune = _TUNE
 
-    def report(*args, **metrics):
+
+def _report_to_ray(**metrics) -> None:
+    # A trial of Ray's has imported it.
+    tune = sys.modules.get("ray.tune")
+    if hasattr(tune, "is_session_enabled"):
         if tune.is_session_enabled():
-            tune.report(*args, **metrics)
+            tune.report(**metrics)
+    elif tune is not None:
+        with warnings.catch_warnings():
+            # Outside a trial it does nothing but warn.
+            warnings.simplefilter("ignore")
+            tune.report(metrics)
 
-    quick_start.tune = Forward(tune, report=report)
+
+_TUNE = types.SimpleNamespace(report=_report_to_ray)
 
 
 class Forward:

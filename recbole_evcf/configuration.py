@@ -8,7 +8,6 @@ import importlib
 import inspect
 import math
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -29,8 +28,8 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.plain_yaml import read_yaml
 from recbole_evcf.plugins import import_failure
-from recbole_evcf.printable import shortened, shown
-from recbole_evcf.resources import shipped_names, shipped_yaml
+from recbole_evcf.printable import one_line, shortened, shown
+from recbole_evcf.resources import named_file
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import WITHOUT_EFFECT
 from recbole_evcf.trainer.trainer import VAETrainer
@@ -46,14 +45,12 @@ __all__ = [
     "import_fault",
     "is_vae",
     "odd_settings",
-    "one_line",
     "plain_settings",
     "prefer_given_warmup",
     "read_config_file",
     "remark_on_settings",
     "resolve_config_files",
     "settings_in_lines",
-    "split_config_files",
     "unknown_model",
     "with_nulls",
 ]
@@ -180,14 +177,7 @@ def _kind_of(value) -> str:
 
 
 def _content(file) -> dict:
-    return read_config_file(_config_path(str(file)))
-
-
-def one_line(error: Exception) -> str:
-    """An exception's text, or its name if it has none."""
-    # str() of a KeyError is quoted.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return read_config_file(named_file(str(file), ".yaml", "config file"))
 
 
 def _brief(value) -> str:
@@ -396,22 +386,6 @@ def _check_learner(learner) -> None:
         raise ValueError(f"learner must be one of {', '.join(known)}, not {_brief(learner)}.")
 
 
-def split_config_files(text: str) -> list[str]:
-    """The files of ``--config_files="a.yaml b.yaml"``; a name with blanks stands in quotes.
-
-    Raises:
-        ValueError: a quotation mark is missing.
-    """
-    if os.path.isfile(text):
-        return [text]
-    words = shlex.shlex(text, posix=True)
-    words.whitespace_split, words.commenters, words.escape = True, "", ""
-    try:
-        return list(words)
-    except ValueError:
-        raise ValueError(f"--config_files: a quotation mark is missing in {text}.") from None
-
-
 def resolve_config_files(files: Iterable[str]) -> list[str]:
     """The paths of config files given by path or by the name of a shipped file.
 
@@ -425,7 +399,7 @@ def resolve_config_files(files: Iterable[str]) -> list[str]:
         raise ValueError(
             f"config_file_list must be a list of files, such as ['mine.yaml'], not {_brief(files)}."
         )
-    paths = [_config_path(str(file)) for file in files]
+    paths = [named_file(str(file), ".yaml", "config file") for file in files]
     return [path for path in paths if read_config_file(path)]
 
 
@@ -436,17 +410,6 @@ def with_nulls(value):
     if isinstance(value, list):
         return [with_nulls(item) for item in value]
     return None if value == "None" else value
-
-
-def _config_path(file: str) -> str:
-    if os.path.isfile(file):
-        return file
-    shipped = shipped_yaml(file)
-    if shipped is None:
-        raise ValueError(
-            f"There is no config file {file}; the package ships {', '.join(shipped_names())}."
-        )
-    return str(shipped)
 
 
 def read_config_file(path: str) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["printable", "shortened", "shown"]
+__all__ = ["one_line", "printable", "shortened", "shown"]
 
 # Control characters, halves of characters, and other ends of lines.
 STEERING = ("Cc", "Cs", "Zl", "Zp")
@@ -34,3 +34,10 @@ def _steers(character: str) -> bool:
         unicodedata.category(character) in STEERING
         or unicodedata.bidirectional(character) in TURNING
     )
+
+
+def one_line(error: Exception) -> str:
+    """An exception's message in one line, or its name if it has none."""
+    # str() of a KeyError is quoted.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -19,13 +19,12 @@ from recbole_evcf.configuration import (
     check_processes,
     finished_config,
     is_vae,
-    one_line,
     plain_settings,
 )
 from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.launch import Layout, launch
-from recbole_evcf.printable import shortened
+from recbole_evcf.printable import one_line, shortened
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.state_files import discard, kept

@@ -35,6 +35,7 @@ from recbole.evaluator import register as metric_registry
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.evaluator import Evaluator
 from recbole.evaluator.metrics import AveragePopularity, TailPercentage
+from recbole.model import general_recommender
 from recbole.model.abstract_recommender import (
     AbstractRecommender,
     AutoEncoderMixin,
@@ -375,8 +376,10 @@ def _ranks_all_items(config) -> bool:
 
 def _register_fold_in() -> None:
     for name in ADAPTERS:
-        module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
-        wrap_once(getattr(module, name), "__init__", functools.partial(_folding_in, name))
+        # RecBole 1.2.0 has no AsymKNN.
+        model_class = getattr(general_recommender, name, None)
+        if model_class is not None:
+            wrap_once(model_class, "__init__", functools.partial(_folding_in, name))
     wrap_once(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
     wrap_once(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-__all__ = ["properties_path", "shipped_file", "shipped_names", "shipped_yaml"]
+__all__ = [
+    "existing",
+    "named_file",
+    "properties_path",
+    "shipped_file",
+    "shipped_names",
+    "shipped_yaml",
+]
 
 
 def properties_path() -> Path:
@@ -33,3 +41,29 @@ def shipped_names(ending: str = ".yaml") -> list[str]:
     return sorted(
         path.relative_to(root).with_suffix("").as_posix() for path in root.rglob(f"*{ending}")
     )
+
+
+def existing(path: str, kind: str) -> None:
+    """Check that there is a file.
+
+    Raises:
+        ValueError: there is none; ``kind`` says what it would be.
+    """
+    if not os.path.exists(path):
+        raise ValueError(f"There is no {kind} {path}.")
+
+
+def named_file(file: str, ending: str, kind: str) -> str:
+    """The path of a file given by its path or by the name of a shipped one.
+
+    Raises:
+        ValueError: there is none; ``kind`` says what it would be.
+    """
+    if os.path.isfile(file):
+        return file
+    shipped = shipped_file(file, ending)
+    if shipped is None:
+        left = "" if ending == ".yaml" else ending
+        names = ", ".join(f"{name}{left}" for name in shipped_names(ending))
+        raise ValueError(f"There is no {kind} {file}; the package ships {names}.")
+    return str(shipped)

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+import types
 import zipfile
 
 import numpy as np
@@ -158,6 +159,13 @@ class TestNumpyNames:
 
 
 class TestRay:
+    def test_is_not_imported(self):
+        fresh(
+            "compat.repair()\n"
+            "import recbole.quick_start\n"
+            "assert not [name for name in sys.modules if name.split('.')[0] == 'ray']\n"
+        )
+
     @pytest.mark.parametrize("missing", ["ray", "pkg_resources"])
     def test_missing(self, missing):
         fresh(
@@ -165,38 +173,46 @@ class TestRay:
             "compat.repair()\n"
             "from recbole.quick_start import quick_start\n"
             "quick_start.tune.report(recall=0.1)\n"
-            "try:\n"
-            "    import ray\n"
-            "except ImportError:\n"
-            "    sys.exit()\n"
-            "sys.exit('ray was imported')\n"
         )
 
-    def test_present(self):
+    def test_the_users_own_import(self):
         pytest.importorskip("ray.tune")
         done = fresh(
             "compat.repair()\n"
             "import ray.tune\n"
+            "assert ray.tune.Tuner\n"
             "from recbole.quick_start import quick_start\n"
-            "assert quick_start.tune.run is ray.tune.run\n"
             "quick_start.tune.report(recall=0.1)\n"
         )
         assert "pkg_resources" not in done.stderr
         assert "Session not detected" not in done.stderr
+        assert "report" not in done.stderr
+
+    def test_imported_before(self):
+        pytest.importorskip("ray.tune")
+        fresh(
+            "compat.repair_numpy_names()\n"
+            "import ray.tune\n"
+            "compat.repair()\n"
+            "assert sys.modules['ray.tune'] is ray.tune\n"
+        )
 
     def test_reports_inside_ray(self, monkeypatch):
-        session = pytest.importorskip("ray.tune.trainable.session")
         reported = []
-
-        class Session:
-            _air_session_has_reported = False
-
-            def __call__(self, metric, **metrics):
-                reported.append(metrics)
-
-        monkeypatch.setattr(session, "_session", Session())
+        tune = types.SimpleNamespace(report=reported.append)
+        monkeypatch.setitem(sys.modules, "ray.tune", tune)
         quick_start.tune.report(recall=0.1)
         assert reported == [{"recall": 0.1}]
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_reports_inside_old_ray(self, inside, monkeypatch):
+        reported = []
+        tune = types.SimpleNamespace(
+            is_session_enabled=lambda: inside, report=lambda **metrics: reported.append(metrics)
+        )
+        monkeypatch.setitem(sys.modules, "ray.tune", tune)
+        quick_start.tune.report(recall=0.1)
+        assert reported == [{"recall": 0.1}] * inside
 
 
 class TestSparseUpdate:

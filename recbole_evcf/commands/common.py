@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -10,49 +9,19 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from recbole_evcf.configuration import (
-    finished_config,
-    one_line,
-    remark_on_settings,
-    resolve_config_files,
-    split_config_files,
-)
-from recbole_evcf.printable import printable, shortened
+from recbole_evcf.printable import one_line, printable
 
 __all__ = [
-    "add_model_file",
     "exit_code",
     "fail",
     "fail_somewhere",
     "put_words_aside",
     "read_settings",
-    "remark_on",
     "terminable",
 ]
 
 # Exit codes of processes that Ctrl-C and SIGTERM have ended.
 INTERRUPTED, TERMINATED = 130, 143
-
-
-class _OneFile(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None):
-        if len(values) > 1:
-            parser.error(
-                f"{option_string} takes one file and was given {len(values)}, which a pattern such "
-                f"as *.pth may match: name one of {shortened(', '.join(values), 200)}."
-            )
-        setattr(namespace, self.dest, values[0])
-
-
-def add_model_file(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--model_file``, which names one file."""
-    parser.add_argument(
-        "--model_file",
-        required=True,
-        nargs="+",
-        action=_OneFile,
-        help="of a trained model: saved/....pth",
-    )
 
 
 class Terminated(KeyboardInterrupt):
@@ -105,29 +74,6 @@ def fail_somewhere(error: Exception, remark: str) -> int:
     where = "RECBOLE_EVCF_TRACEBACK=1 shows where."
     print(f"recbole-evcf: error: {printable(f'{said}{remark}; {where}')}", file=sys.stderr)
     return 2 if remark else 1
-
-
-def remark_on(
-    model: str | None, dataset: str | None, config_files: str, words: Iterable[str]
-) -> str:
-    """On settings that may be why something failed, for :func:`fail_somewhere`.
-
-    Args:
-        model: its name; None if a config file has it.
-        dataset: its name; None if a config file has it.
-        config_files: as the user wrote them.
-        words: the settings ``--key=value`` beside them.
-
-    Returns:
-        a text to put behind an error; empty if there is nothing odd in the settings.
-    """
-    try:
-        files = resolve_config_files(split_config_files(config_files))
-        config = finished_config(model, dataset, files, read_settings(words))
-        return remark_on_settings(config)
-    # Then there is nothing to remark on: what is wrong there has its own sentence.
-    except ValueError:
-        return ""
 
 
 def put_words_aside() -> None:

@@ -11,16 +11,15 @@ from recbole_evcf.commands.common import (
     fail_somewhere,
     put_words_aside,
     read_settings,
-    remark_on,
 )
+from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.several import (
-    add_shared_options,
     print_failures,
     read_seeds,
+    remark_on,
     stopped_by,
     tell,
 )
-from recbole_evcf.configuration import split_config_files
 from recbole_evcf.experiment.conduct import conduct
 from recbole_evcf.experiment.entry import Entry
 from recbole_evcf.experiment.overrides import parse_models
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> int:
         0; 1 if a run failed, the others being reported, or for what nobody thought of; 2 for a
         mistake in what the user gave; 130 if it was interrupted.
     """
-    options, words = _parser().parse_known_args(arguments)
+    options, words = parse("compare", arguments)
     entries: list[Entry] = []
     try:
         entries = parse_models(options.models)
@@ -63,30 +62,12 @@ def main(arguments: list[str]) -> int:
     return 1 if outcome.failures else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf compare",
-        allow_abbrev=False,
-        description="Train and evaluate models on the very same split, and compare them.",
-        epilog="Every key of RecBole's config may follow as --key=value and holds for all models.",
-    )
-    parser.add_argument(
-        "--models",
-        required=True,
-        help='"Pop,EASE,GatedHVamp[mlp_hidden_size=[600,600],anneal_cap=0.2]"',
-    )
-    parser.add_argument("--dataset", default="ml-100k", help="data set name (default ml-100k)")
-    parser.add_argument("--baseline", help="model to test the others against (default the first)")
-    add_shared_options(parser, output="comparison")
-    return parser
-
-
 def _plan(entries: list[Entry], options: argparse.Namespace, words: list[str]) -> Plan:
     put_words_aside()
     return make_plan(
         entries,
         options.dataset,
-        split_config_files(options.config_files),
+        split_files(options.config_files),
         read_settings(words),
         read_seeds(options.seeds),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 from recbole.utils import get_model
 
-from recbole_evcf.commands.common import add_model_file
+from recbole_evcf.commands.options import parse
 from recbole_evcf.configuration import unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
@@ -24,17 +23,7 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Inspect a model; arguments and exit code as :func:`recbole_evcf.cli.main`."""
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf inspect",
-        allow_abbrev=False,
-        description="Write an HTML report, and its figures as CSV files, on what a trained model "
-        "has learned: the prior's components, latent units and levels, gates, and where it "
-        "recommends well.",
-    )
-    add_model_file(parser)
-    parser.add_argument("--dataset", help="its data set; checked against the file")
-    parser.add_argument("--output", required=True, help="folder to write to")
-    options = parser.parse_args(arguments)
+    options, _ = parse("inspect", arguments)
     check_folder(options.output)
     _check_model_file(options.model_file, options.dataset)
     with _quiet():

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.common import add_model_file
+from recbole_evcf.commands.options import parse
 from recbole_evcf.printable import printable, shown
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.data_set_users import data_set_users
@@ -30,35 +30,10 @@ MANY_USERS = 100
 
 def main(arguments: list[str]) -> int:
     """Recommend; arguments and exit code as :func:`recbole_evcf.cli.main`."""
-    options = _parser().parse_args(arguments)
+    options, _ = parse("recommend", arguments)
     check_output(options.output)
     _recommend(options)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf recommend",
-        allow_abbrev=False,
-        description="Recommend items to users by their histories, with a trained model.",
-    )
-    add_model_file(parser)
-    parser.add_argument(
-        "--histories",
-        help="the users' histories, a .inter, .csv, .tsv or .jsonl file by original tokens "
-        "(default: recommend to the users of the model's data set)",
-    )
-    parser.add_argument("--output", required=True, help="a .csv, .jsonl or .parquet file to write")
-    parser.add_argument(
-        "--topk", type=int, default=20, help="items for each user (default 20, or all there are)"
-    )
-    parser.add_argument(
-        "--include_seen", action="store_true", help="recommend items of a user's history too"
-    )
-    parser.add_argument("--allow_items", metavar="FILE", help="recommend these items only")
-    parser.add_argument("--block_items", metavar="FILE", help="do not recommend these items")
-    parser.add_argument("--separator", help="between columns of the histories (default , in .csv)")
-    return parser
 
 
 def _recommend(options: argparse.Namespace) -> None:

@@ -10,18 +10,17 @@ from recbole_evcf.commands.common import (
     fail_somewhere,
     put_words_aside,
     read_settings,
-    remark_on,
 )
+from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.several import (
-    add_shared_options,
     print_failures,
     read_seeds,
+    remark_on,
     stopped_by,
     tell,
 )
-from recbole_evcf.configuration import split_config_files
 from recbole_evcf.experiment.conduct import conduct
-from recbole_evcf.experiment.paper import TABLES, PaperTable, paper_table
+from recbole_evcf.experiment.paper import PaperTable, paper_table
 from recbole_evcf.experiment.plan import Plan, make_plan
 from recbole_evcf.experiment.report import write_reproduction_report
 from recbole_evcf.experiment.reproduction import judge, reproduction_text, write_reproduction
@@ -36,7 +35,7 @@ BASELINE = {"table1": "Mult-VAE", "table2": "Mult-VAE, 1 layer"}
 
 def main(arguments: list[str]) -> int:
     """Reproduce a table; arguments and exit code as :func:`recbole_evcf.commands.compare.main`."""
-    options, words = _parser().parse_known_args(arguments)
+    options, words = parse("reproduce", arguments)
     name, model, dataset = options.table, None, None
     try:
         dataset = _dataset(options)
@@ -62,26 +61,6 @@ def main(arguments: list[str]) -> int:
     return 1 if outcome.failures else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf reproduce",
-        allow_abbrev=False,
-        description="Train the rows of a table of the paper with the published settings, by strong "
-        "generalization, and print ours beside the paper's figures.",
-        epilog="Every key of RecBole's config may follow as --key=value and goes before the "
-        "published settings.",
-    )
-    parser.add_argument("table", choices=TABLES, help="which table")
-    parser.add_argument("--dataset", help="ml-20m, netflix or any other")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a few epochs, on ml-100k if no data set is given, to see the command work",
-    )
-    add_shared_options(parser, output="reproduction")
-    return parser
-
-
 def _dataset(options: argparse.Namespace) -> str:
     if options.dataset is None and not options.quick:
         raise ValueError("--dataset is missing: ml-20m, netflix or any other; or add --quick.")
@@ -99,7 +78,7 @@ def _plan(table: PaperTable, dataset: str, options: argparse.Namespace, words: l
         shipped,
         read_settings(words),
         read_seeds(options.seeds),
-        user_files=split_config_files(options.config_files),
+        user_files=split_files(options.config_files),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shlex
 import sys
@@ -20,13 +19,13 @@ from recbole_evcf.commands.common import (
     put_words_aside,
     read_settings,
 )
+from recbole_evcf.commands.options import DEFAULT_DATASET, DEFAULT_MODEL, parse, split_files
 from recbole_evcf.configuration import (
     can_resume,
     finished_config,
     read_config_file,
     remark_on_settings,
     resolve_config_files,
-    split_config_files,
 )
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
@@ -39,8 +38,6 @@ from recbole_evcf.trainer.state_files import (
 from recbole_evcf.whole_file import check_target, write_json
 
 __all__ = ["main", "result_table"]
-
-DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
 
 
 def main(arguments: list[str]) -> int:
@@ -82,7 +79,7 @@ class _Run:
 
 def _run(run: _Run, options: dict, settings: dict) -> None:
     put_words_aside()
-    config_files = resolve_config_files(split_config_files(options.pop("config_files")))
+    config_files = resolve_config_files(split_files(options.pop("config_files")))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
         check_target(result_file)
@@ -154,34 +151,7 @@ def _with_error(result: dict, metric: str) -> str:
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf run",
-        allow_abbrev=False,
-        description="Train a model and evaluate it, as RecBole's run_recbole does.",
-        epilog="Every key of RecBole's config and of the model may follow as --key=value.",
-    )
-    parser.add_argument("--model", help=f"model name (default {DEFAULT_MODEL})")
-    parser.add_argument("--dataset", help=f"data set name (default {DEFAULT_DATASET})")
-    parser.add_argument(
-        "--config_files",
-        default="",
-        help='YAML files, "a.yaml b.yaml", or names of shipped ones such as "model/HVamp"',
-    )
-    parser.add_argument("--result_file", help="JSON file to write the metrics to")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        metavar="FILE",
-        help="go on with the newest unfinished run of the same settings, or with that of a "
-        "model file; without one, start anew",
-    )
-    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
-    parser.add_argument("--ip", default="localhost", help="address of the first machine")
-    parser.add_argument("--port", default="5678", help="port of the first machine")
-    parser.add_argument("--group_offset", type=int, default=0, help="rank of our first process")
-    options, settings = parser.parse_known_args(arguments)
+    options, settings = parse("run", arguments)
     resume = options.__dict__.pop("resume")
     if resume is not None:
         settings.append(f"--resume={resume}")

@@ -1,29 +1,40 @@
-"""What the commands that train several models share: options, seeds, and how they end."""
+"""What the commands that train several models share: seeds, and how they end."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Iterable
 
-from recbole_evcf.commands.common import exit_code, fail
+from recbole_evcf.commands.common import exit_code, fail, read_settings
+from recbole_evcf.commands.options import split_files
+from recbole_evcf.configuration import finished_config, remark_on_settings, resolve_config_files
 from recbole_evcf.experiment.outcome import Outcome
 from recbole_evcf.printable import printable
 
-__all__ = ["add_shared_options", "print_failures", "read_seeds", "stopped_by", "tell"]
+__all__ = ["print_failures", "read_seeds", "remark_on", "stopped_by", "tell"]
 
 
-def add_shared_options(parser: argparse.ArgumentParser, output: str) -> None:
-    """The options of every command that trains several models."""
-    parser.add_argument(
-        "--config_files",
-        default="",
-        help='YAML files, "a.yaml b.yaml", or names of shipped ones such as '
-        '"protocol/strong_generalization"',
-    )
-    parser.add_argument("--seeds", default="", help="of the models, 2020,2021; the split has one")
-    parser.add_argument(
-        "--output", default=output, help=f"folder of all results (default {output})"
-    )
+def remark_on(
+    model: str | None, dataset: str | None, config_files: str, words: Iterable[str]
+) -> str:
+    """On settings that may be why something failed, for :func:`fail_somewhere`.
+
+    Args:
+        model: its name; None if a config file has it.
+        dataset: its name; None if a config file has it.
+        config_files: as the user wrote them.
+        words: the settings ``--key=value`` beside them.
+
+    Returns:
+        a text to put behind an error; empty if there is nothing odd in the settings.
+    """
+    try:
+        files = resolve_config_files(split_files(config_files))
+        config = finished_config(model, dataset, files, read_settings(words))
+        return remark_on_settings(config)
+    # Then there is nothing to remark on: what is wrong there has its own sentence.
+    except ValueError:
+        return ""
 
 
 def read_seeds(text: str) -> list[int]:

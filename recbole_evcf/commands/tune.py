@@ -14,14 +14,11 @@ from recbole_evcf.commands.common import (
     fail_somewhere,
     put_words_aside,
     read_settings,
-    remark_on,
 )
+from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.configuration import (
-    finished_config,
-    resolve_config_files,
-    split_config_files,
-)
+from recbole_evcf.commands.several import remark_on
+from recbole_evcf.configuration import finished_config, resolve_config_files
 from recbole_evcf.experiment.identity import VERSIONS, digest_of_data
 from recbole_evcf.trainer.run_lock import folder_held
 from recbole_evcf.tuning.check import check_limits, check_parameters
@@ -38,7 +35,7 @@ TOOLS = ("hyperopt", "ray")
 
 def main(arguments: list[str]) -> int:
     """Search; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
-    options, words = _parser().parse_known_args(arguments)
+    options, words = parse("tune", arguments)
     put_words_aside()
     try:
         _tune(options, read_settings(words))
@@ -59,47 +56,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="recbole-evcf tune",
-        allow_abbrev=False,
-        description="Search for the settings of a model that are best on validation users. The "
-        "same command goes on with a search that was interrupted.",
-        epilog="Every key of RecBole's config and of the model may follow as --key=value.",
-    )
-    parser.add_argument("--model", help="model name, unless a config file has it")
-    parser.add_argument("--dataset", help="data set name, unless a config file has it")
-    parser.add_argument(
-        "--params_file",
-        required=True,
-        help='search space in RecBole\'s format, or a shipped one such as "hyper/GatedHVamp.hyper"',
-    )
-    parser.add_argument(
-        "--config_files",
-        default="",
-        help='YAML files, "a.yaml b.yaml", or names of shipped ones',
-    )
-    parser.add_argument(
-        "--algo", default="exhaustive", help="exhaustive (default), random or bayes (TPE)"
-    )
-    parser.add_argument("--max_evals", type=int, help="trials at most (exhaustive: the whole grid)")
-    parser.add_argument(
-        "--early_stop", type=int, help="end after so many trials without a better one"
-    )
-    parser.add_argument("--output", required=True, help="folder for the results")
-    parser.add_argument("--tool", default="hyperopt", help="hyperopt (default) or ray")
-    ray = parser.add_argument_group("with --tool=ray")
-    ray.add_argument("--ray_address", help="of a Ray cluster, or auto (default: this machine)")
-    ray.add_argument("--cpus_per_trial", type=float, default=1, help="default 1")
-    ray.add_argument("--gpus_per_trial", type=float, default=0, help="default 0; may be 0.5")
-    ray.add_argument(
-        "--grace_period",
-        type=int,
-        help="epochs before ASHA may stop a trial (default: the warm-up, or a tenth of epochs)",
-    )
-    return parser
-
-
 def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     if options.tool not in TOOLS:
         raise ValueError(f"--tool must be one of {', '.join(TOOLS)}, not {options.tool!r}.")
@@ -108,7 +64,7 @@ def _tune(options: argparse.Namespace, settings: dict[str, str]) -> None:
     config = finished_config(
         options.model,
         options.dataset,
-        resolve_config_files(split_config_files(options.config_files)),
+        resolve_config_files(split_files(options.config_files)),
         settings,
     )
     check_parameters(config, parameters, options.params_file, settings)

@@ -10,8 +10,8 @@ import recbole
 from recbole.config import Config
 from recbole.data import create_dataset
 
-from recbole_evcf.configuration import one_line
 from recbole_evcf.data.digest import digest_of_files, file_digest
+from recbole_evcf.printable import one_line
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.version import __version__

@@ -17,12 +17,13 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_evcf.configuration import can_resume, one_line
+from recbole_evcf.configuration import can_resume
 from recbole_evcf.data.digest import file_digest
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.experiment.identity import digest_of_data, identity
 from recbole_evcf.experiment.memory import peak_memory
 from recbole_evcf.experiment.recording import recording
+from recbole_evcf.printable import one_line
 from recbole_evcf.sealed_json import write_sealed
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.state_files import kept_until_given

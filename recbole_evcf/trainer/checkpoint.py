@@ -18,6 +18,7 @@ import torch
 from recbole.config import Config
 
 from recbole_evcf.archive import check_archive, map_archive, read_archive, write_archive
+from recbole_evcf.resources import existing
 
 __all__ = [
     "from_plain",
@@ -233,8 +234,7 @@ def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool 
     Raises:
         ValueError: there is no such file, or it is damaged, or no checkpoint of this kind.
     """
-    if not os.path.exists(path):
-        raise ValueError(f"There is no model file {path}.")
+    existing(path, "model file")
     try:
         with warnings.catch_warnings():
             # Of a file that is none: PyTorch's thoughts on its pickle.

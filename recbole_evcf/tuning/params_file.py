@@ -13,12 +13,11 @@ As in RecBole, the bounds of ``loguniform`` are natural logarithms.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 from recbole_evcf.compat import plain_value
 from recbole_evcf.printable import shown
-from recbole_evcf.resources import shipped_file, shipped_names
+from recbole_evcf.resources import named_file
 
 __all__ = ["KINDS", "Parameter", "read_params_file"]
 
@@ -79,7 +78,7 @@ def read_params_file(file: str) -> list[Parameter]:
     Raises:
         ValueError: there is no such file, or a line of it is wrong; the text says which.
     """
-    path = _path(file)
+    path = named_file(file, ENDING, "params file")
     try:
         with open(path, encoding="utf-8-sig") as opened:
             lines = opened.read().splitlines()
@@ -101,16 +100,6 @@ def read_params_file(file: str) -> list[Parameter]:
     if not parameters:
         raise ValueError(f"{path} names no parameter.")
     return list(parameters.values())
-
-
-def _path(file: str) -> str:
-    if os.path.isfile(file):
-        return file
-    shipped = shipped_file(file, ENDING)
-    if shipped is None:
-        names = ", ".join(f"{name}{ENDING}" for name in shipped_names(ENDING))
-        raise ValueError(f"There is no params file {file}; the package ships {names}.")
-    return str(shipped)
 
 
 def _parameter(line: str) -> Parameter:

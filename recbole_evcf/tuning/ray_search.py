@@ -19,8 +19,7 @@ from typing import Any
 # Ray Tune needs it, and says so only when the search is over.
 import pyarrow  # noqa: F401
 import ray
-from ray import air, tune
-from ray.air import session
+from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
@@ -28,6 +27,18 @@ from recbole_evcf import compat
 from recbole_evcf.configuration import is_vae
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.trial import Task, attempt_trial
+
+try:
+    from ray.tune import RunConfig
+    from ray.tune import report as report_to_ray
+
+    STAY_IN_FOLDER = {}
+except ImportError:
+    # Ray 2.6, the newest that RecBole 1.2.1 admits.
+    from ray.air import RunConfig
+    from ray.air.session import report as report_to_ray
+
+    STAY_IN_FOLDER = {"chdir_to_trial_dir": False}
 
 __all__ = ["grace_period", "run"]
 
@@ -42,6 +53,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
@@ -94,9 +106,9 @@ def run(
                 search_alg=_Proposals(search, model_file),
                 scheduler=scheduler,
                 num_samples=-1,
-                chdir_to_trial_dir=False,
+                **STAY_IN_FOLDER,
             ),
-            run_config=air.RunConfig(storage_path=folder, verbose=0),
+            run_config=RunConfig(storage_path=folder, verbose=0),
         )
         with contextlib.redirect_stdout(sys.stderr):
             tuner.fit()
@@ -156,10 +168,10 @@ def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> Non
         # This stands if it is the last that is heard: ASHA ends the process right here.
         is_last = outcome["epochs"] >= params.get("epochs", epochs)
         status = "finished" if is_last else "stopped"
-        session.report({**last, "outcome": json.dumps({"status": status, **outcome})})
+        report_to_ray({**last, "outcome": json.dumps({"status": status, **outcome})})
 
     outcome = attempt_trial(task, params, model_file, report)
-    session.report({**last, "outcome": json.dumps(outcome)})
+    report_to_ray({**last, "outcome": json.dumps(outcome)})
 
 
 def _with_absolute_path(task: Task) -> Task:
