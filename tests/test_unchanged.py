@@ -5,12 +5,9 @@ same numbers, in double precision, so that nothing but a difference in what is c
 """
 
 import collections
-import ctypes
 import math
 import multiprocessing
 import platform
-import sys
-from typing import ClassVar
 
 import pandas
 import pytest
@@ -22,7 +19,8 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from recbole.quick_start import run_recbole
 
-from build import SIZES, build
+from allocating import run_and_allocate
+from build import SIZES
 from recbole_evcf import compat, register
 from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
 from recbole_evcf.model.blocks import item_blocks
@@ -144,30 +142,3 @@ def test_after_a_run_glibc_still_keeps_freed_blocks_by_itself(tiny, model):
     process.start()
     process.join()
     assert process.exitcode == 0
-
-
-def run_and_allocate(model: str, settings: dict) -> None:
-    sys.argv = sys.argv[:1]
-    _, loaders, _, trainer = build(model, "tiny", settings)
-    trainer.fit(loaders[0], loaders[1])
-    trainer.evaluate(loaders[2])
-    # The first block is mapped by itself, and being freed raises the threshold above its size:
-    # unless somebody has ever set a threshold by hand, no further one of its size is mapped.
-    torch.zeros(6 * 2**20)
-    before = mapped_blocks()
-    kept = torch.zeros(6 * 2**20)
-    assert mapped_blocks() == before
-    del kept
-
-
-class MallInfo(ctypes.Structure):
-    """glibc's ``struct mallinfo2``."""
-
-    NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in NAMES.split()]
-
-
-def mapped_blocks() -> int:
-    mallinfo = ctypes.CDLL(None).mallinfo2
-    mallinfo.restype = MallInfo
-    return mallinfo().hblks
