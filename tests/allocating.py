@@ -6,6 +6,9 @@ from typing import ClassVar
 
 import torch
 
+import recbole_evcf  # noqa: F401  (a new process: it repairs what RecBole's own imports need)
+
+# isort: split
 from build import build
 
 
