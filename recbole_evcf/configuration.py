@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
+import recbole
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -55,6 +56,7 @@ __all__ = [
     "with_nulls",
 ]
 
+NEW_IN_1_2_1 = ("AsymKNN", "GRU4RecCPR", "SASRecCPR")
 MODEL_PACKAGES = (
     "general_recommender",
     "context_aware_recommender",
@@ -177,7 +179,7 @@ def _kind_of(value) -> str:
 
 
 def _content(file) -> dict:
-    return read_config_file(named_file(str(file), ".yaml", "config file"))
+    return read_config_file(named_file(str(file), ".yaml", "There is no config file"))
 
 
 def _brief(value) -> str:
@@ -399,7 +401,7 @@ def resolve_config_files(files: Iterable[str]) -> list[str]:
         raise ValueError(
             f"config_file_list must be a list of files, such as ['mine.yaml'], not {_brief(files)}."
         )
-    paths = [named_file(str(file), ".yaml", "config file") for file in files]
+    paths = [named_file(str(file), ".yaml", "There is no config file") for file in files]
     return [path for path in paths if read_config_file(path)]
 
 
@@ -447,6 +449,12 @@ def unknown_model(name: str) -> ValueError:
     fault = import_fault(name)
     if fault:
         return fault
+    newer = next((known for known in NEW_IN_1_2_1 if known.lower() == name.lower()), None)
+    if newer:
+        return ValueError(
+            f"{newer} came with RecBole 1.2.1, and {recbole.__version__} is installed: Python 3.11 "
+            "is the newest for which pip can install 1.2.1."
+        )
     names = sorted(_model_names())
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)

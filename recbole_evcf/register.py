@@ -376,10 +376,8 @@ def _ranks_all_items(config) -> bool:
 
 def _register_fold_in() -> None:
     for name in ADAPTERS:
-        # RecBole 1.2.0 has no AsymKNN.
-        model_class = getattr(general_recommender, name, None)
-        if model_class is not None:
-            wrap_once(model_class, "__init__", functools.partial(_folding_in, name))
+        model_class = getattr(general_recommender, name)
+        wrap_once(model_class, "__init__", functools.partial(_folding_in, name))
     wrap_once(AutoEncoderMixin, "build_histroy_items", _without_padded_matrix)
     wrap_once(AutoEncoderMixin, "get_rating_matrix", _from_input_histories)
 

@@ -43,21 +43,21 @@ def shipped_names(ending: str = ".yaml") -> list[str]:
     )
 
 
-def existing(path: str, kind: str) -> None:
+def existing(path: str, missing: str) -> None:
     """Check that there is a file.
 
     Raises:
-        ValueError: there is none; ``kind`` says what it would be.
+        ValueError: there is none; its message begins with ``missing``.
     """
     if not os.path.exists(path):
-        raise ValueError(f"There is no {kind} {path}.")
+        raise ValueError(f"{missing} {path}.")
 
 
-def named_file(file: str, ending: str, kind: str) -> str:
+def named_file(file: str, ending: str, missing: str) -> str:
     """The path of a file given by its path or by the name of a shipped one.
 
     Raises:
-        ValueError: there is none; ``kind`` says what it would be.
+        ValueError: there is none; its message begins with ``missing``.
     """
     if os.path.isfile(file):
         return file
@@ -65,5 +65,5 @@ def named_file(file: str, ending: str, kind: str) -> str:
     if shipped is None:
         left = "" if ending == ".yaml" else ending
         names = ", ".join(f"{name}{left}" for name in shipped_names(ending))
-        raise ValueError(f"There is no {kind} {file}; the package ships {names}.")
+        raise ValueError(f"{missing} {file}; the package ships {names}.")
     return str(shipped)

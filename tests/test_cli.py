@@ -1,19 +1,43 @@
 """The command that holds the others."""
 
+import dataclasses
 import signal
+import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from recbole_evcf import cli
+from recbole_evcf.commands import options
 from recbole_evcf.commands.common import Terminated
 from recbole_evcf.commands.several import stopped_by
+from recbole_evcf.data.prepare import KINDS
+from recbole_evcf.experiment.paper import TABLES
+from recbole_evcf.model.settings import Settings
 from recbole_evcf.version import __version__
+
+# What a command cannot be without.
+NEEDED = {
+    "compare": ["--models=Pop"],
+    "export": ["--model_file=m.pth", "--output=o"],
+    "inspect": ["--model_file=m.pth", "--output=o"],
+    "prepare": ["ml-20m", "--raw=r"],
+    "recommend": ["--model_file=m.pth", "--output=o"],
+    "reproduce": ["table1"],
+    "run": [],
+    "tune": ["--params_file=hyper/Vamp.hyper", "--output=o"],
+}
+
+
+def called(name: str) -> int:
+    Path("m.pth").touch()
+    return cli.main([name, *NEEDED[name]])
 
 
 def test_every_command_has_a_main():
-    for name in cli.COMMANDS:
+    for name in options.COMMANDS:
         assert callable(import_module(f"recbole_evcf.commands.{name}").main)
 
 
@@ -36,23 +60,23 @@ def test_unknown_command(capsys):
 def test_without_words_it_says_what_it_takes(capsys):
     assert cli.main([]) == 2
     error = capsys.readouterr().err
-    assert all(name in error for name in cli.COMMANDS)
+    assert all(name in error for name in options.COMMANDS)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", options.COMMANDS)
 def test_signals_end_every_command_with_one_line(name, number, code, monkeypatch, capsys):
     module = import_module(f"recbole_evcf.commands.{name}")
     monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
     before = signal.getsignal(signal.SIGTERM)
-    assert cli.main([name]) == code
+    assert called(name) == code
     assert capsys.readouterr().err == "recbole-evcf: interrupted.\n"
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", options.COMMANDS)
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -72,16 +96,16 @@ def test_whatever_a_command_raises_is_one_line(name, error, code, line, monkeypa
         raise error
 
     monkeypatch.setattr(import_module(f"recbole_evcf.commands.{name}"), "main", main)
-    assert cli.main([name]) == code
+    assert called(name) == code
     assert capsys.readouterr().err == f"recbole-evcf: error: {line}\n"
     monkeypatch.setenv("RECBOLE_EVCF_TRACEBACK", "1")
     with pytest.raises(type(error)):
-        cli.main([name])
+        called(name)
 
 
 def test_a_command_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "recbole_evcf.commands.export", None)
-    assert cli.main(["export"]) == 1
+    assert called("export") == 1
     error = capsys.readouterr().err
     assert error.startswith("recbole-evcf: error: ModuleNotFoundError: import of ")
     assert error.count("\n") == 1
@@ -91,3 +115,69 @@ def test_a_command_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
 def test_what_is_done_is_kept(kind, code, capsys):
     assert stopped_by(kind(), "folder") == code
     assert "kept in folder: repeat the command to go on" in capsys.readouterr().err
+
+
+# Answered before RecBole or PyTorch is imported.
+AT_ONCE = [
+    (["--help"], 0, "recbole-evcf COMMAND --help"),
+    (["--version"], 0, f"recbole-evcf {__version__}"),
+    *((([name, "--help"]), 0, f"usage: recbole-evcf {name} ") for name in options.COMMANDS),
+    (["trian"], 2, "invalid choice: 'trian'"),
+    (["compare"], 2, "the following arguments are required: --models"),
+    (["run", "--config_files=none.yaml"], 2, "There is no config file none.yaml"),
+    (["tune", "--params_file=none.hyper", "--output=o"], 2, "There is no params file none.hyper"),
+    (["export", "--model_file=none.pth", "--output=o"], 2, "There is no model file none.pth."),
+]
+WITHOUT_HEAVY = """
+import sys
+sys.argv = ["/somewhere/bin/recbole-evcf"]
+from recbole_evcf.cli import main
+for arguments in {}:
+    try:
+        print("code", main(arguments))
+    except SystemExit as stopped:
+        print("code", stopped.code)
+heavy = {{"torch", "recbole", "pandas", "numpy", "scipy", "ray"}}
+print("imported", sorted(heavy & {{name.partition(".")[0] for name in sys.modules}}))
+"""
+
+
+def test_help_and_mistakes_import_neither_recbole_nor_torch():
+    code = WITHOUT_HEAVY.format([arguments for arguments, _, _ in AT_ONCE])
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "imported []"
+    codes = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("code ")]
+    assert codes == [code for _, code, _ in AT_ONCE]
+    for _, _, words in AT_ONCE:
+        assert words in done.stdout
+
+
+def test_importing_the_package_registers_at_once():
+    """Only in the process of the command is that left for later."""
+    code = "import sys, recbole_evcf; print('recbole_evcf.register' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n"
+
+
+def test_help_of_run_lists_the_settings_of_our_models(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    output = capsys.readouterr().out
+    for field in dataclasses.fields(Settings):
+        assert output.count(f"\n  --{field.name}=") == 1
+    assert "--anneal_cap=0.3" in output
+    assert "https://recbole.io/docs" in output
+
+
+def test_kinds_and_tables_are_those_that_there_are():
+    assert options.KINDS == KINDS
+    assert tuple(TABLES) == options.TABLES
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "recbole_evcf", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout == f"recbole-evcf {__version__}\n"

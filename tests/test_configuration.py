@@ -10,12 +10,13 @@ import torch
 from recbole.config import Config
 from recbole.trainer import Trainer
 
+from recbole_evcf import configuration
+from recbole_evcf.commands.options import split_files
 from recbole_evcf.configuration import (
     check_processes,
     finished_config,
     plain_settings,
     resolve_config_files,
-    split_config_files,
     unknown_model,
 )
 
@@ -231,7 +232,7 @@ def test_what_is_no_list_of_files(files):
 )
 def test_files_of_the_command_line(text, files, tmp_path):
     (tmp_path / "one file.yaml").touch()
-    assert split_config_files(text) == files
+    assert split_files(text) == files
 
 
 @pytest.fixture
@@ -279,3 +280,14 @@ def test_models_on_other_packages_name_those(name, monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=f"^The module of {name} cannot be imported "):
         finished_config(name, "ml-100k", [])
+
+
+@pytest.mark.parametrize("name", ["AsymKNN", "sasreccpr"])
+def test_a_model_of_a_later_recbole_is_named_as_such(name, monkeypatch):
+    monkeypatch.setattr(recbole, "__version__", "1.2.0")
+    monkeypatch.setattr(configuration, "import_fault", lambda name: None)
+    error = configuration.unknown_model(name)
+    assert str(error).lower() == (
+        f"{name.lower()} came with recbole 1.2.1, and 1.2.0 is installed: python 3.11 is the "
+        "newest for which pip can install 1.2.1."
+    )

@@ -48,14 +48,14 @@ def check_files(options: argparse.Namespace) -> None:
         ValueError: one is not.
     """
     for file in split_files(getattr(options, "config_files", "")):
-        named_file(file, ".yaml", "config file")
+        named_file(file, ".yaml", "There is no config file")
     if getattr(options, "params_file", None):
-        named_file(options.params_file, ".hyper", "params file")
+        named_file(options.params_file, ".hyper", "There is no params file")
     if getattr(options, "model_file", None):
-        existing(options.model_file, "model file")
+        existing(options.model_file, "There is no model file")
     for name in ("histories", "allow_items", "block_items"):
         if getattr(options, name, None):
-            existing(getattr(options, name), f"file of --{name}")
+            existing(getattr(options, name), f"--{name}: there is no file")
 
 
 def split_files(text: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+import recbole
+from recbole.data.dataset import Dataset
 from recbole.evaluator.register import metric_information
 
 from recbole_evcf.config.keys import EVAL_ARGS
@@ -75,6 +77,11 @@ def _check_split(split: object) -> None:
         raise ValueError(
             f"eval_args: split must be one of {', '.join(SPLITS)} with its value, such as "
             f"{{'RS': [0.8, 0.1, 0.1]}}, not {shown(split)}."
+        )
+    if "TS" in split and not hasattr(Dataset, "time_based_split"):
+        raise ValueError(
+            f"eval_args: split: TS came with RecBole 1.2.1, and {recbole.__version__} is "
+            "installed: Python 3.11 is the newest for which pip can install 1.2.1."
         )
     shares = split.get("SG")
     counted = isinstance(shares, (list, tuple)) and all(type(share) is int for share in shares)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.model import general_recommender
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import Histories
@@ -304,7 +305,10 @@ _MODELS = {
     "Pop": (_popularity, _show_nothing),
     "Random": (_as_it_is, _show_nothing),
 }
-ADAPTERS = {name: adapter for name, (adapter, _) in _MODELS.items()}
+# RecBole 1.2.0 has no AsymKNN.
+ADAPTERS = {
+    name: adapter for name, (adapter, _) in _MODELS.items() if hasattr(general_recommender, name)
+}
 _SHOW = {name: show for name, (_, show) in _MODELS.items()}
 _LEARNED = {
     "ADMMSLIM": ("item_similarity", "item_means"),

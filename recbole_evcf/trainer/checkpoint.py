@@ -234,7 +234,7 @@ def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool 
     Raises:
         ValueError: there is no such file, or it is damaged, or no checkpoint of this kind.
     """
-    existing(path, "model file")
+    existing(path, "There is no model file")
     try:
         with warnings.catch_warnings():
             # Of a file that is none: PyTorch's thoughts on its pickle.

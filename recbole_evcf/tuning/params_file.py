@@ -78,7 +78,7 @@ def read_params_file(file: str) -> list[Parameter]:
     Raises:
         ValueError: there is no such file, or a line of it is wrong; the text says which.
     """
-    path = named_file(file, ENDING, "params file")
+    path = named_file(file, ENDING, "There is no params file")
     try:
         with open(path, encoding="utf-8-sig") as opened:
             lines = opened.read().splitlines()

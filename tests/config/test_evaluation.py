@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 from recbole.config import Config
+from recbole.data.dataset import Dataset
 
 from recbole_evcf.config.evaluation import overridden
 
@@ -158,3 +159,9 @@ def test_a_metric_that_is_not_computed(model, settings):
 )
 def test_metrics_that_are_computed(settings):
     config_of("BPR", **settings)
+
+
+def test_a_split_of_a_later_recbole_is_named_as_such(monkeypatch):
+    monkeypatch.delattr(Dataset, "time_based_split", raising=False)
+    with pytest.raises(ValueError, match=r"^eval_args: split: TS came with RecBole 1\.2\.1, and "):
+        config_of(eval_args={"split": {"TS": [0.8, 0.1, 0.1]}, "order": "TO"})

@@ -15,7 +15,7 @@ from recbole.config import Config
 from recbole.utils import argument_list
 
 from documents import ROOT, code_blocks, read, tables
-from recbole_evcf import cli
+from recbole_evcf.commands.options import COMMANDS
 from recbole_evcf.configuration import OWN_KEYS
 from recbole_evcf.inspection.output import TABLES
 from recbole_evcf.model.models import MODELS
@@ -172,10 +172,10 @@ def parser_of(command: str, monkeypatch) -> argparse.ArgumentParser:
 
 
 def test_every_command_has_a_section():
-    assert set(re.findall(r"^### recbole-evcf (\w+)$", USER_GUIDE, flags=re.M)) == set(cli.COMMANDS)
+    assert set(re.findall(r"^### recbole-evcf (\w+)$", USER_GUIDE, flags=re.M)) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_options_and_their_defaults(command, monkeypatch):
     guide = {name: cells[0] for name, cells in rows_of(f"recbole-evcf {command}").items()}
     actions = [
@@ -249,7 +249,7 @@ def test_names_of_the_guides_exist():
 
 def test_shell_examples_use_options_that_exist(monkeypatch):
     options = set()
-    for command in cli.COMMANDS:
+    for command in COMMANDS:
         with monkeypatch.context() as patch:
             for action in parser_of(command, patch)._actions:
                 options.update(action.option_strings)
