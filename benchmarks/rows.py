@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 from data import Data
 from measure import Case, Measured, measure, median_ratio
@@ -307,6 +311,51 @@ def load(run: Run) -> list[Row]:
     return rows
 
 
+# As RecBole alone has to be helped on today's NumPy; without Ray, names stand in for it.
+ALONE = """
+import importlib.util, sys, types
+spec = importlib.util.spec_from_file_location("compat", {path!r})
+compat = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compat)
+compat.repair_numpy_names()
+if not {ray}:
+    sys.modules["ray"] = sys.modules["ray.tune"] = types.ModuleType("ray")
+    sys.modules["ray"].tune = sys.modules["ray"]
+import recbole.quick_start
+"""
+ANSWERS = (["--help"], ["--version"], ["run", "--help"], ["trian"], ["compare"])
+AT_ONCE = 0.5
+
+
+def startup(run: Run) -> list[Row]:
+    """What a command and an import take before anything is computed, in seconds of this machine."""
+    command = [sys.executable, "-m", "recbole_evcf"]
+    rows = []
+    for words in ANSWERS:
+        seconds = _wall(run, [*command, *words])
+        what = f"recbole-evcf {' '.join(words)}"
+        ratio = AT_ONCE / seconds
+        rows.append(Row(what, "half a second", f"{seconds:.2f} s", "0.50 s", ratio, at_least=1))
+    path = str(Path(__file__).resolve().parents[1] / "recbole_evcf" / "compat.py")
+    codes = ["import recbole_evcf", *(ALONE.format(path=path, ray=ray) for ray in (False, True))]
+    ours, *theirs = (_wall(run, [sys.executable, "-c", code]) for code in codes)
+    for seconds, name in zip(theirs, ("without Ray", "with Ray")):
+        against = f"import recbole.quick_start {name}"
+        found = f"{ours:.2f} s", f"{seconds:.2f} s"
+        rows.append(Row("import recbole_evcf", against, *found, seconds / ours))
+    return rows
+
+
+def _wall(run: Run, command: list[str]) -> float:
+    """The median of whole processes, the first one not counted."""
+    times = []
+    for _ in range(run.repetitions + 1):
+        start = perf_counter()
+        subprocess.run(command, capture_output=True)
+        times.append(perf_counter() - start)
+    return median(times[1:])
+
+
 ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "epoch": epoch,
     "epoch-bf16": epoch_in_half_precision,
@@ -315,6 +364,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "builtins": builtins,
     "untouched": untouched,
     "load": load,
+    "startup": startup,
 }
 
 
