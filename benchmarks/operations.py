@@ -8,6 +8,7 @@ weight rows, E x H1, with a gradient of its weights only. Gated layers count twi
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 __all__ = ["Network", "Operations", "evaluation_batch", "training_batch"]
@@ -92,5 +93,5 @@ def _second_level(network: Network, users: int) -> int:
 
 
 def _stack(network: Network, rows: int, sizes: tuple[int, ...]) -> int:
-    products = sum(a * b for a, b in zip(sizes, sizes[1:]))
+    products = sum(a * b for a, b in itertools.pairwise(sizes))
     return rows * products * (2 if network.gated else 1)

@@ -9,6 +9,7 @@ modules carry the same names, so that weights and gradients can be compared one 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -173,7 +174,7 @@ class _JointDecoder(nn.Module):
 
 
 def _stack(widths: list[int], gated: bool) -> nn.Sequential:
-    return nn.Sequential(*(_Hidden(a, b, gated) for a, b in zip(widths, widths[1:])))
+    return nn.Sequential(*(_Hidden(a, b, gated) for a, b in itertools.pairwise(widths)))
 
 
 def _sample(mean: Tensor, log_variance: Tensor) -> Tensor:

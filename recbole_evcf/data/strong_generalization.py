@@ -5,6 +5,7 @@ First the split itself, on plain arrays; below it what makes three RecBole datas
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
@@ -283,7 +284,7 @@ def _from_config(dataset) -> Split:
 
 def _from_files(dataset) -> Split:
     bounds = np.cumsum([0, *dataset.file_size_list])
-    train, *held_out = (np.arange(*pair) for pair in zip(bounds[:-1], bounds[1:]))
+    train, *held_out = (np.arange(*pair) for pair in itertools.pairwise(bounds))
     items = dataset.inter_feat[dataset.iid_field].numpy()
     users = dataset.inter_feat[dataset.uid_field].numpy()
     known, trained = np.unique(items[train]), np.unique(users[train])

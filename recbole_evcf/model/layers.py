@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Union
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ __all__ = [
     "hidden_layers",
 ]
 
-Input = Union[Tensor, HistoryBatch]
+Input = Tensor | HistoryBatch
 # A hidden layer's class: it takes a function that makes an affine map, and calls it once for each
 # map that it needs. Its ``forward`` hands on what it is given to them.
 Layer = Callable[[Callable[[], nn.Module]], nn.Module]
