@@ -219,7 +219,7 @@ WRONG = [
     (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
     (["--model=BPR", *RS, "--seed=-1"], RATES, "seed must be a whole number from 0 to 4294967295"),
     ([SPLIT_BY_XX], SPACE, "eval_args: split must be one of RS, LS, TS, SG"),
-    (["--weight_decay=abc"], SPACE, "(perhaps since weight_decay is 'abc' and by default"),
+    (["--numerical_features=5"], SPACE, "(perhaps since numerical_features is '5' and by default"),
     (["--checkpoint_dir=[5]"], SPACE, "(perhaps since checkpoint_dir is '[5]' and by default"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
 ]
