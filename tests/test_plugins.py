@@ -59,9 +59,12 @@ def test_defaults_of_a_model_of_ones_own_lie_between_its_parents_and_the_users(p
     assert Config("Vamp", "tiny", config_dict=given)["mine"] is None
 
 
-@pytest.mark.parametrize("arguments", [["run", "--model=Vamp"], ["inspect", "--model_file=x"]])
+@pytest.mark.parametrize(
+    "arguments", [["run", "--model=Vamp"], ["inspect", "--model_file=x", "--output=o"]]
+)
 def test_a_plugin_that_cannot_be_imported_is_one_line(arguments, monkeypatch, capsys):
     monkeypatch.setenv(PLUGINS, "no_such_module_of_mine")
+    Path("x").touch()
     assert cli.main(arguments) == 2
     output = capsys.readouterr()
     assert output.err.count("\n") == 1
