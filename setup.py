@@ -23,7 +23,7 @@ TUNE = [
     "hyperopt>=0.2.7",
     "pyarrow>=14",
     "ray>=2.6.3,<2.7; python_version < '3.12'",
-    "ray>=2.50; python_version >= '3.12'",
+    "ray[tune]>=2.50; python_version >= '3.12'",
 ]
 
 setup(

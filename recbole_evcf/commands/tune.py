@@ -147,8 +147,8 @@ def _run(options, config, task: Task, store: TrialStore, search) -> None:
         module = import_module("recbole_evcf.tuning.ray_search")
     except ImportError as error:
         raise ValueError(
-            f"--tool=ray cannot be loaded ({error}): it needs Ray, which RecBole brings on Python "
-            "3.11 and older, and pip install 'recbole-evcf[tune]'."
+            f"--tool=ray cannot be loaded ({error}): pip install 'recbole-evcf[tune]' brings Ray "
+            "and what it needs."
         ) from None
     module.run(
         search,
