@@ -3,7 +3,6 @@
 Importing the package is all: RecBole then knows the models, and runs on today's packages.
 """
 
-import multiprocessing
 import os
 import sys
 
@@ -30,10 +29,10 @@ def activate() -> None:
 
 def _is_command() -> bool:
     """Whether this process is the command itself, and none that it has started."""
-    program = os.path.basename(sys.argv[0]) if sys.argv else ""
-    by_name = program in ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")
-    by_module = sys.orig_argv[1:3] == ["-m", "recbole_evcf"]
-    return (by_name or by_module) and multiprocessing.parent_process() is None
+    # As it was started: processes that it starts inherit sys.argv.
+    words = sys.orig_argv[1:3]
+    names = ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")
+    return words == ["-m", "recbole_evcf"] or os.path.basename(next(iter(words), "")) in names
 
 
 if not _is_command():

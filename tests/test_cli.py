@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from recbole_evcf import cli
 from recbole_evcf.commands import options
@@ -130,7 +131,7 @@ AT_ONCE = [
 ]
 WITHOUT_HEAVY = """
 import sys
-sys.argv = ["/somewhere/bin/recbole-evcf"]
+sys.orig_argv = ["python", "/somewhere/bin/recbole-evcf"]
 from recbole_evcf.cli import main
 for arguments in {}:
     try:
@@ -181,3 +182,23 @@ def test_it_runs_as_a_module():
         [sys.executable, "-m", "recbole_evcf", "--version"], capture_output=True, text=True
     )
     assert done.stdout == f"recbole-evcf {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "--models=Pop,Vamp", "--worker=1", "--output=compared"],
+        ["run", "--model=Vamp", "--nproc=2"],
+    ],
+)
+def test_processes_that_the_installed_command_starts_know_the_plugin(words, tiny):
+    """They import the command's script again, and find its words in sys.argv."""
+    Path("recbole-evcf").write_text(
+        "import sys\nfrom recbole_evcf.cli import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    Path("tiny.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1}))
+    words = [*words, "--dataset=tiny", "--config_files=tiny.yaml"]
+    done = subprocess.run([sys.executable, "recbole-evcf", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ndcg@10" in done.stdout.lower()
