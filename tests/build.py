@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.model import general_recommender
 from recbole.utils import get_model, get_trainer, init_seed
 
+# For what came with it: AsymKNN, and the neighbours of users for ItemKNN.
+since_recbole_1_2_1 = pytest.mark.skipif(
+    not hasattr(general_recommender, "AsymKNN"), reason="RecBole 1.2.0 does not have it"
+)
+ASYM_KNN = pytest.param("AsymKNN", marks=since_recbole_1_2_1)
 # Sizes that train in no time, of the models that can fold in.
 SIZES = {
     "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},

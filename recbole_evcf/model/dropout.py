@@ -43,7 +43,7 @@ def clamp_and_drop(x: Tensor, p: float) -> Tensor:
     device = x.device.type
     half = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if half else x.dtype
-    return _ClampAndDrop.apply(x, p, dtype) if p else x.clamp(0, 1).to(dtype)
+    return _ClampAndDrop.apply(x, p, dtype)
 
 
 def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
@@ -73,18 +73,22 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
 
 class _ClampAndDrop(torch.autograd.Function):
     """Both in one, block by block, so that what lies between stays in the processor's caches;
-    for the gradient there is one byte an entry."""
+    for the gradient there is one byte an entry. At the bounds it passes, where that of torch.clamp
+    has been 0 since 2.15: a pseudo-input that starts at 0 or 1 would never move."""
 
     @staticmethod
     def forward(ctx, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
-        ctx.dtype = x.dtype
+        ctx.dtype, ctx.scale = x.dtype, 1.0
         for source, target, through in _pieces(x, result, passes):
             clamped = source.clamp(0, 1)
-            keep, ctx.scale = keep_mask(source, p)
-            torch.eq(clamped, source, out=through).mul_(keep)
-            torch.mul(clamped.mul_(keep), ctx.scale, out=target)
+            torch.eq(clamped, source, out=through)
+            if p:
+                keep, ctx.scale = keep_mask(source, p)
+                clamped.mul_(keep)
+                through.mul_(keep)
+            torch.mul(clamped, ctx.scale, out=target)
         ctx.save_for_backward(passes)
         return result
 

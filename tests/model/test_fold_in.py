@@ -9,7 +9,7 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
-from build import SIZES, build
+from build import ASYM_KNN, SIZES, build, since_recbole_1_2_1
 from conftest import write_inter
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, SAMPLING_MODELS
 
@@ -287,9 +287,7 @@ def test_what_is_learned_depends_on_the_training_data(five, model):
     assert any(not np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
 
-@pytest.mark.parametrize(
-    "model", ["EASE", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec", "MultiVAE"]
-)
+@pytest.mark.parametrize("model", ["EASE", "ADMMSLIM", "ItemKNN", ASYM_KNN, "NCEPLRec", "MultiVAE"])
 def test_the_number_of_held_out_users_changes_nothing_learned(five, model):
     found = []
     for more in (0, 40):
@@ -310,9 +308,9 @@ def test_the_number_of_held_out_users_changes_nothing_learned(five, model):
         ("SLIMElastic", {"hide_item": False}),
         ("ItemKNN", {}),
         ("ItemKNN", {"shrink": 3}),
-        ("AsymKNN", {}),
-        ("AsymKNN", {"beta": 0.5, "q": 2}),
-        ("AsymKNN", {"beta": 0.0, "alpha": 0.9}),
+        pytest.param("AsymKNN", {}, marks=since_recbole_1_2_1),
+        pytest.param("AsymKNN", {"beta": 0.5, "q": 2}, marks=since_recbole_1_2_1),
+        pytest.param("AsymKNN", {"beta": 0.0, "alpha": 0.9}, marks=since_recbole_1_2_1),
         ("MultiVAE", {}),
         ("MultiDAE", {}),
         ("RecVAE", {}),
@@ -352,7 +350,7 @@ def test_training_users_get_the_scores_of_the_model_as_recbole_has_it(five, mode
     ("model", "changes"),
     [
         *((model, {}) for model in FOLD_IN_MODELS if model not in ("CDAE", "Random")),
-        ("AsymKNN", {"beta": 0.5, "q": 2}),
+        pytest.param("AsymKNN", {"beta": 0.5, "q": 2}, marks=since_recbole_1_2_1),
         ("ADMMSLIM", {"center_columns": True}),
         *((model, {}) for model in OURS),
     ],
@@ -444,6 +442,7 @@ def test_models_that_cannot_fold_in_are_refused(tiny, model):
     assert "EASE" in str(error.value)
 
 
+@since_recbole_1_2_1
 @pytest.mark.parametrize("model", ["ItemKNN", "AsymKNN"])
 def test_neighbours_by_user_are_refused(tiny, model):
     with pytest.raises(ValueError, match=f"{model} with knn_method: user .* set knn_method: item"):

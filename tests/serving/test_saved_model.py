@@ -13,7 +13,7 @@ import pytest
 import torch
 from recbole.utils.case_study import full_sort_topk
 
-from build import SIZES, build
+from build import SIZES, build, since_recbole_1_2_1
 from conftest import write_inter
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import Vamp
@@ -133,7 +133,9 @@ def test_no_file_no_model_and_half_a_model(path, tmp_path):
 def test_files_of_other_models(path, tiny):
     refused(saved("BPR", tiny)[2], "holds a BPR, which has no way to score a user")
     config = torch.load(path, weights_only=True)["config"]
-    refused(changed(path, config={**config, "model": "Mine"}), "class Mine, which is not known")
+    refused(
+        changed(path, config={**config, "model": "Nobodys"}), "class Nobodys, which is not known"
+    )
     refused(changed(path, config={**config, "model": "GatedHVamp"}), "of another model than the G")
     refused(changed(path, config={**config, "model": "EASE"}), "of another model than the EASE")
     refused(changed(path, config={**config, "latent_dimension": 9}), "is corrupt")
@@ -151,9 +153,13 @@ def test_a_file_without_item_tokens(path):
     refused(changed(path, item_catalogue=catalogue), "is corrupt")
 
 
+@since_recbole_1_2_1
+def test_neighbours_of_users_need_their_data(tiny):
+    refused(saved("ItemKNN", tiny, knn_method="user")[2], "knn_method: user")
+
+
 def test_models_that_need_their_data(tiny):
-    path = saved("ItemKNN", tiny, knn_method="user")[2]
-    refused(path, "knn_method: user")
+    path = saved("ItemKNN", tiny)[2]
     config = torch.load(path, weights_only=True)["config"]
     refused(changed(path, config={**config, "model": "LDiffRec", "n_cate": 3}), "n_cate above 1")
 
