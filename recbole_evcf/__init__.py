@@ -3,6 +3,7 @@
 Importing the package is all: RecBole then knows the models, and runs on today's packages.
 """
 
+import functools
 import os
 import sys
 
@@ -11,8 +12,9 @@ from recbole_evcf.version import __version__
 __all__ = ["__version__", "activate"]
 
 
+@functools.cache
 def activate() -> None:
-    """Repair RecBole for today's packages, and make it know the models; once.
+    """Repair RecBole for today's packages, and make it know the models; a second call does nothing.
 
     Importing the package does it. Only the command ``recbole-evcf`` calls it later, when it has
     read its words.
