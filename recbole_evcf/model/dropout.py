@@ -43,7 +43,9 @@ def clamp_and_drop(x: Tensor, p: float) -> Tensor:
     device = x.device.type
     half = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if half else x.dtype
-    return _ClampAndDrop.apply(x, p, dtype)
+    if p or (torch.is_grad_enabled() and x.requires_grad):
+        return _ClampAndDrop.apply(x, p, dtype)
+    return x.clamp(0, 1).to(dtype)
 
 
 def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
