@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
-import recbole
 import torch
 from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -20,7 +19,7 @@ from recbole.utils import get_trainer, set_color
 
 from recbole_evcf.compat import plain_value
 from recbole_evcf.config.evaluation import check_eval_args, check_valid_metric
-from recbole_evcf.config.keys import OWN_KEYS
+from recbole_evcf.config.keys import OWN_KEYS, new_in_1_2_1
 from recbole_evcf.config.names import check_names
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
@@ -451,10 +450,7 @@ def unknown_model(name: str) -> ValueError:
         return fault
     newer = next((known for known in NEW_IN_1_2_1 if known.lower() == name.lower()), None)
     if newer:
-        return ValueError(
-            f"{newer} came with RecBole 1.2.1, and {recbole.__version__} is installed: Python 3.11 "
-            "is the newest for which pip can install 1.2.1."
-        )
+        return new_in_1_2_1(newer)
     names = sorted(_model_names())
     by_lower_case = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower_case, n=3)

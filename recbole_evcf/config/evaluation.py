@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-import recbole
 from recbole.data.dataset import Dataset
 from recbole.evaluator.register import metric_information
 
-from recbole_evcf.config.keys import EVAL_ARGS
+from recbole_evcf.config.keys import EVAL_ARGS, new_in_1_2_1
 from recbole_evcf.printable import shortened, shown
 
 __all__ = ["check_eval_args", "check_valid_metric", "overridden"]
@@ -79,10 +78,7 @@ def _check_split(split: object) -> None:
             f"{{'RS': [0.8, 0.1, 0.1]}}, not {shown(split)}."
         )
     if "TS" in split and not hasattr(Dataset, "time_based_split"):
-        raise ValueError(
-            f"eval_args: split: TS came with RecBole 1.2.1, and {recbole.__version__} is "
-            "installed: Python 3.11 is the newest for which pip can install 1.2.1."
-        )
+        raise new_in_1_2_1("eval_args: split: TS")
     shares = split.get("SG")
     counted = isinstance(shares, (list, tuple)) and all(type(share) is int for share in shares)
     if counted and sum(shares) in (10, 100) and min(shares) > 0:

@@ -29,6 +29,7 @@ __all__ = [
     "RENAMED",
     "keys_for",
     "keys_of_all_models",
+    "new_in_1_2_1",
 ]
 
 # NumPy's generator takes no larger one.
@@ -150,3 +151,11 @@ def keys_of_all_models() -> set[str]:
     One file or command line may serve several models.
     """
     return {*_keys_in_shipped_files()}.union(*DECLARED.values())
+
+
+def new_in_1_2_1(what: str) -> ValueError:
+    """The error for what RecBole 1.2.0 does not have."""
+    return ValueError(
+        f"{what} came with RecBole 1.2.1, and {recbole.__version__} is installed: Python 3.11 is "
+        "the newest for which pip can install 1.2.1."
+    )
