@@ -88,6 +88,7 @@ setup(
             "hypothesis>=6",
             "implicit>=0.7",
             "markdown-it-py>=3",
+            "mypy>=1.11",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.3",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import recbole_evcf
 from recbole_evcf import cli
-from recbole_evcf.resources import shipped_names
+from recbole_evcf.config.files import shipped_names
 
 checkout = Path(sys.argv[1]).resolve()
 assert not Path(recbole_evcf.__file__).is_relative_to(checkout), recbole_evcf.__file__

@@ -28,7 +28,7 @@ __all__ = [
     "whole",
 ]
 
-COMPAT = Path(__file__).parents[1] / "recbole_evcf" / "compat.py"
+COMPAT = Path(__file__).parents[1] / "recbole_evcf" / "hooks" / "fixes.py"
 # What RecBole ranks with in the order of its loaders; enough digits to compare.
 EXACT = {"metric_decimal_place": 12}
 
@@ -328,17 +328,17 @@ class _Parts:
 def _import(plugin: bool) -> None:
     """RecBole with the plugin; or without it, with nothing but the repairs that it needs to run.
 
-    Importing ``recbole_evcf.compat`` would register the plugin's reader, dataloaders and models.
+    Importing ``recbole_evcf`` would register the plugin's reader, dataloaders and models.
     Run from its file it knows nothing of the package, and only mends what newer packages broke.
     """
     if plugin:
         import recbole_evcf  # noqa: F401
 
         return
-    spec = importlib.util.spec_from_file_location("compat", COMPAT)
-    compat = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(compat)
-    compat.repair()
+    spec = importlib.util.spec_from_file_location("fixes", COMPAT)
+    fixes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fixes)
+    fixes.repair()
 
 
 def _published(parts: _Parts):

@@ -19,12 +19,12 @@ def activate() -> None:
     Importing the package does it. Only the command ``recbole-evcf`` calls it later, when it has
     read its words.
     """
-    from recbole_evcf import compat
+    from recbole_evcf.hooks import fixes
 
     # Before anything of RecBole is imported: some of the faults are in its imports.
-    compat.repair()
+    fixes.repair()
 
-    from recbole_evcf import register
+    from recbole_evcf.hooks import register
 
     register.register()
 

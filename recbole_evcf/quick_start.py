@@ -15,7 +15,7 @@ from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
 from recbole_evcf import processes
-from recbole_evcf.configuration import (
+from recbole_evcf.config.checks import (
     check_processes,
     finished_config,
     is_vae,
@@ -24,10 +24,10 @@ from recbole_evcf.configuration import (
 from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.launch import Layout, launch
-from recbole_evcf.printable import one_line, shortened
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.state_files import discard, kept
+from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 

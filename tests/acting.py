@@ -35,7 +35,7 @@ def start_a_run() -> None:
 
 
 def _run(connection) -> None:
-    from recbole_evcf.experiment.worker import _leave_the_parents_ways
+    from recbole_evcf.comparison.worker import _leave_the_parents_ways
 
     _leave_the_parents_ways()
     connection.send(os.getpid())

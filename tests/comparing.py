@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from recbole_evcf.experiment import runner
-from recbole_evcf.experiment.conduct import conduct
-from recbole_evcf.experiment.overrides import parse_models
-from recbole_evcf.experiment.plan import make_plan
-from recbole_evcf.experiment.worker import execute
-from recbole_evcf.sealed_json import write_sealed
+from recbole_evcf.comparison import runner
+from recbole_evcf.comparison.conduct import conduct
+from recbole_evcf.comparison.overrides import parse_models
+from recbole_evcf.comparison.plan import make_plan
+from recbole_evcf.comparison.worker import execute
+from recbole_evcf.utils.sealed_json import write_sealed
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ import yaml
 from hypothesis import strategies as st
 
 from recbole_evcf import cli
-from recbole_evcf.printable import one_line
+from recbole_evcf.utils.text import one_line
 
 __all__ = [
     "ANY_BYTES",

@@ -14,8 +14,8 @@ from recbole_evcf import cli
 from recbole_evcf.commands import options
 from recbole_evcf.commands.common import Terminated
 from recbole_evcf.commands.several import stopped_by
+from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
-from recbole_evcf.experiment.paper import TABLES
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.version import __version__
 
@@ -157,7 +157,7 @@ def test_help_and_mistakes_import_neither_recbole_nor_torch():
 
 def test_importing_the_package_registers_at_once():
     """Only in the process of the command is that left for later."""
-    code = "import sys, recbole_evcf; print('recbole_evcf.register' in sys.modules)"
+    code = "import sys, recbole_evcf; print('recbole_evcf.hooks.register' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True\n"
 

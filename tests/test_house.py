@@ -54,24 +54,24 @@ def _within(name: str, package: str) -> bool:
 
 def test_the_imports_are_read():
     assert "model.vae" in KNOWS["model.recommender"]
-    assert {"compat", "register"} <= KNOWS[""]
+    assert {"hooks.fixes", "hooks.register"} <= KNOWS[""]
     assert "data.prepare.dispatch" in KNOWS["data.prepare"]
     assert len(MODULES) > 100
 
 
-def test_compat_knows_nobody():
-    assert KNOWS["compat"] == set()
+def test_the_fixes_know_nobody():
+    assert KNOWS["hooks.fixes"] == set()
 
 
 def test_models_know_histories_and_each_other():
     for name in filter(lambda name: _within(name, "model"), MODULES):
         others = {each for each in KNOWS[name] if not _within(each, "model")}
-        assert others <= {"data.histories", "data.part", "printable"}, name
+        assert others <= {"data.histories", "data.part", "utils.text"}, name
 
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])
 def test_who_knows_no_model(package):
-    upper = ("model", "experiment", "tuning", "inspection", "serving", "commands")
+    upper = ("model", "comparison", "tuning", "inspection", "serving", "commands")
     for name in filter(lambda name: _within(name, package), MODULES):
         assert not any(_within(each, of) for each in KNOWS[name] for of in upper), name
 
@@ -80,9 +80,9 @@ def test_who_knows_no_model(package):
     ("known", "knowers"),
     [
         ("cli", {"__main__"}),
-        ("register", {""}),
+        ("hooks.register", {""}),
         ("commands", {"cli", "commands"}),
-        ("quick_start", {"register", "commands"}),
+        ("quick_start", {"hooks", "commands"}),
     ],
 )
 def test_who_is_known_by_whom(known, knowers):
@@ -90,7 +90,7 @@ def test_who_is_known_by_whom(known, knowers):
 
 
 def test_recbole_is_changed_in_two_places():
-    of_recbole = {"register", "compat"}
+    of_recbole = {"hooks.register", "hooks.fixes"}
     for name, path in MODULES.items():
         text = path.read_text(encoding="utf-8")
         assert ("wrap_once(" in text) == (name in of_recbole), name

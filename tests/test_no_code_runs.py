@@ -18,7 +18,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model
 
 from build import build
-from recbole_evcf import cli, compat
+from recbole_evcf import cli
+from recbole_evcf.hooks import fixes
 from recbole_evcf.serving import Recommender
 
 CHECKOUT = Path(__file__).parents[1]
@@ -376,7 +377,7 @@ class TestRecBolesModels:
 
 
 def test_arithmetic_is_all_that_is_calculated(ran):
-    assert compat.plain_value("[2**3]") == [8]
+    assert fixes.plain_value("[2**3]") == [8]
     for text in (CODE, "().__class__", "[x for x in ()]", "f'{1}'"):
         with pytest.raises(SyntaxError):
-            compat.plain_value(text)
+            fixes.plain_value(text)

@@ -6,7 +6,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_evcf import cli
-from recbole_evcf.resources import properties_path, shipped_names, shipped_yaml
+from recbole_evcf.config.files import properties_path, shipped_names, shipped_yaml
 
 # The paper's figures, no settings.
 NO_CONFIGS = ("paper/published",)

@@ -4,8 +4,8 @@ import functools
 
 import torch.nn.functional as F
 
+from recbole_evcf.hooks.register import register_fold_in
 from recbole_evcf.quick_start import run_recbole
-from recbole_evcf.register import register_fold_in
 
 
 def construct(original, model, config, dataset):

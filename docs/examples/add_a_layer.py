@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from recbole_evcf.hooks.register import register_model
 from recbole_evcf.model.models import HVamp
 from recbole_evcf.quick_start import run_recbole
-from recbole_evcf.register import register_model
 
 
 class SelfGatedLayer(nn.Module):

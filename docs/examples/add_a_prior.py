@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
+from recbole_evcf.hooks.register import register_model
 from recbole_evcf.model.gaussian import Gaussian, mixture_log_prob
 from recbole_evcf.model.models import Vamp
 from recbole_evcf.model.prior import Prior
 from recbole_evcf.quick_start import run_recbole
-from recbole_evcf.register import register_model
 
 
 class MixtureOfGaussians(Prior):

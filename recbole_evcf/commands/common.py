@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from recbole_evcf.printable import one_line, printable
+from recbole_evcf.utils.text import one_line, printable
 
 __all__ = [
     "exit_code",

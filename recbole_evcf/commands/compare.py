@@ -20,12 +20,12 @@ from recbole_evcf.commands.several import (
     stopped_by,
     tell,
 )
-from recbole_evcf.experiment.conduct import conduct
-from recbole_evcf.experiment.entry import Entry
-from recbole_evcf.experiment.overrides import parse_models
-from recbole_evcf.experiment.plan import Plan, make_plan
-from recbole_evcf.experiment.report import write_report
-from recbole_evcf.experiment.tables import as_text, caption, write_tables
+from recbole_evcf.comparison.conduct import conduct
+from recbole_evcf.comparison.entry import Entry
+from recbole_evcf.comparison.overrides import parse_models
+from recbole_evcf.comparison.plan import Plan, make_plan
+from recbole_evcf.comparison.report import write_report
+from recbole_evcf.comparison.tables import as_text, caption, write_tables
 
 __all__ = ["main"]
 

@@ -7,7 +7,7 @@ import os
 from recbole_evcf.commands.options import parse
 from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.onnx_export import INPUT, OUTPUT, export_onnx
-from recbole_evcf.whole_file import check_target
+from recbole_evcf.utils.files import check_target
 
 __all__ = ["main"]
 

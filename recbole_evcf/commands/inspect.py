@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from recbole.utils import get_model
 
 from recbole_evcf.commands.options import parse
-from recbole_evcf.configuration import unknown_model
+from recbole_evcf.config.checks import unknown_model
 from recbole_evcf.inspection.inspection import Inspection, inspect_model
 from recbole_evcf.inspection.output import check_folder, write
 from recbole_evcf.model.models import MODELS

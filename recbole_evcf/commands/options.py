@@ -7,8 +7,8 @@ import os
 import re
 import shlex
 
-from recbole_evcf.printable import shortened
-from recbole_evcf.resources import existing, named_file, shipped_yaml
+from recbole_evcf.config.files import existing, named_file, shipped_yaml
+from recbole_evcf.utils.text import shortened
 
 __all__ = ["COMMANDS", "DEFAULT_DATASET", "DEFAULT_MODEL", "check_files", "parse", "split_files"]
 

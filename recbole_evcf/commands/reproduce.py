@@ -19,13 +19,13 @@ from recbole_evcf.commands.several import (
     stopped_by,
     tell,
 )
-from recbole_evcf.experiment.conduct import conduct
-from recbole_evcf.experiment.paper import PaperTable, paper_table
-from recbole_evcf.experiment.plan import Plan, make_plan
-from recbole_evcf.experiment.report import write_reproduction_report
-from recbole_evcf.experiment.reproduction import judge, reproduction_text, write_reproduction
-from recbole_evcf.experiment.tables import write_tables
-from recbole_evcf.resources import shipped_yaml
+from recbole_evcf.comparison.conduct import conduct
+from recbole_evcf.comparison.paper import PaperTable, paper_table
+from recbole_evcf.comparison.plan import Plan, make_plan
+from recbole_evcf.comparison.report import write_reproduction_report
+from recbole_evcf.comparison.reproduction import judge, reproduction_text, write_reproduction
+from recbole_evcf.comparison.tables import write_tables
+from recbole_evcf.config.files import shipped_yaml
 
 __all__ = ["main"]
 

@@ -20,7 +20,7 @@ from recbole_evcf.commands.common import (
     read_settings,
 )
 from recbole_evcf.commands.options import DEFAULT_DATASET, DEFAULT_MODEL, parse, split_files
-from recbole_evcf.configuration import (
+from recbole_evcf.config.checks import (
     can_resume,
     finished_config,
     read_config_file,
@@ -35,7 +35,7 @@ from recbole_evcf.trainer.state_files import (
     model_file_of,
     place_of,
 )
-from recbole_evcf.whole_file import check_target, write_json
+from recbole_evcf.utils.files import check_target, write_json
 
 __all__ = ["main", "result_table"]
 

@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.evaluator.register import metric_information
 
 from recbole_evcf.config.keys import EVAL_ARGS, new_in_1_2_1
-from recbole_evcf.printable import shortened, shown
+from recbole_evcf.utils.text import shortened, shown
 
 __all__ = ["check_eval_args", "check_valid_metric", "overridden"]
 

@@ -16,7 +16,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_evcf.resources import properties_path
+from recbole_evcf.config.files import properties_path
 
 __all__ = [
     "CONFIG_FILES",

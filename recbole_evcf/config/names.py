@@ -15,7 +15,7 @@ from recbole_evcf.config.keys import (
     keys_for,
     keys_of_all_models,
 )
-from recbole_evcf.printable import shortened, shown
+from recbole_evcf.utils.text import shortened, shown
 
 __all__ = ["check_keys_of_model", "check_names"]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from recbole.utils import FeatureType, InputType, ModelType
 
 from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, group_sizes, is_sg
-from recbole_evcf.printable import shown
+from recbole_evcf.utils.text import shown
 
 __all__ = ["check_columns", "check_loading", "check_tested", "check_values"]
 

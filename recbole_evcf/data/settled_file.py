@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from logging import getLogger
 from typing import Any
 
-from recbole_evcf.archive import check_archive, read_archive, write_archive
+from recbole_evcf.utils.archive import check_archive, read_archive, write_archive
 
 __all__ = ["read_settled", "short_digest", "write_settled"]
 

@@ -13,7 +13,7 @@ from logging import getLogger
 import numpy as np
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.printable import shown
+from recbole_evcf.utils.text import shown
 
 __all__ = [
     "BENCHMARK_PARTS",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.utils.files import replacing
 
 __all__ = [
     "SE_SUFFIX",

@@ -11,9 +11,9 @@ from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.inspection.inspection import Inspection
 from recbole_evcf.inspection.levels import DRAWS
 from recbole_evcf.inspection.units import ACTIVE
-from recbole_evcf.printable import shortened
 from recbole_evcf.report.figure import drawn_text, styled
 from recbole_evcf.report.page import Page
+from recbole_evcf.utils.text import shortened
 
 __all__ = ["page"]
 

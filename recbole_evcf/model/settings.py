@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from recbole_evcf.model.likelihood import LIKELIHOODS
-from recbole_evcf.printable import shortened
+from recbole_evcf.utils.text import shortened
 
 __all__ = ["Settings"]
 

@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects
 from plotly.offline import get_plotlyjs
 
-from recbole_evcf.whole_file import replacing
+from recbole_evcf.utils.files import replacing
 
 __all__ = ["Bold", "Page"]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.serving.recommender import Recommender
+from recbole_evcf.utils.files import replacing
 from recbole_evcf.version import __version__
-from recbole_evcf.whole_file import replacing
 
 __all__ = ["INPUT", "OUTPUT", "export_onnx"]
 

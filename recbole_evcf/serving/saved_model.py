@@ -12,16 +12,16 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model
 from torch import Tensor, nn
 
-from recbole_evcf.configuration import import_fault
+from recbole_evcf.config.checks import import_fault
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.printable import one_line, shortened
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.serving.scores import scores_of_histories
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
+from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = ["load_model"]
 

@@ -16,7 +16,7 @@ import scipy.sparse
 from torch import Tensor
 
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.printable import shortened, shown
+from recbole_evcf.utils.text import shortened, shown
 
 __all__ = ["Gatherer", "UnknownItems", "UserHistories", "counted", "item_token", "user_histories"]
 

@@ -11,7 +11,7 @@ from math import isfinite
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.whole_file import check_target, replacing
+from recbole_evcf.utils.files import check_target, replacing
 
 __all__ = ["check_output", "write_recommendations"]
 

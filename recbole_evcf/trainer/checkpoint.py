@@ -17,8 +17,8 @@ import scipy.sparse
 import torch
 from recbole.config import Config
 
-from recbole_evcf.archive import check_archive, map_archive, read_archive, write_archive
-from recbole_evcf.resources import existing
+from recbole_evcf.config.files import existing
+from recbole_evcf.utils.archive import check_archive, map_archive, read_archive, write_archive
 
 __all__ = [
     "from_plain",

@@ -28,7 +28,7 @@ from recbole_evcf.trainer.state_files import (
     take,
     unfinished_places,
 )
-from recbole_evcf.whole_file import remove_leftovers
+from recbole_evcf.utils.files import remove_leftovers
 
 __all__ = ["Resumption", "left_when_stopped"]
 

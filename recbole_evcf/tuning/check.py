@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from recbole_evcf.comparison.plan import SHARED
+from recbole_evcf.config.checks import check_seed, finished_config
 from recbole_evcf.config.names import check_keys_of_model
-from recbole_evcf.configuration import check_seed, finished_config
-from recbole_evcf.experiment.plan import SHARED
-from recbole_evcf.printable import shortened
 from recbole_evcf.tuning.params_file import Parameter
+from recbole_evcf.utils.text import shortened
 
 __all__ = ["check_limits", "check_parameters"]
 

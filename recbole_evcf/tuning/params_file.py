@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recbole_evcf.compat import plain_value
-from recbole_evcf.printable import shown
-from recbole_evcf.resources import named_file
+from recbole_evcf.config.files import named_file
+from recbole_evcf.hooks.fixes import plain_value
+from recbole_evcf.utils.text import shown
 
 __all__ = ["KINDS", "Parameter", "read_params_file"]
 

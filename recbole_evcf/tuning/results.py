@@ -10,10 +10,10 @@ import pandas as pd
 import yaml
 
 from recbole_evcf.data.settled_file import short_digest
-from recbole_evcf.sealed_json import write_sealed
 from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
-from recbole_evcf.whole_file import replacing, write_json
+from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.sealed_json import write_sealed
 
 __all__ = ["conclude", "trial_table", "write_trials"]
 

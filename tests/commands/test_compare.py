@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from recbole_evcf import cli
-from recbole_evcf.experiment import runner
+from recbole_evcf.comparison import runner
 
 SEED = "must be a whole number from 0 to 4294967295, not"
 WRONG = [

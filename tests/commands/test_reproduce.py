@@ -10,7 +10,7 @@ import yaml
 
 from conftest import write_inter
 from recbole_evcf import cli
-from recbole_evcf.experiment import runner
+from recbole_evcf.comparison import runner
 
 
 @pytest.mark.parametrize(

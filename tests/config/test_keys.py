@@ -15,7 +15,7 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_evcf.config import keys
-from recbole_evcf.resources import shipped_names, shipped_yaml
+from recbole_evcf.config.files import shipped_names, shipped_yaml
 
 SOURCE = Path(recbole.__file__).parent
 READS = r"""config(?:_dict)?(?:\.get\(|\[)\s*["'](\w+)["']"""

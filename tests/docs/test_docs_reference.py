@@ -16,11 +16,11 @@ from recbole.utils import argument_list
 
 from documents import ROOT, code_blocks, read, tables
 from recbole_evcf.commands.options import COMMANDS
-from recbole_evcf.configuration import OWN_KEYS
+from recbole_evcf.config.checks import OWN_KEYS
+from recbole_evcf.config.files import shipped_yaml
 from recbole_evcf.inspection.output import TABLES
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.settings import Settings
-from recbole_evcf.resources import shipped_yaml
 
 USER_GUIDE = read("docs/user-guide.md")
 # What RecBole's lists of its keys lack: made by its Config, or of some models; and Ray's.

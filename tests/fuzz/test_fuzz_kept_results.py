@@ -10,22 +10,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, cases, damaged, ends_well
+from recbole_evcf.comparison import runner
+from recbole_evcf.comparison.conduct import conduct
+from recbole_evcf.comparison.entry import Entry
+from recbole_evcf.comparison.outcome import gather
+from recbole_evcf.comparison.plan import Plan, Run
+from recbole_evcf.comparison.store import RunStore
+from recbole_evcf.comparison.tables import write_tables
 from recbole_evcf.data.digest import file_digest
 from recbole_evcf.evaluator.per_user import write_per_user
-from recbole_evcf.experiment import runner
-from recbole_evcf.experiment.conduct import conduct
-from recbole_evcf.experiment.entry import Entry
-from recbole_evcf.experiment.outcome import gather
-from recbole_evcf.experiment.plan import Plan, Run
-from recbole_evcf.experiment.store import RunStore
-from recbole_evcf.experiment.tables import write_tables
-from recbole_evcf.sealed_json import read_sealed, write_sealed
 from recbole_evcf.tuning import results
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.results import conclude, write_trials
 from recbole_evcf.tuning.store import TrialStore
 from recbole_evcf.tuning.trial import Task
+from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
 
 RUNS = tuple(
     Run(entry, seed, {"model": entry.model, "seed": seed}, {})

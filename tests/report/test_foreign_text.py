@@ -13,7 +13,7 @@ import yaml
 
 from conftest import write_inter
 from recbole_evcf import cli
-from recbole_evcf.experiment import runner
+from recbole_evcf.comparison import runner
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
 

@@ -7,8 +7,8 @@ import pytest
 from hyperopt import space_eval
 from recbole.trainer import HyperTuning
 
+from recbole_evcf.config.files import shipped_file, shipped_names
 from recbole_evcf.model.models import BASELINES, MODELS
-from recbole_evcf.resources import shipped_file, shipped_names
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 
 

@@ -1,0 +1,204 @@
+"""What a comparison found: each model's figures over its seeds, and the tests between models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from recbole_evcf.comparison.entry import Entry
+from recbole_evcf.comparison.plan import Plan
+from recbole_evcf.comparison.significance import Comparison, compare_with_baseline
+from recbole_evcf.comparison.store import RunStore
+
+__all__ = ["ModelOutcome", "Outcome", "gather"]
+
+DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class ModelOutcome:
+    """An entry's finished runs.
+
+    Attributes:
+        entry: the model with its settings.
+        results: of the finished runs by seed, see :func:`recbole_evcf.comparison.worker.execute`.
+        failures: by seed, why a run failed.
+        per_user: test metrics (columns) of the users (index), each the mean over the seeds; empty
+            where a metric is no mean over users.
+        test: test metrics, the mean over the seeds.
+        standard_error: of ``test``. Over the users, of each user's mean over the seeds; where
+            there are no values of users, over the seeds; missing where there is neither.
+        seed_deviation: sample standard deviation over the seeds; empty if there is but one.
+        valid: validation metrics, the mean over the seeds.
+    """
+
+    entry: Entry
+    results: dict[int, dict]
+    failures: dict[int, str]
+    per_user: pd.DataFrame
+    test: dict[str, float]
+    standard_error: dict[str, float]
+    seed_deviation: dict[str, float]
+    valid: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The entry's."""
+        return self.entry.label
+
+    @property
+    def measured_on(self) -> str:
+        """The machines that the runs were measured on; earlier versions kept none."""
+        names = (result.get("measured_on", "unknown") for result in self.results.values())
+        return "; ".join(dict.fromkeys(names))
+
+    def cost(self, name: str) -> float | None:
+        """A figure of ``costs``, the mean over the seeds; None where there is none."""
+        return _mean([result["costs"][name] for result in self.results.values()])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a report tells.
+
+    Attributes:
+        plan: what was asked for.
+        models: in the order of the plan.
+        baseline: label of the model that the others are compared with.
+        comparisons: with the baseline.
+        metrics: keys of the test metrics that some model has, to their names in tables.
+    """
+
+    plan: Plan
+    models: tuple[ModelOutcome, ...]
+    baseline: str
+    comparisons: tuple[Comparison, ...]
+    metrics: dict[str, str]
+
+    @property
+    def finished(self) -> list[ModelOutcome]:
+        """The models with at least one finished run."""
+        return [model for model in self.models if model.results]
+
+    @property
+    def failures(self) -> list[tuple[str, int, str]]:
+        """Label, seed and reason of each run that failed."""
+        return [
+            (model.label, seed, reason)
+            for model in self.models
+            for seed, reason in model.failures.items()
+        ]
+
+    def best(self, metric: str) -> set[str]:
+        """Labels of the models that none is better than, as far as the printed digits tell."""
+        values = {
+            model.label: round(model.test[metric], DECIMALS)
+            for model in self.finished
+            if metric in model.test
+        }
+        smaller = any(
+            metric.split("@")[0] in result["smaller_is_better"]
+            for model in self.finished
+            for result in model.results.values()
+        )
+        best = (min if smaller else max)(values.values())
+        return {label for label, value in values.items() if value == best}
+
+    def n_users(self) -> int:
+        """Number of test users."""
+        return max(
+            (result["n_test_users"] for m in self.finished for result in m.results.values()),
+            default=0,
+        )
+
+    @property
+    def has_user_errors(self) -> bool:
+        """Whether standard errors are over users, for some model at least."""
+        return any(len(model.per_user) > 1 for model in self.finished)
+
+
+def gather(
+    plan: Plan, store: RunStore, reasons: Mapping[str, str | None], baseline: str
+) -> Outcome:
+    """Read the finished runs of a plan.
+
+    Args:
+        plan: what was asked for.
+        store: where the finished runs are.
+        reasons: as of :func:`recbole_evcf.comparison.runner.run_all`.
+        baseline: label of the model to compare with.
+    """
+    splits = _splits(plan, store)
+    models = tuple(_gather(entry, plan, store, reasons, splits) for entry in plan.entries)
+    found = {key for model in models for key in model.test}
+    metrics = {key: name for key, name in plan.metrics.items() if key in found}
+    frames = {model.label: model.per_user for model in models if model.results}
+    return Outcome(
+        plan,
+        models,
+        baseline,
+        tuple(compare_with_baseline(frames, baseline, list(metrics))),
+        metrics,
+    )
+
+
+def _splits(plan: Plan, store: RunStore) -> list[str]:
+    """What was to be found, a digest for each finished run in order."""
+    results = (store.result(run) for run in plan.runs)
+    return [result["test_split"] for result in results if result is not None]
+
+
+def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
+    results, failures, frames = {}, {}, []
+    for run in plan.runs:
+        if run.entry is not entry:
+            continue
+        result = store.result(run)
+        if result is None:
+            failures[run.seed] = reasons.get(run.digest) or "it was not run"
+        elif result["test_split"] != splits[0]:
+            failures[run.seed] = (
+                "it was tested on other interactions than the first model, as the kind of the "
+                "model or its data reading asks for: the figures cannot be compared"
+            )
+        else:
+            results[run.seed] = result
+            frames.append(store.per_user(run))
+    per_user = sum(frames[1:], frames[0]) / len(frames) if frames else pd.DataFrame()
+    tests = pd.DataFrame([result["test"] for result in results.values()], dtype=float)
+    test = {key: float(tests[key].mean()) for key in tests}
+    # RecBole's own figures are rounded.
+    test.update({key: float(per_user[key].mean()) for key in per_user})
+    deviation = _over_seeds(tests, frames) if len(results) > 1 else {}
+    errors = {key: value / np.sqrt(len(results)) for key, value in deviation.items()}
+    if len(per_user) > 1:
+        errors.update({key: float(stats.sem(per_user[key])) for key in per_user})
+    valid = pd.DataFrame([result["valid"] for result in results.values()], dtype=float)
+    return ModelOutcome(
+        entry,
+        results,
+        failures,
+        per_user,
+        test,
+        errors,
+        deviation,
+        {key: float(valid[key].mean()) for key in valid},
+    )
+
+
+def _over_seeds(tests: pd.DataFrame, frames: list[pd.DataFrame]) -> dict[str, float]:
+    """Sample standard deviation over the seeds, of unrounded figures where there are such."""
+    unrounded = tests.copy()
+    for place, frame in enumerate(frames):
+        for key in frame:
+            unrounded.loc[place, key] = frame[key].mean()
+    return {key: float(unrounded[key].std(ddof=1)) for key in unrounded}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,98 @@
+"""The paper's tables as data: their rows, settings, figures, and what is read from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+
+from recbole_evcf.comparison.entry import Entry
+from recbole_evcf.config.files import shipped_yaml
+
+__all__ = ["TABLES", "DataSet", "PaperTable", "Statement", "paper_table"]
+
+TABLES = ("table1", "table2")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the paper.
+
+    Attributes:
+        name: as the paper writes it.
+        standard_error: of its figures, about.
+    """
+
+    name: str
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An order of two models that the paper reads from a table."""
+
+    says: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper.
+
+    Attributes:
+        entries: its rows, to be trained with the published settings.
+        metrics: the keys of its metrics.
+        figures: by data set, by row's label, by metric.
+        data_sets: those of the paper, by RecBole's names.
+        statements: what the paper reads from it.
+        quick: whether the settings are those of a short run.
+    """
+
+    entries: tuple[Entry, ...]
+    metrics: tuple[str, ...]
+    figures: dict[str, dict[str, dict[str, float]]]
+    data_sets: dict[str, DataSet]
+    statements: tuple[Statement, ...]
+    quick: bool
+
+    def beside(self, dataset: str) -> list[str]:
+        """The data sets whose figures stand beside those of a data set: its own, or else all."""
+        return [dataset] if dataset in self.figures else list(self.figures)
+
+
+def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
+    """Read a table from ``properties/paper/``.
+
+    Args:
+        name: one of :data:`TABLES`.
+        dataset: name of the data set that it will be trained on; what the paper tuned for it is
+            read after the settings of a row.
+        quick: whether the settings are those of a short run.
+    """
+    published = yaml.safe_load(shipped_yaml("paper/published").read_text(encoding="utf-8"))
+    table, names = published["tables"][name], published["data_sets"]
+    rows, metrics = table["rows"], tuple(table["metrics"])
+    figures = {
+        data: {row["label"]: dict(zip(metrics, row[data])) for row in rows if data in row}
+        for data in names
+    }
+    return PaperTable(
+        tuple(_entry(row, dataset, quick) for row in rows),
+        metrics,
+        {data: by_label for data, by_label in figures.items() if by_label},
+        {data: DataSet(**about) for data, about in names.items()},
+        tuple(Statement(**statement) for statement in table["statements"]),
+        quick,
+    )
+
+
+def _entry(row: dict, dataset: str, quick: bool) -> Entry:
+    general = f"paper/{row['settings']}"
+    content = yaml.safe_load(shipped_yaml(general).read_text(encoding="utf-8"))
+    files = [general]
+    if shipped_yaml(f"paper/{dataset}/{row['settings']}"):
+        files.append(f"paper/{dataset}/{row['settings']}")
+    if quick:
+        files.append("paper/quick")
+    return Entry(row["label"], content["model"], config_files=tuple(files))

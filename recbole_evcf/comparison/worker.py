@@ -1,0 +1,210 @@
+"""One run in a process of its own: trained, evaluated, measured, and written down whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from multiprocessing import parent_process, set_start_method
+from threading import Thread
+from time import perf_counter
+
+import numpy as np
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+
+from recbole_evcf.comparison.identity import digest_of_data, identity
+from recbole_evcf.comparison.memory import peak_memory
+from recbole_evcf.comparison.recording import recording
+from recbole_evcf.config.checks import can_resume
+from recbole_evcf.data.digest import file_digest
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.trainer.effective_settings import differences
+from recbole_evcf.trainer.state_files import kept_until_given
+from recbole_evcf.utils.sealed_json import write_sealed
+from recbole_evcf.utils.text import one_line
+
+__all__ = ["execute", "work"]
+
+
+def work(request: dict, settings: dict, paths: Mapping[str, str], connection) -> None:
+    """What the process does: :func:`execute`, with its output in a log file.
+
+    Args:
+        request: as of :func:`execute`.
+        settings: what the run's file says of its settings.
+        paths: ``log``, ``result`` and ``per_user``, the files to write.
+        connection: gets None when all is written, or one sentence on what went wrong.
+    """
+    _write_output_to(paths["log"])
+    _leave_the_parents_ways()
+    # RecBole's Config reads it, and it is the parent's.
+    sys.argv = sys.argv[:1]
+    try:
+        with kept_until_given():
+            result = execute(request, paths["per_user"], settings)
+            write_sealed(paths["result"], {"settings": settings, **result})
+    except Exception as error:
+        sys.excepthook(*sys.exc_info())
+        connection.send(f"{type(error).__name__}: {one_line(error)}")
+        sys.exit(1)
+    connection.send(None)
+
+
+def _write_output_to(path: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def _leave_the_parents_ways() -> None:
+    """Start processes of its own, as dataloaders have with ``worker``, as a command does; and end
+    with a command that is killed: its next run would write the same files."""
+    parent = parent_process()
+    if parent is None:
+        return
+    set_start_method(None, force=True)
+
+    def end_with_parent():
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+
+
+def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -> dict:
+    """Train and evaluate a model as RecBole's ``run_recbole`` does.
+
+    Where the model can be resumed, the newest unfinished run of the same settings in the folder
+    ``checkpoint_dir`` goes on.
+
+    Args:
+        request: ``model``, ``dataset``, ``config_files`` and ``settings``.
+        per_user_path: CSV file for the test metrics of each user, where there are such.
+        planned: what the result will be kept under; None if it is not kept.
+
+    Returns:
+        ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
+        digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
+        ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``;
+        ``measured_on``, the machine and its torch; and ``costs``, in seconds, users per second
+        and bytes.
+
+    Raises:
+        ValueError: there is nothing to test on, or what the files of settings and data hold is
+            not what was planned.
+    """
+    config = Config(
+        request["model"], request["dataset"], request["config_files"], dict(request["settings"])
+    )
+    settings = identity(config, data="")
+    config["resume"] = can_resume(config)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+    if not test_data:
+        raise ValueError("the split leaves nothing to test on.")
+    init_seed(config["seed"], config["reproducibility"])
+    memory_before = peak_memory()
+    start = perf_counter()
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    construction = perf_counter() - start
+    if planned is not None:
+        # Only now: all files have been read.
+        _check_as_planned(planned, {**settings, "data": digest_of_data(config)})
+    trainer = recording(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+    # Not from the start: the making of a trainer imports and opens TensorBoard.
+    start = perf_counter()
+    _, valid = trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
+    fitting = perf_counter() - start + _seconds_before(trainer)
+    start = perf_counter()
+    test = trainer.evaluate(test_data, show_progress=config["show_progress"])
+    testing = perf_counter() - start
+    metrics = getattr(getattr(trainer, "evaluator", None), "metric_class", {})
+    values = per_user_values(metrics, config["topk"])
+    users = ranked_users(test_data) if values else None
+    if users is not None:
+        write_per_user(per_user_path, users, values)
+    record = getattr(trainer, "record", [])
+    training = construction + (sum(row["seconds"] for row in record) or fitting)
+    n_train, n_test = _number_of_users(train_data), _number_of_users(test_data)
+    return {
+        "valid": _plain(valid),
+        "test": _plain(test),
+        "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
+        "per_user": None if users is None else file_digest(per_user_path),
+        "curve": record,
+        "n_train_users": n_train,
+        "n_test_users": n_test,
+        "test_split": _digest_of_targets(test_data._dataset),
+        "model_file": getattr(trainer, "saved_model_file", None),
+        "measured_on": _machine(config["device"]),
+        "costs": {
+            "training_seconds": training,
+            "total_seconds": construction + fitting,
+            "training_users_per_second": n_train * max(len(record), 1) / training,
+            "evaluation_seconds": testing,
+            "evaluation_users_per_second": n_test / testing,
+            "memory_before": memory_before,
+            "peak_memory": peak_memory(),
+            "peak_gpu_memory": _peak_gpu_memory(config["device"]),
+        },
+    }
+
+
+def _check_as_planned(planned: Mapping, settings: Mapping) -> None:
+    changed = differences(planned, settings)
+    if changed == ["data"]:
+        raise ValueError(
+            "the files of the data set have changed since the command started: repeat it."
+        )
+    if changed:
+        raise ValueError(
+            f"the settings of this run have changed since the command started "
+            f"({', '.join(changed)}): repeat it."
+        )
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        unit = torch.cuda.get_device_name(device)
+    else:
+        unit = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    return f"{platform.node()} ({unit}), torch {torch.__version__}"
+
+
+def _seconds_before(trainer) -> float:
+    resumption = getattr(trainer, "resumption", None)
+    return resumption.seconds_before if resumption else 0.0
+
+
+def _plain(metrics: Mapping | None) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in (metrics or {}).items()
+        if not name.endswith(SE_SUFFIX)
+    }
+
+
+def _number_of_users(data) -> int:
+    dataset = data._dataset
+    return len(np.unique(np.asarray(dataset.inter_feat[dataset.uid_field])))
+
+
+def _digest_of_targets(dataset) -> str:
+    """Of the test's pairs of user and item, by their original ids and in no order."""
+    feat = dataset.inter_feat
+    users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
+    items = dataset.id2token(dataset.iid_field, np.asarray(feat[dataset.iid_field]))
+    pairs = sorted(zip(users.tolist(), items.tolist()))
+    return hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
+
+
+def _peak_gpu_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -1,0 +1,104 @@
+"""The zip archive that ``torch.save`` writes: whole or absent, and checked before it is used."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+
+import torch
+
+from recbole_evcf.utils.files import replacing
+
+__all__ = ["check_archive", "map_archive", "read_archive", "write_archive"]
+
+
+def write_archive(path: str, state) -> None:
+    """Write what ``torch.save`` takes under a temporary name, then rename it.
+
+    Args:
+        path: the file, in the folder ``checkpoint_dir``.
+        state: tensors, numbers, texts, lists and dicts.
+
+    Raises:
+        OSError: it cannot be written, the disk being full for one; an older file is left as it was.
+    """
+    try:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        raise _failed_write(path, error) from None
+
+
+def _failed_write(path: str, error: BaseException) -> BaseException:
+    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
+    cause: BaseException | None = error
+    while isinstance(cause, RuntimeError):
+        cause = cause.__context__
+    if not isinstance(cause, OSError):
+        return cause or error
+    older = os.path.exists(path) and os.path.getsize(path)
+    kept = "; the one written before is whole" if older else ""
+    return OSError(
+        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
+        f"another checkpoint_dir{kept}."
+    )
+
+
+def check_archive(path: str) -> None:
+    """Check that every member of a file is what was written: PyTorch does not look at checksums.
+
+    A bit that has flipped in a weight would else be a weight.
+
+    Raises:
+        ValueError: a member is damaged, or the file is no archive of ``torch.save``'s.
+        OSError: the file cannot be read.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("a member occurs twice.")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a member is compressed, which torch.save does not do.")
+        # Members that overlap could be read without end.
+        if sum(member.file_size for member in members) > os.path.getsize(path):
+            raise ValueError("its members are larger than the file.")
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"the checksum of {broken} is wrong.")
+
+
+def map_archive(path: str):
+    """The content of a file of ``torch.save``, its tensors left in the file; no code in it runs.
+
+    A tensor that says it is larger than what the file holds of it is an error: read in PyTorch's
+    usual way, it would take what lies behind it in the memory of this process. Mapped from the
+    file, its bounds are known.
+
+    Raises:
+        Exception: of any kind, if the file is damaged.
+    """
+    return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+
+
+def read_archive(path: str, device: str | torch.device = "cpu"):
+    """As :func:`map_archive`, its tensors on a device: the file may change afterwards."""
+    return _copied(map_archive(path), {}, device)
+
+
+def _copied(value, storages: dict, device):
+    """The value with its tensors in memory, so that the file may change; containers in place."""
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = _copied(value[key], storages, device)
+    elif isinstance(value, list):
+        value[:] = [_copied(item, storages, device) for item in value]
+    elif isinstance(value, torch.Tensor) and value.layout is torch.strided:
+        mapped = value.untyped_storage()
+        # Tensors may share one; and one may be a view of more numbers than are stored.
+        if mapped._cdata not in storages:
+            storages[mapped._cdata] = mapped.clone()
+        copy = torch.empty(0, dtype=value.dtype)
+        with torch.no_grad():
+            copy.set_(storages[mapped._cdata], value.storage_offset(), value.size(), value.stride())
+        return copy.to(device)
+    return value

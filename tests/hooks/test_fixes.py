@@ -1,0 +1,666 @@
+"""Each repair of RecBole, proven by what RecBole then does."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tracemalloc
+import types
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import dok_matrix
+
+from recbole_evcf.hooks import fixes
+
+fixes.repair()
+
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset  # noqa: E402
+from recbole.data.dataset import dataset as dataset_module  # noqa: E402
+from recbole.data.dataset import kg_dataset, sequential_dataset  # noqa: E402
+from recbole.evaluator import Collector  # noqa: E402
+from recbole.quick_start import quick_start  # noqa: E402
+from recbole.trainer import HyperTuning, hyper_tuning  # noqa: E402
+from recbole.utils import get_model  # noqa: E402
+from recbole.utils.case_study import full_sort_topk  # noqa: E402
+
+from build import SIZES, build  # noqa: E402
+from recbole_evcf.serving import Recommender  # noqa: E402
+
+INTER = """user_id:token\titem_id:token\trating:float
+u1\ti1\t1
+u1\ti2\t
+u2\ti1\t4
+u2\ti3\t1
+u3\ti2\t2
+u3\ti3\t2
+"""
+ITEM = """item_id:token\tbrand:token\tgenre:token_seq\tprice:float\tview:float_seq
+i1\tb1\tx y\t1.0\t0.5 0.25
+i2\t\t\t\t
+i3\tb2\ty\t3.0\t0.75
+"""
+# Loads the module on its own: the package repairs everything when it is imported.
+PRELUDE = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("fixes", {fixes.__file__!r})
+fixes = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fixes)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["test"])  # Config reads the command line
+
+
+def fresh(code: str) -> subprocess.CompletedProcess:
+    """Run code in a new interpreter, in the current folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def write_tiny(folder="data", inter=INTER) -> None:
+    path = os.path.join(folder, "tiny")
+    os.makedirs(path)
+    for suffix, text in {"inter": inter, "item": ITEM}.items():
+        with open(os.path.join(path, f"tiny.{suffix}"), "w") as file:
+            file.write(text)
+
+
+def tiny_config(model="BPR", **settings) -> Config:
+    load = {"inter": ["user_id", "item_id", "rating"], "item": "*"}
+    settings = {"data_path": "data", "load_col": load, "state": "ERROR", **settings}
+    return Config(model, "tiny", config_dict=settings)
+
+
+def tiny_dataset(model="BPR", **settings):
+    write_tiny()
+    return create_dataset(tiny_config(model, **settings))
+
+
+class TestRepair:
+    def test_again_changes_nothing(self):
+        places = [
+            vars(np),
+            vars(dok_matrix),
+            vars(dataset_module),
+            vars(dataset_module.Dataset),
+            vars(kg_dataset),
+            vars(sequential_dataset),
+            vars(quick_start),
+            vars(hyper_tuning),
+        ]
+        before = [dict(place) for place in places]
+        fixes.repair()
+        for old, place in zip(before, places):
+            assert old.keys() == place.keys()
+            assert all(old[name] is place[name] for name in old)
+
+    def test_draws_no_random_number(self):
+        fresh(
+            "import random, numpy, torch\n"
+            "def states():\n"
+            "    return [random.getstate(), str(numpy.random.get_state()),"
+            " torch.get_rng_state().tolist()]\n"
+            "for generator in (random.seed, numpy.random.seed, torch.manual_seed):\n"
+            "    generator(1)\n"
+            "before = states()\n"
+            "fixes.repair()\n"
+            "assert states() == before\n"
+        )
+
+    def test_run_without_warnings_of_renamed_things(self):
+        write_tiny()
+        done = fresh(
+            "fixes.repair()\n"
+            "from recbole.quick_start import run_recbole\n"
+            "run_recbole('BPR', 'tiny', saved=False, config_dict={\n"
+            "    'data_path': 'data', 'epochs': 1, 'topk': 1, 'metrics': ['Recall'],\n"
+            "    'valid_metric': 'Recall@1', 'eval_args': {'split': {'RS': [1, 1, 1]}},\n"
+            "    'load_col': {'inter': '*', 'item': '*'}, 'show_progress': False})\n"
+        )
+        for text in ("ChainedAssignment", "not writable", "torch.cuda.amp", "pkg_resources"):
+            assert text not in done.stderr
+
+
+class TestNumpyNames:
+    def test_alone(self):
+        fresh(
+            "import warnings, numpy\n"
+            "before = dict(vars(numpy))\n"
+            "warnings.simplefilter('error')\n"
+            "fixes.repair_numpy_names()\n"
+            "assert all(vars(numpy)[name] is value for name, value in before.items())\n"
+            "for name in ('bool', 'bool8', 'complex', 'complex_', 'float', 'float_', 'int',\n"
+            "             'long', 'object', 'str', 'unicode', 'unicode_'):\n"
+            "    numpy.zeros(1, dtype=vars(numpy)[name])\n"
+            "assert not {'ray', 'recbole', 'pandas', 'torch'} & set(sys.modules)\n"
+        )
+
+    def test_can_be_sent_to_a_worker(self):
+        sent = pickle.dumps(fixes.repair_numpy_names)
+        assert b"recbole_evcf.hooks.fixes" in sent
+        assert pickle.loads(sent) is fixes.repair_numpy_names
+
+    def test_config(self):
+        write_tiny()
+        assert tiny_config()["model"] == "BPR"
+
+
+class TestRay:
+    def test_is_not_imported(self):
+        fresh(
+            "fixes.repair()\n"
+            "import recbole.quick_start\n"
+            "assert not [name for name in sys.modules if name.split('.')[0] == 'ray']\n"
+        )
+
+    @pytest.mark.parametrize("missing", ["ray", "pkg_resources"])
+    def test_missing(self, missing):
+        fresh(
+            f"sys.modules[{missing!r}] = None\n"
+            "fixes.repair()\n"
+            "from recbole.quick_start import quick_start\n"
+            "quick_start.tune.report(recall=0.1)\n"
+        )
+
+    def test_the_users_own_import(self):
+        pytest.importorskip("ray.tune")
+        done = fresh(
+            "fixes.repair()\n"
+            "import ray.tune\n"
+            "assert ray.tune.Tuner\n"
+            "from recbole.quick_start import quick_start\n"
+            "quick_start.tune.report(recall=0.1)\n"
+        )
+        assert "pkg_resources" not in done.stderr
+        assert "Session not detected" not in done.stderr
+        assert "report" not in done.stderr
+
+    def test_imported_before(self):
+        pytest.importorskip("ray.tune")
+        fresh(
+            "fixes.repair_numpy_names()\n"
+            "import ray.tune\n"
+            "fixes.repair()\n"
+            "assert sys.modules['ray.tune'] is ray.tune\n"
+        )
+
+    def test_reports_inside_ray(self, monkeypatch):
+        reported = []
+        tune = types.SimpleNamespace(report=reported.append)
+        monkeypatch.setitem(sys.modules, "ray.tune", tune)
+        quick_start.tune.report(recall=0.1)
+        assert reported == [{"recall": 0.1}]
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_reports_inside_old_ray(self, inside, monkeypatch):
+        reported = []
+        tune = types.SimpleNamespace(
+            is_session_enabled=lambda: inside, report=lambda **metrics: reported.append(metrics)
+        )
+        monkeypatch.setitem(sys.modules, "ray.tune", tune)
+        quick_start.tune.report(recall=0.1)
+        assert reported == [{"recall": 0.1}] * inside
+
+
+class TestSparseUpdate:
+    def test_values(self):
+        matrix = dok_matrix((2, 2), dtype=np.float32)
+        matrix._update({(0, 1): 1, (1, 0): 2})
+        assert matrix.toarray().tolist() == [[0, 1], [2, 0]]
+
+    def test_light_gcn(self):
+        dataset = tiny_dataset("LightGCN")
+        dataset._change_feat_format()
+        model = get_model("LightGCN")(dataset.config, dataset)
+        dense = model.norm_adj_matrix.to_dense()
+        assert torch.count_nonzero(dense) == 12
+        torch.testing.assert_close(dense[dense > 0], torch.full((12,), 0.5))
+
+
+class TestSequenceLengths:
+    @pytest.mark.parametrize("module", [dataset_module, kg_dataset, sequential_dataset])
+    def test_agg(self, module):
+        length = vars(module).get("len", len)
+        assert pd.Series([(1, 2), (3,), ()]).agg(length).tolist() == [2, 1, 0]
+        assert length(pd.Series([1, 2])) == 2
+        assert length("abc") == 3
+
+    def test_token_sequences_keep_their_rows(self):
+        dataset = tiny_dataset()
+        tokens = [list(dataset.id2token("genre", ids)) for ids in dataset.item_feat["genre"]]
+        assert tokens == [[], ["x", "y"], [], ["y"]]
+
+    def test_normalized_sequences_keep_their_rows(self):
+        dataset = tiny_dataset(normalize_field=["view"])
+        views = [values.tolist() for values in dataset.item_feat["view"]]
+        assert views == [[], [0.5, 0.0], [], [1.0]]
+
+    def test_benchmark_sequences_have_their_own_length(self):
+        write_tiny()
+        text = "user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti3\ti1 i2\nu2\ti2\ti1\n"
+        for part in ("train", "valid", "test"):
+            with open(f"data/tiny/tiny.{part}.inter", "w") as file:
+                file.write(text)
+        config = tiny_config(
+            "GRU4Rec",
+            benchmark_filename=["train", "valid", "test"],
+            alias_of_item_id=["item_id_list"],
+            load_col=None,
+            train_neg_sample_args=None,
+        )
+        train, _, _ = create_dataset(config).build()
+        assert train.inter_feat["item_length"].tolist() == [2, 1]
+
+
+class TestMissingValues:
+    def test_sequences(self):
+        dataset = tiny_dataset()
+        # Row 0 is padding, row 2 the item without values.
+        for field in ("genre", "view"):
+            assert [len(values) for values in dataset.item_feat[field]] == [0, 2, 0, 1]
+
+    def test_tokens_become_padding(self):
+        dataset = tiny_dataset()
+        assert dataset.item_feat["brand"].tolist() == [0, 1, 0, 2]
+
+    def test_numbers_become_the_mean(self):
+        dataset = tiny_dataset()
+        assert dataset.item_feat["price"].tolist() == [2.0, 1.0, 2.0, 3.0]
+        assert dataset.inter_feat["rating"].tolist() == [1, 2, 4, 1, 2, 2]
+
+
+class TestMissingIds:
+    INTER = (
+        "user_id:token\titem_id:token\trating:float\n"
+        "NA\ti1\t1\nu1\ti2\t2\nu1\t\t3\n\ti2\t4\nu2\ti3\t5\nu2\tnull\t6\nu3\ti1\t7\n"
+    )
+
+    def test_users_and_items(self, caplog):
+        caplog.set_level("WARNING")
+        write_tiny(inter=self.INTER)
+        dataset = create_dataset(tiny_config(load_col={"inter": "*"}, state="WARNING"))
+        frame = dataset.inter_feat
+        users = dataset.id2token("user_id", frame["user_id"].to_numpy())
+        items = dataset.id2token("item_id", frame["item_id"].to_numpy())
+        assert list(zip(users, items)) == [("u1", "i2"), ("u2", "i3"), ("u3", "i1")]
+        assert frame["rating"].tolist() == [2, 5, 7]
+        said = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+        assert said == [
+            "In inter_feat, 2 rows have no user_id and are left out (line 2, 5).",
+            "In inter_feat, 2 rows have no item_id and are left out (line 4, 7).",
+        ]
+
+    def test_rows_of_items(self):
+        write_tiny()
+        with open("data/tiny/tiny.item", "a") as file:
+            file.write("\tb3\tz\t1\t1\n")
+        dataset = create_dataset(tiny_config())
+        assert len(dataset.item_feat) == dataset.item_num == 4
+
+    def test_every_item_missing(self):
+        write_tiny(inter="user_id:token\titem_id:token\nu1\tNA\nu2\tNA\n")
+        with pytest.raises(ValueError, match="Some feat is empty"):
+            create_dataset(tiny_config(load_col={"inter": "*"}))
+
+
+class TestLongTokens:
+    def test_same_texts_in_less_room(self, monkeypatch):
+        long = "x" * 1000
+        write_tiny(inter=INTER.replace("u3", long))
+        before = create_dataset(tiny_config())
+        assert before.field2id_token["user_id"].dtype.kind == "U"
+        monkeypatch.setattr(fixes, "MAX_TOKEN_CHARACTERS", 2000)
+        dataset = create_dataset(tiny_config())
+        tokens = dataset.field2id_token["user_id"]
+        assert tokens.dtype == object
+        assert tokens.tolist() == before.field2id_token["user_id"].tolist()
+        assert dataset.field2token_id["user_id"] == before.field2token_id["user_id"]
+        assert dataset.inter_feat.equals(before.inter_feat)
+        assert dataset.id2token("user_id", [3, 1]).tolist() == [long, "u1"]
+        # Items stay as they were.
+        assert dataset.field2id_token["item_id"].dtype.kind == "U"
+
+    def test_one_among_many_takes_little_memory(self):
+        rows = [f"u{n}\ti{n}\t1" for n in range(5000)] + ["u0\t" + "x" * 100_000 + "\t1"]
+        write_tiny(inter="\n".join([INTER.splitlines()[0], *rows]) + "\n")
+        tracemalloc.start()
+        create_dataset(tiny_config(load_col={"inter": "*"}))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # Numpy's array alone would take 2 GB.
+        assert peak < 100e6
+
+
+class TestFlopsOfOne:
+    def test_a_data_set_of_one_interaction(self):
+        write_tiny(inter="\n".join(INTER.splitlines()[:2]) + "\n")
+        dataset = create_dataset(tiny_config(load_col={"inter": "*"}))
+        assert quick_start.get_flops(None, dataset, "cpu", None, None) == 0
+
+
+class TestDownload:
+    @pytest.fixture
+    def archive(self, monkeypatch, tmp_path):
+        """The archive that RecBole takes the data set from."""
+        write_tiny("source")
+        path = tmp_path / "archive.zip"
+        with zipfile.ZipFile(path, "w") as file:
+            file.write("source/tiny/tiny.inter", "archive.inter")
+        monkeypatch.setattr(
+            dataset_module.Dataset, "_get_download_url", lambda self, name: path.as_uri()
+        )
+        return path
+
+    def load(self):
+        return create_dataset(tiny_config(load_col={"inter": "*"}))
+
+    def test_single_process(self, archive):
+        barrier = torch.distributed.barrier
+        assert self.load().inter_num == 6
+        assert os.listdir("data/tiny") == ["tiny.inter"]
+        assert torch.distributed.barrier is barrier
+
+    def test_waits_for_a_group(self, archive, monkeypatch):
+        waited = []
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "barrier", lambda: waited.append(1))
+        self.load()
+        assert waited == [1]
+
+    def test_no_source(self, archive):
+        archive.unlink()
+        with pytest.raises(ValueError, match=r"\[tiny\].*data/tiny.*atomic files"):
+            self.load()
+        assert not os.path.exists("data/tiny")
+
+    def test_broken_archive(self, archive):
+        archive.write_bytes(b"half an archive")
+        with pytest.raises(ValueError, match=r"\[tiny\].*data/tiny.*atomic files"):
+            self.load()
+        assert not os.path.exists("data/tiny")
+
+    def test_keeps_what_was_there(self, archive):
+        dataset = self.load()
+        archive.write_bytes(b"half an archive")
+        with pytest.raises(ValueError, match="atomic files"):
+            dataset._download()
+        assert os.path.exists("data/tiny/tiny.inter")
+
+    def test_an_archive_that_explodes(self, archive):
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("archive.inter", bytes(10_000_000))
+        with pytest.raises(ValueError, match=r"would unpack from .* to 10,000,000 bytes.*atomic"):
+            self.load()
+        assert not os.path.exists("data/tiny")
+
+    def test_an_archive_that_points_outside(self, archive):
+        with zipfile.ZipFile(archive, "a") as file:
+            file.writestr("../../evil.inter", "evil")
+        self.load()
+        assert not os.path.exists("evil.inter")
+        assert not os.path.exists("../evil.inter")
+
+    def test_unknown_name(self):
+        with pytest.raises(ValueError, match="a known dataset name"):
+            self.load()
+
+
+class TestHyperTuning:
+    def tune(self, **settings) -> list:
+        seen = []
+
+        def objective(config, files):
+            seen.append(config)
+            score = float(len(seen))
+            result = {"recall@10": score}
+            return {
+                "model": "BPR",
+                "best_valid_score": score,
+                "valid_score_bigger": True,
+                "best_valid_result": result,
+                "test_result": result,
+            }
+
+        HyperTuning(objective, **settings).run()
+        return seen
+
+    @pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
+    @pytest.mark.parametrize(
+        "choices",
+        [
+            [[8], [8, 8], "[16]"],
+            [{"p": [1, 2]}, {"p": {"q": [3]}}, None],
+            [[[1], {"p": []}], 7, "x"],
+        ],
+        ids=["lists", "dicts", "nested"],
+    )
+    def test_choices_of_any_kind_are_handed_on_as_they_are(self, algo, choices):
+        space = {"choice": {"size": choices, "rate": [0.1, 0.2]}}
+        seen = [
+            {"size": params["size"], "rate": params["rate"]}
+            for params in self.tune(params_dict=space, algo=algo, max_evals=40)
+        ]
+        expected = [{"size": size, "rate": rate} for size in choices for rate in (0.1, 0.2)]
+        key = lambda params: repr(sorted(params.items()))  # noqa: E731
+        assert sorted({key(params) for params in seen}) == sorted(map(key, expected))
+        if algo == "exhaustive":
+            assert len(seen) == 6
+
+    def test_exhaustive_visits_each_choice_once(self):
+        choices = {"dropout": [0.1, 0.2], "size": ["[8]", "[16]", "[16,8]"]}
+        seen = self.tune(params_dict={"choice": choices}, algo="exhaustive")
+        visited = sorted((params["dropout"], params["size"]) for params in seen)
+        assert visited == sorted((a, b) for a in choices["dropout"] for b in choices["size"])
+
+    @pytest.mark.parametrize("algo", ["random", "bayes"])
+    def test_other_searches(self, algo):
+        space = {"choice": {"size": [8, 16]}, "uniform": {"dropout": [0, 1]}}
+        assert len(self.tune(params_dict=space, algo=algo, max_evals=22)) == 22
+
+    def test_plot(self, monkeypatch):
+        monkeypatch.setattr("webbrowser.open", lambda url: True)
+        self.tune(params_dict={"choice": {"size": [8, 16]}}, display_file="plot.html")
+        assert os.path.getsize("plot.html") > 0
+
+    def test_parameter_file(self):
+        with open("space", "w") as file:
+            file.write("size choice [2**3, 16]\nlayers choice ['[8,4]']\n")
+        seen = self.tune(params_file="space")
+        assert sorted(params["size"] for params in seen) == [8, 16]
+        assert {params["layers"] for params in seen} == {"[8,4]"}
+
+    @pytest.mark.parametrize("text", ["[open('made','w')]", "[1,"])
+    def test_parameter_file_runs_no_code(self, text):
+        with open("space", "w") as file:
+            file.write(f"size choice {text}\n")
+        with pytest.raises(ValueError, match="no plain Python values"):
+            self.tune(params_file="space")
+        assert not os.path.exists("made")
+
+
+PLAIN = [
+    "True",
+    "None",
+    "7",
+    "-1",
+    "0.1",
+    "1e-3",
+    "'text'",
+    "[1, 'a', [0.5]]",
+    "(1, 2)",
+    "{'a': {'b': [1]}}",
+    " 3",
+    "2**10",
+    "2**-1",
+    "1/3",
+    "7//2 + 7%2 - 2*3",
+    "[2**3, -(1+1)]",
+]
+NO_VALUE = [
+    "open('made','w')",
+    "__import__('os').mkdir('made')",
+    "[open('made','w')]",
+    "(lambda: 1)",
+    "a.b",
+    "'a' * 3",
+    "9**9**9",
+    "1/0",
+    "{[]: 1}",
+    "(" * 5000,
+    "-" * 50000 + "1",
+    "a\0b",
+    "",
+]
+
+
+class TestEval:
+    @pytest.mark.parametrize("text", PLAIN)
+    def test_plain_values(self, text):
+        config = tiny_config(tail_ratio=text)
+        assert config["tail_ratio"] == eval(text)
+        assert type(config["tail_ratio"]) is type(eval(text))
+
+    @pytest.mark.parametrize("text", NO_VALUE, ids=lambda text: text[:10])
+    def test_all_else_stays_text(self, text):
+        assert tiny_config(tail_ratio=text)["tail_ratio"] == text
+        assert not os.path.exists("made")
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("true", True), ("False", False), ("FALSE", False)]
+    )
+    def test_truth_values(self, text, value):
+        assert tiny_config(tail_ratio=text)["tail_ratio"] is value
+
+    def test_command_line(self, monkeypatch):
+        argv = ["test", "--epochs=2**2", "--tail_ratio=open('made','w')"]
+        monkeypatch.setattr(sys, "argv", argv)
+        config = tiny_config()
+        assert config["epochs"] == 4
+        assert config["tail_ratio"] == "open('made','w')"
+        assert not os.path.exists("made")
+
+
+# Popularity
+
+
+@pytest.mark.parametrize("split", [{"RS": [0.8, 0.1, 0.1]}, {"LS": "valid_and_test"}])
+@pytest.mark.parametrize("batch", [4096, 7])
+def test_pop_counts_every_training_interaction(tiny, split, batch):
+    """RecBole's own counts an item once per batch, and sampled negatives too."""
+    settings = {
+        "eval_args": {"split": split, "order": "TO", "group_by": "user", "mode": "full"},
+        "train_batch_size": batch,
+        "metrics": ["NDCG"],
+        "topk": [5],
+        "valid_metric": "NDCG@5",
+        "metric_decimal_place": 10,
+    }
+    _, loaders, network, trainer = build("Pop", "tiny", {**tiny, **settings})
+    trainer.fit(loaders[0], loaders[1], saved=False)
+    train, valid, test = (loader._dataset.inter_feat for loader in loaders)
+    counts = np.bincount(train["item_id"], minlength=network.n_items)
+    assert network.item_cnt.flatten().tolist() == counts.tolist()
+    assert int(network.max_cnt) == counts.max()
+
+    values = []
+    for user in test["user_id"].unique():
+        found, seen = (
+            set(part["item_id"][part["user_id"] == user].tolist()) for part in (test, train)
+        )
+        seen |= set(valid["item_id"][valid["user_id"] == user].tolist())
+        scores = torch.from_numpy(counts / counts.max())
+        scores[[0, *seen]] = -np.inf
+        hits = np.isin(torch.topk(scores, 5).indices, list(found))
+        discounts = 1 / np.log2(np.arange(2, 7))
+        values.append((hits * discounts).sum() / discounts[: len(found)].sum())
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    assert result["ndcg@5"] == pytest.approx(np.mean(values))
+
+
+def test_recommended_scores_of_pop_are_shares_of_the_largest_count(tiny):
+    _, loaders, _, trainer = build("Pop", "tiny", {**tiny, "epochs": 1})
+    trainer.fit(loaders[0], loaders[1])
+    recommender = Recommender.load(trainer.saved_model_file)
+    table = recommender.recommend({"new": ["i1"]}, 40, exclude_seen=False)
+    dataset = loaders[0]._dataset
+    counts = np.bincount(dataset.inter_feat["item_id"])
+    ids = dataset.token2id("item_id", table["item"].to_numpy())
+    assert table["score"].to_numpy() == pytest.approx(counts[ids] / counts.max())
+    assert table["score"].nunique() > 5
+
+
+# Metrics of counts
+
+
+def diversity(top, train_items, n_items, tail):
+    """RecBole's metrics of what is recommended, (users, K), by their formulas."""
+    users, k = top.shape
+    shown = np.bincount(top.flatten(), minlength=n_items)
+    counts = np.bincount(train_items, minlength=n_items)
+    known = sorted((count, item) for item, count in enumerate(counts) if count)
+    rare = [item for _, item in known[: max(int(len(known) * tail), 1)]]
+    share = shown[shown > 0] / shown.sum()
+    rank = np.arange(1, n_items + 1)
+    return {
+        # RecBole counts its padding item among the items.
+        "itemcoverage": (shown > 0).sum() / n_items,
+        "averagepopularity": counts[top].mean(),
+        "shannonentropy": -(share * np.log(share)).sum() / len(share),
+        "giniindex": ((2 * rank - n_items - 1) * np.sort(shown)).sum() / (n_items * users * k),
+        "tailpercentage": np.isin(top, rare).mean(),
+    }
+
+
+@pytest.mark.parametrize("model", ["BPR", "EASE", "HVamp"])
+@pytest.mark.parametrize("split", ["RS", "SG"])
+def test_metrics_that_need_counts(tiny, model, split):
+    if (model, split) == ("BPR", "SG"):
+        model = "MultiVAE"
+    shares = {"RS": [0.8, 0.1, 0.1], "SG": [0.5, 0.2, 0.3]}[split]
+    names = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
+    settings = {
+        "eval_args": {"split": {split: shares}, "order": "RO", "mode": "full"},
+        "metrics": names,
+        "topk": [3, 5],
+        "valid_metric": "ItemCoverage@5",
+        "tail_ratio": 0.4,
+        "metric_decimal_place": 10,
+        "epochs": 1,
+    }
+    sizes = SIZES.get(model, {})
+    config, loaders, network, trainer = build(model, "tiny", {**tiny, **sizes, **settings})
+    trainer.fit(loaders[0], loaders[1], saved=False)
+    # Twice: what is collected of training is there for each evaluation.
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    assert trainer.evaluate(loaders[2], load_best_model=False) == result
+    users = loaders[2].uid_list.numpy()
+    train = loaders[0]._dataset.inter_feat["item_id"].numpy()
+    for k in (3, 5):
+        _, top = full_sort_topk(users, network, loaders[2], k, device=config["device"])
+        expected = diversity(top.numpy(), train, network.n_items, 0.4)
+        for name, value in expected.items():
+            assert result[f"{name}@{k}"] == pytest.approx(value), name
+
+
+def test_what_is_collected_beside_tensors_stays_for_the_next_evaluation(tiny):
+    settings = {**tiny, "metrics": ["GiniIndex"], "topk": [1], "valid_metric": "GiniIndex@1"}
+    collector = Collector(Config("EASE", "tiny", config_dict=settings))
+    collector.data_struct.set("data.num_items", 9)
+    collector.data_struct.update_tensor("rec.items", torch.ones(2, 3))
+    struct = collector.get_data_struct()
+    assert struct.get("data.num_items") == 9
+    assert struct.get("rec.items").tolist() == torch.ones(2, 3).tolist()
+    assert collector.data_struct._data_dict == {"data.num_items": 9}

@@ -1,0 +1,111 @@
+"""What a user registers: models of every kind, and adapters of RecBole's."""
+
+import functools
+
+import pytest
+from recbole.model.general_recommender import BPR, EASE, LINE
+from recbole.trainer import TraditionalTrainer, Trainer
+from recbole.utils import get_trainer
+
+from build import build
+from recbole_evcf.config.checks import unknown_model
+from recbole_evcf.hooks import register
+from recbole_evcf.hooks.fixes import wrap_once
+from recbole_evcf.model import fold_in
+from recbole_evcf.model.models import Vamp
+from recbole_evcf.model.wmf import WMF
+from recbole_evcf.trainer.trainer import VAETrainer
+
+
+class OwnVamp(Vamp):
+    """Ours, extended."""
+
+
+class OwnBPR(BPR):
+    """RecBole's, extended."""
+
+
+class OwnTrainer(Trainer):
+    """Somebody's own."""
+
+
+class OwnToo(BPR):
+    """With a trainer of its own."""
+
+
+def test_the_trainer_follows_from_the_model_unless_it_is_given():
+    register.register_model(OwnVamp)
+    register.register_model(OwnBPR)
+    register.register_model(OwnToo, OwnTrainer)
+    assert get_trainer(OwnVamp.type, "OwnVamp") is VAETrainer
+    assert get_trainer(OwnBPR.type, "OwnBPR") is Trainer
+    assert get_trainer(OwnToo.type, "OwnToo") is OwnTrainer
+    assert get_trainer(WMF.type, "WMF") is TraditionalTrainer
+
+
+def test_a_registered_model_is_suggested():
+    register.register_model(OwnVamp)
+    assert str(unknown_model("ownvampp")).endswith("Did you mean OwnVamp or Vamp or HVamp?")
+
+
+@pytest.mark.parametrize("name", ["Nope", "bpr"])
+def test_an_adapter_needs_a_general_recommender_of_recboles(name):
+    with pytest.raises(ValueError, match=f"no general recommender named '{name}'"):
+        register.register_fold_in(name, None, None)
+
+
+class Heir(EASE):
+    """Its constructor is EASE's, which is wrapped already."""
+
+
+class PlainHeir(LINE):
+    """Its constructor is LINE's, which is not."""
+
+
+@pytest.mark.parametrize("model", [Heir, PlainHeir])
+def test_the_adapter_of_a_class_that_inherits_its_constructor_is_called(model, tiny, monkeypatch):
+    for table in (fold_in.ADAPTERS, fold_in._SHOW):
+        monkeypatch.setitem(table, model.__name__, None)
+    called = []
+
+    def adapter(construct, network, config, dataset):
+        called.append(type(network))
+        construct(network, config, dataset)
+
+    register.register_model(model)
+    register.register_fold_in(model.__name__, adapter, lambda network, histories: None)
+    split = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    settings = {**tiny, "eval_args": split, "reg_weight": 5.0, "embedding_size": 8}
+    build(model.__name__, "tiny", settings)
+    assert called == [model]
+    # Nor is it called for the class that it extends.
+    build("EASE", "tiny", settings)
+    assert called == [model]
+
+
+def test_one_owner_takes_one_wrapper_of_a_function():
+    class Owner:
+        def name(self):
+            return "n"
+
+    def twice(original):
+        return lambda self: original(self) * 2
+
+    def repeated(times, original):
+        return lambda self: original(self) * times
+
+    for _ in range(2):
+        wrap_once(Owner, "name", twice)
+        assert Owner().name() == "nn"
+    for other in (functools.partial(repeated, 3), lambda original: original):
+        with pytest.raises(RuntimeError, match=r"Owner\.name is wrapped by .*twice: no room for"):
+            wrap_once(Owner, "name", other)
+
+    class Child(Owner):
+        pass
+
+    wrap_once(Child, "name", functools.partial(repeated, 3))
+    wrap_once(Child, "name", functools.partial(repeated, 3))
+    assert (Child().name(), Owner().name()) == ("nnnnnn", "nn")
+    with pytest.raises(RuntimeError, match=r"Child\.name is wrapped by"):
+        wrap_once(Child, "name", functools.partial(repeated, 4))

@@ -1,0 +1,144 @@
+"""That what was made fast changes nothing: ml-100k trained and evaluated with it and without.
+
+Without it, every fast piece is replaced by a few plain operations, all at once. Both runs draw the
+same numbers, in double precision, so that nothing but a difference in what is computed could show.
+"""
+
+import collections
+import math
+import multiprocessing
+import platform
+
+import pandas
+import pytest
+import torch
+import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.dataset import dataset as dataset_module
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector
+from recbole.quick_start import run_recbole
+
+from allocating import run_and_allocate
+from build import SIZES
+from recbole_evcf.hooks import fixes, register
+from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
+from recbole_evcf.model.blocks import item_blocks
+
+SETTINGS = {
+    "epochs": 8,
+    "learning_rate": 0.01,
+    "warmup_epochs": 2,
+    "n_pseudo_inputs": 60,
+    "mlp_hidden_size": [50],
+    "latent_dimension": 20,
+    "state": "error",
+    "show_progress": False,
+    "seed": 7,
+    "metrics": ["NDCG", "Recall", "MRR"],
+    "topk": [10, 50],
+    "metric_decimal_place": 10,
+}
+
+
+class PlainProducts:
+    @staticmethod
+    def apply(x, *weights):
+        return tuple(x @ weight for weight in weights)
+
+
+class PlainSparseProduct:
+    @staticmethod
+    def apply(weight, x, dense):
+        joined = x.dense() if dense is None else torch.cat([x.dense(), dense], 1)
+        return joined @ weight
+
+
+class PlainAdam(torch.optim.Adam):
+    def __init__(self, params, lr, weight_decay):
+        super().__init__(params, lr=lr, weight_decay=weight_decay, foreach=False)
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = p.grad / (p.grad.norm() + 1e-7)
+        return super().step(closure)
+
+
+def plain_clamp_and_drop(x, p):
+    if p == 0.0:
+        return x.clamp(0, 1)
+    # Drawn in the same pieces, for the same numbers.
+    pieces = item_blocks(x.detach(), dropout.BLOCK)
+    keeps, scales = zip(*(dropout.keep_mask(block, p) for block in pieces))
+    return x.clamp(0, 1) * torch.cat(keeps).T * scales[0]
+
+
+def plain_multinomial(logits, history):
+    return (history.dense() * logits.log_softmax(1)).sum(1)
+
+
+def plain_mixture(z, components):
+    squares = (z[:, None] - components.mean) ** 2 / components.log_variance.exp()
+    each = -0.5 * (squares + components.log_variance + math.log(2 * math.pi)).sum(-1)
+    return each.logsumexp(1) - math.log(each.shape[1])
+
+
+def without_what_was_made_fast(patch):
+    patch.setattr(layers, "_DenseProducts", PlainProducts)
+    patch.setattr(layers, "_SumOfRows", PlainSparseProduct)
+    patch.setattr(
+        layers.OutputLayer, "forward", lambda self, h: F.linear(h, self.weight, self.bias)
+    )
+    patch.setattr(
+        layers.OutputLayer,
+        "score",
+        lambda self, h, out: out.copy_(F.linear(h, self.weight, self.bias)),
+    )
+    patch.setattr(encoder, "clamp_and_drop", plain_clamp_and_drop)
+    patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
+    patch.setattr(prior, "mixture_log_prob", plain_mixture)
+    patch.setattr(register, "AdamNormGrad", PlainAdam)
+    for owner, name in (
+        (Collector, "eval_batch_collect"),
+        (Interaction, "__getitem__"),
+        (Dataset, "split_by_ratio"),
+        (Dataset, "_grouped_index"),
+    ):
+        patch.setattr(owner, name, getattr(owner, name).__wrapped__)
+    patch.setattr(dataset_module, "Counter", collections.Counter)
+    patch.setattr(dataset_module, "pd", fixes.Forward(dataset_module.pd, read_csv=pandas.read_csv))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("model", ["GatedHVamp", "Vamp"])
+def test_metrics_on_ml_100k_are_the_same_to_1e_6(model):
+    fast = run_recbole(model=model, dataset="ml-100k", config_dict=SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        without_what_was_made_fast(patch)
+        plain = run_recbole(model=model, dataset="ml-100k", config_dict=SETTINGS)
+    assert fast["test_result"]["ndcg@10"] > 0.05
+    for phase in ("best_valid_result", "test_result"):
+        assert fast[phase] == pytest.approx(plain[phase], abs=1e-6)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_change_of_what_is_computed_would_show():
+    fast = run_recbole(model="Vamp", dataset="ml-100k", config_dict=SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        without_what_was_made_fast(patch)
+        patch.setattr(prior, "mixture_log_prob", lambda z, c: plain_mixture(z, c) * 1.001)
+        changed = run_recbole(model="Vamp", dataset="ml-100k", config_dict=SETTINGS)
+    assert fast["test_result"] != pytest.approx(changed["test_result"], abs=1e-6)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator")
+@pytest.mark.parametrize("model", ["MultiVAE", "Vamp"])
+def test_after_a_run_glibc_still_keeps_freed_blocks_by_itself(tiny, model):
+    settings = {**tiny, "train_neg_sample_args": None, **SIZES.get(model, {})}
+    # In a process of its own: what others have allocated there decides too.
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=run_and_allocate, args=(model, settings))
+    process.start()
+    process.join()
+    assert process.exitcode == 0

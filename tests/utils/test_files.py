@@ -1,0 +1,63 @@
+"""Files are whole or absent, and on the disk before they have their name."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_evcf.utils import files
+from recbole_evcf.utils.files import remove_leftovers, replacing, write_json
+from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(str(path), {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(str(path), {"a": object()})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_content_and_name_reach_the_disk_in_that_order(tmp_path, monkeypatch):
+    path, events = str(tmp_path / "x"), []
+    sync, replace = os.fsync, os.replace
+
+    def noting_sync(handle):
+        events.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    def noting_replace(source, target):
+        assert Path(source).read_text() == "content"
+        events.append((source, target))
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", noting_sync)
+    monkeypatch.setattr(files.os, "replace", noting_replace)
+    with replacing(path) as temporary, open(temporary, "w") as file:
+        file.write("content")
+    assert events == [temporary, (temporary, path), str(tmp_path)]
+
+
+def test_only_leftovers_are_removed(tmp_path):
+    path = str(tmp_path / "a[1].pth")
+    keep = ["a[1].pth", "a[1].pth.1.bak", "a[1].pth.x.tmp", "a1.pth.12.tmp", "b.12.tmp"]
+    for name in [*keep, "a[1].pth.12.tmp", "a[1].pth.7.tmp"]:
+        (tmp_path / name).touch()
+    remove_leftovers(path)
+    assert sorted(os.listdir(tmp_path)) == sorted(keep)
+
+
+def test_json_files_have_null_for_what_is_no_number(tmp_path):
+    """JSON knows neither NaN nor infinite numbers: other programs refuse a file with them."""
+    values = [math.nan, math.inf, -math.inf, np.float32("nan"), 1.5]
+    content = {"values": values, "one": {"score": -math.inf}}
+    write_json(str(tmp_path / "x.json"), content)
+    write_sealed(str(tmp_path / "y.json"), content)
+    expected = {"values": [None, None, None, None, 1.5], "one": {"score": None}}
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == expected
+    assert read_sealed(str(tmp_path / "y.json")) == expected
