@@ -254,7 +254,7 @@ def test_shell_examples_use_options_that_exist(monkeypatch):
             for action in parser_of(command, patch)._actions:
                 options.update(action.option_strings)
     keys = set(shipped("model/GatedHVamp")) | {"epochs", "checkpoint_dir", "gpu_id"}
-    for page in ("README.md", "docs/user-guide.md", "docs/developer-guide.md"):
+    for page in ("README.md", "docs/recipes.md", "docs/user-guide.md", "docs/developer-guide.md"):
         for block in code_blocks(read(page), "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 if "recbole-evcf" in line and "#" not in line.split("recbole-evcf")[0]:
