@@ -81,6 +81,8 @@ setup(
         "parquet": ["pyarrow>=14"],
         # export: onnxscript is what PyTorch's exporter needs.
         "export": ["onnx>=1.17", "onnxscript>=0.3"],
+        # The site: mkdocs build --strict.
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "test": [
             "build>=1.2",
             "pytest>=7",
@@ -88,7 +90,9 @@ setup(
             "hypothesis>=6",
             "implicit>=0.7",
             "markdown-it-py>=3",
+            "ipykernel>=6",
             "mypy>=1.11",
+            "nbclient>=0.10",
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.3",
