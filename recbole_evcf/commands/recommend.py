@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.options import parse
-from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.data_set_users import data_set_users
 from recbole_evcf.serving.read_histories import read_histories, read_tokens
+from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import UserHistories, counted
 from recbole_evcf.serving.write_recommendations import check_output, write_recommendations
 from recbole_evcf.utils.text import printable, shown

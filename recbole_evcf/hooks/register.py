@@ -103,7 +103,7 @@ from recbole_evcf.model.fold_in import (
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
+from recbole_evcf.trainer.checkpoint import from_plain, note_tested, save_checkpoint
 from recbole_evcf.trainer.generators import drawing_apart
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
@@ -495,11 +495,13 @@ def _collecting_hits(original):
 
 
 def _evaluating(original):
-    def evaluate(self, eval_data, *args, **kwargs):
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, *args, **kwargs):
         vocabulary = getattr(self.model, "vocabulary", None)
         if vocabulary is not None and eval_data:
             vocabulary.check(eval_data._dataset)
-        result = original(self, eval_data, *args, **kwargs)
+        if load_best_model:
+            note_tested(str(model_file or self.saved_model_file))
+        result = original(self, eval_data, load_best_model, model_file, *args, **kwargs)
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]

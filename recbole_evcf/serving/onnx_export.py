@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_evcf import __version__
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.utils.files import replacing
-from recbole_evcf.version import __version__
 
 __all__ = ["INPUT", "OUTPUT", "export_onnx"]
 
@@ -32,7 +32,7 @@ def export_onnx(recommender: Recommender, path: str) -> None:
 
     The graph has the input ``history``, (batch, items) in single precision, where anything above 0
     is an interaction, and the output ``scores``, (batch, items): those of
-    :meth:`recbole_evcf.serving.Recommender.recommend`, the items of the history included. A row
+    :meth:`recbole_evcf.Recommender.recommend`, the items of the history included. A row
     without an interaction gets the prior's. The number of rows is free. The metadata property
     ``item_tokens`` holds the items' original names in the order of the columns, as a JSON list.
 

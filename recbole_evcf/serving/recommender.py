@@ -52,19 +52,20 @@ class LatentVectors(NamedTuple):
 class Recommender:
     """A trained model that recommends to anyone of whom some items are known.
 
-    ::
-
-        from recbole_evcf.serving import Recommender
-
-        recommender = Recommender.load("saved/GatedHVamp-....pth")
-        frame = recommender.recommend([["50", "172", "181"]], k=20)
-
     Args:
         model: a trained general recommender of ours or of RecBole's, which stays as it is. Any
             number of threads may share the recommender.
 
     Raises:
         ValueError: the model is no general recommender.
+
+    >>> import recbole_evcf
+    >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
+    >>> result = recbole_evcf.run("Vamp", "ml-100k", **small)
+    >>> recommender = recbole_evcf.Recommender.load(result["model_file"])
+    >>> frame = recommender.recommend({"ann": ["50", "172", "181"], "ben": ["71"]}, k=2)
+    >>> frame[["user", "rank"]].to_string(index=False, header=False).split()
+    ['ann', '1', 'ann', '2', 'ben', '1', 'ben', '2']
     """
 
     def __init__(self, model: nn.Module):

@@ -37,7 +37,7 @@ def write_recommendations(path: str, frames: Iterable[pd.DataFrame]) -> None:
 
     Args:
         path: the file; an older one is replaced.
-        frames: as of :meth:`recbole_evcf.serving.Recommender.recommend_in_batches`, each user's
+        frames: as of :meth:`recbole_evcf.Recommender.recommend_in_batches`, each user's
             rows together; at least one frame.
     """
     with replacing(path) as temporary, closing(_WRITERS[_ending(path)](temporary)) as writer:

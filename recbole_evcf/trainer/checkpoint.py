@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import scipy.sparse
@@ -23,9 +23,11 @@ from recbole_evcf.utils.archive import check_archive, map_archive, read_archive,
 __all__ = [
     "from_plain",
     "load_checkpoint",
+    "note_tested",
     "plain_config",
     "restored_config",
     "save_checkpoint",
+    "tested_model_files",
     "to_plain",
 ]
 
@@ -42,6 +44,7 @@ KIND = "__recbole_evcf__"
 # A file that is made to mislead may name a size without having the content.
 MAX_TEXT_BYTES = 2**28
 MAX_LENGTH = 2**27
+_tested: list[list[str]] = []
 
 
 def to_plain(value):
@@ -251,3 +254,19 @@ def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool 
     if not isinstance(state, dict) or not {"config", "state_dict"} <= state.keys():
         raise ValueError(f"{path} holds no model: its keys config and state_dict are missing.")
     return state
+
+
+@contextlib.contextmanager
+def tested_model_files() -> Iterator[list[str]]:
+    """Within it, the model files whose models are tested are listed: RecBole tells nobody."""
+    _tested.append([])
+    try:
+        yield _tested[-1]
+    finally:
+        _tested.pop()
+
+
+def note_tested(model_file: str) -> None:
+    """List a model file for :func:`tested_model_files`."""
+    if _tested:
+        _tested[-1].append(model_file)
