@@ -17,7 +17,7 @@ from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
-from recbole_evcf import processes
+from recbole_evcf import distributed
 from recbole_evcf.config.checks import (
     can_resume,
     check_processes,
@@ -143,8 +143,8 @@ def _run_and_name_file(*arguments) -> dict:
 
 def _run_one_of_several(place: int, layout: Layout, model, dataset, files, settings, saved):
     """What each process does; only the first has a result, and the model files of ended runs."""
-    processes.share_processor(layout.nproc)
-    processes.find_others(layout.ip, layout.port)
+    distributed.share_processor(layout.nproc)
+    distributed.find_others(layout.ip, layout.port)
     of_process = {
         "local_rank": place,
         "offset": layout.group_offset,
@@ -156,8 +156,8 @@ def _run_one_of_several(place: int, layout: Layout, model, dataset, files, setti
     with kept() as ended:
         settings = {**(settings or {}), **of_process}
         result = _run_and_name_file(model, dataset, files, settings, saved)
-    first = processes.is_first()
-    processes.leave()
+    first = distributed.is_first()
+    distributed.leave()
     return (result, ended) if first else None
 
 

@@ -51,7 +51,7 @@ from recbole.utils import FeatureSource, ModelType, set_color
 from thop.profile import register_hooks
 from torch import nn
 
-from recbole_evcf import processes, quick_start
+from recbole_evcf import distributed, quick_start
 from recbole_evcf.config import checks
 from recbole_evcf.config.evaluation import overridden
 from recbole_evcf.config.files import shipped_yaml
@@ -505,7 +505,7 @@ def _evaluating(original):
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]
-        if path and processes.is_first():
+        if path and distributed.is_first():
             users = ranked_users(eval_data)
             # None: sequential models may rank for a user more than once.
             if users is not None:
@@ -608,7 +608,7 @@ def _saving_plainly(original):
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         if not self.config["single_spec"] and self.config["local_rank"] != 0:
             return
-        if not processes.is_first():
+        if not distributed.is_first():
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
@@ -660,7 +660,7 @@ def _joining(original):
         if "local_rank" not in settings or not checks.is_vae(self):
             original(self)
             return
-        # As one process that is alone, which each is to RecBole: processes.py divides the work.
+        # As one process that is alone, which each is to RecBole: distributed.py divides the work.
         local_rank = settings.pop("local_rank")
         original(self)
         settings["local_rank"] = local_rank
@@ -669,14 +669,14 @@ def _joining(original):
         if settings["device"].type == "cuda":
             settings["device"] = torch.device("cuda", local_rank)
             torch.cuda.set_device(local_rank)
-        processes.join(
+        distributed.join(
             local_rank + settings["offset"],
             settings["world_size"],
             settings["device"],
             settings["ip"],
             int(settings["port"]),
         )
-        if not processes.is_first():
+        if not distributed.is_first():
             settings.update(_OF_THE_FIRST_ONLY)
 
     return _init_device
@@ -703,7 +703,7 @@ def _register_processes() -> None:
 
 def _logging_once(original):
     def init_logger(config):
-        if processes.is_first():
+        if distributed.is_first():
             original(config)
         else:
             logging.basicConfig(level=logging.ERROR)
@@ -713,7 +713,7 @@ def _logging_once(original):
 
 def _one_tensorboard(original):
     def get_tensorboard(logger):
-        if not processes.is_first():
+        if not distributed.is_first():
             return _NoTensorBoard()
         files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
         # RecBole cuts the name at its first dot, and the time with it where a data set has one.
@@ -726,7 +726,7 @@ def _one_tensorboard(original):
 
 def _making_folders_once(original):
     def ensure_dir(path):
-        if processes.is_first():
+        if distributed.is_first():
             original(path)
 
     return ensure_dir
