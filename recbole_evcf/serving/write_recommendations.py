@@ -11,7 +11,7 @@ from math import isfinite
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.utils.files import check_target, replacing
+from recbole_evcf.utils.files import atomic_write, check_target
 
 __all__ = ["check_output", "write_recommendations"]
 
@@ -40,7 +40,7 @@ def write_recommendations(path: str, frames: Iterable[pd.DataFrame]) -> None:
         frames: as of :meth:`recbole_evcf.Recommender.recommend_in_batches`, each user's
             rows together; at least one frame.
     """
-    with replacing(path) as temporary, closing(_WRITERS[_ending(path)](temporary)) as writer:
+    with atomic_write(path) as temporary, closing(_WRITERS[_ending(path)](temporary)) as writer:
         for frame in frames:
             writer.write(frame)
 
