@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recbole_evcf import __version__
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.serving.recommender import Recommender
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["INPUT", "OUTPUT", "export_onnx"]
 
@@ -69,7 +69,7 @@ def export_onnx(recommender: Recommender, path: str) -> None:
     }
     onnx.helper.set_model_props(program, properties)
     onnx.checker.check_model(program)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         onnx.save_model(program, temporary)
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.utils.files import check_target, replacing
+from recbole_evcf.utils.files import atomic_write, check_target
 
 __all__ = ["check_output", "write_recommendations"]
 
@@ -39,7 +39,7 @@ def write_recommendations(path: str, frames: Iterable[pd.DataFrame]) -> None:
         frames: as of :meth:`recbole_evcf.Recommender.recommend_in_batches`, each user's rows
             together; at least one frame.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         _WRITERS[_ending(path)](temporary, frames)
 
 

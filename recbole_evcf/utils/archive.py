@@ -7,7 +7,7 @@ import zipfile
 
 import torch
 
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["check_archive", "map_archive", "read_archive", "write_archive"]
 
@@ -23,7 +23,7 @@ def write_archive(path: str, state) -> None:
         OSError: it cannot be written, the disk being full for one; an older file is left as it was.
     """
     try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
         raise _failed_write(path, error) from None
