@@ -41,7 +41,7 @@ def check_folder(folder: str) -> None:
 
 
 def write(inspection: Inspection, folder: str) -> list[str]:
-    """Write ``report.html`` and the CSV files, atomic_write those of an older inspection.
+    """Write ``report.html`` and the CSV files, replacing those of an older inspection.
 
     All are made elsewhere first: if one cannot be written, none is replaced.
 
