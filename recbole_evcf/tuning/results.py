@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from recbole_evcf.data.settled_file import short_digest
 from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
 from recbole_evcf.utils.files import atomic_write, write_json
@@ -58,7 +58,8 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
     path = os.path.join(store.folder, "best.json")
     known = read_kept(path) if os.path.exists(path) else {}
     # Another search in the same folder may have a best trial of the same number.
-    identity = short_digest({"search": store.search, "trial": best})
+    identified = json.dumps({"search": store.search, "trial": best}, sort_keys=True)
+    identity = hashlib.sha256(identified.encode()).hexdigest()[:12]
     if known.get("identity") != identity:
         names = {"model": task.model, "dataset": task.dataset}
         known = {**names, **best, "test": _test(store, task, best), "identity": identity}
