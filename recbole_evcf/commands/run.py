@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 
 from recbole.config import Config
-from texttable import Texttable
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.common import (
@@ -24,7 +23,7 @@ from recbole_evcf.config.checks import (
     can_resume,
     remark_on_settings,
 )
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
+from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
     Place,
     fitting_places,
@@ -127,23 +126,7 @@ def result_table(result: dict) -> str:
     valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
     if not valid and not test:
         return "Nothing was evaluated: the split leaves nothing to validate or test on."
-    table = Texttable()
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_header_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "validation", "test"])
-    for metric in test or valid:
-        if not metric.endswith(SE_SUFFIX):
-            table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
-    return table.draw()
-
-
-def _with_error(result: dict, metric: str) -> str:
-    # None: it is no number, as read from a JSON file.
-    if result.get(metric) is None:
-        return ""
-    return with_error(result[metric], result.get(metric + SE_SUFFIX))
+    return validation_and_test(valid, test).text()
 
 
 def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
