@@ -20,7 +20,7 @@ from recbole_evcf.comparison.tables import (
 )
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["sections", "write_comparison", "write_reproduction", "write_tables"]
 
@@ -87,7 +87,7 @@ def write_tables(outcome: Outcome, folder: str, name: str) -> None:
     brief = [*_metrics(outcome), *_failures(outcome), *_tests(outcome)]
     Report(_title(outcome), brief).write_markdown(f"{path}.md")
     text = metric_table(outcome).latex(_bold(caption(outcome)), "tab:comparison")
-    with replacing(f"{path}.tex") as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(f"{path}.tex") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
 
 

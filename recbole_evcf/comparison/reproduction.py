@@ -13,7 +13,7 @@ from recbole_evcf.comparison.paper import PaperTable, Statement
 from recbole_evcf.comparison.significance import compare_paired, holm
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = [
     "Verdict",
@@ -183,7 +183,7 @@ def write_reproduction(
 ) -> None:
     """Write ``name.csv``, ``.json`` and ``.md``, each atomically."""
     frame = beside_paper(outcome, table)
-    with replacing(f"{folder}/{name}.csv") as temporary:
+    with atomic_write(f"{folder}/{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
     figures = frame.astype(object).where(frame.notna(), None).to_dict("records")
     content = {"dataset": outcome.plan.dataset, "figures": figures, "note": note(outcome, table)}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
 from recbole_evcf.report.table import Table
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = ["about_tests", "caption", "metric_table", "numbers", "write_numbers"]
 
@@ -54,7 +54,7 @@ def _row(model: ModelOutcome, outcome: Outcome) -> dict[str, Any]:
 
 def write_numbers(outcome: Outcome, path: str) -> None:
     """Write ``path``.csv, :func:`numbers`, and ``path``.json, each atomically."""
-    with replacing(f"{path}.csv") as temporary:
+    with atomic_write(f"{path}.csv") as temporary:
         numbers(outcome).to_csv(temporary, index=False)
     plan = outcome.plan
     models = [

@@ -82,11 +82,9 @@ def gate_values(
     finally:
         for hook in hooks:
             hook.remove()
+    values = {name: torch.cat(parts, dim=1).double() for name, parts in found.items()}
     means, shut, wide = (
-        pd.DataFrame(
-            {name: torch.cat([p[n] for p in parts]).double() for name, parts in found.items()}
-        )
-        for n in range(3)
+        pd.DataFrame({name: value[n].numpy() for name, value in values.items()}) for n in range(3)
     )
     return means, pd.DataFrame({"shut": shut.mean(), "open": wide.mean()})
 

@@ -11,7 +11,7 @@ from jinja2 import Environment
 from plotly.offline import get_plotlyjs
 
 from recbole_evcf.report.table import Table, in_markdown
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["Report", "Section"]
 
@@ -80,5 +80,5 @@ def _html(figure: go.Figure, n: int) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)

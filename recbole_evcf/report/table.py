@@ -78,9 +78,9 @@ class Table:
         )
         blocks = [[first]]
         for column in others:
-            if len(blocks[-1]) > 1 and width is not None:
-                if _broadest(_drawn([*blocks[-1], column], "simple")) > width:
-                    blocks.append([first])
+            is_full = width and _broadest(_drawn([*blocks[-1], column], "simple")) > width
+            if is_full and len(blocks[-1]) > 1:
+                blocks.append([first])
             blocks[-1].append(column)
         return "\n\n".join(_drawn(block, "simple") for block in blocks)
 

@@ -12,7 +12,7 @@ import yaml
 from recbole_evcf.data.settled_file import short_digest
 from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.files import atomic_write, write_json
 from recbole_evcf.utils.sealed_json import write_sealed
 
 __all__ = ["conclude", "trial_table", "write_trials"]
@@ -34,7 +34,7 @@ def trial_table(trials: list[dict[str, Any]]) -> pd.DataFrame:
 
 def write_trials(store: TrialStore) -> None:
     """Write ``trials.csv`` and ``trials.json``."""
-    with replacing(os.path.join(store.folder, "trials.csv")) as temporary:
+    with atomic_write(os.path.join(store.folder, "trials.csv")) as temporary:
         trial_table(store.trials).to_csv(temporary, index=False)
     write_json(os.path.join(store.folder, "trials.json"), store.trials)
 
@@ -84,7 +84,7 @@ def _test(store: TrialStore, task: Task, best: dict[str, Any]) -> dict[str, floa
 def _write_settings(path: str, task: Task, best: dict[str, Any]) -> None:
     settings = {"model": task.model, "dataset": task.dataset, **task.settings, **best["params"]}
     text = yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(f"# Trial {best['number']}, the best: recbole-evcf run --config_files={path}\n")
         file.write(text)
 

@@ -198,10 +198,6 @@ def test_a_device_that_is_not_there_is_named(path, device):
 READS = {
     "inter_matrix": lambda dataset: dataset.inter_matrix("csr"),
     "user_feat": lambda dataset: dataset.user_feat["age"],
-    "inter_feat['rating']": lambda dataset: dataset.inter_feat["rating"],
-    "inter_feat.interaction": lambda dataset: dataset.inter_feat.interaction,
-    "field2id_token['user_id']": lambda dataset: dataset.field2id_token["user_id"],
-    "num['age']": lambda dataset: dataset.num("age"),
 }
 
 
