@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from time import monotonic
 
-from recbole_evcf import distributed
+from recbole_evcf import distributed, results
 from recbole_evcf.data.digest import digest_of_loaders
-from recbole_evcf.trainer import run_lock
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
@@ -130,7 +129,7 @@ class Resumption:
                 f"{path} is of epoch {place.epoch}, counted from 0: epochs must be more than that, "
                 f"not {trainer.epochs}."
             )
-        if not run_lock.take(place.model_file):
+        if not results.take(place.model_file):
             raise ValueError(f"{path} is of a run that is still going on: wait for it, or stop it.")
         if other:
             trainer.logger.warning(f"Going on with other settings: {_list(other, place, config)}.")
