@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from recbole_evcf.commands.common import exit_code, fail, read_settings
 from recbole_evcf.commands.options import split_files
 from recbole_evcf.comparison.outcome import Outcome
-from recbole_evcf.config.checks import finished_config, remark_on_settings, resolve_config_files
+from recbole_evcf.config.files import resolve_config_files
+from recbole_evcf.config.finished import finished_config, remark_on_settings
 from recbole_evcf.utils.text import printable
 
 __all__ = ["print_failures", "read_seeds", "remark_on", "stopped_by", "tell"]

@@ -12,10 +12,10 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_evcf import __version__
+from recbole_evcf.config.keys import effective_settings
 from recbole_evcf.data.digest import digest_of_files
 from recbole_evcf.results import digest
 from recbole_evcf.trainer.checkpoint import plain_config
-from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["VERSIONS", "digest_of_data", "identity"]

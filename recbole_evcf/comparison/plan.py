@@ -11,7 +11,9 @@ from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
 from recbole_evcf.comparison.entry import Entry
 from recbole_evcf.comparison.identity import digest_of_data, identity
-from recbole_evcf.config.checks import check_seed, finished_config, resolve_config_files
+from recbole_evcf.config.files import resolve_config_files
+from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import digest
@@ -23,12 +25,8 @@ __all__ = ["SHARED", "Plan", "Run", "make_plan"]
 SHARED = {
     *dataset_arguments,
     *evaluation_arguments,
-    "data_path",
-    "dataset",
-    "model",
-    "seed",
-    "split_seed",
-} - {"MAX_ITEM_LIST_LENGTH", "eval_batch_size"}
+    *with_role(Role.SAME_FOR_ALL),
+} - {*with_role(Role.OF_EACH_MODEL)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def make_plan(
     check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
-        check_seed(seed, name)
+        checked("seed", seed, name)
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
     data = digest_of_data(first)
     runs = tuple(

@@ -21,9 +21,9 @@ from recbole_evcf.comparison.identity import digest_of_data, identity
 from recbole_evcf.comparison.memory import peak_memory
 from recbole_evcf.comparison.recording import recording
 from recbole_evcf.config.checks import can_resume
+from recbole_evcf.config.keys import differences
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import digest, write_sealed
-from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.state_files import kept_until_given
 from recbole_evcf.utils.text import one_line
 

@@ -54,8 +54,11 @@ from torch import nn
 from recbole_evcf import distributed, quick_start
 from recbole_evcf.config import checks
 from recbole_evcf.config.evaluation import overridden
-from recbole_evcf.config.files import shipped_yaml
-from recbole_evcf.config.keys import DECLARED
+from recbole_evcf.config.files import resolve_config_files, shipped_yaml, with_nulls
+from recbole_evcf.config.finished import settings_in_lines
+from recbole_evcf.config.keys import KEYS, Role, with_role
+from recbole_evcf.config.model_names import unknown_model
+from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
@@ -110,8 +113,7 @@ from recbole_evcf.utils.plugins import import_plugins
 __all__ = ["register", "register_fold_in", "register_model"]
 
 # The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
-DATASET_KEYS = ("save_dataset", "dataset_save_path")
-SPLIT_KEYS = ("save_dataloaders", "dataloaders_save_path")
+DATASET_KEYS, SPLIT_KEYS = with_role(Role.SAVED_DATASET), with_role(Role.SAVED_SPLIT)
 
 
 def register() -> None:
@@ -219,7 +221,7 @@ def _naming_unknown_models(original):
         # Whatever a module raises when it is imported.
         except Exception:
             name = str(model or self.external_config_dict["model"])
-            raise checks.unknown_model(name) from None
+            raise unknown_model(name) from None
 
     return _get_model_and_dataset
 
@@ -245,7 +247,7 @@ def _read_shipped(config, name: str) -> None:
 
 def _by_name_or_path(original):
     def _load_config_files(self, file_list):
-        paths = checks.resolve_config_files(file_list or [])
+        paths = resolve_config_files(file_list or [])
         contents = {path: original(self, [path]) for path in paths}
         self.file_of_key = {key: path for path in paths for key in contents[path]}
         return overridden(*(contents[path] for path in paths))
@@ -267,7 +269,7 @@ def _preferring_own_files(original):
 def _overriding_parts(original):
     def _merge_external_config_dict(self):
         sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
-        self.external_config_dict = checks.with_nulls(overridden(*sources))
+        self.external_config_dict = with_nulls(overridden(*sources))
 
     return _merge_external_config_dict
 
@@ -286,7 +288,7 @@ def _checking(original):
 
 
 def _in_few_lines(original):
-    return lambda self: checks.settings_in_lines(self)
+    return lambda self: settings_in_lines(self)
 
 
 def _register_dataloaders() -> None:
@@ -672,18 +674,11 @@ def _joining(original):
             int(settings["port"]),
         )
         if not distributed.is_first():
-            settings.update(_OF_THE_FIRST_ONLY)
+            settings.update(
+                (key.name, key.elsewhere) for key in KEYS.values() if key.elsewhere is not None
+            )
 
     return _init_device
-
-
-# What only the first process says and writes.
-_OF_THE_FIRST_ONLY = {
-    "state": "error",
-    "show_progress": False,
-    "verbose": False,
-    "log_wandb": False,
-}
 
 
 def _register_processes() -> None:
@@ -858,7 +853,7 @@ def _refuse_to_save_data(config) -> None:
             )
 
 
-def _asks_for(config, keys: tuple[str, str]) -> bool:
+def _asks_for(config, keys: tuple[str, ...]) -> bool:
     return any(config[key] for key in keys)
 
 
@@ -895,7 +890,7 @@ def _loading_only_if_asked(original):
     return load_split_dataloaders
 
 
-def _warn_of_pickle(keys: tuple[str, str]) -> None:
+def _warn_of_pickle(keys: tuple[str, ...]) -> None:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."
@@ -903,7 +898,7 @@ def _warn_of_pickle(keys: tuple[str, str]) -> None:
 
 
 @contextmanager
-def _describing_bad_pickles(keys: tuple[str, str]) -> Iterator[None]:
+def _describing_bad_pickles(keys: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     except (EOFError, pickle.UnpicklingError) as error:

@@ -8,12 +8,11 @@ from functools import wraps
 from time import monotonic
 
 from recbole_evcf import distributed, results
+from recbole_evcf.config.keys import Role, differences, with_role
 from recbole_evcf.data.digest import digest_of_loaders
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
-from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
 from recbole_evcf.trainer.state_files import (
-    CHANGEABLE,
     SUFFIX,
     Place,
     discard,
@@ -119,7 +118,7 @@ class Resumption:
                 "True has written."
             )
         other = differences(place.settings, settings_of_run(config))
-        if set(other) - CHANGEABLE:
+        if set(other) - set(with_role(Role.CHANGEABLE_ON_RESUME)):
             raise ValueError(
                 f"{path} is of a run with other settings: {_list(other, place, config)}."
             )

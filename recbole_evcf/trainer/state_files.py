@@ -16,11 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from recbole_evcf import results
+from recbole_evcf.config.keys import Role, differences, effective_settings, with_role
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
-from recbole_evcf.trainer.effective_settings import differences, effective_settings
 
 __all__ = [
-    "CHANGEABLE",
     "SUFFIX",
     "Place",
     "discard",
@@ -38,8 +37,6 @@ __all__ = [
 ]
 
 SUFFIX = ".resume"
-# What may be changed where a file to go on from is named: the same networks, trained otherwise.
-CHANGEABLE = {"clip_grad_norm", "learning_rate", "stopping_step", "weight_decay"}
 _kept: list[list[str]] = []
 
 
@@ -118,7 +115,7 @@ def _read(model_file: str, path: str) -> tuple[Place | None, int]:
 
 def _same_run(one: Place, other: Place) -> bool:
     changed = differences(one.settings, other.settings)
-    return one.data == other.data and set(changed) <= CHANGEABLE
+    return one.data == other.data and set(changed) <= set(with_role(Role.CHANGEABLE_ON_RESUME))
 
 
 def reserve(model_file: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recbole_evcf.comparison.plan import SHARED
-from recbole_evcf.config.checks import check_seed, finished_config
+from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.utils.text import shortened
@@ -13,7 +14,7 @@ __all__ = ["check_limits", "check_parameters"]
 ALGORITHMS = ("exhaustive", "random", "bayes")
 
 # With other values of these, trials could not be compared with each other, or not be kept.
-COMMON_TO_ALL = {*SHARED, "checkpoint_dir", "per_user_file", "resumable", "resume"}
+COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 
 
 def check_limits(
@@ -61,7 +62,7 @@ def check_parameters(config, parameters: list[Parameter], params_file: str, fixe
                 f"{key} must be a whole number of at least 1, not {shortened(repr(value))}: "
                 "validation finds the best trial."
             )
-    check_seed(config["seed"], "seed")
+    checked("seed", config["seed"])
     if config["resume"] or config["resumable"]:
         raise ValueError(
             "resume is no setting of a search: the same command goes on with it, and keeps the "

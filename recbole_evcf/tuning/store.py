@@ -14,21 +14,11 @@ import os
 import shutil
 from typing import Any
 
+from recbole_evcf.config.keys import Role, differences, with_role
 from recbole_evcf.results import read_sealed, write_sealed
-from recbole_evcf.trainer.effective_settings import differences
 
 __all__ = ["TrialStore", "read_kept"]
 
-# Settings that leave the result of a trial as it is.
-WITHOUT_EFFECT = (
-    "checkpoint_dir",
-    "gpu_id",
-    "log_wandb",
-    "show_progress",
-    "state",
-    "use_gpu",
-    "wandb_project",
-)
 # What no setting says, and yet decides the result of a trial.
 OF_THE_TIME = ("data", "versions")
 
@@ -130,7 +120,8 @@ def _read_search(path: str, folder: str) -> dict:
 
 def _without_effectless(search: dict) -> dict:
     settings = search.get("settings", {})
-    kept = {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT}
+    left_out = with_role(Role.OF_A_MACHINE)
+    kept = {key: value for key, value in settings.items() if key not in left_out}
     return {**search, "settings": kept}
 
 

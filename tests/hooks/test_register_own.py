@@ -8,7 +8,7 @@ from recbole.trainer import TraditionalTrainer, Trainer
 from recbole.utils import get_trainer
 
 from build import build
-from recbole_evcf.config.checks import unknown_model
+from recbole_evcf.config.model_names import unknown_model
 from recbole_evcf.hooks import register
 from recbole_evcf.hooks.fixes import wrap_once
 from recbole_evcf.model import fold_in
