@@ -26,11 +26,11 @@ from recbole_evcf.config.checks import (
 )
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
-    Place,
-    fitting_places,
-    kept_until_given,
+    State,
+    find_states,
     model_file_of,
-    place_of,
+    state_of,
+    states_kept,
 )
 from recbole_evcf.utils.files import check_target, write_json
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     options, settings = _parse_run(arguments)
     run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
     try:
-        with kept_until_given():
+        with states_kept():
             _run(run, options, read_settings(settings))
     except (ChildProcessError, ConnectionError) as error:
         fail(error)
@@ -94,28 +94,28 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
 
 
 def _way_on(run: _Run, arguments: list[str]) -> str:
-    """How an interrupted run goes on, in words behind ``interrupted``."""
+    """Return how an interrupted run is resumed, in words behind ``interrupted``."""
     if run.config is None:
         return " before training started."
     if run.elsewhere:
-        return ": the first machine has what the run can go on from."
-    place = _place_to_go_on(run) if can_resume(run.config) else None
-    if place is None:
-        return " before there was anything to go on from: the same command starts anew."
+        return ": the first machine has what the run can resume from."
+    state = _state_to_resume(run) if can_resume(run.config) else None
+    if state is None:
+        return " before there was anything to resume from: the same command starts from scratch."
     # Of several --resume the last one counts.
     resume = [] if run.config["resume"] else ["--resume"]
     words = shlex.join(["recbole-evcf", "run", *arguments, *resume])
-    return f" after epoch {place.epoch}: go on with {words}"
+    return f" after epoch {state.epoch}: resume with {words}"
 
 
-def _place_to_go_on(run: _Run) -> Place | None:
+def _state_to_resume(run: _Run) -> State | None:
     resume = run.config["resume"]
     if isinstance(resume, str):
         # A model file that was exchanged.
         with contextlib.suppress(ValueError):
-            return place_of(model_file_of(resume))
+            return state_of(model_file_of(resume))
         return None
-    newest = next(fitting_places(run.config), None)
+    newest = next(find_states(run.config), None)
     return newest if newest and (resume or newest.changed >= run.started) else None
 
 
