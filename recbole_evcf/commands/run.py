@@ -6,24 +6,23 @@ import contextlib
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from recbole.config import Config
 from texttable import Texttable
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.common import (
+    EXPECTED,
     exit_code,
-    fail,
     fail_somewhere,
     put_words_aside,
     read_settings,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.config.checks import (
-    can_resume,
-    remark_on_settings,
-)
+from recbole_evcf.config.checks import can_resume, remark_on_settings
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
     State,
@@ -37,6 +36,16 @@ from recbole_evcf.utils.files import check_target, write_json
 __all__ = ["main", "result_table"]
 
 
+@dataclass
+class _Run:
+    """What is known of a run: when it started, and its config as soon as that is finished."""
+
+    # Whether another machine has the first process, which alone writes files.
+    elsewhere: bool
+    config: Config | None = None
+    started: float = field(default_factory=time.time)
+
+
 def main(arguments: list[str]) -> int:
     """Train and evaluate a model; arguments as :func:`recbole_evcf.cli.main`.
 
@@ -44,46 +53,34 @@ def main(arguments: list[str]) -> int:
         0; 1 if a process or machine failed; 2 for a mistake in what the user gave; 130 if it was
         interrupted, 143 by SIGTERM.
     """
-    options, settings = _parse_run(arguments)
-    run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
+    parsed, words = parse("run", arguments)
+    options = vars(parsed)
+    resume = options.pop("resume")
+    words += [] if resume is None else [f"--resume={resume}"]
+    run = _Run(elsewhere=options["group_offset"] > 0)
     try:
         with states_kept():
-            _run(run, options, read_settings(settings))
-    except (ChildProcessError, ConnectionError) as error:
-        fail(error)
-        return 1
-    # NotImplementedError: RecBole's word for a setting it does not know.
-    except (ValueError, NotImplementedError, OSError) as error:
-        return fail(error)
+            _train(run, options, read_settings(words))
+    except EXPECTED:
+        raise
     # RecBole meets a value of the wrong kind where it first computes with it.
     except Exception as error:
         return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
     except KeyboardInterrupt as error:
-        print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
+        print(f"recbole-evcf: interrupted{_how_to_resume(run, arguments)}", file=sys.stderr)
         return exit_code(error)
     return 0
 
 
-@dataclass
-class _Run:
-    """What is known of a run: when it started, and its config as soon as that is finished."""
-
-    started: float
-    config: Config | None = None
-    # Whether another machine has the first process, which alone writes files.
-    elsewhere: bool = False
-
-
-def _run(run: _Run, options: dict, settings: dict) -> None:
+def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> None:
     put_words_aside()
     files = split_files(options.pop("config_files"))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
         check_target(result_file)
-    run.config, files, settings = quick_start.planned_run(
-        options.pop("model"), options.pop("dataset"), files, settings
-    )
-    model, dataset = run.config["model"], run.config["dataset"]
+    model, dataset = options.pop("model"), options.pop("dataset")
+    config, files, settings = quick_start.planned_run(model, dataset, files, settings)
+    run.config, model, dataset = config, config["model"], config["dataset"]
     result = quick_start.run(model, dataset, files, settings, **options)
     if result is None:
         return
@@ -93,13 +90,13 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
         write_json(result_file, {"model": model, "dataset": dataset, **result})
 
 
-def _way_on(run: _Run, arguments: list[str]) -> str:
-    """Return how an interrupted run is resumed, in words behind ``interrupted``."""
+def _how_to_resume(run: _Run, arguments: list[str]) -> str:
+    """How to resume an interrupted run, to follow the word ``interrupted``."""
     if run.config is None:
         return " before training started."
     if run.elsewhere:
         return ": the first machine has what the run can resume from."
-    state = _state_to_resume(run) if can_resume(run.config) else None
+    state = _state_to_resume(run.config, run.started) if can_resume(run.config) else None
     if state is None:
         return " before there was anything to resume from: the same command starts from scratch."
     # Of several --resume the last one counts.
@@ -108,24 +105,21 @@ def _way_on(run: _Run, arguments: list[str]) -> str:
     return f" after epoch {state.epoch}: resume with {words}"
 
 
-def _state_to_resume(run: _Run) -> State | None:
-    resume = run.config["resume"]
+def _state_to_resume(config: Config, started: float) -> State | None:
+    resume = config["resume"]
     if isinstance(resume, str):
         # A model file that was exchanged.
         with contextlib.suppress(ValueError):
             return state_of(model_file_of(resume))
         return None
-    newest = next(find_states(run.config), None)
-    return newest if newest and (resume or newest.changed >= run.started) else None
+    newest = next(find_states(config), None)
+    return newest if newest and (resume or newest.changed >= started) else None
 
 
-def result_table(result: dict) -> str:
-    """The validation and test metrics of ``run_recbole``'s result as a table.
-
-    Where there are standard errors, they stand behind their metric.
-    """
-    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
-    if not valid and not test:
+def result_table(result: Mapping[str, Any]) -> str:
+    """The validation and test metrics of ``run_recbole``'s result, with their standard errors."""
+    parts = [result["best_valid_result"] or {}, result["test_result"] or {}]
+    if not any(parts):
         return "Nothing was evaluated: the split leaves nothing to validate or test on."
     table = Texttable()
     table.set_deco(Texttable.HEADER)
@@ -133,22 +127,14 @@ def result_table(result: dict) -> str:
     table.set_header_align(["l", "r", "r"])
     table.set_cols_dtype(["t", "t", "t"])
     table.header(["metric", "validation", "test"])
-    for metric in test or valid:
+    for metric in parts[1] or parts[0]:
         if not metric.endswith(SE_SUFFIX):
-            table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
+            table.add_row([metric, *(_with_error(part, metric) for part in parts)])
     return table.draw()
 
 
-def _with_error(result: dict, metric: str) -> str:
-    # None: it is no number, as read from a JSON file.
+def _with_error(result: Mapping[str, Any], metric: str) -> str:
+    # None: it is not a number, as read from a JSON file.
     if result.get(metric) is None:
         return ""
     return with_error(result[metric], result.get(metric + SE_SUFFIX))
-
-
-def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
-    options, settings = parse("run", arguments)
-    resume = options.__dict__.pop("resume")
-    if resume is not None:
-        settings.append(f"--resume={resume}")
-    return vars(options), settings
