@@ -155,7 +155,9 @@ def find_states(config: Config) -> Iterator[State]:
     """
     settings = settings_of_run(config)
     for state in _unfinished(config, state_file("-*", settings)):
-        if state.epoch < config["epochs"] and not differences(state.settings, settings):
+        # The name is decisive where a run was resumed with a changed setting.
+        other = set(differences(state.settings, settings)) - CHANGEABLE
+        if state.epoch < config["epochs"] and not other:
             yield state
 
 
