@@ -20,7 +20,7 @@ from recbole_evcf.commands.run import result_table
 from recbole_evcf.commands.several import remark_on
 from recbole_evcf.comparison.identity import VERSIONS, digest_of_data
 from recbole_evcf.config.checks import finished_config, resolve_config_files
-from recbole_evcf.trainer.run_lock import folder_held
+from recbole_evcf.results import folder_held
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 from recbole_evcf.tuning.report import value_text, write_report

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from recbole_evcf import distributed
+from recbole_evcf import distributed, results
 from recbole_evcf.data.digest import digest_of_loaders
-from recbole_evcf.trainer import run_lock
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
@@ -76,7 +75,7 @@ class Resumption:
             if state:
                 found = [state.model_file, state.file, state.epoch]
             else:
-                run_lock.take(trainer.saved_model_file)
+                results.take(trainer.saved_model_file)
                 mark_unfinished(trainer.saved_model_file, self._settings)
         found = distributed.from_first(found)
         if found is None:
@@ -98,7 +97,7 @@ class Resumption:
         for state in find_states(self._trainer.config):
             if state.data != self._data:
                 of_other_data = of_other_data or state
-            elif not run_lock.take(state.model_file):
+            elif not results.take(state.model_file):
                 busy = busy or state
             elif taken := take(state, self._settings):
                 return taken
@@ -132,7 +131,7 @@ class Resumption:
                     f"{path} is of epoch {state.epoch}, counted from 0: epochs must be more than "
                     f"that, not {trainer.epochs}."
                 )
-            if not run_lock.take(state.model_file):
+            if not results.take(state.model_file):
                 raise ValueError(
                     f"{path} is of a run that is still being trained: wait for it, or stop it."
                 )

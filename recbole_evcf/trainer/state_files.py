@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +18,7 @@ from dataclasses import dataclass
 
 from recbole.config import Config
 
-from recbole_evcf.trainer import run_lock
+from recbole_evcf import results
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
 from recbole_evcf.trainer.effective_settings import differences, effective_settings
 from recbole_evcf.utils.files import remove_leftovers
@@ -86,8 +84,7 @@ def _settings(plain: Mapping, device: str) -> dict:
 
 def state_file(model_file: str, settings: Mapping) -> str:
     """Return the path of the state beside a model file, for a run of these settings."""
-    content = json.dumps(settings, sort_keys=True, default=repr)
-    return f"{model_file}.{hashlib.sha256(content.encode()).hexdigest()[:12]}{SUFFIX}"
+    return f"{model_file}.{results.digest(dict(settings))[:12]}{SUFFIX}"
 
 
 def model_file_of(path: str) -> str:
@@ -210,7 +207,7 @@ def take(state: State, settings: Mapping, ended_too: bool = False) -> State | No
             os.replace(present[0], path)
         taken = state_of(model_file, checked=True)
     if taken is None:
-        run_lock.release(model_file)
+        results.release(model_file)
     return taken
 
 
@@ -225,18 +222,18 @@ def discard(model_file: str) -> None:
         _kept[-1].append(model_file)
         return
     # Where the folder has gone there is nothing to lock, nor to remove.
-    if _states_beside(model_file) and run_lock.take(model_file):
+    if _states_beside(model_file) and results.take(model_file):
         _unlink_states(model_file)
-    run_lock.release(model_file)
+    results.release(model_file)
 
 
 def leave(model_file: str) -> None:
     """Let other processes resume a run that was stopped; one that wrote nothing leaves nothing."""
-    if not run_lock.holds(model_file):
+    if not results.holds(model_file):
         return
     if not os.path.exists(model_file) and not any(map(os.path.getsize, _states_beside(model_file))):
         _unlink_states(model_file)
-    run_lock.release(model_file)
+    results.release(model_file)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,7 @@ import torch
 
 from recbole_evcf.comparison.report import write_report
 from recbole_evcf.comparison.tables import as_text, caption, numbers
-from recbole_evcf.trainer.run_lock import folder_held
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
+from recbole_evcf.results import folder_held, read_sealed, write_sealed
 
 
 def users_of(folder, label):
