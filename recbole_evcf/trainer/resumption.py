@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from recbole.trainer import Trainer
 
 from recbole_evcf import distributed, results
 from recbole_evcf.data.digest import digest_of_loaders
@@ -27,9 +29,6 @@ from recbole_evcf.trainer.state_files import (
     take,
 )
 
-if TYPE_CHECKING:
-    from recbole_evcf.trainer.trainer import VAETrainer
-
 __all__ = ["Resumption"]
 
 # Training takes at least so many times as long as writing its state.
@@ -50,7 +49,7 @@ class Resumption:
 
     trained = False
 
-    def __init__(self, trainer: VAETrainer, loaders: Sequence):
+    def __init__(self, trainer: Trainer, loaders: Sequence):
         self._trainer, self._loaders = trainer, loaders
         self._settings = settings_of_run(trainer.config)
         self._data = digest_of_loaders(loaders)
