@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from recbole_evcf.comparison.entry import Entry
+from recbole_evcf.comparison.specs import ModelSpec
 from recbole_evcf.config.files import shipped_yaml
 
 __all__ = ["TABLES", "DataSet", "PaperTable", "Statement", "paper_table"]
@@ -41,7 +41,7 @@ class PaperTable:
     """A table of the paper.
 
     Attributes:
-        entries: its rows, to be trained with the published settings.
+        specs: its rows, to be trained with the published settings.
         metrics: the keys of its metrics.
         figures: by data set, by row's label, by metric.
         data_sets: those of the paper, by RecBole's names.
@@ -49,7 +49,7 @@ class PaperTable:
         quick: whether the settings are those of a short run.
     """
 
-    entries: tuple[Entry, ...]
+    specs: tuple[ModelSpec, ...]
     metrics: tuple[str, ...]
     figures: dict[str, dict[str, dict[str, float]]]
     data_sets: dict[str, DataSet]
@@ -78,7 +78,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
         for data in names
     }
     return PaperTable(
-        tuple(_entry(row, dataset, quick) for row in rows),
+        tuple(_spec(row, dataset, quick) for row in rows),
         metrics,
         {data: by_label for data, by_label in figures.items() if by_label},
         {data: DataSet(**about) for data, about in names.items()},
@@ -87,7 +87,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
     )
 
 
-def _entry(row: dict, dataset: str, quick: bool) -> Entry:
+def _spec(row: dict, dataset: str, quick: bool) -> ModelSpec:
     general = f"paper/{row['settings']}"
     content = yaml.safe_load(shipped_yaml(general).read_text(encoding="utf-8"))
     files = [general]
@@ -95,4 +95,4 @@ def _entry(row: dict, dataset: str, quick: bool) -> Entry:
         files.append(f"paper/{dataset}/{row['settings']}")
     if quick:
         files.append("paper/quick")
-    return Entry(row["label"], content["model"], config_files=tuple(files))
+    return ModelSpec(row["label"], content["model"], config_files=tuple(files))

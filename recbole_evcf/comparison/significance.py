@@ -12,13 +12,13 @@ from scipy import stats
 
 from recbole_evcf.evaluator.per_user import standard_error
 
-__all__ = ["Comparison", "compare_paired", "compare_with_baseline", "holm"]
+__all__ = ["PairedTest", "compare_paired", "compare_with_baseline", "holm"]
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """A model against a baseline on one metric.
 
     Attributes:
@@ -45,7 +45,7 @@ class Comparison:
 
 def compare_with_baseline(
     per_user: Mapping[str, pd.DataFrame], baseline: str, metrics: Sequence[str]
-) -> list[Comparison]:
+) -> list[PairedTest]:
     """Every other model against the baseline, on every metric.
 
     Args:
@@ -66,13 +66,13 @@ def compare_with_baseline(
     ]
     corrected = holm(np.array([test[-1] for test in tests]))
     return [
-        Comparison(label, baseline, metric, len(base), *numbers, p)
+        PairedTest(label, baseline, metric, len(base), *numbers, p)
         for (label, metric, *numbers), p in zip(tests, corrected)
     ]
 
 
 def compare_paired(values: pd.Series, base: pd.Series) -> tuple[float, float, float, float, float]:
-    """The difference of two models on the same users; see :class:`Comparison`.
+    """The difference of two models on the same users; see :class:`PairedTest`.
 
     Args:
         values, base: a metric by user, of the same users in any order.
