@@ -84,7 +84,7 @@ def test_who_knows_no_model(package):
         ("cli", {"__main__"}),
         ("hooks.register", {""}),
         ("commands", {"cli", "commands"}),
-        ("quick_start", {"", "hooks", "commands"}),
+        ("quick_start", {"", "hooks", "commands", "inspection"}),
     ],
 )
 def test_who_is_known_by_whom(known, knowers):

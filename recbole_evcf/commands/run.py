@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recbole.config import Config
-from texttable import Texttable
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.common import (
@@ -23,7 +22,7 @@ from recbole_evcf.commands.common import (
 )
 from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.config.checks import can_resume, remark_on_settings
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
+from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
     Place,
     fitting_places,
@@ -121,20 +120,4 @@ def result_table(result: Mapping[str, Any]) -> str:
     parts = [result["best_valid_result"] or {}, result["test_result"] or {}]
     if not any(parts):
         return "Nothing was evaluated: the split leaves nothing to validate or test on."
-    table = Texttable()
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_header_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "validation", "test"])
-    for metric in parts[1] or parts[0]:
-        if not metric.endswith(SE_SUFFIX):
-            table.add_row([metric, *(_with_error(part, metric) for part in parts)])
-    return table.draw()
-
-
-def _with_error(result: Mapping[str, Any], metric: str) -> str:
-    # None: it is not a number, as read from a JSON file.
-    if result.get(metric) is None:
-        return ""
-    return with_error(result[metric], result.get(metric + SE_SUFFIX))
+    return validation_and_test(*parts).text()

@@ -15,8 +15,8 @@ from recbole_evcf.comparison.conduct import conduct
 from recbole_evcf.comparison.entry import Entry
 from recbole_evcf.comparison.outcome import gather
 from recbole_evcf.comparison.plan import Plan, Run
+from recbole_evcf.comparison.report import write_tables
 from recbole_evcf.comparison.store import RunStore
-from recbole_evcf.comparison.tables import write_tables
 from recbole_evcf.evaluator.per_user import write_per_user
 from recbole_evcf.results import digest, read_sealed, write_sealed
 from recbole_evcf.tuning import results
