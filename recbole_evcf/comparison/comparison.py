@@ -113,9 +113,7 @@ def compare(
     return Comparison(outcome, output, call)
 
 
-def finish_plan(
-    plan: Plan, folder: str, baseline: str, log: Callable[[str], None]
-) -> Outcome:
+def finish_plan(plan: Plan, folder: str, baseline: str, log: Callable[[str], None]) -> Outcome:
     """Run what is not yet in the folder, and read all results.
 
     Args:

@@ -121,9 +121,7 @@ class Outcome:
         return any(len(model.per_user) > 1 for model in self.finished)
 
 
-def read_outcome(
-    plan: Plan, runs: Runs, failures: Mapping[str, str], baseline: str
-) -> Outcome:
+def read_outcome(plan: Plan, runs: Runs, failures: Mapping[str, str], baseline: str) -> Outcome:
     """Read the finished runs of a plan.
 
     Args:

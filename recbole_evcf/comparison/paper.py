@@ -9,7 +9,7 @@ import yaml
 from recbole_evcf.comparison.specs import ModelSpec
 from recbole_evcf.config.files import shipped_yaml
 
-__all__ = ["TABLES", "DataSet", "PaperTable", "Statement", "paper_table"]
+__all__ = ["TABLES", "Claim", "DataSet", "PaperTable", "paper_table"]
 
 TABLES = ("table1", "table2")
 
@@ -28,7 +28,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Statement:
+class Claim:
     """An order of two models that the paper reads from a table."""
 
     says: str
@@ -45,7 +45,7 @@ class PaperTable:
         metrics: the keys of its metrics.
         figures: by data set, by row's label, by metric.
         data_sets: those of the paper, by RecBole's names.
-        statements: what the paper reads from it.
+        claims: what the paper reads from it.
         quick: whether the settings are those of a short run.
     """
 
@@ -53,7 +53,7 @@ class PaperTable:
     metrics: tuple[str, ...]
     figures: dict[str, dict[str, dict[str, float]]]
     data_sets: dict[str, DataSet]
-    statements: tuple[Statement, ...]
+    claims: tuple[Claim, ...]
     quick: bool
 
     def beside(self, dataset: str) -> list[str]:
@@ -82,7 +82,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
         metrics,
         {data: by_label for data, by_label in figures.items() if by_label},
         {data: DataSet(**about) for data, about in names.items()},
-        tuple(Statement(**statement) for statement in table["statements"]),
+        tuple(Claim(**statement) for statement in table["statements"]),
         quick,
     )
 

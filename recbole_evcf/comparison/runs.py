@@ -100,9 +100,7 @@ def run_in_process(run: Run, runs: Runs) -> str | None:
     request = {**run.request, "settings": {**defaults, **run.request["settings"]}}
     path = str(runs.store.path(run.name, ""))
     # Not a daemon, which could have no processes of its own, as dataloaders have with ``worker``.
-    process = context.Process(
-        target=work, args=(request, run.settings, path, theirs), daemon=False
-    )
+    process = context.Process(target=work, args=(request, run.settings, path, theirs), daemon=False)
     process.start()
     theirs.close()
     try:

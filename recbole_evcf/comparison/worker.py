@@ -21,8 +21,8 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole_evcf.comparison.measuring import peak_memory, recording
 from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.data.digest import digest_of_data
+from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.state_files import kept_until_given
@@ -93,7 +93,7 @@ def execute(
 
     Returns:
         ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
-        digest of that file, or None if it was not written; ``curve``, see :func:`~recbole_evcf.comparison.measuring.recording`;
+        digest of that file, or None if it was not written; ``curve``, the record of the epochs;
         ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``;
         ``measured_on``, the machine and its torch; and ``costs``, in seconds, users per second
         and bytes.
