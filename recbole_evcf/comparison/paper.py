@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from recbole_evcf.comparison.specs import ModelSpec
-from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.config.files import properties_path, shipped_yaml
 
 __all__ = ["TABLES", "Claim", "DataSet", "PaperTable", "paper_table"]
 
@@ -70,7 +71,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
             read after the settings of a row.
         quick: whether the settings are those of a short run.
     """
-    published = yaml.safe_load(shipped_yaml("paper/published").read_text(encoding="utf-8"))
+    published = _read("paper/published")
     table, names = published["tables"][name], published["data_sets"]
     rows, metrics = table["rows"], tuple(table["metrics"])
     figures = {
@@ -89,10 +90,14 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
 
 def _spec(row: dict, dataset: str, quick: bool) -> ModelSpec:
     general = f"paper/{row['settings']}"
-    content = yaml.safe_load(shipped_yaml(general).read_text(encoding="utf-8"))
+    content = _read(general)
     files = [general]
     if shipped_yaml(f"paper/{dataset}/{row['settings']}"):
         files.append(f"paper/{dataset}/{row['settings']}")
     if quick:
         files.append("paper/quick")
     return ModelSpec(row["label"], content["model"], config_files=tuple(files))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((properties_path() / f"{name}.yaml").read_text(encoding="utf-8"))

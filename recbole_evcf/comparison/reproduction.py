@@ -72,13 +72,19 @@ def check_claims(outcome: Outcome, table: PaperTable) -> list[ClaimCheck]:
     ]
 
 
-def _check(claim, test, p, table: PaperTable, outcome: Outcome) -> ClaimCheck:
+def _check(
+    claim: Claim,
+    test: tuple[float, ...] | None,
+    p: float | None,
+    table: PaperTable,
+    outcome: Outcome,
+) -> ClaimCheck:
     metric = table.metrics[0]
     paper = {
         data: table.figures[data][claim.better][metric] - table.figures[data][claim.worse][metric]
         for data in table.beside(outcome.plan.dataset)
     }
-    if test is None:
+    if test is None or p is None:
         return ClaimCheck(claim, None, None, None, paper, "cannot be said")
     difference, error = test[0], test[1]
     if math.isnan(p):
@@ -172,8 +178,12 @@ def sections(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> l
 
 def reproduction_text(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> str:
     """Ours beside the paper's and the checks, for a terminal."""
-    parts = sections(outcome, table, checks)
-    blocks = [f"{part.title}\n{part.parts[0].text()}" for part in parts]
+    blocks = [
+        f"{part.title}\n{shown.text()}"
+        for part in sections(outcome, table, checks)
+        for shown in part.parts
+        if isinstance(shown, Table)
+    ]
     return "\n\n".join([*blocks, note(outcome, table)])
 
 

@@ -59,15 +59,15 @@ def compare_with_baseline(
     """
     base = per_user.get(baseline, pd.DataFrame())
     tests = [
-        (label, metric, *compare_paired(frame[metric], base[metric]))
+        (label, metric, compare_paired(frame[metric], base[metric]))
         for metric in metrics
         for label, frame in per_user.items()
         if label != baseline and metric in frame and metric in base and _same_users(frame, base)
     ]
-    corrected = holm(np.array([test[-1] for test in tests]))
+    corrected = holm(np.array([values[-1] for _, _, values in tests]))
     return [
-        PairedTest(label, baseline, metric, len(base), *numbers, p)
-        for (label, metric, *numbers), p in zip(tests, corrected)
+        PairedTest(label, baseline, metric, len(base), *values, p_corrected=float(p))
+        for (label, metric, values), p in zip(tests, corrected)
     ]
 
 
@@ -84,7 +84,7 @@ def compare_paired(values: pd.Series, base: pd.Series) -> tuple[float, float, fl
     differences = (values - base.reindex(values.index)).to_numpy()
     mean, error = float(differences.mean()), standard_error(differences)
     if math.isnan(error):
-        return mean, *[math.nan] * 4
+        return mean, math.nan, math.nan, math.nan, math.nan
     if error == 0:
         # Student's t is not defined there: all users agree.
         return mean, 0.0, mean, mean, 1.0 if mean == 0 else 0.0

@@ -181,7 +181,7 @@ def _machine(device: torch.device) -> str:
     return f"{platform.node()} ({unit}), torch {torch.__version__}"
 
 
-def _seconds_before(trainer) -> float:
+def _seconds_before(trainer: Any) -> float:
     resumption = getattr(trainer, "resumption", None)
     return resumption.seconds_before if resumption else 0.0
 
@@ -194,12 +194,12 @@ def _plain(metrics: Mapping | None) -> dict[str, float]:
     }
 
 
-def _number_of_users(data) -> int:
+def _number_of_users(data: Any) -> int:
     dataset = data._dataset
     return len(np.unique(np.asarray(dataset.inter_feat[dataset.uid_field])))
 
 
-def _digest_of_targets(dataset) -> str:
+def _digest_of_targets(dataset: Any) -> str:
     """Of the test's pairs of user and item, by their original ids and in no order."""
     feat = dataset.inter_feat
     users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
