@@ -93,7 +93,8 @@ class Inspection:
         target.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=".inspect-", dir=target))
         try:
-            report(self).write_html(str(hidden / "report.html"))
+            page = report(self.facts, self.tables, self.metrics, self.explained)
+            page.write_html(str(hidden / "report.html"))
             for name, table in self.tables.items():
                 table.to_csv(hidden / f"{name}.csv", index=False)
             names = ["report.html", *sorted(f"{name}.csv" for name in self.tables)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,6 @@ from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.report.values import number
 from recbole_evcf.utils.text import shortened
-
-if TYPE_CHECKING:
-    from recbole_evcf.inspection.inspection import Inspection
 
 __all__ = ["report"]
 
@@ -33,11 +31,18 @@ FONT = {"family": "system-ui, sans-serif", "size": 13}
 LAYOUT: dict[str, Any] = {"margin": {"l": 60, "r": 20, "t": 40, "b": 50}, "font": FONT}
 
 
-def report(inspection: Inspection) -> Report:
-    """A section for each kind of table that the inspection has."""
-    tables = inspection.tables
-    facts = [(name, number(value, ".1f")) for name, value in inspection.facts.items()]
-    frame = pd.DataFrame(facts, columns=["fact", "value"])
+def report(
+    facts: Mapping[str, object],
+    tables: Mapping[str, pd.DataFrame],
+    metrics: Mapping[str, str],
+    explained: tuple[float, float] | None,
+) -> Report:
+    """A section for each kind of table there is.
+
+    Args: the attributes of an :class:`~recbole_evcf.inspection.inspection.Inspection`.
+    """
+    rows = [(name, number(value, ".1f")) for name, value in facts.items()]
+    frame = pd.DataFrame(rows, columns=["fact", "value"])
     sections = [Section("", [Table(frame, {"fact": "", "value": ""})])]
     if "components" in tables:
         sections.append(_components(tables["components"], tables["component_items"]))
@@ -47,14 +52,14 @@ def report(inspection: Inspection) -> Report:
             "applies to it all the same."
         )
         sections.append(Section("The prior", [text]))
-    if "density" in tables:
-        sections.append(_plane(inspection))
-    sections += [_units(tables["units"], "components" in tables), _levels(inspection)]
+    if explained is not None:
+        sections.append(_plane(tables, explained))
+    sections += [_units(tables["units"], "components" in tables), _levels(tables, metrics)]
     if "gates" in tables:
         sections.append(_gates(tables))
-    if inspection.metrics:
-        sections += _quality(inspection)
-    return Report(f"Inside {inspection.facts['model']} on {inspection.facts['data set']}", sections)
+    if metrics:
+        sections += _quality(tables, metrics)
+    return Report(f"Inside {facts['model']} on {facts['data set']}", sections)
 
 
 def _components(table: pd.DataFrame, items: pd.DataFrame) -> Section:
@@ -123,10 +128,8 @@ def _dots(colour: str, size: int, opacity: float = 1, **more: Any) -> dict[str, 
     return {"mode": "markers", "marker": marker, "hoverinfo": "skip", **more}
 
 
-def _plane(inspection: Inspection) -> Section:
-    tables = inspection.tables
-    assert inspection.explained is not None
-    first, second = inspection.explained
+def _plane(tables: Mapping[str, pd.DataFrame], explained: tuple[float, float]) -> Section:
+    first, second = explained
     axes = [f"PC 1 ({first:.1%})", f"PC 2 ({second:.1%})"]
     dots = " Dots are the components in use." if "components" in tables else ""
     parts = [
@@ -141,7 +144,7 @@ def _plane(inspection: Inspection) -> Section:
     return Section("Aggregated posterior and prior", parts)
 
 
-def _map(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
+def _map(tables: Mapping[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     users = tables["users"]
     users = users.sample(min(N_DOTS, len(users)), random_state=0).sort_index()
     figure = go.Figure()
@@ -197,7 +200,7 @@ def _apart(points: np.ndarray, names: list[str]) -> list[int]:
     return chosen
 
 
-def _densities(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
+def _densities(tables: Mapping[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     density, names = tables["density"], ["aggregated_posterior", "prior"]
     titles = [name.replace("_", " ") for name in names]
     figure = make_subplots(
@@ -260,8 +263,8 @@ def _units(table: pd.DataFrame, is_mixture: bool) -> Section:
     return Section("Latent units", [text, styled(figure, 380, **LAYOUT)])
 
 
-def _levels(inspection: Inspection) -> Section:
-    table = inspection.tables["levels"]
+def _levels(tables: Mapping[str, pd.DataFrame], metrics: Mapping[str, str]) -> Section:
+    table = tables["levels"]
     several = len(table) > 1
     given = " That of z1 is measured given z2." if several else ""
     parts: list[str | Table | go.Figure] = [
@@ -269,24 +272,24 @@ def _levels(inspection: Inspection) -> Section:
         f"from {DRAWS} draws for each training user.",
         Table(table, {"kl": "KL, nats per user"}, {"kl": ".2f"}),
     ]
-    if "replaced_levels" in inspection.tables:
+    if metrics:
         which = (
             "z1 becomes the mean of p(z1 | z2), z2 the mean of the prior (the z1 beside it stays "
             "what the user's history made it). With both replaced everybody has the same scores."
             if several
             else "Everybody then has the same scores."
         )
-        names = {**inspection.metrics, "log_likelihood": "log-likelihood, nats"}
+        names = {**metrics, "log_likelihood": "log-likelihood, nats"}
         parts += [
             "What is lost where a level is replaced by its prior's mean, for the test users. "
             f"{which} The log-likelihood is that of the history the user is scored from, by "
             "interaction.",
-            Table(inspection.tables["replaced_levels"], names, {"log_likelihood": ".3f"}),
+            Table(tables["replaced_levels"], names, {"log_likelihood": ".3f"}),
         ]
     return Section("What z1 and z2 carry" if several else "What z carries", parts)
 
 
-def _gates(tables: dict[str, pd.DataFrame]) -> Section:
+def _gates(tables: Mapping[str, pd.DataFrame]) -> Section:
     table = Table(
         tables["gates"],
         {"std": "deviation over users", "single_item_mean": "mean, one item"},
@@ -328,8 +331,7 @@ def _gate_curves(table: pd.DataFrame) -> go.Figure:
     return styled(figure, 400, **LAYOUT).update_layout(margin_t=80, legend_y=1.12)
 
 
-def _quality(inspection: Inspection) -> list[Section]:
-    names = inspection.metrics
+def _quality(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> list[Section]:
     text = (
         "On the held-out interactions of the test users, all items ranked but those a user is "
         "known to have; ± is the standard error over users."
@@ -348,7 +350,7 @@ def _quality(inspection: Inspection) -> list[Section]:
         ("By length of history", by_history, "history", "length of history"),
         ("By popularity of the item", by_popularity, "popularity", "popularity of the item"),
     ):
-        table = inspection.tables[f"quality_by_{key}"]
+        table = tables[f"quality_by_{key}"]
         shown = table.drop(columns=["from", "to"])
         shown.insert(0, group, _ranges(table))
         shares = {"held_out": ".1%", "recommended": ".1%"}
@@ -358,7 +360,7 @@ def _quality(inspection: Inspection) -> list[Section]:
     return sections
 
 
-def _bars(table: pd.DataFrame, title: str, names: dict[str, str]) -> go.Figure:
+def _bars(table: pd.DataFrame, title: str, names: Mapping[str, str]) -> go.Figure:
     figure = go.Figure()
     for colour, (metric, name) in zip(COLOURS, names.items()):
         error = {"array": table[f"{metric}_se"], "thickness": 1}
