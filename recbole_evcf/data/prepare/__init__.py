@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from recbole_evcf.data.prepare.movielens import prepare_ml_20m
 from recbole_evcf.data.prepare.netflix import prepare_netflix
 from recbole_evcf.data.prepare.output import new_dataset
@@ -24,7 +22,6 @@ def prepare(
     name: str | None = None,
     output: str | Path = "dataset",
     overwrite: bool = False,
-    show_progress: bool = True,
 ) -> str:
     """Prepare a data set: the folder `OUTPUT/NAME` appears complete or not at all.
 
@@ -34,24 +31,21 @@ def prepare(
         name: What to call the data set; needed for `pro_sg`, otherwise the kind is its name.
         output: The folder of data sets to write to; created if necessary.
         overwrite: Whether to replace a data set of that name.
-        show_progress: Whether to show a progress bar.
 
     Returns:
-        A report to print: what was written, the counts after the published filter beside the
-        published ones, and warnings about what looks odd.
+        A report to print: what was written, the counts beside the published ones, and warnings.
 
     Raises:
         ValueError: The raw data are missing or invalid (names file and line), the data set exists
-            already, its name is not fit for a folder, or `pro_sg` got no name.
+            already, or its name is missing or not fit for a folder.
     """
     if kind not in FORMATS:
         raise ValueError(f"cannot prepare {kind!r}: the kinds are {', '.join(KINDS)}")
     if name is None and kind == "pro_sg":
         raise ValueError("pro_sg needs a name for the data set, as its raw files have none")
     name = kind if name is None else name
-    bar = tqdm(desc=kind, unit=" rows", unit_scale=True, disable=not show_progress)
-    with bar, new_dataset(raw, output, name, overwrite) as folder:
-        report = FORMATS[kind](open_raw(raw), str(folder / name), bar)
+    with new_dataset(raw, output, name, overwrite) as folder:
+        report = FORMATS[kind](open_raw(raw), str(folder / name))
         if kind == "pro_sg":
             (folder / f"{name}.yaml").write_text(split_config(name, str(output)), encoding="utf-8")
     return "\n".join([f"{Path(output) / name}: prepared from {kind}", *report])

@@ -6,7 +6,6 @@ import csv
 from collections.abc import Iterator
 
 import pandas as pd
-from tqdm import tqdm
 
 from recbole_evcf.data.prepare.output import write_items, write_ratings
 from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, whole_numbers
@@ -17,20 +16,19 @@ PUBLISHED = (9_990_682, 136_677, 20_720)
 ITEM_HEADER = ["item_id:token", "movie_title:token_seq", "genre:token_seq"]
 
 
-def prepare_ml_20m(raw: RawPath, path: str, bar: tqdm) -> list[str]:
+def prepare_ml_20m(raw: RawPath, path: str) -> list[str]:
     """Write all ratings to `PATH.inter` and, if there are any, titles and genres to `PATH.item`."""
-    ratings = find_files(raw, "ratings.csv", "ml-20m")
-    for file in find_files(raw, "movies.csv", "ml-20m", required=False):
+    (ratings,) = find_files(raw, "ratings.csv", "ml-20m")
+    for file in find_files(raw, "movies.csv", "ml-20m", needed=False):
         columns = ("movieId", "title", "genres")
-        movies = pd.concat(read_table(file, columns, bar, quoting=csv.QUOTE_MINIMAL))
-        genres = movies["genres"].str.replace("|", " ")
-        movies["genres"] = genres.where(genres != "(no genres listed)", "")
+        movies = pd.concat(read_table(file, columns, quoting=csv.QUOTE_MINIMAL))
+        movies["genres"] = movies["genres"].replace("(no genres listed)", "").str.replace("|", " ")
         write_items(f"{path}.item", ITEM_HEADER, file, movies)
-    return write_ratings(f"{path}.inter", read_ratings(ratings[0], bar), PUBLISHED)
+    return write_ratings(f"{path}.inter", read_ratings(ratings), PUBLISHED)
 
 
-def read_ratings(file: RawPath, bar: tqdm) -> Iterator[tuple[RawPath, pd.DataFrame]]:
+def read_ratings(file: RawPath) -> Iterator[tuple[RawPath, pd.DataFrame]]:
     """Read the ratings in chunks, as `write_ratings` wants them."""
-    for table in read_table(file, ("userId", "movieId", "rating", "timestamp"), bar):
+    for table in read_table(file, ("userId", "movieId", "rating", "timestamp")):
         whole_numbers(file, table["timestamp"])
         yield file, table

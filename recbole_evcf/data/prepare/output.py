@@ -1,4 +1,4 @@
-"""Write a data set all or nothing, and what MovieLens and Netflix have in common to it."""
+"""Write a data set all or nothing, with ratings and items in RecBole's atomic files."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from recbole_evcf.data.prepare.raw import RawPath, distinct_values, refuse, whole_numbers
 
 __all__ = ["new_dataset", "write_items", "write_ratings"]
 
-# No separators, control characters or leading dot: the name becomes that of a folder and of files.
-SAFE_NAME = re.compile(r"[^\W_][\w.+-]*")
 RATINGS_HEADER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
 # From 0.5 to 5, in at most 8 characters.
-RATING = r"0\.[5-9][0-9]{0,5}|[1-4](\.[0-9]{1,6})?|5(\.0{1,6})?"
-CONTROL_OR_SPACE = r"[\s\x00-\x1f\x7f-\x9f]+"
-COUNTED = ("interactions", "users", "items")
+RATING = r"0\.[5-9][0-9]{0,5}|[1-4](?:\.[0-9]{1,6})?|5(?:\.0{1,6})?"
 # The published filter: ratings from 4 up are kept, then users with at least 5 of them.
 MIN_RATING, MIN_INTERACTIONS = 4, 5
 
@@ -33,61 +28,43 @@ def new_dataset(raw: str | Path, output: str | Path, name: str, overwrite: bool)
 
     If anything is raised, even KeyboardInterrupt, whatever was written is removed, and an older
     data set of that name stays as it was.
-
-    Raises:
-        ValueError: The name is not fit for a folder, the data set exists already, or its folder
-            holds the raw data or anything else that is not the data set's.
     """
-    if not SAFE_NAME.fullmatch(name):
-        rule = "a letter or digit, then also . _ + -"
-        raise ValueError(f"the name {name!r} is not fit for a folder: {rule}")
+    if not re.fullmatch(r"[^\W_][\w.+-]*", name):
+        raise ValueError(f"the name {name!r} is not fit for a folder (a letter, then also . _ + -)")
     # Where the target is a link, what it points to is replaced, not the link.
     target = (Path(output) / name).resolve()
     check_target(target, name, Path(raw).resolve(), overwrite)
     made = [folder for folder in target.parents if not folder.exists()]
-    hidden = target.with_name(f".{name}.{uuid.uuid4().hex}.part")
+    hidden = target.with_name(f".{name}.{uuid.uuid4().hex}.new")
+    aside = hidden.with_suffix(".old")
     try:
         hidden.mkdir(parents=True)
         yield hidden
-        move_into_place(hidden, target)
+        if target.exists():
+            target.rename(aside)
+        hidden.rename(target)
     except BaseException:
+        if aside.exists():
+            aside.rename(target)
         shutil.rmtree(hidden, ignore_errors=True)
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
         raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_target(target: Path, name: str, raw: Path, overwrite: bool) -> None:
-    """Refuse a target that is a file, or a folder of anything but a data set to replace."""
-    for folder in (target, *target.parents):
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder}: is a file, so no data set can be written there")
+    """Refuse a target that holds anything but a data set to replace."""
     found = sorted(target.iterdir()) if target.is_dir() else []
-    if found and not overwrite:
+    if target.is_file() or (found and not overwrite):
         raise ValueError(f"{target}: exists already; pass overwrite to replace it, or another name")
     if target in (raw, *raw.parents):
         raise ValueError(f"{target}: holds the raw data; choose another name or output")
     for path in found:
         if not (path.name.startswith(f"{name}.") and path.is_file()):
-            raise ValueError(
-                f"{target}: holds {path.name!r}, which is not of the data set {name} and would be "
-                "removed; move it away, or choose another name or output"
-            )
-
-
-def move_into_place(hidden: Path, target: Path) -> None:
-    """Give the finished folder its name; an older one is set aside until that has worked."""
-    aside = hidden.with_suffix(".old")
-    if target.exists():
-        target.rename(aside)
-    try:
-        hidden.rename(target)
-    except BaseException:
-        if aside.exists():
-            aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+            other = f"{path.name!r}, which is not of the data set {name} and would be removed"
+            raise ValueError(f"{target}: holds {other}; move it, or choose another name or output")
 
 
 def write_ratings(
@@ -95,11 +72,8 @@ def write_ratings(
 ) -> list[str]:
     """Write an atomic file of ratings; return lines for the report.
 
-    Args:
-        path: The file to write.
-        tables: Ratings, and the file that they come from: user, item and rating, which are checked
-            here, and timestamp, all as strings.
-        published: How many interactions, users and items the published filter leaves.
+    Each table, given with its file, has user, item, rating (checked here) and timestamp as strings.
+    `published` is how many interactions, users and items the filter leaves.
     """
     rows, liked = 0, []
     pd.DataFrame(columns=RATINGS_HEADER).to_csv(path, sep="\t", index=False)
@@ -113,29 +87,23 @@ def write_ratings(
         rows += len(table)
     if not rows:
         raise ValueError(f"{file}: holds no ratings")
+    pairs = pd.concat(liked)
+    pairs = pairs[pairs.groupby("user")["item"].transform("size") >= MIN_INTERACTIONS]
     rule = f"rating >= {MIN_RATING}, users with >= {MIN_INTERACTIONS} such ratings"
     lines = [f"  {Path(path).name}: {rows:,} interactions", f"after the published filter ({rule}):"]
-    for what, count, wanted in zip(COUNTED, count_filtered(pd.concat(liked)), published):
+    counts = (len(pairs), pairs["user"].nunique(), pairs["item"].nunique())
+    for what, count, wanted in zip(("interactions", "users", "items"), counts, published):
         verdict = "equal" if count == wanted else f"differs by {count - wanted:+,}"
         lines.append(f"  {what} {count:,} (published {wanted:,}: {verdict})")
     return lines
-
-
-def count_filtered(liked: pd.DataFrame) -> tuple[int, int, int]:
-    """Count the interactions, users and items of all users with enough interactions."""
-    codes, users = pd.factorize(liked["user"])
-    enough = np.bincount(codes, minlength=len(users)) >= MIN_INTERACTIONS
-    items = liked["item"][enough[codes]]
-    return len(items), int(enough.sum()), items.nunique()
 
 
 def write_items(path: str, header: list[str], file: RawPath, table: pd.DataFrame) -> None:
     """Write an atomic file of items, ids first; white space, where RecBole splits, is cleaned."""
     ids = table.iloc[:, 0]
     whole_numbers(file, ids)
-    refuse(file, ids, ids.duplicated().to_numpy(), "new, as an id must be")
-    for column in table.columns[1:]:
-        texts = table[column]
-        refuse(file, texts, texts.str.contains("\ufffd").to_numpy(bool), "UTF-8")
-        table[column] = texts.str.replace(CONTROL_OR_SPACE, " ", regex=True).str.strip()
+    refuse(file, ids, ids.duplicated(), "new, as an id must be")
+    for column, texts in table.iloc[:, 1:].items():
+        refuse(file, texts, texts.str.contains("\ufffd"), "UTF-8")
+        table[column] = texts.str.replace(r"[\s\x00-\x1f\x7f-\x9f]+", " ", regex=True).str.strip()
     table.to_csv(path, sep="\t", index=False, header=header)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import yaml
-from tqdm import tqdm
 
-from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, whole_numbers
+from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, refuse, whole_numbers
 
 __all__ = ["PARTS", "prepare_pro_sg", "split_config"]
 
@@ -28,43 +28,33 @@ YAML_COMMENT = """\
 """
 
 
-def prepare_pro_sg(raw: RawPath, path: str, bar: tqdm) -> list[str]:
-    """Write each of the files row for row to `PATH.train.inter` and so on; return a report.
-
-    Raises:
-        ValueError: A file is missing or invalid, or they are no split of users: an item that
-            training never saw, a user in two parts, a target without fold-in, a pair in both.
-    """
+def prepare_pro_sg(raw: RawPath, path: str) -> list[str]:
+    """Write each of the files row for row to `PATH.train.inter` and so on; return a report."""
     files = {name: find_files(raw, name)[0] for name in PARTS}
-    split = {name: copy_pairs(files[name], f"{path}.{PARTS[name]}.inter", bar) for name in PARTS}
+    split = {name: copy_pairs(files[name], f"{path}.{PARTS[name]}.inter") for name in PARTS}
     check_split(files, split)
-    report = [
-        f"  {Path(path).name}.{PARTS[name]}.inter: {len(pairs):,} interactions"
-        for name, pairs in split.items()
-    ]
-    pairs, items = pd.concat(split.values()), split["train.csv"]["item"].nunique()
+    name = Path(path).name
+    report = [f"  {name}.{PARTS[file]}.inter: {len(split[file]):,} interactions" for file in PARTS]
+    pairs, items = pd.concat(split.values()), split["train.csv"]["sid"].nunique()
     report += ["in all:", f"  interactions {len(pairs):,}"]
-    report += [f"  users {pairs['user'].nunique():,}", f"  items {items:,}"]
+    report += [f"  users {pairs['uid'].nunique():,}", f"  items {items:,}"]
     for name in list(PARTS)[1:]:
         if repeats := int(split[name].duplicated().sum()):
             report.append(f"warning: {files[name]}: {repeats:,} rows repeat an earlier one")
-    for file in find_files(raw, "unique_sid.txt", required=False):
-        listed = sum(len(table) for table in read_table(file, ["item"], bar, header=False))
+    for file in find_files(raw, "unique_sid.txt", needed=False):
+        listed = sum(len(table) for table in read_table(file, ["item"], header=False, sep="\x01"))
         if listed != items:
             report.append(f"warning: {file}: lists {listed:,} items, but training has {items:,}")
     return report
 
 
-def copy_pairs(file: RawPath, path: str, bar: tqdm) -> pd.DataFrame:
+def copy_pairs(file: RawPath, path: str) -> pd.DataFrame:
     """Write a raw file as an atomic file; return its users and items by line."""
     pd.DataFrame(columns=["user_id:token", "item_id:token"]).to_csv(path, sep="\t", index=False)
     chunks = []
-    for table in read_table(file, ("uid", "sid"), bar):
-        columns = {
-            to: whole_numbers(file, table[of]) for of, to in (("uid", "user"), ("sid", "item"))
-        }
-        chunks.append(pd.DataFrame(columns, table.index))
+    for table in read_table(file, ("uid", "sid")):
         table.to_csv(path, mode="a", sep="\t", header=False, index=False)
+        chunks.append(table.apply(partial(whole_numbers, file)))
     pairs = pd.concat(chunks)
     if pairs.empty:
         raise ValueError(f"{file}, line 2: there are no rows below the header")
@@ -72,36 +62,26 @@ def copy_pairs(file: RawPath, path: str, bar: tqdm) -> pd.DataFrame:
 
 
 def check_split(files: dict[str, RawPath], split: dict[str, pd.DataFrame]) -> None:
-    """Refuse what is no split of users."""
-
-    def refuse(name: str, bad: pd.Series, problem: str) -> None:
-        if bad.any():
-            line = split[name].index[bad.to_numpy().argmax()]
-            raise ValueError(
-                f"{files[name]}, line {line}: {problem.format(**split[name].loc[line])}"
-            )
-
+    """Refuse what is no split of users: a new item or a known user, a target that is shown."""
     earlier = ["train.csv"]
     for group in ("validation", "test"):
         fold_in, target = f"{group}_tr.csv", f"{group}_te.csv"
         for name in (fold_in, target):
-            unseen = ~split[name]["item"].isin(split["train.csv"]["item"])
-            refuse(name, unseen, "training never saw item {item} of user {user}")
+            user, item = split[name]["uid"], split[name]["sid"]
+            refuse(files[name], item, ~item.isin(split["train.csv"]["sid"]), "in train.csv")
             for other in earlier:
-                known = split[name]["user"].isin(split[other]["user"])
-                refuse(name, known, f"user {{user}} is in {other} as well")
-        alone = ~split[target]["user"].isin(split[fold_in]["user"])
-        refuse(target, alone, f"user {{user}} has no rows in {fold_in}")
-        merged = split[target].merge(split[fold_in].drop_duplicates(), "left", indicator=True)
-        shown = merged["_merge"] == "both"
-        refuse(target, shown, f"item {{item}} of user {{user}} is in {fold_in} as well")
+                wanted = f"a user to hold out, as it is in {other} as well"
+                refuse(files[name], user, user.isin(split[other]["uid"]), wanted)
+        refuse(files[target], user, ~user.isin(split[fold_in]["uid"]), f"in {fold_in}")
+        pairs = split[target].merge(split[fold_in].drop_duplicates(), "left", indicator=True)
+        wanted = f"an item to predict, as {fold_in} shows it to the user"
+        refuse(files[target], item, pairs["_merge"] == "both", wanted)
         earlier += [fold_in, target]
 
 
 def split_config(name: str, output: str) -> str:
     """Give the text of the RecBole config file that makes RecBole read the five files."""
     config = {"data_path": output, "benchmark_filename": list(PARTS.values())}
-    config |= {"load_col": {"inter": ["user_id", "item_id"]}}
-    return YAML_COMMENT.format(name=name) + yaml.safe_dump(
-        config, sort_keys=False, allow_unicode=True, width=10**6, default_flow_style=None
-    )
+    columns = {"load_col": {"inter": ["user_id", "item_id"]}}
+    options = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
+    return YAML_COMMENT.format(name=name) + yaml.safe_dump(config | columns, width=10**6, **options)
