@@ -6,8 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-ABOUT = {}
-exec((HERE / "recbole_evcf" / "version.py").read_text(encoding="utf-8"), ABOUT)
+# Read and not imported, which would take what is to be installed.
+INIT = (HERE / "recbole_evcf" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', INIT, flags=re.M)[1]
 
 
 def description() -> str:
@@ -28,7 +29,7 @@ TUNE = [
 
 setup(
     name="recbole-evcf",
-    version=ABOUT["__version__"],
+    version=VERSION,
     description="VampPrior, hierarchical and gated variational autoencoders for RecBole",
     long_description=description(),
     long_description_content_type="text/markdown",
@@ -53,7 +54,10 @@ setup(
         "recbole_evcf.properties",
     ],
     package_dir={"recbole_evcf.properties": "properties"},
-    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"]},
+    package_data={
+        "recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"],
+        "recbole_evcf.report": ["page.html.jinja"],
+    },
     python_requires=">=3.10",
     install_requires=[
         # pip takes 1.2.1 on Python 3.10 and 3.11, and 1.2.0 on later ones: 1.2.1 asks for a ray
@@ -66,6 +70,10 @@ setup(
         "pyyaml>=6.0",
         # 3.21 sees that the file it has locked was removed.
         "filelock>=3.21",
+        # Tables and pages.
+        "jinja2>=3.1",
+        "plotly>=5.10",
+        "tabulate>=0.9",
         # What RecBole 1.2.0 imports without asking for it.
         "kmeans-pytorch>=0.3",
         "psutil>=5.9",

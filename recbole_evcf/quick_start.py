@@ -6,30 +6,48 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from logging import getLogger
+from typing import Any
 
 import numpy as np
+from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
-from recbole_evcf import processes
+from recbole_evcf import distributed
 from recbole_evcf.config.checks import (
+    can_resume,
     check_processes,
     finished_config,
     is_vae,
     plain_settings,
+    read_config_file,
+    resolve_config_files,
 )
+from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
 from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.launch import Layout, launch
 from recbole_evcf.serving.allocation import bound_by_weights
-from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
+from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, kept
 from recbole_evcf.utils.text import one_line, shortened
 
-__all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
+__all__ = [
+    "PROCESSES",
+    "load_data_and_model",
+    "objective_function",
+    "planned_run",
+    "run",
+    "run_recbole",
+    "run_recboles",
+]
+
+# Arguments of :func:`run` that say in how many processes it runs, and where.
+PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")
 
 # What making the data set and the model raises when the file or the data are not what they were.
 MISFITS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
@@ -38,6 +56,38 @@ MISFITS = (*MISFITS, RuntimeError, SyntaxError, TypeError)
 _run = recbole_quick_start.run
 _run_recboles = recbole_quick_start.run_recboles
 _objective_function = recbole_quick_start.objective_function
+
+
+def planned_run(
+    model: str | None,
+    dataset: str | None,
+    config_files: Sequence[str],
+    settings: Mapping[str, Any],
+) -> tuple[Config, list[str], dict[str, Any]]:
+    """Everything that :func:`run` will read, checked before anything starts.
+
+    Args:
+        model: its name; None for that of the config files, or the default.
+        dataset: its name; None for that of the config files, or the default.
+        config_files: paths, or names of shipped files.
+        settings: keys that override those of the files.
+
+    Returns:
+        the finished config, the paths of the config files, and the settings to run with: the state
+        of a run that can be resumed is kept unless they say otherwise.
+
+    Raises:
+        ValueError: a setting or a file is wrong.
+    """
+    files = resolve_config_files(config_files)
+    given: dict[str, Any] = {}
+    for path in files:
+        given.update(read_config_file(path))
+    model = model or given.get("model", DEFAULT_MODEL)
+    dataset = dataset or given.get("dataset", DEFAULT_DATASET)
+    config = finished_config(model, dataset, files, settings)
+    keep = config["resumable"] is None and can_resume(config)
+    return config, files, {**settings, **({"resumable": True} if keep else {})}
 
 
 def run(
@@ -55,7 +105,8 @@ def run(
     """Train and evaluate a model, in several processes if asked to; arguments as of RecBole's.
 
     Returns:
-        dict: the result of ``run_recbole``; None on all machines but the first.
+        dict: the result of ``run_recbole``, and ``model_file``, the path of the trained model,
+        None if it was not saved. On all machines but the first None instead.
 
     Raises:
         ValueError: a setting is wrong, or the processes do not fit together.
@@ -64,7 +115,7 @@ def run(
     """
     layout = Layout.checked(nproc, world_size, group_offset, ip, port)
     if layout.world_size == 1:
-        return run_recbole(model, dataset, config_file_list, config_dict, saved)
+        return _run_and_name_file(model, dataset, config_file_list, config_dict, saved)
     config = finished_config(model, dataset, config_file_list or [], config_dict)
     check_processes(config, layout.nproc)
     if not is_vae(config):
@@ -84,10 +135,16 @@ def run(
     return result
 
 
+def _run_and_name_file(*arguments) -> dict:
+    with tested_model_files() as files:
+        result = run_recbole(*arguments)
+    return {**result, "model_file": files[-1] if files else None}
+
+
 def _run_one_of_several(place: int, layout: Layout, model, dataset, files, settings, saved):
     """What each process does; only the first has a result, and the model files of ended runs."""
-    processes.share_processor(layout.nproc)
-    processes.find_others(layout.ip, layout.port)
+    distributed.share_processor(layout.nproc)
+    distributed.find_others(layout.ip, layout.port)
     of_process = {
         "local_rank": place,
         "offset": layout.group_offset,
@@ -97,9 +154,10 @@ def _run_one_of_several(place: int, layout: Layout, model, dataset, files, setti
         "port": layout.port,
     }
     with kept() as ended:
-        result = run_recbole(model, dataset, files, {**(settings or {}), **of_process}, saved)
-    first = processes.is_first()
-    processes.leave()
+        settings = {**(settings or {}), **of_process}
+        result = _run_and_name_file(model, dataset, files, settings, saved)
+    first = distributed.is_first()
+    distributed.leave()
     return (result, ended) if first else None
 
 

@@ -10,7 +10,7 @@ from recbole_evcf.comparison.conduct import conduct
 from recbole_evcf.comparison.overrides import parse_models
 from recbole_evcf.comparison.plan import make_plan
 from recbole_evcf.comparison.worker import execute
-from recbole_evcf.utils.sealed_json import write_sealed
+from recbole_evcf.results import write_sealed
 
 
 @pytest.fixture

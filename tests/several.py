@@ -15,7 +15,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_evcf import processes
+from recbole_evcf import distributed
 from recbole_evcf.data import dataloader
 
 __all__ = ["act", "free_port", "train", "train_all"]
@@ -48,7 +48,7 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connect
         name: train(model, {**settings, **place}, dtype)
         for name, (model, settings, dtype) in runs.items()
     }
-    processes.leave()
+    distributed.leave()
     connection.send(results)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from build import build
 from conftest import write_inter
-from recbole_evcf import processes
+from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
 from several import free_port, train, train_all
 
@@ -60,7 +60,6 @@ RUNS = {
         {**ONE_TEST_USER, "metrics": ["GAUC", "NDCG"], "valid_metric": "NDCG@10"},
         "float64",
     ),
-    "saved dataloaders": ("Vamp", {"save_dataloaders": True, "save_dataset": True}, "float64"),
     "single precision": ("GatedHVamp", {"per_user_file": "users.csv", **SG}, "float32"),
     "bf16": ("GatedHVamp", {"enable_amp": True, "learner": "sgd"}, "float32"),
 }
@@ -239,20 +238,20 @@ def test_the_saved_model_is_that_of_one_process(both):
 
 def test_alone_nothing_is_exchanged():
     tensor = torch.arange(3.0)
-    processes.sum_up([tensor])
-    processes.copy_from_first([tensor])
-    assert processes.gather_rows(tensor) is tensor
+    distributed.sum_up([tensor])
+    distributed.copy_from_first([tensor])
+    assert distributed.gather_rows(tensor) is tensor
     assert torch.equal(tensor, torch.arange(3.0))
-    assert processes.from_first({"a": 1}) == {"a": 1}
-    assert (processes.count(), processes.is_first(), processes.part(5)) == (1, True, None)
+    assert distributed.from_first({"a": 1}) == {"a": 1}
+    assert (distributed.count(), distributed.is_first(), distributed.part(5)) == (1, True, None)
 
 
 def test_other_data_than_the_first_processs(monkeypatch):
-    monkeypatch.setattr(processes, "_group", processes._Group(1, 2, torch.device("cpu")))
-    monkeypatch.setattr(processes, "from_first", lambda value: "theirs")
-    processes.agree("theirs", "")
+    monkeypatch.setattr(distributed, "_group", distributed._Group(1, 2, torch.device("cpu")))
+    monkeypatch.setattr(distributed, "from_first", lambda value: "theirs")
+    distributed.agree("theirs", "")
     with pytest.raises(ValueError, match="process 1 of 2 differs"):
-        processes.agree("ours", "process {rank} of {count} differs")
+        distributed.agree("ours", "process {rank} of {count} differs")
 
 
 def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):
@@ -273,8 +272,8 @@ def test_cores_are_shared_unless_threads_are_given(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    processes.share_processor(3)
-    processes.share_processor(9)
+    distributed.share_processor(3)
+    distributed.share_processor(9)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    processes.share_processor(2)
+    distributed.share_processor(2)
     assert asked == [2, 1]

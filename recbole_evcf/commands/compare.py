@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import shutil
 
@@ -24,8 +23,8 @@ from recbole_evcf.comparison.conduct import conduct
 from recbole_evcf.comparison.entry import Entry
 from recbole_evcf.comparison.overrides import parse_models
 from recbole_evcf.comparison.plan import Plan, make_plan
-from recbole_evcf.comparison.report import write_report
-from recbole_evcf.comparison.tables import as_text, caption, write_tables
+from recbole_evcf.comparison.report import write_comparison
+from recbole_evcf.comparison.tables import caption, metric_table
 
 __all__ = ["main"]
 
@@ -44,9 +43,8 @@ def main(arguments: list[str]) -> int:
         baseline = _baseline(options.baseline, entries)
         plan = _plan(entries, options, words)
         outcome = conduct(plan, options.output, baseline, tell)
-        write_tables(outcome, options.output, "comparison")
-        page = os.path.join(options.output, "report.html")
-        write_report(outcome, page, shlex.join(["recbole-evcf", "compare", *arguments]))
+        command = shlex.join(["recbole-evcf", "compare", *arguments])
+        page = write_comparison(outcome, options.output, command)
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
@@ -56,7 +54,7 @@ def main(arguments: list[str]) -> int:
         return fail_somewhere(error, remark)
     if outcome.finished:
         width = shutil.get_terminal_size((120, 24)).columns
-        print(f"\n{as_text(outcome, width)}\n\n{caption(outcome)}")
+        print(f"\n{metric_table(outcome).text(width)}\n\n{caption(outcome)}")
     print_failures(outcome)
     print(f"\nThe report is {page}; beside it comparison.csv, .json, .md and .tex.")
     return 1 if outcome.failures else 0

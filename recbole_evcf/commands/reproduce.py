@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 
 from recbole_evcf.commands.common import (
@@ -22,9 +21,8 @@ from recbole_evcf.commands.several import (
 from recbole_evcf.comparison.conduct import conduct
 from recbole_evcf.comparison.paper import PaperTable, paper_table
 from recbole_evcf.comparison.plan import Plan, make_plan
-from recbole_evcf.comparison.report import write_reproduction_report
-from recbole_evcf.comparison.reproduction import judge, reproduction_text, write_reproduction
-from recbole_evcf.comparison.tables import write_tables
+from recbole_evcf.comparison.report import write_reproduction
+from recbole_evcf.comparison.reproduction import judge, reproduction_text
 from recbole_evcf.config.files import shipped_yaml
 
 __all__ = ["main"]
@@ -45,11 +43,8 @@ def main(arguments: list[str]) -> int:
         _check_metrics(table, plan)
         outcome = conduct(plan, options.output, BASELINE[name], tell)
         verdicts = judge(outcome, table)
-        write_tables(outcome, options.output, name)
-        write_reproduction(outcome, table, verdicts, options.output, f"{name}-beside-paper")
-        page = os.path.join(options.output, f"{name}.html")
         command = shlex.join(["recbole-evcf", "reproduce", *arguments])
-        write_reproduction_report(outcome, table, verdicts, page, name, command)
+        page = write_reproduction(outcome, table, verdicts, options.output, name, command)
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)

@@ -6,28 +6,23 @@ import contextlib
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from recbole.config import Config
-from texttable import Texttable
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.common import (
+    EXPECTED,
     exit_code,
-    fail,
     fail_somewhere,
     put_words_aside,
     read_settings,
 )
-from recbole_evcf.commands.options import DEFAULT_DATASET, DEFAULT_MODEL, parse, split_files
-from recbole_evcf.config.checks import (
-    can_resume,
-    finished_config,
-    read_config_file,
-    remark_on_settings,
-    resolve_config_files,
-)
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
+from recbole_evcf.commands.options import parse, split_files
+from recbole_evcf.config.checks import can_resume, remark_on_settings
+from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
     Place,
     fitting_places,
@@ -40,6 +35,16 @@ from recbole_evcf.utils.files import check_target, write_json
 __all__ = ["main", "result_table"]
 
 
+@dataclass
+class _Run:
+    """What is known of a run: when it started, and its config as soon as that is finished."""
+
+    # Whether another machine has the first process, which alone writes files.
+    elsewhere: bool
+    config: Config | None = None
+    started: float = field(default_factory=time.time)
+
+
 def main(arguments: list[str]) -> int:
     """Train and evaluate a model; arguments as :func:`recbole_evcf.cli.main`.
 
@@ -47,63 +52,50 @@ def main(arguments: list[str]) -> int:
         0; 1 if a process or machine failed; 2 for a mistake in what the user gave; 130 if it was
         interrupted, 143 by SIGTERM.
     """
-    options, settings = _parse_run(arguments)
-    run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
+    parsed, words = parse("run", arguments)
+    options = vars(parsed)
+    resume = options.pop("resume")
+    words += [] if resume is None else [f"--resume={resume}"]
+    run = _Run(elsewhere=options["group_offset"] > 0)
     try:
         with kept_until_given():
-            _run(run, options, read_settings(settings))
-    except (ChildProcessError, ConnectionError) as error:
-        fail(error)
-        return 1
-    # NotImplementedError: RecBole's word for a setting it does not know.
-    except (ValueError, NotImplementedError, OSError) as error:
-        return fail(error)
+            _train(run, options, read_settings(words))
+    except EXPECTED:
+        raise
     # RecBole meets a value of the wrong kind where it first computes with it.
     except Exception as error:
         return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
     except KeyboardInterrupt as error:
-        print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
+        print(f"recbole-evcf: interrupted{_how_to_resume(run, arguments)}", file=sys.stderr)
         return exit_code(error)
     return 0
 
 
-@dataclass
-class _Run:
-    """What is known of a run: when it started, and its config as soon as that is finished."""
-
-    started: float
-    config: Config | None = None
-    # Whether another machine has the first process, which alone writes files.
-    elsewhere: bool = False
-
-
-def _run(run: _Run, options: dict, settings: dict) -> None:
+def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> None:
     put_words_aside()
-    config_files = resolve_config_files(split_files(options.pop("config_files")))
+    files = split_files(options.pop("config_files"))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
         check_target(result_file)
-    model, dataset = _what_to_run(options, config_files)
-    # Once before anything starts: what it raises is a mistake in a setting.
-    run.config = finished_config(model, dataset, config_files, settings)
-    if run.config["resumable"] is None and can_resume(run.config):
-        settings["resumable"] = True
-    result = quick_start.run(model, dataset, config_files, settings, **options)
+    model, dataset = options.pop("model"), options.pop("dataset")
+    config, files, settings = quick_start.planned_run(model, dataset, files, settings)
+    run.config, model, dataset = config, config["model"], config["dataset"]
+    result = quick_start.run(model, dataset, files, settings, **options)
     if result is None:
         return
     # First, so that a file that cannot be written does not take them along.
     print(result_table(result), flush=True)
     if result_file:
-        _write_result(result_file, model, dataset, result)
+        write_json(result_file, {"model": model, "dataset": dataset, **result})
 
 
-def _way_on(run: _Run, arguments: list[str]) -> str:
-    """How an interrupted run goes on, in words behind ``interrupted``."""
+def _how_to_resume(run: _Run, arguments: list[str]) -> str:
+    """How to resume an interrupted run, to follow the word ``interrupted``."""
     if run.config is None:
         return " before training started."
     if run.elsewhere:
         return ": the first machine has what the run can go on from."
-    place = _place_to_go_on(run) if can_resume(run.config) else None
+    place = _place_to_resume(run.config, run.started) if can_resume(run.config) else None
     if place is None:
         return " before there was anything to go on from: the same command starts anew."
     # Of several --resume the last one counts.
@@ -112,63 +104,20 @@ def _way_on(run: _Run, arguments: list[str]) -> str:
     return f" after epoch {place.epoch}: go on with {words}"
 
 
-def _place_to_go_on(run: _Run) -> Place | None:
-    resume = run.config["resume"]
+def _place_to_resume(config: Config, started: float) -> Place | None:
+    resume = config["resume"]
     if isinstance(resume, str):
         # A model file that was exchanged.
         with contextlib.suppress(ValueError):
             return place_of(model_file_of(resume))
         return None
-    newest = next(fitting_places(run.config), None)
-    return newest if newest and (resume or newest.changed >= run.started) else None
+    newest = next(fitting_places(config), None)
+    return newest if newest and (resume or newest.changed >= started) else None
 
 
-def result_table(result: dict) -> str:
-    """The validation and test metrics of ``run_recbole``'s result as a table.
-
-    Where there are standard errors, they stand behind their metric.
-    """
-    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
-    if not valid and not test:
+def result_table(result: Mapping[str, Any]) -> str:
+    """The validation and test metrics of ``run_recbole``'s result, with their standard errors."""
+    parts = [result["best_valid_result"] or {}, result["test_result"] or {}]
+    if not any(parts):
         return "Nothing was evaluated: the split leaves nothing to validate or test on."
-    table = Texttable()
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_header_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "validation", "test"])
-    for metric in test or valid:
-        if not metric.endswith(SE_SUFFIX):
-            table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
-    return table.draw()
-
-
-def _with_error(result: dict, metric: str) -> str:
-    # None: it is no number, as read from a JSON file.
-    if result.get(metric) is None:
-        return ""
-    return with_error(result[metric], result.get(metric + SE_SUFFIX))
-
-
-def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
-    options, settings = parse("run", arguments)
-    resume = options.__dict__.pop("resume")
-    if resume is not None:
-        settings.append(f"--resume={resume}")
-    return vars(options), settings
-
-
-def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
-    """Model and data set: from the command line, else the config files, else the defaults."""
-    given: dict = {}
-    for path in config_files:
-        given.update(read_config_file(path))
-    model, dataset = options.pop("model"), options.pop("dataset")
-    return (
-        model or given.get("model", DEFAULT_MODEL),
-        dataset or given.get("dataset", DEFAULT_DATASET),
-    )
-
-
-def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
-    write_json(path, {"model": model, "dataset": dataset, **result})
+    return validation_and_test(*parts).text()

@@ -8,7 +8,7 @@ from recbole_evcf.comparison.outcome import Outcome, gather
 from recbole_evcf.comparison.plan import Plan
 from recbole_evcf.comparison.runner import run_all
 from recbole_evcf.comparison.store import RunStore
-from recbole_evcf.trainer.run_lock import folder_held
+from recbole_evcf.results import folder_held
 
 __all__ = ["conduct"]
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import os
+from pathlib import Path
 
 import recbole
 from recbole.config import Config
 from recbole.data import create_dataset
 
-from recbole_evcf.data.digest import digest_of_files, file_digest
+from recbole_evcf import __version__
+from recbole_evcf.data.digest import digest_of_files
+from recbole_evcf.results import digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.utils.text import one_line
-from recbole_evcf.version import __version__
 
 __all__ = ["VERSIONS", "digest_of_data", "identity"]
 
@@ -47,8 +49,8 @@ def digest_of_data(config: Config) -> str:
     """
     if not os.path.isdir(config["data_path"]):
         _download(config)
-    digest, embeddings = digest_of_files(config), os.path.join(config["data_path"], EMBEDDINGS)
-    return f"{digest} {file_digest(embeddings)}" if os.path.isfile(embeddings) else digest
+    found, embeddings = digest_of_files(config), Path(config["data_path"], EMBEDDINGS)
+    return digest(found, embeddings) if embeddings.is_file() else found
 
 
 def _download(config: Config) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from recbole_evcf.comparison.identity import digest_of_data, identity
 from recbole_evcf.config.checks import check_seed, finished_config, resolve_config_files
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.data.loading_settings import check_tested
+from recbole_evcf.results import digest
 from recbole_evcf.utils.text import shortened
 
 __all__ = ["SHARED", "Plan", "Run", "make_plan"]
@@ -52,8 +51,7 @@ class Run:
     @property
     def digest(self) -> str:
         """A short text that is the same for the same settings."""
-        content = json.dumps(self.settings, sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return digest(self.settings)[:16]
 
 
 @dataclass(frozen=True)

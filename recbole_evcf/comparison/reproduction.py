@@ -8,21 +8,22 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
+from recbole_evcf.comparison.outcome import Outcome
 from recbole_evcf.comparison.paper import PaperTable, Statement
 from recbole_evcf.comparison.significance import compare_paired, holm
-from recbole_evcf.comparison.tables import markdown_table, p_text, text_table
-from recbole_evcf.evaluator.per_user import with_error
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.report.page import Report, Section
+from recbole_evcf.report.table import Table
+from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = [
     "Verdict",
     "beside_paper",
     "judge",
-    "metric_rows",
+    "metric_table",
     "note",
     "reproduction_text",
-    "verdict_rows",
+    "sections",
+    "verdict_table",
     "write_reproduction",
 ]
 
@@ -111,56 +112,39 @@ def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def metric_rows(outcome: Outcome, table: PaperTable, metric: str) -> tuple[list, list]:
-    """Header and rows of a table that has ours beside the paper's, for one metric."""
+def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
+    """Our values beside the paper's, for one metric."""
+    frame = beside_paper(outcome, table).query("metric == @metric").drop(columns="metric")
     data_sets = table.beside(outcome.plan.dataset)
-    own = outcome.plan.dataset in table.figures
-    header = ["model", f"ours, {outcome.plan.dataset}"]
-    header += [f"paper, {table.data_sets[data].name}" for data in data_sets]
-    header += ["ours - paper"] if own else []
-    rows = []
-    for model in outcome.models:
-        row = [model.label, _ours(model, metric)]
-        for data in data_sets:
-            figure = table.figures[data][model.label][metric]
-            row.append(with_error(figure, table.data_sets[data].standard_error))
-        if own:
-            row.append(_off(model, metric, table, data_sets[0]))
-        rows.append(row)
-    return header, rows
+    if outcome.plan.dataset in table.figures:
+        paper = data_sets[0]
+        frame["off"] = frame["ours"] - frame[paper]
+        # Two runs on different users: the errors are independent.
+        frame["off_se"] = np.hypot(frame["ours_se"].astype(float), frame[f"{paper}_se"])
+    failed = {m.label for m in outcome.models if m.failures and not m.results}
+    frame["ours"] = frame["ours"].astype(object).mask(frame["model"].isin(failed), "failed")
+    names = {data: f"paper, {table.data_sets[data].name}" for data in data_sets}
+    names |= {"ours": f"ours, {outcome.plan.dataset}", "off": "ours - paper"}
+    return Table(frame, names, {"off": "+.4f"})
 
 
-def _ours(model: ModelOutcome, metric: str) -> str:
-    if metric not in model.test:
-        return "failed" if model.failures and not model.results else "–"
-    return with_error(model.test[metric], model.standard_error.get(metric))
-
-
-def _off(model: ModelOutcome, metric: str, table: PaperTable, data: str) -> str:
-    if metric not in model.test:
-        return "–"
-    difference = model.test[metric] - table.figures[data][model.label][metric]
-    # Two runs on different users: the errors are independent.
-    ours = model.standard_error.get(metric, math.nan)
-    return with_error(difference, math.hypot(ours, table.data_sets[data].standard_error), sign="+")
-
-
-def verdict_rows(verdicts: list[Verdict], table: PaperTable) -> tuple[list, list]:
-    """Header and rows of a table of verdicts."""
-    data_sets = {data: table.data_sets[data] for verdict in verdicts for data in verdict.paper}
-    header = ["statement", "ours", *(f"paper, {data.name}" for data in data_sets.values())]
+def verdict_table(verdicts: list[Verdict], table: PaperTable) -> Table:
+    """The verdicts, a row each."""
     rows = []
     for verdict in verdicts:
-        known = verdict.difference is not None
-        ours = with_error(verdict.difference, verdict.standard_error, sign="+") if known else "–"
-        # Of two figures with an error each, as if they were independent.
-        paper = [
-            with_error(verdict.paper[key], math.sqrt(2) * data.standard_error, sign="+")
-            for key, data in data_sets.items()
-        ]
-        p = "–" if verdict.p_corrected is None else p_text(verdict.p_corrected)
-        rows.append([verdict.statement.says, ours, *paper, p, verdict.text])
-    return [*header, "corrected p", "verdict"], rows
+        row = {
+            "statement": verdict.statement.says,
+            "ours": verdict.difference,
+            "ours_se": verdict.standard_error,
+        }
+        for data, difference in verdict.paper.items():
+            row[data] = difference
+            # Of two values with an error each, as if they were independent.
+            row[f"{data}_se"] = math.sqrt(2) * table.data_sets[data].standard_error
+        rows.append({**row, "p": verdict.p_corrected, "verdict": verdict.text})
+    names = {data: f"paper, {about.name}" for data, about in table.data_sets.items()}
+    signed = dict.fromkeys(["ours", *table.data_sets], "+.4f")
+    return Table(pd.DataFrame(rows), {**names, "p": "corrected p"}, {**signed, "p": "p"})
 
 
 def note(outcome: Outcome, table: PaperTable) -> str:
@@ -176,43 +160,36 @@ def note(outcome: Outcome, table: PaperTable) -> str:
     return text + (warning if table.quick else "")
 
 
+def sections(outcome: Outcome, table: PaperTable, verdicts: list[Verdict]) -> list[Section]:
+    """Our values beside the paper's, metric by metric, and the verdicts."""
+    return [
+        *(
+            Section(outcome.plan.metrics.get(key, key), [metric_table(outcome, table, key)], 3)
+            for key in table.metrics
+        ),
+        Section("Statements of the paper", [verdict_table(verdicts, table), note(outcome, table)]),
+    ]
+
+
 def reproduction_text(outcome: Outcome, table: PaperTable, verdicts: list[Verdict]) -> str:
     """Ours beside the paper's and the verdicts, for a terminal."""
-    parts = []
-    for metric in table.metrics:
-        header, rows = metric_rows(outcome, table, metric)
-        parts.append(f"{_name(outcome, metric)}\n{text_table(header, rows)}")
-    header, rows = verdict_rows(verdicts, table)
-    return "\n\n".join([*parts, text_table(header, rows), note(outcome, table)])
+    parts = sections(outcome, table, verdicts)
+    blocks = [f"{part.title}\n{part.parts[0].text()}" for part in parts]
+    return "\n\n".join([*blocks, note(outcome, table)])
 
 
 def write_reproduction(
     outcome: Outcome, table: PaperTable, verdicts: list[Verdict], folder: str, name: str
 ) -> None:
-    """Write ``name.csv``, ``.json`` and ``.md``, each whole or not at all."""
+    """Write ``name.csv``, ``.json`` and ``.md``, each atomically."""
     frame = beside_paper(outcome, table)
-    with replacing(f"{folder}/{name}.csv") as temporary:
+    with atomic_write(f"{folder}/{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
     figures = frame.astype(object).where(frame.notna(), None).to_dict("records")
     content = {"dataset": outcome.plan.dataset, "figures": figures, "note": note(outcome, table)}
     write_json(
         f"{folder}/{name}.json", {**content, "statements": [asdict(each) for each in verdicts]}
     )
-    path = f"{folder}/{name}.md"
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(_markdown(outcome, table, verdicts))
-
-
-def _markdown(outcome: Outcome, table: PaperTable, verdicts: list[Verdict]) -> str:
-    parts = []
-    for metric in table.metrics:
-        parts += [
-            f"## {_name(outcome, metric)}",
-            markdown_table(*metric_rows(outcome, table, metric)),
-        ]
-    parts += ["## Statements", markdown_table(*verdict_rows(verdicts, table))]
-    return "\n\n".join([*parts, note(outcome, table)]) + "\n"
-
-
-def _name(outcome: Outcome, metric: str) -> str:
-    return outcome.plan.metrics.get(metric, metric)
+    Report("Beside the paper", sections(outcome, table, verdicts)).write_markdown(
+        f"{folder}/{name}.md"
+    )

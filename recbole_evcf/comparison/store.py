@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_evcf.comparison.plan import Run
-from recbole_evcf.data.digest import file_digest
-from recbole_evcf.utils.sealed_json import read_sealed
+from recbole_evcf.results import digest, read_sealed
 
 __all__ = ["RunStore"]
 
@@ -46,7 +45,7 @@ class RunStore:
             result = read_sealed(paths["result"])
             same = result["settings"] == run.settings
             users = result["per_user"]
-            complete = users is None or file_digest(paths["per_user"]) == users
+            complete = users is None or digest(Path(paths["per_user"])) == users
         except (OSError, ValueError, KeyError):
             return None
         return result if same and complete else None

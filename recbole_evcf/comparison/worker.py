@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from multiprocessing import parent_process, set_start_method
+from pathlib import Path
 from threading import Thread
 from time import perf_counter
 
@@ -21,11 +21,10 @@ from recbole_evcf.comparison.identity import digest_of_data, identity
 from recbole_evcf.comparison.memory import peak_memory
 from recbole_evcf.comparison.recording import recording
 from recbole_evcf.config.checks import can_resume
-from recbole_evcf.data.digest import file_digest
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.results import digest, write_sealed
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.state_files import kept_until_given
-from recbole_evcf.utils.sealed_json import write_sealed
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["execute", "work"]
@@ -138,7 +137,7 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
         "valid": _plain(valid),
         "test": _plain(test),
         "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
-        "per_user": None if users is None else file_digest(per_user_path),
+        "per_user": None if users is None else digest(Path(per_user_path)),
         "curve": record,
         "n_train_users": n_train,
         "n_test_users": n_test,
@@ -203,7 +202,7 @@ def _digest_of_targets(dataset) -> str:
     users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
     items = dataset.id2token(dataset.iid_field, np.asarray(feat[dataset.iid_field]))
     pairs = sorted(zip(users.tolist(), items.tolist()))
-    return hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
+    return digest(pairs)[:16]
 
 
 def _peak_gpu_memory(device: torch.device) -> int | None:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from time import monotonic
 
-from recbole_evcf import processes
+from recbole_evcf import distributed, results
 from recbole_evcf.data.digest import digest_of_loaders
-from recbole_evcf.trainer import run_lock
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
@@ -69,14 +68,14 @@ class Resumption:
             ValueError: the state is of other data, or the named one is of other settings.
         """
         trainer = self._trainer
-        place = self._found() if processes.is_first() else None
-        found = processes.from_first(place and [place.model_file, place.file, place.epoch])
+        place = self._found() if distributed.is_first() else None
+        found = distributed.from_first(place and [place.model_file, place.file, place.epoch])
         if found is None:
-            reserved = reserve(trainer.saved_model_file) if processes.is_first() else None
-            trainer.saved_model_file = processes.from_first(reserved)
+            reserved = reserve(trainer.saved_model_file) if distributed.is_first() else None
+            trainer.saved_model_file = distributed.from_first(reserved)
             return False
         model_file, file, epoch = found
-        with processes.file_of_first(file) as path:
+        with distributed.file_of_first(file) as path:
             self._put_back(model_file, path)
         trainer.logger.info(f"Going on after epoch {epoch} from {file}")
         return True
@@ -130,7 +129,7 @@ class Resumption:
                 f"{path} is of epoch {place.epoch}, counted from 0: epochs must be more than that, "
                 f"not {trainer.epochs}."
             )
-        if not run_lock.take(place.model_file):
+        if not results.take(place.model_file):
             raise ValueError(f"{path} is of a run that is still going on: wait for it, or stop it.")
         if other:
             trainer.logger.warning(f"Going on with other settings: {_list(other, place, config)}.")
@@ -149,7 +148,7 @@ class Resumption:
 
     def _put_back(self, model_file: str, path: str) -> None:
         trainer = self._trainer
-        if processes.is_first():
+        if distributed.is_first():
             remove_leftovers(model_file)
             remove_leftovers(model_file + SUFFIX)
             mark_unfinished(model_file)
@@ -184,7 +183,7 @@ class Resumption:
         Where the model of the epoch was saved as the best, its file holds the state already.
         """
         trainer = self._trainer
-        if trainer.best_epoch == epoch or monotonic() < self._due or not processes.is_first():
+        if trainer.best_epoch == epoch or monotonic() < self._due or not distributed.is_first():
             return
         start = monotonic()
         path = trainer.saved_model_file + SUFFIX
@@ -201,12 +200,12 @@ class Resumption:
         """
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         validated = eval_data and eval_data is self._loaders[1] and phase != "test"
-        if self.trained and not validated and processes.is_first():
+        if self.trained and not validated and distributed.is_first():
             discard(self._trainer.saved_model_file)
 
     def leave(self) -> None:
         """The run was stopped: another process may go on with it."""
-        if processes.is_first():
+        if distributed.is_first():
             leave(self._trainer.saved_model_file)
 
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from recbole_evcf.trainer import run_lock
+from recbole_evcf import results
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
 from recbole_evcf.trainer.effective_settings import differences, effective_settings
 
@@ -108,7 +108,7 @@ def _read(model_file: str, path: str) -> tuple[Place | None, int]:
     # What is not there, is damaged, or has no state or another kind of one.
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
         changed = os.path.getmtime(path)
-        state = load_checkpoint(path, "cpu", mapped=True)
+        state = load_checkpoint(path)
         training = state["training"]
         settings = _settings(state["config"], training["device"])
         place = Place(model_file, path, state["epoch"], settings, training["data"], changed)
@@ -131,12 +131,12 @@ def reserve(model_file: str) -> str:
     stem, ending = os.path.splitext(model_file)
     for number in itertools.count(1):
         name = model_file if number == 1 else f"{stem}-{number}{ending}"
-        if run_lock.holds(name) or not run_lock.take(name):
+        if results.holds(name) or not results.take(name):
             continue
         if not os.path.exists(name + SUFFIX):
             mark_unfinished(name)
             return name
-        run_lock.release(name)
+        results.release(name)
 
 
 def take(place: Place) -> Place | None:
@@ -144,10 +144,10 @@ def take(place: Place) -> Place | None:
 
     None if one does, or if the run has ended.
     """
-    if not run_lock.take(place.model_file):
+    if not results.take(place.model_file):
         return None
     if not os.path.exists(place.model_file + SUFFIX):
-        run_lock.release(place.model_file)
+        results.release(place.model_file)
         return None
     return place_of(place.model_file)
 
@@ -194,19 +194,19 @@ def discard(model_file: str) -> None:
         _kept[-1].append(model_file)
         return
     # Where the folder has gone there is nothing to lock, nor to remove.
-    if os.path.exists(model_file + SUFFIX) and run_lock.take(model_file):
+    if os.path.exists(model_file + SUFFIX) and results.take(model_file):
         os.unlink(model_file + SUFFIX)
-    run_lock.release(model_file)
+    results.release(model_file)
 
 
 def leave(model_file: str) -> None:
     """Leave a run that was stopped to whoever goes on with it; one that wrote nothing is no run."""
-    if not run_lock.holds(model_file):
+    if not results.holds(model_file):
         return
     marker = model_file + SUFFIX
     if not os.path.exists(model_file) and os.path.exists(marker) and not os.path.getsize(marker):
         os.unlink(marker)
-    run_lock.release(model_file)
+    results.release(model_file)
 
 
 @contextlib.contextmanager

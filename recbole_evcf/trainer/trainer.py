@@ -14,7 +14,7 @@ from recbole.utils import dict2str, early_stopping, set_color
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_evcf import processes
+from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.part import Part
 from recbole_evcf.trainer.checkpoint import load_checkpoint
@@ -58,10 +58,10 @@ class VAETrainer(Trainer):
     def __init__(self, config, model):
         super().__init__(config, model)
         self._check_same_shapes()
-        processes.copy_from_first(self.model.state_dict().values())
+        distributed.copy_from_first(self.model.state_dict().values())
         # Each has drawn a name of its own.
-        self.saved_model_file = processes.from_first(self.saved_model_file)
-        if processes.count() > 1:
+        self.saved_model_file = distributed.from_first(self.saved_model_file)
+        if distributed.count() > 1:
             self.eval_collector = _GatheringCollector(config)
 
     @left_when_stopped
@@ -151,7 +151,7 @@ class VAETrainer(Trainer):
         self.model.train()
         self.model.warmup.begin_epoch()
         loss_func = loss_func or self.model.loss_terms
-        processes.same_draws()
+        distributed.same_draws()
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0
@@ -175,7 +175,7 @@ class VAETrainer(Trainer):
     def _train_batch(self, interaction, loss_func, scaler) -> tuple[torch.Tensor, torch.Tensor]:
         self.optimizer.zero_grad()
         self.model.warmup.next_step()
-        part = processes.part(len(interaction))
+        part = distributed.part(len(interaction))
         arguments = (interaction,) if part is None else (interaction, part)
         with torch.autocast(self.device.type, enabled=self.enable_amp):
             reconstruction, kl = loss_func(*arguments)
@@ -183,7 +183,7 @@ class VAETrainer(Trainer):
         scaler.scale(loss).backward()
         terms = reconstruction.detach(), kl.detach()
         # The losses too: a number that is not finite ends all processes at once.
-        processes.sum_up([*terms, *_gradients(self.model)])
+        distributed.sum_up([*terms, *_gradients(self.model)])
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -192,7 +192,7 @@ class VAETrainer(Trainer):
         return terms
 
     def _full_sort_batch_eval(self, batched_data):
-        part = processes.part(len(batched_data[0]))
+        part = distributed.part(len(batched_data[0]))
         if part is not None:
             self.eval_collector.gathers = True
             batched_data = _rows_of_batch(batched_data, part)
@@ -205,32 +205,32 @@ class VAETrainer(Trainer):
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """Evaluate on a dataloader; arguments and result as RecBole's."""
-        if processes.count() > 1 and eval_data and load_best_model:
+        if distributed.count() > 1 and eval_data and load_best_model:
             self._load_from_first(model_file or self.saved_model_file)
             load_best_model = False
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
-        return processes.from_first(result)
+        return distributed.from_first(result)
 
     def _load_from_first(self, path: str) -> None:
         """Load a model file that only the first process need have."""
-        if processes.is_first():
+        if distributed.is_first():
             checkpoint = load_checkpoint(path, self.device)
             self.model.load_state_dict(checkpoint["state_dict"])
             self.model.load_other_parameter(checkpoint.get("other_parameter"))
             self.logger.info(f"Loading model structure and parameters from {path}")
-        processes.copy_from_first(self.model.state_dict().values())
+        distributed.copy_from_first(self.model.state_dict().values())
 
     def _check_same_shapes(self) -> None:
         """Other data may have other items, and gloo aborts a process that is sent too much."""
         weights = self.model.state_dict().items()
-        processes.agree([[name, list(weight.shape)] for name, weight in weights], OTHER_DATA)
+        distributed.agree([[name, list(weight.shape)] for name, weight in weights], OTHER_DATA)
 
     def _check_same_data(self, train_data) -> None:
-        if processes.count() > 1:
+        if distributed.count() > 1:
             digest = digest_of_training(train_data._dataset, self.model._histories)
-            processes.agree(digest, OTHER_DATA)
+            distributed.agree(digest, OTHER_DATA)
 
     def _check_losses(self, totals: torch.Tensor, epoch: int, finite_steps: torch.Tensor) -> None:
         loss = totals.sum().item()
@@ -315,7 +315,7 @@ class _GatheringCollector(Collector):
         super().eval_batch_collect(scores, interaction, positive_u, positive_i)
         batch, self.data_struct = self.data_struct, collected
         for name, rows in batch._data_dict.items():
-            rows = processes.gather_rows(rows[:users]) if self.gathers else rows
+            rows = distributed.gather_rows(rows[:users]) if self.gathers else rows
             self.data_struct.update_tensor(name, rows)
 
 

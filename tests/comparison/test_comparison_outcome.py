@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_evcf.comparison.report import write_report
-from recbole_evcf.comparison.tables import as_text, caption, numbers
-from recbole_evcf.trainer.run_lock import folder_held
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
+from recbole_evcf.comparison.report import write_comparison
+from recbole_evcf.comparison.tables import caption, metric_table, numbers
+from recbole_evcf.results import folder_held, read_sealed, write_sealed
 
 
 def users_of(folder, label):
@@ -87,8 +86,8 @@ def test_one_test_user_has_no_error(compared, sg, tmp_path):
     outcome = compared("Vamp,Pop", sg)
     assert outcome.n_users() == 1
     assert [model.standard_error for model in outcome.models] == [{}, {}]
-    assert "nan" not in as_text(outcome, 200)
-    assert "±" not in as_text(outcome, 200)
+    assert "nan" not in metric_table(outcome).text(200)
+    assert "±" not in metric_table(outcome).text(200)
     assert "±" not in caption(outcome)
     assert outcome.comparisons == ()
 
@@ -112,7 +111,7 @@ def test_costs_name_the_machine_of_each_row(compared, sg, tmp_path):
     assert outcome.models[0].measured_on == "old GPU, torch 2.6; unknown"
     assert outcome.models[1].measured_on == here
     assert numbers(outcome)["measured_on"].tolist() == ["old GPU, torch 2.6; unknown", here]
-    write_report(outcome, str(tmp_path / "report.html"), "c")
+    write_comparison(outcome, str(tmp_path), "c")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("old GPU, torch 2.6; unknown</td>") == 1
     assert "Measured on" not in page

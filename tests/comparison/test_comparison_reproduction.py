@@ -11,7 +11,7 @@ from recbole_evcf.comparison.paper import TABLES, paper_table
 from recbole_evcf.comparison.reproduction import (
     beside_paper,
     judge,
-    metric_rows,
+    metric_table,
     reproduction_text,
     write_reproduction,
 )
@@ -138,9 +138,10 @@ def test_a_statement_on_one_test_user_cannot_be_said(tmp_path):
 
 def test_on_the_papers_own_data_the_difference_stands_beside():
     table = paper_table("table1", "netflix", quick=False)
-    header, rows = metric_rows(fake_outcome(table, {"Vamp": 0}, "netflix"), table, "ndcg@100")
+    shown = metric_table(fake_outcome(table, {"Vamp": 0}, "netflix"), table, "ndcg@100")
+    header = [column.heading for column in shown.columns()]
     assert header == ["model", "ours, netflix", "paper, Netflix", "ours - paper"]
-    vamp = next(row for row in rows if row[0] == "Vamp")
+    vamp = [cell.text for row in shown.rows() for cell in row if row[0].text == "Vamp"]
     ours, paper = float(vamp[1].split()[0]), float(vamp[2].split()[0])
     assert float(vamp[3].split()[0]) == pytest.approx(ours - paper, abs=2e-4)
     own = float(vamp[1].split()[2])

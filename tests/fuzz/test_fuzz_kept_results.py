@@ -15,17 +15,16 @@ from recbole_evcf.comparison.conduct import conduct
 from recbole_evcf.comparison.entry import Entry
 from recbole_evcf.comparison.outcome import gather
 from recbole_evcf.comparison.plan import Plan, Run
+from recbole_evcf.comparison.report import write_tables
 from recbole_evcf.comparison.store import RunStore
-from recbole_evcf.comparison.tables import write_tables
-from recbole_evcf.data.digest import file_digest
 from recbole_evcf.evaluator.per_user import write_per_user
+from recbole_evcf.results import digest, read_sealed, write_sealed
 from recbole_evcf.tuning import results
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.results import conclude, write_trials
 from recbole_evcf.tuning.store import TrialStore
 from recbole_evcf.tuning.trial import Task
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
 
 RUNS = tuple(
     Run(entry, seed, {"model": entry.model, "seed": seed}, {})
@@ -62,7 +61,7 @@ def finish(run: Run, store: RunStore) -> None:
         "valid": dict.fromkeys(values, 0.5),
         "test": {key: float(value.mean()) for key, value in values.items()},
         "smaller_is_better": [],
-        "per_user": file_digest(paths["per_user"]),
+        "per_user": digest(Path(paths["per_user"])),
         "curve": [{"epoch": 0, "seconds": 1.0, "valid_score": 0.5}],
         "n_train_users": 50,
         "n_test_users": 9,

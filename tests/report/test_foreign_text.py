@@ -35,7 +35,7 @@ HOSTILE = (
 NAME = "<img src=x onerror=alert(1)>&lt;\"'"
 TAGS = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "h3", "p", "div"}
 TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "b"}
-ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "style", "type"}
+ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "style", "type", "tabindex"}
 
 
 class Page(HTMLParser):

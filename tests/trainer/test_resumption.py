@@ -18,7 +18,8 @@ import torch
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.trainer import resumption, run_lock
+from recbole_evcf import results
+from recbole_evcf.trainer import resumption
 from recbole_evcf.trainer.state_files import SUFFIX, fitting_places, kept_until_given
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -384,7 +385,7 @@ def test_without_locks_all_else_is_as_it_was(tiny, monkeypatch):
     def acquire(self, *args, **kwargs):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_lock.FileLock, "acquire", acquire)
+    monkeypatch.setattr(results.FileLock, "acquire", acquire)
     settings = {**tiny, "resumable": True, "epochs": 3}
     path = train(settings, stop_after=1)[0].saved_model_file
     trainer, _, _, loaders = train({**settings, "resume": True})
