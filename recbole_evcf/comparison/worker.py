@@ -24,7 +24,7 @@ from recbole_evcf.config.checks import can_resume
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import digest, write_sealed
 from recbole_evcf.trainer.effective_settings import differences
-from recbole_evcf.trainer.state_files import kept_until_given
+from recbole_evcf.trainer.state_files import states_kept
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["execute", "work"]
@@ -44,7 +44,7 @@ def work(request: dict, settings: dict, paths: Mapping[str, str], connection) ->
     # RecBole's Config reads it, and it is the parent's.
     sys.argv = sys.argv[:1]
     try:
-        with kept_until_given():
+        with states_kept():
             result = execute(request, paths["per_user"], settings)
             write_sealed(paths["result"], {"settings": settings, **result})
     except Exception as error:
