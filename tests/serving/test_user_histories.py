@@ -57,9 +57,7 @@ def test_what_is_no_token_is_named(value):
     # pandas makes one NaN of all that is missing.
     missing = np.size(value) == 1 and pd.isna(value)
     shown = "nan" if missing else repr(getattr(value, "item", lambda: value)())
-    message = (
-        f"^{re.escape(shown)} is not an item token: tokens are strings, or whole numbers"
-    )
+    message = f"^{re.escape(shown)} is not an item token: tokens are strings, or whole numbers"
     forms = [{5: ["3", value]}, [[3, 7], [value]], pd.Series([[3], [7, value]], index=[5, 7])]
     if np.size(value) == 1 and not missing:
         forms.append(pd.DataFrame({"user": [5, 5], "item": pd.Series([3, value], dtype=object)}))
