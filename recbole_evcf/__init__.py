@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from recbole_evcf.comparison.comparison import compare
     from recbole_evcf.hooks.register import register_fold_in, register_model
     from recbole_evcf.inspection.inspection import inspect_model
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
@@ -36,6 +37,7 @@ __all__ = [
     "Vamp",
     "__version__",
     "activate",
+    "compare",
     "inspect_model",
     "register_fold_in",
     "register_model",
@@ -47,6 +49,7 @@ _LAZY = {
     **dict.fromkeys(("GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"), "model.models"),
     "WMF": "model.wmf",
     "Recommender": "serving.recommender",
+    "compare": "comparison.comparison",
     "inspect_model": "inspection.inspection",
     "register_fold_in": "hooks.register",
     "register_model": "hooks.register",

@@ -18,11 +18,11 @@ from recbole_evcf.commands.common import (
 from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.run import result_table
 from recbole_evcf.commands.several import remark_on
-from recbole_evcf.comparison.identity import VERSIONS, digest_of_data
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.finished import finished_config
+from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.report.values import setting
-from recbole_evcf.results import folder_held
+from recbole_evcf.results import VERSIONS, folder_held
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
 from recbole_evcf.tuning.report import write_report

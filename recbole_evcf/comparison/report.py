@@ -10,7 +10,7 @@ from recbole_evcf.comparison import reproduction
 from recbole_evcf.comparison.figures import learning_curves, metric_bars
 from recbole_evcf.comparison.outcome import Outcome
 from recbole_evcf.comparison.paper import PaperTable
-from recbole_evcf.comparison.reproduction import Verdict
+from recbole_evcf.comparison.reproduction import ClaimCheck
 from recbole_evcf.comparison.tables import (
     about_tests,
     caption,
@@ -58,7 +58,7 @@ def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
 def write_reproduction(
     outcome: Outcome,
     table: PaperTable,
-    verdicts: list[Verdict],
+    checks: list[ClaimCheck],
     folder: str,
     name: str,
     command: str,
@@ -66,16 +66,16 @@ def write_reproduction(
     """Write the files of a reproduced table of the paper; returns the path of the page.
 
     Args:
-        outcome, table, verdicts: what was found, what the paper has, and how they agree.
+        outcome, table, checks: what was found, what the paper has, and how they agree.
         folder: that the files go into.
         name: of the table.
         command: what was typed.
     """
     write_tables(outcome, folder, name)
-    reproduction.write_reproduction(outcome, table, verdicts, folder, f"{name}-beside-paper")
+    reproduction.write_reproduction(outcome, table, checks, folder, f"{name}-beside-paper")
     path = os.path.join(folder, f"{name}.html")
     title = f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}"
-    beside = [Section("Beside the paper", []), *reproduction.sections(outcome, table, verdicts)]
+    beside = [Section("Beside the paper", []), *reproduction.sections(outcome, table, checks)]
     Report(title, [*beside, *sections(outcome), Section("Command", [command])]).write_html(path)
     return path
 
@@ -205,10 +205,7 @@ def _costs(outcome: Outcome) -> list[Section]:
 def _settings(outcome: Outcome) -> list[Section]:
     plan = outcome.plan
     table = pd.DataFrame(
-        [
-            (model.label, model.entry.model, _listed(model.entry.settings))
-            for model in outcome.models
-        ],
+        [(model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models],
         columns=["label", "model", "its own settings"],
     )
     text = (

@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 
 from recbole_evcf.comparison.outcome import Outcome
-from recbole_evcf.comparison.paper import PaperTable, Statement
+from recbole_evcf.comparison.paper import Claim, PaperTable
 from recbole_evcf.comparison.significance import compare_paired, holm
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = [
-    "Verdict",
+    "ClaimCheck",
     "beside_paper",
-    "judge",
+    "check_claims",
+    "claims_table",
     "metric_table",
     "note",
     "reproduction_text",
     "sections",
-    "verdict_table",
     "write_reproduction",
 ]
 
@@ -31,11 +31,11 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a statement of the paper holds for our figures.
+class ClaimCheck:
+    """Whether a claim of the paper holds for our values.
 
     Attributes:
-        statement: the paper's.
+        claim: the paper's.
         difference: of the better model's first metric from the worse one's; None if one failed.
         standard_error: of the mean of the users' paired differences.
         p_corrected: of the paired t-test, by Holm's method for the statements of the table.
@@ -44,7 +44,7 @@ class Verdict:
             significantly``, or ``cannot be said``, as of one test user.
     """
 
-    statement: Statement
+    claim: Claim
     difference: float | None
     standard_error: float | None
     p_corrected: float | None
@@ -52,8 +52,8 @@ class Verdict:
     text: str
 
 
-def judge(outcome: Outcome, table: PaperTable) -> list[Verdict]:
-    """A verdict on each statement of a table, by the users' paired differences."""
+def check_claims(outcome: Outcome, table: PaperTable) -> list[ClaimCheck]:
+    """Check each claim of a table, by the users' paired differences."""
     metric = table.metrics[0]
     values = {
         model.label: model.per_user[metric]
@@ -61,33 +61,38 @@ def judge(outcome: Outcome, table: PaperTable) -> list[Verdict]:
         if metric in model.per_user
     }
     tested = {
-        statement: compare_paired(values[statement.better], values[statement.worse])
-        for statement in table.statements
-        if statement.better in values and statement.worse in values
+        claim: compare_paired(values[claim.better], values[claim.worse])
+        for claim in table.claims
+        if claim.better in values and claim.worse in values
     }
     corrected = dict(zip(tested, holm(np.array([test[-1] for test in tested.values()]))))
     return [
-        _verdict(statement, tested.get(statement), corrected.get(statement), table, outcome)
-        for statement in table.statements
+        _check(claim, tested.get(claim), corrected.get(claim), table, outcome)
+        for claim in table.claims
     ]
 
 
-def _verdict(statement, test, p, table: PaperTable, outcome: Outcome) -> Verdict:
+def _check(
+    claim: Claim,
+    test: tuple[float, ...] | None,
+    p: float | None,
+    table: PaperTable,
+    outcome: Outcome,
+) -> ClaimCheck:
     metric = table.metrics[0]
     paper = {
-        data: table.figures[data][statement.better][metric]
-        - table.figures[data][statement.worse][metric]
+        data: table.figures[data][claim.better][metric] - table.figures[data][claim.worse][metric]
         for data in table.beside(outcome.plan.dataset)
     }
-    if test is None:
-        return Verdict(statement, None, None, None, paper, "cannot be said")
+    if test is None or p is None:
+        return ClaimCheck(claim, None, None, None, paper, "cannot be said")
     difference, error = test[0], test[1]
     if math.isnan(p):
-        return Verdict(statement, difference, None, None, paper, "cannot be said")
+        return ClaimCheck(claim, difference, None, None, paper, "cannot be said")
     text = "holds" if difference > 0 else "does not hold"
     if p >= LEVEL:
         text += ", not significantly"
-    return Verdict(statement, difference, error, float(p), paper, text)
+    return ClaimCheck(claim, difference, error, float(p), paper, text)
 
 
 def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
@@ -128,27 +133,27 @@ def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
     return Table(frame, names, {"off": "+.4f"})
 
 
-def verdict_table(verdicts: list[Verdict], table: PaperTable) -> Table:
-    """The verdicts, a row each."""
+def claims_table(checks: list[ClaimCheck], table: PaperTable) -> Table:
+    """The claims and whether they hold, a row each."""
     rows = []
-    for verdict in verdicts:
+    for check in checks:
         row = {
-            "statement": verdict.statement.says,
-            "ours": verdict.difference,
-            "ours_se": verdict.standard_error,
+            "statement": check.claim.says,
+            "ours": check.difference,
+            "ours_se": check.standard_error,
         }
-        for data, difference in verdict.paper.items():
+        for data, difference in check.paper.items():
             row[data] = difference
             # Of two values with an error each, as if they were independent.
             row[f"{data}_se"] = math.sqrt(2) * table.data_sets[data].standard_error
-        rows.append({**row, "p": verdict.p_corrected, "verdict": verdict.text})
+        rows.append({**row, "p": check.p_corrected, "verdict": check.text})
     names = {data: f"paper, {about.name}" for data, about in table.data_sets.items()}
     signed = dict.fromkeys(["ours", *table.data_sets], "+.4f")
     return Table(pd.DataFrame(rows), {**names, "p": "corrected p"}, {**signed, "p": "p"})
 
 
 def note(outcome: Outcome, table: PaperTable) -> str:
-    """What the verdicts rest on."""
+    """What the checks of the claims rest on."""
     text = (
         f"Differences in {outcome.plan.metrics[table.metrics[0]]}, with the standard error of the "
         f"mean over {outcome.n_users():,} test users of their paired differences; the paper's with "
@@ -160,26 +165,30 @@ def note(outcome: Outcome, table: PaperTable) -> str:
     return text + (warning if table.quick else "")
 
 
-def sections(outcome: Outcome, table: PaperTable, verdicts: list[Verdict]) -> list[Section]:
-    """Our values beside the paper's, metric by metric, and the verdicts."""
+def sections(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> list[Section]:
+    """Our values beside the paper's, metric by metric, and the checks."""
     return [
         *(
             Section(outcome.plan.metrics.get(key, key), [metric_table(outcome, table, key)], 3)
             for key in table.metrics
         ),
-        Section("Statements of the paper", [verdict_table(verdicts, table), note(outcome, table)]),
+        Section("Statements of the paper", [claims_table(checks, table), note(outcome, table)]),
     ]
 
 
-def reproduction_text(outcome: Outcome, table: PaperTable, verdicts: list[Verdict]) -> str:
-    """Ours beside the paper's and the verdicts, for a terminal."""
-    parts = sections(outcome, table, verdicts)
-    blocks = [f"{part.title}\n{part.parts[0].text()}" for part in parts]
+def reproduction_text(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> str:
+    """Ours beside the paper's and the checks, for a terminal."""
+    blocks = [
+        f"{part.title}\n{shown.text()}"
+        for part in sections(outcome, table, checks)
+        for shown in part.parts
+        if isinstance(shown, Table)
+    ]
     return "\n\n".join([*blocks, note(outcome, table)])
 
 
 def write_reproduction(
-    outcome: Outcome, table: PaperTable, verdicts: list[Verdict], folder: str, name: str
+    outcome: Outcome, table: PaperTable, checks: list[ClaimCheck], folder: str, name: str
 ) -> None:
     """Write ``name.csv``, ``.json`` and ``.md``, each atomically."""
     frame = beside_paper(outcome, table)
@@ -188,8 +197,8 @@ def write_reproduction(
     figures = frame.astype(object).where(frame.notna(), None).to_dict("records")
     content = {"dataset": outcome.plan.dataset, "figures": figures, "note": note(outcome, table)}
     write_json(
-        f"{folder}/{name}.json", {**content, "statements": [asdict(each) for each in verdicts]}
+        f"{folder}/{name}.json", {**content, "statements": [asdict(each) for each in checks]}
     )
-    Report("Beside the paper", sections(outcome, table, verdicts)).write_markdown(
+    Report("Beside the paper", sections(outcome, table, checks)).write_markdown(
         f"{folder}/{name}.md"
     )

@@ -60,9 +60,9 @@ def write_numbers(outcome: Outcome, path: str) -> None:
     models = [
         {
             "label": model.label,
-            "model": model.entry.model,
-            "settings": model.entry.settings,
-            "config_files": list(model.entry.config_files),
+            "model": model.spec.model,
+            "settings": model.spec.settings,
+            "config_files": list(model.spec.config_files),
             "test": model.test,
             "standard_error": model.standard_error,
             "seed_deviation": model.seed_deviation,
