@@ -156,7 +156,7 @@ def test_help_and_mistakes_import_neither_recbole_nor_torch():
 
 def test_importing_the_package_registers_at_once():
     """Only in the process of the command is that left for later."""
-    code = "import sys, recbole_evcf; print('recbole_evcf.hooks.register' in sys.modules)"
+    code = "import sys, recbole_evcf; print('recbole_evcf.hooks.models' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True\n"
 
