@@ -20,10 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from recbole import __version__ as recbole_version
 
+from recbole_evcf import __version__
 from recbole_evcf.utils.files import plain_json, write_json
 
 __all__ = [
+    "VERSIONS",
     "Store",
     "digest",
     "folder_held",
@@ -34,6 +37,7 @@ __all__ = [
     "write_sealed",
 ]
 
+VERSIONS = {"recbole_evcf": __version__, "recbole": recbole_version}
 SEAL = "sha256"
 ENDING = ".lock"
 # What file systems without locks answer: there, everything is as if there were none.

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from recbole.config import Config
+from recbole.data import create_dataset
 from recbole.data.dataset import Dataset
 
 from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.results import digest
+from recbole_evcf.utils.text import one_line
 
-__all__ = ["digest_of_files", "digest_of_loaders", "digest_of_training"]
+__all__ = ["digest_of_data", "digest_of_loaders", "digest_of_training"]
+
+# What LDiffRec reads beside the atomic files, under a name without the data set's.
+EMBEDDINGS = "item_emb.npy"
 
 
-def digest_of_files(config: Config) -> str:
-    """Return the digest of a data set's atomic files: new data under an old name are other data."""
+def digest_of_data(config: Config) -> str:
+    """Return the digest of a data set's files: new data under an old name are other data.
+
+    Data sets that RecBole knows are downloaded.
+
+    Raises:
+        ValueError: there are no data, nor can they be downloaded.
+    """
+    if not os.path.isdir(config["data_path"]):
+        try:
+            # RecBole downloads what it knows when it meets it first; of a copy, since loading
+            # writes into the config.
+            create_dataset(copy.deepcopy(config))
+        except Exception as error:
+            raise ValueError(one_line(error)) from error
     folder, name = Path(config["data_path"]), config["dataset"]
-    files = folder.iterdir() if folder.is_dir() else ()
-    found = sorted(path for path in files if path.name.startswith(f"{name}.") and path.is_file())
-    return digest(*(part for path in found for part in (path.name, path)))
+    found = [path for path in folder.iterdir() if path.name.startswith(f"{name}.")]
+    files = sorted(path for path in [*found, folder / EMBEDDINGS] if path.is_file())
+    return digest(*(part for path in files for part in (path.name, path)))
 
 
 def digest_of_loaders(loaders: Sequence) -> str:
