@@ -81,8 +81,7 @@ from recbole_evcf.data.strong_generalization import (
     split_seed,
 )
 from recbole_evcf.data.vocabulary import Vocabulary
-from recbole_evcf.evaluator.hits import top_hits
-from recbole_evcf.evaluator.metrics import TruncatedRecall
+from recbole_evcf.evaluator.metrics import TruncatedRecall, top_hits
 from recbole_evcf.evaluator.per_user import (
     per_user_values,
     ranked_users,

@@ -23,7 +23,7 @@ from allocating import run_and_allocate
 from build import SIZES
 from recbole_evcf.hooks import fixes, register
 from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
-from recbole_evcf.model.blocks import item_blocks
+from recbole_evcf.model.dropout import item_blocks
 
 SETTINGS = {
     "epochs": 8,
