@@ -11,23 +11,11 @@ from recbole.trainer import Trainer
 
 from recbole_evcf import distributed, results
 from recbole_evcf.data.digest import digest_of_loaders
+from recbole_evcf.trainer import state_files
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
-from recbole_evcf.trainer.state_files import (
-    CHANGEABLE,
-    State,
-    discard,
-    find_states,
-    leave,
-    mark_unfinished,
-    model_file_of,
-    newest_state,
-    settings_of_run,
-    state_file,
-    state_of,
-    take,
-)
+from recbole_evcf.trainer.state_files import State
 
 __all__ = ["Resumption"]
 
@@ -48,14 +36,13 @@ class Resumption:
     """
 
     trained = False
+    seconds_before = 0.0
 
     def __init__(self, trainer: Trainer, loaders: Sequence):
         self._trainer, self._loaders = trainer, loaders
-        self._settings = settings_of_run(trainer.config)
+        self._settings = state_files.settings_of_run(trainer.config)
         self._data = digest_of_loaders(loaders)
-        self._start = monotonic()
-        self.seconds_before = 0.0
-        self._due = 0.0
+        self._start, self._due = monotonic(), 0.0
 
     def start(self) -> bool:
         """Restore the state of the run that the key ``resume`` asks for, if there is one.
@@ -70,12 +57,13 @@ class Resumption:
         """
         trainer, found = self._trainer, None
         if distributed.is_first():
-            state = self._found()
+            wanted = trainer.config["resume"]
+            state = self._newest() if wanted is True else self._named(wanted) if wanted else None
             if state:
                 found = [state.model_file, state.file, state.epoch]
             else:
                 results.take(trainer.saved_model_file)
-                mark_unfinished(trainer.saved_model_file, self._settings)
+                state_files.mark_unfinished(trainer.saved_model_file, self._settings)
         found = distributed.from_first(found)
         if found is None:
             return False
@@ -85,46 +73,43 @@ class Resumption:
         trainer.logger.info(f"Resuming after epoch {epoch} from {file}")
         return True
 
-    def _found(self) -> State | None:
-        wanted = self._trainer.config["resume"]
-        if not wanted:
-            return None
-        return self._newest() if wanted is True else self._named(wanted)
-
     def _newest(self) -> State | None:
-        busy = of_other_data = None
-        for state in find_states(self._trainer.config):
+        """Look up an unfinished run of these settings and data; log why there is none."""
+        config, busy, of_other_data = self._trainer.config, None, None
+        for state in state_files.find_states(config):
             if state.data != self._data:
                 of_other_data = of_other_data or state
             elif not results.take(state.model_file):
                 busy = busy or state
-            elif taken := take(state, self._settings):
+            elif taken := state_files.take(state, self._settings):
                 return taken
         if of_other_data and not busy:
-            self._check_data(of_other_data)
-        self._trainer.logger.warning(self._why_from_scratch(busy))
+            raise self._other_data(of_other_data.file)
+        if busy:
+            text = f"{busy.model_file} is of a run that is still being trained: starting from "
+            text += "scratch beside it."
+        else:
+            text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting "
+            text += "from scratch."
+            newest = state_files.newest_state(config)
+            other = newest and self._differences(newest)
+            if newest and other:
+                text += f" {newest.model_file} has other settings: {other}."
+        self._trainer.logger.warning(text)
         return None
 
-    def _check_data(self, state: State) -> None:
-        if state.data != self._data:
-            raise ValueError(
-                f"{state.file} was trained on other data than those of "
-                f"{self._trainer.config['dataset']} now: restore those, or start from scratch "
-                "without resume."
-            )
-
     def _named(self, path: str) -> State:
-        trainer, found = self._trainer, None
+        """Check that the run of a file can be resumed, and take it."""
+        trainer, taken = self._trainer, None
         if not os.path.isfile(path):
             raise ValueError(f"There is no file {path} to resume from.")
-        state = state_of(model_file_of(path))
+        state = state_files.state_of(state_files.model_file_of(path))
         if state:
-            other = differences(state.settings, self._settings)
-            if set(other) - CHANGEABLE:
-                raise ValueError(
-                    f"{path} is of a run with other settings: {self._list(other, state)}."
-                )
-            self._check_data(state)
+            other = self._differences(state)
+            if not state_files.fits(state.settings, self._settings):
+                raise ValueError(f"{path} is of a run with other settings: {other}.")
+            if state.data != self._data:
+                raise self._other_data(path)
             if state.epoch >= trainer.epochs:
                 raise ValueError(
                     f"{path} is of epoch {state.epoch}, counted from 0: epochs must be more than "
@@ -134,34 +119,25 @@ class Resumption:
                 raise ValueError(
                     f"{path} is of a run that is still being trained: wait for it, or stop it."
                 )
-            found = take(state, self._settings, ended_too=True)
-            if found and other:
-                trainer.logger.warning(f"Resuming with other settings: {self._list(other, state)}.")
-        if found is None:
+            taken = state_files.take(state, self._settings, ended_too=True)
+            if taken and other:
+                trainer.logger.warning(f"Resuming with other settings: {other}.")
+        if taken is None:
             raise ValueError(
                 f"{path} holds no state to resume from: name a file that a run with resumable: "
                 "True has written."
             )
-        return found
+        return taken
 
-    def _why_from_scratch(self, busy: State | None) -> str:
-        if busy:
-            return (
-                f"{busy.model_file} is of a run that is still being trained: starting from scratch "
-                "beside it."
-            )
-        config = self._trainer.config
-        text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting from "
-        text += "scratch."
-        newest = newest_state(config)
-        if newest and (other := differences(newest.settings, self._settings)):
-            text += f" {newest.model_file} has other settings: {self._list(other, newest)}."
-        return text
+    def _differences(self, state: State) -> str:
+        old, now = state.settings, self._settings
+        keys = differences(old, now)
+        return ", ".join(f"{key} {old.get(key)!r} (now {now.get(key)!r})" for key in keys)
 
-    def _list(self, keys: Sequence[str], before: State) -> str:
-        now = self._settings
-        return ", ".join(
-            f"{key} {before.settings.get(key)!r} (now {now.get(key)!r})" for key in keys
+    def _other_data(self, path: str) -> ValueError:
+        return ValueError(
+            f"{path} was trained on other data than those of {self._trainer.config['dataset']} "
+            "now: restore those, or start from scratch without resume."
         )
 
     def _restore(self, model_file: str, path: str) -> None:
@@ -176,8 +152,8 @@ class Resumption:
         for group in trainer.optimizer.param_groups:
             group["lr"], group["weight_decay"] = trainer.learning_rate, trainer.weight_decay
         training = load_checkpoint(path, mapped=True)["training"]
-        for name, value in from_plain(training["progress"]).items():
-            setattr(trainer, name, value)
+        for name in trainer.PROGRESS:
+            setattr(trainer, name, from_plain(training["progress"][name]))
         self.seconds_before = training["seconds"]
         set_generator_states(training["generators"], self._loaders)
 
@@ -201,7 +177,7 @@ class Resumption:
         if trainer.best_epoch == epoch or monotonic() < self._due or not distributed.is_first():
             return
         start = monotonic()
-        path = state_file(trainer.saved_model_file, self._settings)
+        path = state_files.state_file(trainer.saved_model_file, self._settings)
         trainer._save_checkpoint(epoch, verbose=False, saved_model_file=path)
         end = monotonic()
         self._due = end + SHARE * (end - start)
@@ -215,9 +191,9 @@ class Resumption:
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         validated = eval_data and eval_data is self._loaders[1] and phase != "test"
         if self.trained and not validated and distributed.is_first():
-            discard(self._trainer.saved_model_file)
+            state_files.discard(self._trainer.saved_model_file)
 
     def leave(self) -> None:
         """Let another process resume the run, which was stopped."""
         if distributed.is_first():
-            leave(self._trainer.saved_model_file)
+            state_files.leave(self._trainer.saved_model_file)

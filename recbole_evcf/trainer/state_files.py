@@ -47,12 +47,13 @@ _kept: list[list[str]] = []
 
 @dataclass(frozen=True)
 class State:
-    """From where a run can be resumed.
+    """A file from which a run can be resumed.
 
     Attributes:
         model_file: path of the run's best model, ``X.pth``.
-        file: the one of its files that holds the later epoch.
+        file: that, or the state beside it: the one of the later epoch.
         epoch: that epoch, counted from 0.
+        best_epoch: the best until then, -1 for none.
         settings: of the run, see :func:`settings_of_run`.
         data: digest of what it was trained on.
         changed: when the file was written, in seconds since 1970.
@@ -61,9 +62,19 @@ class State:
     model_file: str
     file: str
     epoch: int
+    best_epoch: int
     settings: dict
     data: str
     changed: float
+
+    def same_run(self, other: State) -> bool:
+        """Whether both are of runs with the same data and, up to what may change, settings."""
+        return self.data == other.data and fits(self.settings, other.settings)
+
+
+def fits(settings: Mapping, others: Mapping) -> bool:
+    """Whether a run of some settings may be resumed with others."""
+    return set(differences(settings, others)) <= CHANGEABLE
 
 
 def settings_of_run(config: Config) -> dict:
@@ -89,16 +100,13 @@ def state_file(model_file: str, settings: Mapping) -> str:
 
 def model_file_of(path: str) -> str:
     """Return the path of a run's model file, given that or the path of its state."""
+    # Earlier versions wrote no digest into the name.
     return re.sub(rf"(\.[0-9a-f]{{12}})?{re.escape(SUFFIX)}$", "", path)
 
 
 def _states_beside(model_file: str) -> list[str]:
-    # Earlier versions wrote no digest into the name.
-    return [
-        path
-        for path in glob.glob(f"{glob.escape(model_file)}*{SUFFIX}")
-        if model_file_of(path) == model_file
-    ]
+    paths = glob.glob(f"{glob.escape(model_file)}*{SUFFIX}")
+    return [path for path in paths if model_file_of(path) == model_file]
 
 
 def state_of(model_file: str, checked: bool = False) -> State | None:
@@ -114,35 +122,31 @@ def state_of(model_file: str, checked: bool = False) -> State | None:
     Raises:
         ValueError: the model file is not of the run of the state beside it.
     """
-    best, _ = _read(model_file, model_file, checked)
-    for path in _states_beside(model_file):
-        last, best_then = _read(model_file, path, checked)
-        if last is None or (best is not None and best.epoch > last.epoch and _same(best, last)):
-            return best
-        if best_then >= 0 and not (best and best.epoch == best_then and _same(best, last)):
-            raise ValueError(
-                f"{last.file} belongs to the best model of its run, of epoch {best_then}, and "
-                f"{model_file} is another file: start from scratch without resume."
-            )
-        return last
-    return best
+    best = _read(model_file, model_file, checked)
+    lasts = (_read(model_file, path, checked) for path in _states_beside(model_file))
+    last = next(filter(None, lasts), None)
+    if last is None or (best and best.epoch > last.epoch and best.same_run(last)):
+        return best
+    if last.best_epoch >= 0 and not (
+        best and best.epoch == last.best_epoch and best.same_run(last)
+    ):
+        raise ValueError(
+            f"{last.file} belongs to the best model of its run, of epoch {last.best_epoch}, and "
+            f"{model_file} is another file: start from scratch without resume."
+        )
+    return last
 
 
-def _read(model_file: str, path: str, checked: bool) -> tuple[State | None, int]:
-    """Return the state in a file, if there is one, and the best epoch until then, -1 for none."""
+def _read(model_file: str, path: str, checked: bool) -> State | None:
     # The file is missing or corrupt, or has no state or another kind of one.
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
         changed = os.path.getmtime(path)
         content = load_checkpoint(path, mapped=not checked)
         training = content["training"]
         settings = _settings(content["config"], training["device"])
-        state = State(model_file, path, content["epoch"], settings, training["data"], changed)
-        return state, training["progress"]["best_epoch"]
-    return None, -1
-
-
-def _same(one: State, other: State) -> bool:
-    return one.data == other.data and set(differences(one.settings, other.settings)) <= CHANGEABLE
+        epochs = content["epoch"], training["progress"]["best_epoch"]
+        return State(model_file, path, *epochs, settings, training["data"], changed)
+    return None
 
 
 def find_states(config: Config) -> Iterator[State]:
@@ -153,8 +157,7 @@ def find_states(config: Config) -> Iterator[State]:
     settings = settings_of_run(config)
     for state in _unfinished(config, state_file("-*", settings)):
         # The name is decisive where a run was resumed with a changed setting.
-        other = set(differences(state.settings, settings)) - CHANGEABLE
-        if state.epoch < config["epochs"] and not other:
+        if state.epoch < config["epochs"] and fits(state.settings, settings):
             yield state
 
 
@@ -166,19 +169,19 @@ def newest_state(config: Config) -> State | None:
 def _unfinished(config: Config, name: str) -> Iterator[State]:
     folder = glob.escape(config["checkpoint_dir"])
     paths = glob.glob(os.path.join(folder, f"{config['model']}{name}"))
-    for path in sorted(paths, key=_changed, reverse=True):
+    for path in sorted(paths, key=_last_written, reverse=True):
         # A model that is not of the state beside it.
         with contextlib.suppress(ValueError):
             if state := state_of(model_file_of(path)):
                 yield state
 
 
-def _changed(path: str) -> float:
-    """Return when the run of a state last wrote, in seconds since 1970; it may end meanwhile."""
+def _last_written(state_path: str) -> float:
     times = [0.0]
-    for file in (path, model_file_of(path)):
+    for path in (state_path, model_file_of(state_path)):
+        # The run may end meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            times.append(os.path.getmtime(file))
+            times.append(os.path.getmtime(path))
     return max(times)
 
 
@@ -211,11 +214,6 @@ def take(state: State, settings: Mapping, ended_too: bool = False) -> State | No
     return taken
 
 
-def _unlink_states(model_file: str) -> None:
-    for path in _states_beside(model_file):
-        os.unlink(path)
-
-
 def discard(model_file: str) -> None:
     """Remove the state of a run that has ended; its best model stays."""
     if _kept:
@@ -234,6 +232,11 @@ def leave(model_file: str) -> None:
     if not os.path.exists(model_file) and not any(map(os.path.getsize, _states_beside(model_file))):
         _unlink_states(model_file)
     results.release(model_file)
+
+
+def _unlink_states(model_file: str) -> None:
+    for path in _states_beside(model_file):
+        os.unlink(path)
 
 
 @contextlib.contextmanager

@@ -22,12 +22,14 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.histories import BatchShard
-from recbole_evcf.trainer.checkpoint import load_checkpoint
+from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of
 
 __all__ = ["VAETrainer"]
 
+# Of a batch, reconstruction and KL before weighting.
+LossTerms = Callable[..., tuple[Tensor, Tensor]]
 CLIPPING = "clip_grad_norm={'max_norm': 1}"
 OTHER_DATA = (
     "Process {rank} of {count} (they count from 0) does not train on the data of the first: the "
@@ -58,8 +60,8 @@ class VAETrainer(Trainer):
     # Progress that a state holds. Weights, optimiser and warm-up are in every model file.
     PROGRESS = (
         "best_epoch",
-        "best_valid_result",
         "best_valid_score",
+        "best_valid_result",
         "cur_step",
         "train_loss_dict",
     )
@@ -84,58 +86,44 @@ class VAETrainer(Trainer):
         callback_fn: Callable[[int, float], Any] | None = None,
     ) -> tuple[float, dict[str, float] | None]:
         """Train until ``epochs`` or early stopping; arguments and result are RecBole's."""
+        self.best_epoch = self.start_epoch - 1
+        log: Callable[[str], None] = self.logger.info if verbose else lambda message: None
         try:
-            self._fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            resumed = self._resume((train_data, valid_data), saved)
+            if saved and not resumed and self.start_epoch >= self.epochs:
+                self._save_checkpoint(-1, verbose=verbose)
+            self.eval_collector.data_collect(train_data)
+            self._check_same_data(train_data)
+            for epoch in range(self.start_epoch, self.epochs):
+                start = time()
+                losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
+                log(self._describe_losses(epoch, time() - start, losses))
+                self._log_losses(epoch, losses)
+                if self.eval_step <= 0 or not valid_data:
+                    self.best_epoch = epoch
+                    if saved:
+                        self._save_checkpoint(epoch, verbose=verbose)
+                elif (epoch + 1) % self.eval_step == 0:
+                    score, stop = self._validate(epoch, valid_data, show_progress, log)
+                    if saved and self.best_epoch == epoch:
+                        self._save_checkpoint(epoch, verbose=verbose)
+                    if callback_fn:
+                        callback_fn(epoch, score)
+                    if stop:
+                        log(f"Finished training, best eval result in epoch {self.best_epoch}")
+                        break
+                # Not of the epoch that stops: from its state one more would be trained.
+                if self.resumption:
+                    self.resumption.after_epoch(epoch)
         except BaseException:
             # Whatever stopped it, another process may resume the run.
             if self.resumption:
                 self.resumption.leave()
             raise
-        return self.best_valid_score, self.best_valid_result
-
-    def _fit(
-        self,
-        train_data: Any,
-        valid_data: Any,
-        verbose: bool,
-        saved: bool,
-        show_progress: bool,
-        callback_fn: Callable[[int, float], Any] | None,
-    ) -> None:
-        self.best_epoch = self.start_epoch - 1
-        resumed = self._resume((train_data, valid_data), saved)
-        if saved and not resumed and self.start_epoch >= self.epochs:
-            self._save_checkpoint(-1, verbose=verbose)
-        self.eval_collector.data_collect(train_data)
-        self._check_same_data(train_data)
-        log: Callable[[str], None] = self.logger.info if verbose else lambda message: None
-        for epoch in range(self.start_epoch, self.epochs):
-            start = time()
-            losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
-            log(self._describe_losses(epoch, time() - start, losses))
-            self._log_losses(epoch, losses)
-            if self.eval_step <= 0 or not valid_data:
-                self.best_epoch = epoch
-                if saved:
-                    self._save_checkpoint(epoch, verbose=verbose)
-            elif (epoch + 1) % self.eval_step == 0:
-                start = time()
-                score, result = self._valid_epoch(valid_data, show_progress=show_progress)
-                log(_describe_score(epoch, time() - start, score))
-                log(set_color("valid result", "blue") + ": \n" + dict2str(result))
-                self._log_validation(epoch, score, result)
-                stop = self._select(epoch, score, result, saved, verbose)
-                if callback_fn:
-                    callback_fn(epoch, score)
-                if stop:
-                    log(f"Finished training, best eval result in epoch {self.best_epoch}")
-                    break
-            # Not of the epoch that stops: from its state one more would be trained.
-            if self.resumption:
-                self.resumption.after_epoch(epoch)
         self._add_hparam_to_tensorboard(self.best_valid_score)
         if self.resumption:
             self.resumption.trained = True
+        return self.best_valid_score, self.best_valid_result
 
     def _resume(self, loaders: tuple[Any, Any], saved: bool) -> bool:
         """Prepare to keep the state of training, and resume from one if that is asked for."""
@@ -151,28 +139,34 @@ class VAETrainer(Trainer):
         """Return what a model file holds, beside RecBole's keys, of a run that can be resumed."""
         return {"training": self.resumption.state()} if self.resumption else {}
 
-    def _select(
-        self, epoch: int, score: float, result: dict[str, float], saved: bool, verbose: bool
-    ) -> bool:
-        """Keep the model if it is the best so far; return whether to stop."""
+    def _validate(
+        self, epoch: int, valid_data: Any, show_progress: bool, log: Callable[[str], None]
+    ) -> tuple[float, bool]:
+        """Note whether the epoch is the best so far; return its score and whether to stop."""
+        start = time()
+        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        title = set_color(f"epoch {epoch} evaluating", "green")
+        parts = _named("time", f"{time() - start:.2f}s"), _named("valid_score", f"{score:f}")
+        log(f"{title} [{', '.join(parts)}]")
+        log(set_color("valid result", "blue") + ": \n" + dict2str(result))
+        # RecBole's own tag, spelt as it spells it, so that its runs and ours share a chart.
+        self.tensorboard.add_scalar("Vaild_score", score, epoch)
+        step = (epoch + 1) // self.eval_step - 1
+        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
         self.best_valid_score, self.cur_step, stop, better = early_stopping(
-            score,
-            self.best_valid_score,
-            self.cur_step,
+            *(score, self.best_valid_score, self.cur_step),
             max_step=self.stopping_step,
             bigger=self.valid_metric_bigger,
         )
         if better:
             self.best_epoch, self.best_valid_result = epoch, result
-            if saved:
-                self._save_checkpoint(epoch, verbose=verbose)
-        return stop
+        return score, stop
 
     def _train_epoch(
         self,
         train_data: Any,
         epoch_idx: int,
-        loss_func: Callable[..., tuple[Tensor, Tensor]] | None = None,
+        loss_func: LossTerms | None = None,
         show_progress: bool = False,
     ) -> dict[str, float]:
         """Train for an epoch.
@@ -190,7 +184,8 @@ class VAETrainer(Trainer):
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0
         finite_steps = torch.zeros((), dtype=torch.long, device=self.device)
-        for interaction in self._progress(train_data, epoch_idx, show_progress):
+        title = set_color(f"Train {epoch_idx:>5}", "pink")
+        for interaction in tqdm(train_data, title, ncols=100, disable=not show_progress):
             # The ids stay on the host, where the histories look them up.
             terms = self._train_batch(interaction, loss_func, scaler)
             totals += torch.stack(terms) * len(interaction)
@@ -207,10 +202,7 @@ class VAETrainer(Trainer):
         return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
 
     def _train_batch(
-        self,
-        interaction: Interaction,
-        loss_func: Callable[..., tuple[Tensor, Tensor]],
-        scaler: torch.amp.GradScaler,
+        self, interaction: Interaction, loss_func: LossTerms, scaler: torch.amp.GradScaler
     ) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
         self.model.warmup.next_step()
@@ -261,6 +253,7 @@ class VAETrainer(Trainer):
     def _load_from_first(self, path: str) -> None:
         """Load a model file that only the first process need have."""
         if distributed.is_first():
+            note_tested(path)
             checkpoint = load_checkpoint(path, self.device)
             self.model.load_state_dict(checkpoint["state_dict"])
             self.model.load_other_parameter(checkpoint.get("other_parameter"))
@@ -315,31 +308,16 @@ class VAETrainer(Trainer):
             f"{state.file} is removed"
         )
 
-    def _progress(self, train_data: Any, epoch: int, show: bool) -> Any:
-        if not show:
-            return train_data
-        description = set_color(f"Train {epoch:>5}", "pink")
-        return tqdm(train_data, total=len(train_data), ncols=100, desc=description)
-
     def _describe_losses(self, epoch: int, seconds: float, losses: dict[str, float]) -> str:
         places = self.config["loss_decimal_place"] or 4
-        parts = [set_color("time", "blue") + f": {seconds:.2f}s"]
-        parts += [
-            set_color(name.replace("_", " "), "blue") + f": {value:.{places}f}"
-            for name, value in losses.items()
-        ]
+        parts = [_named("time", f"{seconds:.2f}s")]
+        parts += [_named(k.replace("_", " "), f"{v:.{places}f}") for k, v in losses.items()]
         return set_color(f"epoch {epoch} training", "green") + f" [{', '.join(parts)}]"
 
     def _log_losses(self, epoch: int, losses: dict[str, float]) -> None:
         for name, value in losses.items():
             self.tensorboard.add_scalar(f"Loss/{name}", value, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, **losses, "train_step": epoch}, head="train")
-
-    def _log_validation(self, epoch: int, score: float, result: dict[str, float]) -> None:
-        # RecBole's own tag, spelt as it spells it, so that its runs and ours share a chart.
-        self.tensorboard.add_scalar("Vaild_score", score, epoch)
-        step = (epoch + 1) // self.eval_step - 1
-        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
 
 
 class _GatheringCollector(Collector):
@@ -352,19 +330,13 @@ class _GatheringCollector(Collector):
     gathers = True
     data_struct: DataStruct
 
-    def eval_batch_collect(
-        self,
-        scores_tensor: Tensor,
-        interaction: Interaction,
-        positive_u: Tensor,
-        positive_i: Tensor,
-    ) -> None:
+    def eval_batch_collect(self, scores_tensor: Tensor, *of_users: Any) -> None:
         """Collect as RecBole does, then gather what was collected of all users of the batch."""
         collected, self.data_struct = self.data_struct, DataStruct()
         users = len(scores_tensor)
         # RecBole cannot average the ranks of no users.
         scores = scores_tensor if users else scores_tensor.new_zeros(1, scores_tensor.shape[1])
-        super().eval_batch_collect(scores, interaction, positive_u, positive_i)
+        super().eval_batch_collect(scores, *of_users)
         batch, self.data_struct = self.data_struct, collected
         for name, rows in batch._data_dict.items():
             rows = distributed.gather_rows(rows[:users]) if self.gathers else rows
@@ -391,9 +363,5 @@ def _gradients(model: nn.Module) -> list[Tensor]:
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
-def _describe_score(epoch: int, seconds: float, score: float) -> str:
-    return (
-        set_color(f"epoch {epoch} evaluating", "green")
-        + f" [{set_color('time', 'blue')}: {seconds:.2f}s, "
-        + f"{set_color('valid_score', 'blue')}: {score:f}]"
-    )
+def _named(name: str, value: str) -> str:
+    return f"{set_color(name, 'blue')}: {value}"
