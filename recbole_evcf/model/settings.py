@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from recbole.config import Config
-
 from recbole_evcf.config.keys import checked
 
 __all__ = ["Settings"]
@@ -31,7 +29,7 @@ class Settings:
     warmup_epochs: int | None
 
     @classmethod
-    def from_config(cls, config: Config | Mapping[str, Any]) -> Settings:
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Read from a RecBole ``Config`` or a dict.
 
         Raises:

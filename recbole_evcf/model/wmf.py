@@ -12,6 +12,8 @@ The item vectors come from the alternating least squares of the package ``implic
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,11 @@ from torch import Tensor, nn
 
 from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.data.histories import Histories, HistoryBatch
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
 
 __all__ = ["WMF", "fold_in"]
 
@@ -59,7 +66,7 @@ class WMF(GeneralRecommender):
     # It can score a user that it was not trained on.
     folds_in = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         n_factors, self.alpha, self.reg_weight, iterations = (
             checked(key, config[key]) for key in with_role(Role.OF_WMF)
@@ -89,7 +96,7 @@ class WMF(GeneralRecommender):
                 "embedding_size."
             )
 
-    def calculate_loss(self, interaction) -> Tensor:
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Zero: the constructor has trained the model."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
@@ -104,14 +111,14 @@ class WMF(GeneralRecommender):
         vectors = fold_in(items, self._histories, users, self.alpha, self.reg_weight)
         return vectors.to(self.item_factors.dtype)
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""
         users, place = interaction[self.USER_ID].unique(return_inverse=True)
         # Item -1, the padding item, reads the last row; RecBole never ranks it.
         items = self.item_factors[interaction[self.ITEM_ID] - 1]
         return (self.user_vectors(users)[place] * items).sum(1)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items for the given users, (batch, items); the padding item has -inf."""
         vectors = self.user_vectors(interaction[self.USER_ID])
         scores = vectors.new_empty(len(vectors), self.n_items)
@@ -166,7 +173,7 @@ def _padded_columns(history: HistoryBatch) -> Tensor:
     return columns
 
 
-def _train(histories: Histories, *, alpha: float, show_progress: bool, **settings) -> Tensor:
+def _train(histories: Histories, *, alpha: float, show_progress: bool, **settings: Any) -> Tensor:
     """Item vectors by ALS over the users who have a history, (items, factors)."""
     try:
         from implicit.cpu.als import AlternatingLeastSquares

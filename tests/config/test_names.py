@@ -10,11 +10,10 @@ import yaml
 from recbole.config import Config
 from recbole.model.general_recommender import BPR
 
-from recbole_evcf import cli
+from recbole_evcf import cli, register_model
 from recbole_evcf.config.keys import KEYS, Role, with_role
 from recbole_evcf.config.model_names import model_names
 from recbole_evcf.config.names import DECLARED
-from recbole_evcf.hooks.register import register_model
 from recbole_evcf.model.models import Vamp
 
 
