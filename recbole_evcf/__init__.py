@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
     from recbole_evcf.model.wmf import WMF
     from recbole_evcf.serving.recommender import Recommender
+    from recbole_evcf.tuning.tuning import tune
 
 __all__ = [
     "WMF",
@@ -42,6 +43,7 @@ __all__ = [
     "register_fold_in",
     "register_model",
     "run",
+    "tune",
 ]
 
 # The module of each name that is imported when it is first used.
@@ -53,6 +55,7 @@ _LAZY = {
     "inspect_model": "inspection.inspection",
     "register_fold_in": "hooks.register",
     "register_model": "hooks.register",
+    "tune": "tuning.tuning",
 }
 
 
