@@ -33,7 +33,7 @@ from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.launch import Layout, launch
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
-from recbole_evcf.trainer.state_files import discard, kept
+from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [
@@ -153,7 +153,7 @@ def _run_one_of_several(place: int, layout: Layout, model, dataset, files, setti
         "ip": layout.ip,
         "port": layout.port,
     }
-    with kept() as ended:
+    with states_kept(discarded_after=False) as ended:
         settings = {**(settings or {}), **of_process}
         result = _run_and_name_file(model, dataset, files, settings, saved)
     first = distributed.is_first()

@@ -24,11 +24,11 @@ from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.config.checks import can_resume, remark_on_settings
 from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
-    Place,
-    fitting_places,
-    kept_until_given,
+    State,
+    find_states,
     model_file_of,
-    place_of,
+    state_of,
+    states_kept,
 )
 from recbole_evcf.utils.files import check_target, write_json
 
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     words += [] if resume is None else [f"--resume={resume}"]
     run = _Run(elsewhere=options["group_offset"] > 0)
     try:
-        with kept_until_given():
+        with states_kept():
             _train(run, options, read_settings(words))
     except EXPECTED:
         raise
@@ -94,24 +94,24 @@ def _how_to_resume(run: _Run, arguments: list[str]) -> str:
     if run.config is None:
         return " before training started."
     if run.elsewhere:
-        return ": the first machine has what the run can go on from."
-    place = _place_to_resume(run.config, run.started) if can_resume(run.config) else None
-    if place is None:
-        return " before there was anything to go on from: the same command starts anew."
+        return ": the first machine has what the run can resume from."
+    state = _state_to_resume(run.config, run.started) if can_resume(run.config) else None
+    if state is None:
+        return " before there was anything to resume from: the same command starts from scratch."
     # Of several --resume the last one counts.
     resume = [] if run.config["resume"] else ["--resume"]
     words = shlex.join(["recbole-evcf", "run", *arguments, *resume])
-    return f" after epoch {place.epoch}: go on with {words}"
+    return f" after epoch {state.epoch}: resume with {words}"
 
 
-def _place_to_resume(config: Config, started: float) -> Place | None:
+def _state_to_resume(config: Config, started: float) -> State | None:
     resume = config["resume"]
     if isinstance(resume, str):
         # A model file that was exchanged.
         with contextlib.suppress(ValueError):
-            return place_of(model_file_of(resume))
+            return state_of(model_file_of(resume))
         return None
-    newest = next(fitting_places(config), None)
+    newest = next(find_states(config), None)
     return newest if newest and (resume or newest.changed >= started) else None
 
 

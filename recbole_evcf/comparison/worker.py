@@ -25,7 +25,7 @@ from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.effective_settings import differences
-from recbole_evcf.trainer.state_files import kept_until_given
+from recbole_evcf.trainer.state_files import states_kept
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["execute", "work"]
@@ -45,7 +45,7 @@ def work(request: dict[str, Any], settings: dict[str, Any], path: str, connectio
     # RecBole's Config reads it, and it is the parent's.
     sys.argv = sys.argv[:1]
     try:
-        with kept_until_given():
+        with states_kept():
             result = execute(request, f"{path}.users.csv", settings)
             Store(os.path.dirname(path)).put(os.path.basename(path), settings, result)
     except Exception as error:

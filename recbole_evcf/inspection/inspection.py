@@ -135,7 +135,7 @@ def inspect_model(model_file: str, dataset: str | None = None) -> Inspection:
     >>> import recbole_evcf
     >>> small = {"latent_dimension": 20, "mlp_hidden_size": [30], "n_pseudo_inputs": 40}
     >>> trained = recbole_evcf.run("Vamp", "ml-100k", epochs=1, **small)
-    >>> inspection = inspect_model(trained["model_file"])
+    >>> inspection = recbole_evcf.inspect_model(trained["model_file"])
     >>> inspection.tables["levels"]["units"].tolist()
     [20]
     >>> inspection.report("inspected")[:2]

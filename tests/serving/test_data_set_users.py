@@ -49,3 +49,9 @@ def test_models_that_cannot_rank_all_items_by_a_user_are_named(model, message, t
     _, loaders, network, _ = build(model, "tiny", {**tiny, **SMALL, **loss, "epochs": 1})
     with pytest.raises(ValueError, match=message):
         Recommender(network).recommend(data_set_users(loaders[0], loaders[1]), k=3)
+
+
+def test_a_model_without_a_way_to_score_histories_is_named(tiny):
+    _, _, network, _ = build("BPR", "tiny", {**tiny, "embedding_size": 4})
+    with pytest.raises(ValueError, match="BPR has no way to score a user from a history: recomm"):
+        Recommender(network).recommend([["i1"]], k=3)

@@ -124,9 +124,3 @@ def test_users_of_the_data_set_over_several_batches_one_without_history(model, t
     columns = dataset.token2id("item_id", others["item"].to_numpy())
     expected = scores[[place[user] for user in others["user"]], columns]
     np.testing.assert_allclose(others["score"], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_model_without_a_way_to_score_histories_is_named(tiny):
-    _, trainer = trained("BPR", tiny, embedding_size=4)
-    with pytest.raises(ValueError, match="BPR has no way to score a user from a history: recomm"):
-        Recommender(trainer.model).recommend([["i1"]], k=3)
