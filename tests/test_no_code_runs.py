@@ -19,7 +19,7 @@ from recbole.utils import get_model
 
 from build import build
 from recbole_evcf import Recommender, cli
-from recbole_evcf.hooks import fixes
+from recbole_evcf.utils.literals import plain_value
 
 CHECKOUT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -376,7 +376,7 @@ class TestRecBolesModels:
 
 
 def test_arithmetic_is_all_that_is_calculated(ran):
-    assert fixes.plain_value("[2**3]") == [8]
+    assert plain_value("[2**3]") == [8]
     for text in (CODE, "().__class__", "[x for x in ()]", "f'{1}'"):
         with pytest.raises(SyntaxError):
-            fixes.plain_value(text)
+            plain_value(text)

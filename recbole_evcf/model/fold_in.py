@@ -328,7 +328,7 @@ def add_adapter(
     show: Callable[[nn.Module, Histories], None],
     samples: bool = False,
 ) -> None:
-    """Add an adapter, see :func:`~recbole_evcf.hooks.register.register_fold_in`."""
+    """Add an adapter, see :func:`~recbole_evcf.hooks.models.register_fold_in`."""
     ADAPTERS[name], _SHOW[name] = adapter, show
     if samples:
         SAMPLING_MODELS.add(name)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.part import Part
-from recbole_evcf.trainer.checkpoint import load_checkpoint
+from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of
 
@@ -253,6 +253,7 @@ class VAETrainer(Trainer):
     def _load_from_first(self, path: str) -> None:
         """Load a model file that only the first process need have."""
         if distributed.is_first():
+            note_tested(path)
             checkpoint = load_checkpoint(path, self.device)
             self.model.load_state_dict(checkpoint["state_dict"])
             self.model.load_other_parameter(checkpoint.get("other_parameter"))

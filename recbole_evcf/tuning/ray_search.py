@@ -25,10 +25,10 @@ from ray.tune.search import Searcher
 from recbole.config import Config
 
 from recbole_evcf.config.checks import is_vae
-from recbole_evcf.hooks import fixes
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.trial import Task, attempt_trial
 from recbole_evcf.tuning.tuning import SearchOptions
+from recbole_evcf.utils import packages
 from recbole_evcf.utils.text import one_line
 
 try:
@@ -176,12 +176,12 @@ def _connected(address: str | None) -> Iterator[None]:
     os.environ.update(QUIET)
     # Each worker imports Ray Tune before anything of ours. The repair goes to it as code: by name,
     # idle workers too would import the plugin and torch.
-    ray.cloudpickle.register_pickle_by_value(fixes)
+    ray.cloudpickle.register_pickle_by_value(packages)
     here = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(
             address=address,
-            runtime_env={"worker_process_setup_hook": fixes.repair_numpy_names},
+            runtime_env={"worker_process_setup_hook": packages.repair_numpy_names},
             log_to_driver=False,
             logging_level=logging.ERROR,
             **({} if address else here),
@@ -190,7 +190,7 @@ def _connected(address: str | None) -> Iterator[None]:
         where = f"the Ray cluster {address}" if address else "Ray on this machine"
         raise ValueError(f"{where} cannot be used ({one_line(error)}).") from error
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(fixes)
+        ray.cloudpickle.unregister_pickle_by_value(packages)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_evcf.hooks.fixes import CONSOLE
+from recbole_evcf.utils.packages import CONSOLE
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]

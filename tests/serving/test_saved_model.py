@@ -15,8 +15,7 @@ from recbole.utils.case_study import full_sort_topk
 
 from build import SIZES, build, since_recbole_1_2_1
 from conftest import write_inter
-from recbole_evcf import Recommender
-from recbole_evcf.hooks.register import register_model
+from recbole_evcf import Recommender, register_model
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import Vamp
 from recbole_evcf.serving.saved_model import load_model
