@@ -1,8 +1,8 @@
 """The processes that train one model together: which of them this is, and what they exchange.
 
 Each process reads the same data, makes the same batches and draws the same random numbers as one
-process alone would; of every batch it computes a :class:`~recbole_evcf.data.part.Part`. RecBole's
-own division (``single_spec: False``) pads batches and averages metrics, and is not used.
+process alone would; of every batch it computes a shard of the rows. RecBole's own division
+(``single_spec: False``) pads batches and averages metrics, and is not used.
 
 A process that never joined others is the first and only one: nothing here then does anything.
 """
@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from recbole_evcf.data.part import Part, part_of
+from recbole_evcf.data.histories import BatchShard, shard_of
 
 __all__ = [
     "agree",
@@ -74,9 +74,9 @@ def is_first() -> bool:
     return _group.rank == 0
 
 
-def part(total: int) -> Part | None:
+def part(total: int) -> BatchShard | None:
     """What this process computes of ``total`` rows; None if it is alone."""
-    return None if count() == 1 else part_of(total, rank(), count())
+    return None if count() == 1 else shard_of(total, rank(), count())
 
 
 def find_others(ip: str, port: int) -> None:

@@ -5,7 +5,7 @@ import torch
 from recbole.config import Config
 from recbole.evaluator import Collector
 
-from recbole_evcf.evaluator.hits import top_hits
+from recbole_evcf.evaluator.metrics import top_hits
 from recbole_evcf.hooks.evaluation import HitCollector
 
 
