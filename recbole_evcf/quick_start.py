@@ -7,6 +7,7 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 from __future__ import annotations
 
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 from recbole.data import create_dataset, data_preparation
@@ -23,7 +24,6 @@ from recbole_evcf.config.checks import (
 )
 from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.launch import Layout, launch
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.state_files import discard, kept
@@ -41,40 +41,53 @@ _objective_function = recbole_quick_start.objective_function
 
 
 def run(
-    model,
-    dataset,
-    config_file_list=None,
-    config_dict=None,
-    saved=True,
-    nproc=1,
-    world_size=-1,
-    ip="localhost",
-    port="5678",
-    group_offset=0,
-):
+    model: str,
+    dataset: str,
+    config_file_list: list[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    nproc: int = 1,
+    world_size: int = -1,
+    ip: str = "localhost",
+    port: int | str = "5678",
+    group_offset: int = 0,
+    max_restarts: int = 0,
+) -> dict[str, Any] | None:
     """Train and evaluate a model, in several processes if asked to; arguments as of RecBole's.
 
+    A process that ``torchrun`` or ``srun`` has started as one of several trains with the others.
+
+    Args:
+        max_restarts: how often the processes are started again when one has died; the run then
+            resumes.
+
     Returns:
-        dict: the result of ``run_recbole``; None on all machines but the first.
+        the result of ``run_recbole``; None in all processes and on all machines but the first.
 
     Raises:
         ValueError: a setting is wrong, or the processes do not fit together.
         ChildProcessError: a process was killed, or failed otherwise.
         ConnectionError: another machine is gone, or a process there failed.
     """
-    layout = Layout.checked(nproc, world_size, group_offset, ip, port)
-    if layout.world_size == 1:
-        return run_recbole(model, dataset, config_file_list, config_dict, saved)
-    config = finished_config(model, dataset, config_file_list or [], config_dict)
-    check_processes(config, layout.nproc)
-    if not is_vae(config):
-        return _run(
-            *(model, dataset, config_file_list, config_dict, saved),
-            *(layout.nproc, layout.world_size, ip, port, group_offset),
-        )
-    download_missing(config)
     arguments = (model, dataset, config_file_list, config_dict, saved)
-    results = launch(_run_one_of_several, arguments, layout, plain_settings(config))
+    keys = distributed.layout(nproc, world_size, group_offset, ip, port)
+    outside = distributed.from_environment()
+    if outside and keys["world_size"] > 1:
+        raise ValueError(
+            f"This is one of {outside['world_size']} processes that were started together: leave "
+            "out nproc and world_size."
+        )
+    if not outside and keys["world_size"] == 1 and not max_restarts:
+        return run_recbole(*arguments)
+    config = finished_config(model, dataset, config_file_list or [], config_dict)
+    check_processes(config, (outside or keys)["nproc"], max_restarts)
+    if not outside and not is_vae(config):
+        return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
+    if not outside or outside["local_rank"] == 0:
+        download_missing(config)
+    if outside:
+        return _run_together(outside, *arguments)
+    results = distributed.launch(_work, arguments, keys, max_restarts)
     if results is None:
         return None
     result, ended = results
@@ -84,23 +97,30 @@ def run(
     return result
 
 
-def _run_one_of_several(place: int, layout: Layout, model, dataset, files, settings, saved):
+def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any], list[str]] | None:
     """What each process does; only the first has a result, and the model files of ended runs."""
-    distributed.share_processor(layout.nproc)
-    distributed.find_others(layout.ip, layout.port)
-    of_process = {
-        "local_rank": place,
-        "offset": layout.group_offset,
-        "nproc": layout.nproc,
-        "world_size": layout.world_size,
-        "ip": layout.ip,
-        "port": layout.port,
-    }
     with kept() as ended:
-        result = run_recbole(model, dataset, files, {**(settings or {}), **of_process}, saved)
-    first = distributed.is_first()
+        result = _run_together(keys, *arguments)
+    return None if result is None else (result, ended)
+
+
+def _run_together(
+    keys: dict[str, Any],
+    model: str,
+    dataset: str,
+    files: list[str] | None,
+    settings: dict[str, Any] | None,
+    saved: bool,
+) -> dict[str, Any] | None:
+    settings = {**(settings or {}), **keys}
+    config = finished_config(model, dataset, files or [], settings)
+    if is_vae(config):
+        distributed.agree_on(plain_settings(config))
+        if distributed.restarts() and not config["resume"]:
+            settings["resume"] = True
+    result = run_recbole(model, dataset, files, settings, saved)
     distributed.leave()
-    return (result, ended) if first else None
+    return result if keys["local_rank"] + keys["offset"] == 0 else None
 
 
 def run_recboles(rank, *args):

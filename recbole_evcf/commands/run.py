@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from recbole.config import Config
 from texttable import Texttable
 
-from recbole_evcf import quick_start
+from recbole_evcf import distributed, quick_start
 from recbole_evcf.commands.common import (
     exit_code,
     fail,
@@ -52,19 +52,26 @@ def main(arguments: list[str]) -> int:
     try:
         with kept_until_given():
             _run(run, options, read_settings(settings))
-    except (ChildProcessError, ConnectionError) as error:
+    except KeyboardInterrupt as error:
+        if not run.silent:
+            print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
+        return exit_code(error)
+    except Exception as error:
+        return _failed(distributed.explain(error), run)
+    return 0
+
+
+def _failed(error: Exception, run: _Run) -> int:
+    if isinstance(error, distributed.FailedElsewhere):
+        return 1
+    if isinstance(error, (ChildProcessError, ConnectionError)):
         fail(error)
         return 1
     # NotImplementedError: RecBole's word for a setting it does not know.
-    except (ValueError, NotImplementedError, OSError) as error:
+    if isinstance(error, (ValueError, NotImplementedError, OSError)):
         return fail(error)
     # RecBole meets a value of the wrong kind where it first computes with it.
-    except Exception as error:
-        return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
-    except KeyboardInterrupt as error:
-        print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
-        return exit_code(error)
-    return 0
+    return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
 
 
 @dataclass
@@ -73,12 +80,17 @@ class _Run:
 
     started: float
     config: Config | None = None
-    # Whether another machine has the first process, which alone writes files.
+    # Whether another process or machine is the first, which alone writes files.
     elsewhere: bool = False
+    # Whether the first process, beside this one, is the one to print.
+    silent: bool = False
 
 
 def _run(run: _Run, options: dict, settings: dict) -> None:
     put_words_aside()
+    outside = distributed.from_environment()
+    run.silent = bool(outside) and outside["local_rank"] + outside["offset"] > 0
+    run.elsewhere = run.elsewhere or run.silent
     config_files = resolve_config_files(split_files(options.pop("config_files")))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
@@ -90,6 +102,8 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
         settings["resumable"] = True
     result = quick_start.run(model, dataset, config_files, settings, **options)
     if result is None:
+        if not run.silent:
+            print("Done; the results are on the first machine.", file=sys.stderr)
         return
     # First, so that a file that cannot be written does not take them along.
     print(result_table(result), flush=True)

@@ -183,7 +183,8 @@ class VAETrainer(Trainer):
         scaler.scale(loss).backward()
         terms = reconstruction.detach(), kl.detach()
         # The losses too: a number that is not finite ends all processes at once.
-        distributed.sum_up([*terms, *_gradients(self.model)])
+        gradients = (weight.grad for weight in self.model.parameters())
+        distributed.sum_up([*terms, *(each for each in gradients if each is not None)])
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -329,14 +330,6 @@ def _rows_of_batch(batched_data, part: Part) -> tuple:
 
     history = own(*history) if history is not None else None
     return interaction[part.rows], history, *own(positive_u, positive_i)
-
-
-def _gradients(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Of all parameters that have one, each in one piece of memory."""
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad = parameter.grad.contiguous()
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def _describe_score(epoch: int, seconds: float, score: float) -> str:
