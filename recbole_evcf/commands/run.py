@@ -50,12 +50,17 @@ def main(arguments: list[str]) -> int:
     options, settings = _parse_run(arguments)
     run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
     try:
-        with kept_until_given():
-            _run(run, options, read_settings(settings))
+        return _exit_code(run, options, settings)
     except KeyboardInterrupt as error:
         if not run.silent:
             print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
         return exit_code(error)
+
+
+def _exit_code(run: _Run, options: dict, settings: list[str]) -> int:
+    try:
+        with kept_until_given():
+            _run(run, options, read_settings(settings))
     except Exception as error:
         return _failed(distributed.explain(error), run)
     return 0
