@@ -6,8 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-ABOUT = {}
-exec((HERE / "recbole_evcf" / "version.py").read_text(encoding="utf-8"), ABOUT)
+# Read and not imported, which would take what is to be installed.
+INIT = (HERE / "recbole_evcf" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', INIT, flags=re.M)[1]
 
 
 def description() -> str:
@@ -28,7 +29,7 @@ TUNE = [
 
 setup(
     name="recbole-evcf",
-    version=ABOUT["__version__"],
+    version=VERSION,
     description="VampPrior, hierarchical and gated variational autoencoders for RecBole",
     long_description=description(),
     long_description_content_type="text/markdown",

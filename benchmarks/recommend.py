@@ -23,8 +23,7 @@ import torch
 
 # Before RecBole is imported.
 import recbole_evcf  # noqa: F401
-from recbole_evcf import cli
-from recbole_evcf.serving import Recommender
+from recbole_evcf import Recommender, cli
 
 SIZES = {"ml-100k": (943, 1_682), "ml-20m": (10_000, 20_108)}
 MEAN_LENGTH = 100

@@ -1,23 +1,78 @@
 """Kim & Suh's VAEs for collaborative filtering (RecSys 2019) as a RecBole plugin.
 
-Importing the package is all: RecBole then knows the models, and runs on today's packages.
+Importing the package is enough: RecBole then knows the models, and runs on today's packages. The
+names below are imported when they are first used.
+
+>>> import recbole_evcf
+>>> recbole_evcf.run("EASE", "ml-100k")["test_result"]["ndcg@10"] > 0.2
+True
 """
 
+from __future__ import annotations
+
 import functools
+import importlib
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from recbole_evcf.version import __version__
+__version__ = "0.1.0"
 
-__all__ = ["__version__", "activate"]
+if TYPE_CHECKING:
+    from recbole_evcf.hooks.register import register_fold_in, register_model
+    from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
+    from recbole_evcf.model.wmf import WMF
+    from recbole_evcf.serving.recommender import Recommender
+
+__all__ = [
+    "WMF",
+    "GatedHVamp",
+    "GatedMultiVAE",
+    "GatedVamp",
+    "HVamp",
+    "Recommender",
+    "Vamp",
+    "__version__",
+    "activate",
+    "register_fold_in",
+    "register_model",
+    "run",
+]
+
+# The module of each name that is imported when it is first used.
+_LAZY = {
+    **dict.fromkeys(("GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"), "model.models"),
+    "WMF": "model.wmf",
+    "Recommender": "serving.recommender",
+    "register_fold_in": "hooks.register",
+    "register_model": "hooks.register",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    activate()
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    # From now on it is found without this function.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 @functools.cache
 def activate() -> None:
-    """Repair RecBole for today's packages, and make it know the models; a second call does nothing.
+    """Repair RecBole for today's packages and register the models; a second call does nothing.
 
-    Importing the package does it. Only the command ``recbole-evcf`` calls it later, when it has
-    read its words.
+    Importing the package does it. Only the command ``recbole-evcf`` calls it later, once it has
+    read its arguments.
+
+    >>> import recbole_evcf
+    >>> recbole_evcf.activate()
     """
     from recbole_evcf.hooks import fixes
 
@@ -29,8 +84,49 @@ def activate() -> None:
     register.register()
 
 
+def run(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_files: str | Sequence[str] = (),
+    **settings: Any,
+) -> dict[str, Any] | None:
+    """Train a model and evaluate it, as ``recbole-evcf run`` does.
+
+    Args:
+        model: name of a model of ours or of RecBole's; by default what the config files say, or
+            GatedHVamp.
+        dataset: name of a data set; by default what the config files say, or ml-100k.
+        config_files: paths of YAML files, or names of shipped ones such as
+            ``"protocol/strong_generalization"``.
+        **settings: keys of RecBole's config and of the model, which override those of the files;
+            and ``nproc``, ``world_size``, ``ip``, ``port`` and ``group_offset``, for training in
+            several processes.
+
+    Returns:
+        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and
+        ``test_result``, and ``model_file``, the path of the trained model. None on all machines
+        but the first.
+
+    Raises:
+        ValueError: a setting, a file or the data set is wrong.
+
+    >>> import recbole_evcf
+    >>> small = {"latent_dimension": 20, "mlp_hidden_size": [30]}
+    >>> result = recbole_evcf.run("GatedHVamp", "ml-100k", epochs=1, **small)
+    >>> sorted(result["test_result"])[:2]
+    ['hit@10', 'mrr@10']
+    """
+    activate()
+    from recbole_evcf import quick_start
+
+    files = [config_files] if isinstance(config_files, str) else list(config_files)
+    processes = {key: settings.pop(key) for key in quick_start.PROCESSES if key in settings}
+    config, files, settings = quick_start.planned_run(model, dataset, files, settings)
+    return quick_start.run(config["model"], config["dataset"], files, settings, **processes)
+
+
 def _is_command() -> bool:
-    """Whether this process is the command itself, and none that it has started."""
+    """Whether this process is the command itself, and not one that it has started."""
     # As it was started: processes that it starts inherit sys.argv.
     words = sys.orig_argv[1:3]
     names = ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")

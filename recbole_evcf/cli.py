@@ -7,10 +7,10 @@ import sys
 from importlib import import_module
 
 import recbole_evcf
+from recbole_evcf import __version__
 from recbole_evcf.commands import options
 from recbole_evcf.commands.common import exit_code, fail, fail_somewhere, terminable
 from recbole_evcf.utils.plugins import PLUGINS, import_plugins
-from recbole_evcf.version import __version__
 
 __all__ = ["main"]
 

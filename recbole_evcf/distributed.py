@@ -70,8 +70,7 @@ GRACE = 5.0
 # What a process may raise that its parent raises again; the first that fits.
 MISTAKES = (ConnectionError, NotImplementedError, OSError, ValueError)
 # They log at length what one sentence of ours says.
-TALKATIVE = ("distributed.elastic.multiprocessing.api", "distributed.elastic.agent.server.api")
-TALKATIVE = (*TALKATIVE, "multiprocessing.spawn")
+TALKATIVE = ("distributed.elastic.multiprocessing.api", "multiprocessing.spawn")
 
 
 class FailedElsewhere(ConnectionError):

@@ -6,10 +6,12 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
 import numpy as np
+from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.quick_start.quick_start import run_recbole
@@ -17,27 +19,74 @@ from recbole.utils import get_model, init_logger, init_seed
 
 from recbole_evcf import distributed
 from recbole_evcf.config.checks import (
+    can_resume,
     check_processes,
     finished_config,
     is_vae,
     plain_settings,
+    read_config_file,
+    resolve_config_files,
 )
+from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
 from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.serving.allocation import bound_by_weights
-from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
+from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, kept
 from recbole_evcf.utils.text import one_line, shortened
 
-__all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
+__all__ = [
+    "PROCESSES",
+    "load_data_and_model",
+    "objective_function",
+    "planned_run",
+    "run",
+    "run_recbole",
+    "run_recboles",
+]
+
+# Arguments of :func:`run` that say in how many processes it runs, and where.
+PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "max_restarts")
 
 # What making the data set and the model raises when the file or the data are not what they were.
-MISFITS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
-MISFITS = (*MISFITS, RuntimeError, SyntaxError, TypeError)
+MISFITS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError)
+MISFITS = (*MISFITS, ImportError, LookupError, RuntimeError, SyntaxError, TypeError)
 
 _run = recbole_quick_start.run
 _run_recboles = recbole_quick_start.run_recboles
 _objective_function = recbole_quick_start.objective_function
+
+
+def planned_run(
+    model: str | None,
+    dataset: str | None,
+    config_files: Sequence[str],
+    settings: Mapping[str, Any],
+) -> tuple[Config, list[str], dict[str, Any]]:
+    """Everything that :func:`run` will read, checked before anything starts.
+
+    Args:
+        model: its name; None for that of the config files, or the default.
+        dataset: its name; None for that of the config files, or the default.
+        config_files: paths, or names of shipped files.
+        settings: keys that override those of the files.
+
+    Returns:
+        the finished config, the paths of the config files, and the settings to run with: the state
+        of a run that can be resumed is kept unless they say otherwise.
+
+    Raises:
+        ValueError: a setting or a file is wrong.
+    """
+    files = resolve_config_files(config_files)
+    given: dict[str, Any] = {}
+    for path in files:
+        given.update(read_config_file(path))
+    model = model or given.get("model", DEFAULT_MODEL)
+    dataset = dataset or given.get("dataset", DEFAULT_DATASET)
+    config = finished_config(model, dataset, files, settings)
+    keep = config["resumable"] is None and can_resume(config)
+    return config, files, {**settings, **({"resumable": True} if keep else {})}
 
 
 def run(
@@ -58,11 +107,11 @@ def run(
     A process that ``torchrun`` or ``srun`` has started as one of several trains with the others.
 
     Args:
-        max_restarts: how often the processes are started again when one has died; the run then
-            resumes.
+        max_restarts: how often the processes are started again when one has died; they resume.
 
     Returns:
-        the result of ``run_recbole``; None in all processes and on all machines but the first.
+        dict: the result of ``run_recbole``, and ``model_file``, the path of the trained model,
+        None if it was not saved. In processes and on machines other than the first None instead.
 
     Raises:
         ValueError: a setting is wrong, or the processes do not fit together.
@@ -73,12 +122,10 @@ def run(
     keys = distributed.layout(nproc, world_size, group_offset, ip, port)
     outside = distributed.from_environment()
     if outside and keys["world_size"] > 1:
-        raise ValueError(
-            f"This is one of {outside['world_size']} processes that were started together: leave "
-            "out nproc and world_size."
-        )
+        count = outside["world_size"]
+        raise ValueError(f"This is one of {count} processes already: leave out world_size.")
     if not outside and keys["world_size"] == 1 and not max_restarts:
-        return run_recbole(*arguments)
+        return _run_and_name_file(*arguments)
     config = finished_config(model, dataset, config_file_list or [], config_dict)
     check_processes(config, (outside or keys)["nproc"], max_restarts)
     if not outside and not is_vae(config):
@@ -87,21 +134,17 @@ def run(
         download_missing(config)
     if outside:
         return _run_together(outside, *arguments)
-    results = distributed.launch(_work, arguments, keys, max_restarts)
-    if results is None:
-        return None
-    result, ended = results
+    result, ended = distributed.launch(_work, arguments, keys, max_restarts)
     # Here, where somebody may have asked to keep them until the metrics are given.
     for model_file in ended:
         discard(model_file)
     return result
 
 
-def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any], list[str]] | None:
+def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any] | None, list[str]]:
     """What each process does; only the first has a result, and the model files of ended runs."""
     with kept() as ended:
-        result = _run_together(keys, *arguments)
-    return None if result is None else (result, ended)
+        return _run_together(keys, *arguments), ended
 
 
 def _run_together(
@@ -118,37 +161,45 @@ def _run_together(
         distributed.agree_on(plain_settings(config))
         if distributed.restarts() and not config["resume"]:
             settings["resume"] = True
-    result = run_recbole(model, dataset, files, settings, saved)
+    result = _run_and_name_file(model, dataset, files, settings, saved)
     distributed.leave()
     return result if keys["local_rank"] + keys["offset"] == 0 else None
 
 
-def run_recboles(rank, *args):
+def _run_and_name_file(*arguments: Any) -> dict[str, Any]:
+    with tested_model_files() as files:
+        result = run_recbole(*arguments)
+    return {**result, "model_file": files[-1] if files else None}
+
+
+def run_recboles(rank: int, *args: Any) -> None:
     """One process of several; as RecBole's."""
     _run_recboles(rank, *args)
 
 
-def objective_function(config_dict=None, config_file_list=None, saved=True):
+def objective_function(
+    config_dict: dict | None = None, config_file_list: list[str] | None = None, saved: bool = True
+) -> dict:
     """Train and evaluate one trial of a search; as RecBole's."""
     return _objective_function(config_dict, config_file_list, saved)
 
 
-def load_data_and_model(model_file):
-    """Load a saved model, and make its data set and dataloaders anew; no code in the file runs.
+def load_data_and_model(model_file: str) -> tuple:
+    """Load a saved model, and make its data set and dataloaders again; no code in the file runs.
 
     Args:
-        model_file (str): path of a model saved with recbole_evcf imported.
+        model_file: path of a model saved with recbole_evcf imported.
 
     Returns:
-        tuple: config, model, dataset, train_data, valid_data, test_data.
+        config, model, dataset, train_data, valid_data, test_data.
 
     Raises:
-        ValueError: the file is missing, damaged or no model file; or the data set has changed and
+        ValueError: the file is missing, corrupt or no model file; or the data set has changed and
             has other items than the model was trained on.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
     try:
-        return _made_anew(checkpoint)
+        return _made_again(checkpoint)
     except (ValueError, OSError, NotImplementedError) as error:
         raise ValueError(f"{model_file} cannot be used: {one_line(error)}") from error
     except MISFITS as error:
@@ -158,7 +209,7 @@ def load_data_and_model(model_file):
         ) from error
 
 
-def _made_anew(checkpoint: dict) -> tuple:
+def _made_again(checkpoint: dict) -> tuple:
     config = restored_config(checkpoint["config"])
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)

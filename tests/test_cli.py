@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_evcf import cli
+from recbole_evcf import __version__, cli
 from recbole_evcf.commands import options
 from recbole_evcf.commands.common import Terminated
 from recbole_evcf.commands.several import stopped_by
 from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
 from recbole_evcf.model.settings import Settings
-from recbole_evcf.version import __version__
 
 # What a command cannot be without.
 NEEDED = {

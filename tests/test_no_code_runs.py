@@ -18,9 +18,8 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model
 
 from build import build
-from recbole_evcf import cli
+from recbole_evcf import Recommender, cli
 from recbole_evcf.hooks import fixes
-from recbole_evcf.serving import Recommender
 
 CHECKOUT = Path(__file__).parents[1]
 SOURCES = sorted(

@@ -60,7 +60,6 @@ RUNS = {
         {**ONE_TEST_USER, "metrics": ["GAUC", "NDCG"], "valid_metric": "NDCG@10"},
         "float64",
     ),
-    "saved dataloaders": ("Vamp", {"save_dataloaders": True, "save_dataset": True}, "float64"),
     "single precision": ("GatedHVamp", {"per_user_file": "users.csv", **SG}, "float32"),
     "bf16": ("GatedHVamp", {"enable_amp": True, "learner": "sgd"}, "float32"),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from recbole_evcf.commands.options import parse
-from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.onnx_export import INPUT, OUTPUT, export_onnx
+from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.utils.files import check_target
 
 __all__ = ["main"]

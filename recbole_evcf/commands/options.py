@@ -7,12 +7,17 @@ import os
 import re
 import shlex
 
-from recbole_evcf.config.files import existing, named_file, shipped_yaml
+from recbole_evcf.config.files import (
+    DEFAULT_DATASET,
+    DEFAULT_MODEL,
+    existing,
+    named_file,
+    shipped_yaml,
+)
 from recbole_evcf.utils.text import shortened
 
-__all__ = ["COMMANDS", "DEFAULT_DATASET", "DEFAULT_MODEL", "check_files", "parse", "split_files"]
+__all__ = ["COMMANDS", "check_files", "parse", "split_files"]
 
-DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
 # What prepare and reproduce know.
 KINDS = ("pro_sg", "ml-20m", "netflix")
 TABLES = ("table1", "table2")

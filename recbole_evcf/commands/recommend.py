@@ -13,17 +13,14 @@ from tqdm import tqdm
 
 from recbole_evcf import quick_start
 from recbole_evcf.commands.options import parse
-from recbole_evcf.serving import Recommender
-from recbole_evcf.serving.data_set_users import data_set_users
 from recbole_evcf.serving.read_histories import read_histories, read_tokens
-from recbole_evcf.serving.user_histories import UserHistories, counted
+from recbole_evcf.serving.recommender import Recommender
+from recbole_evcf.serving.user_histories import UserHistories, counted, data_set_users, listed
 from recbole_evcf.serving.write_recommendations import check_output, write_recommendations
-from recbole_evcf.utils.text import printable, shown
+from recbole_evcf.utils.text import printable
 
 __all__ = ["main"]
 
-# Names of unknown items in a message.
-SHOWN = 5
 # Fewer are done before a speed can be told.
 MANY_USERS = 100
 
@@ -88,8 +85,8 @@ def _of_file(options: argparse.Namespace, recommender: Recommender) -> UserHisto
 def _report_unknown(path: str | None, tokens: list[str] | None, recommender: Recommender) -> None:
     unknown = sorted(set(tokens or ()) - set(recommender.item_tokens))
     if unknown:
-        names = ", ".join(map(shown, unknown[:SHOWN])) + (", ..." if len(unknown) > SHOWN else "")
-        _say(f"{path} names {counted(len(unknown), 'item')} that the model does not know: {names}.")
+        named = f"{path} names {counted(len(unknown), 'item')}"
+        _say(f"{named} that the model does not know: {listed(unknown)}.")
 
 
 def _with_bar(frames: Iterable[pd.DataFrame], n_users: int) -> Iterator[pd.DataFrame]:
@@ -117,10 +114,8 @@ class _Tally:
 def _report(output: str, users: UserHistories, tally: _Tally, seconds: float) -> None:
     speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
     print(f"{output}: {counted(tally.rows, 'item')} for {counted(tally.users, 'user')}{speed}")
-    if users.remark:
-        _say(users.remark)
-    if users.unknown.interactions:
-        _say(f"{users.unknown}.")
+    for remark in users.remarks:
+        _say(f"{remark}.")
     if tally.from_prior == tally.users:
         _say(
             "no history has an item that the model knows, so that all users get its prior "

@@ -19,13 +19,10 @@ from recbole_evcf.commands.common import (
     put_words_aside,
     read_settings,
 )
-from recbole_evcf.commands.options import DEFAULT_DATASET, DEFAULT_MODEL, parse, split_files
+from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.config.checks import (
     can_resume,
-    finished_config,
-    read_config_file,
     remark_on_settings,
-    resolve_config_files,
 )
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
 from recbole_evcf.trainer.state_files import (
@@ -96,16 +93,15 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
     outside = distributed.from_environment()
     run.silent = bool(outside) and outside["local_rank"] + outside["offset"] > 0
     run.elsewhere = run.elsewhere or run.silent
-    config_files = resolve_config_files(split_files(options.pop("config_files")))
+    files = split_files(options.pop("config_files"))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
         check_target(result_file)
-    model, dataset = _what_to_run(options, config_files)
-    # Once before anything starts: what it raises is a mistake in a setting.
-    run.config = finished_config(model, dataset, config_files, settings)
-    if run.config["resumable"] is None and can_resume(run.config):
-        settings["resumable"] = True
-    result = quick_start.run(model, dataset, config_files, settings, **options)
+    run.config, files, settings = quick_start.planned_run(
+        options.pop("model"), options.pop("dataset"), files, settings
+    )
+    model, dataset = run.config["model"], run.config["dataset"]
+    result = quick_start.run(model, dataset, files, settings, **options)
     if result is None:
         if not run.silent:
             print("Done; the results are on the first machine.", file=sys.stderr)
@@ -113,7 +109,7 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
     # First, so that a file that cannot be written does not take them along.
     print(result_table(result), flush=True)
     if result_file:
-        _write_result(result_file, model, dataset, result)
+        write_json(result_file, {"model": model, "dataset": dataset, **result})
 
 
 def _way_on(run: _Run, arguments: list[str]) -> str:
@@ -175,19 +171,3 @@ def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
     if resume is not None:
         settings.append(f"--resume={resume}")
     return vars(options), settings
-
-
-def _what_to_run(options: dict, config_files: list[str]) -> tuple[str, str]:
-    """Model and data set: from the command line, else the config files, else the defaults."""
-    given: dict = {}
-    for path in config_files:
-        given.update(read_config_file(path))
-    model, dataset = options.pop("model"), options.pop("dataset")
-    return (
-        model or given.get("model", DEFAULT_MODEL),
-        dataset or given.get("dataset", DEFAULT_DATASET),
-    )
-
-
-def _write_result(path: str, model: str, dataset: str, result: dict) -> None:
-    write_json(path, {"model": model, "dataset": dataset, **result})

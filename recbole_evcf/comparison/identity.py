@@ -10,11 +10,11 @@ import recbole
 from recbole.config import Config
 from recbole.data import create_dataset
 
+from recbole_evcf import __version__
 from recbole_evcf.data.digest import digest_of_files, file_digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.utils.text import one_line
-from recbole_evcf.version import __version__
 
 __all__ = ["VERSIONS", "digest_of_data", "identity"]
 

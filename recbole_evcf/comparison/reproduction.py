@@ -13,7 +13,7 @@ from recbole_evcf.comparison.paper import PaperTable, Statement
 from recbole_evcf.comparison.significance import compare_paired, holm
 from recbole_evcf.comparison.tables import markdown_table, p_text, text_table
 from recbole_evcf.evaluator.per_user import with_error
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = [
     "Verdict",
@@ -191,7 +191,7 @@ def write_reproduction(
 ) -> None:
     """Write ``name.csv``, ``.json`` and ``.md``, each whole or not at all."""
     frame = beside_paper(outcome, table)
-    with replacing(f"{folder}/{name}.csv") as temporary:
+    with atomic_write(f"{folder}/{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
     figures = frame.astype(object).where(frame.notna(), None).to_dict("records")
     content = {"dataset": outcome.plan.dataset, "figures": figures, "note": note(outcome, table)}
@@ -199,7 +199,7 @@ def write_reproduction(
         f"{folder}/{name}.json", {**content, "statements": [asdict(each) for each in verdicts]}
     )
     path = f"{folder}/{name}.md"
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(_markdown(outcome, table, verdicts))
 
 

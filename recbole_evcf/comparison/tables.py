@@ -13,7 +13,7 @@ from recbole_evcf.comparison.outcome import DECIMALS, ModelOutcome, Outcome
 from recbole_evcf.comparison.significance import Comparison
 from recbole_evcf.evaluator.per_user import with_error
 from recbole_evcf.report.page import Bold
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = [
     "about_tests",
@@ -36,12 +36,12 @@ MIB = 2**20
 
 def write_tables(outcome: Outcome, folder: str, name: str) -> None:
     """Write ``name.csv``, ``.json``, ``.md`` and ``.tex``, each whole or not at all."""
-    with replacing(f"{folder}/{name}.csv") as temporary:
+    with atomic_write(f"{folder}/{name}.csv") as temporary:
         numbers(outcome).to_csv(temporary, index=False)
     write_json(f"{folder}/{name}.json", _content(outcome))
     for ending, text in (("md", as_markdown(outcome)), ("tex", as_latex(outcome))):
         path = f"{folder}/{name}.{ending}"
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
 
 

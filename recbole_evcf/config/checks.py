@@ -17,6 +17,7 @@ from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_trainer, set_color
 
+from recbole_evcf import __version__
 from recbole_evcf.config.evaluation import check_eval_args, check_valid_metric
 from recbole_evcf.config.files import named_file
 from recbole_evcf.config.keys import OWN_KEYS, new_in_1_2_1
@@ -33,7 +34,6 @@ from recbole_evcf.trainer.effective_settings import WITHOUT_EFFECT
 from recbole_evcf.trainer.trainer import VAETrainer
 from recbole_evcf.utils.plugins import import_failure
 from recbole_evcf.utils.text import one_line, shortened, shown
-from recbole_evcf.version import __version__
 
 __all__ = [
     "can_resume",

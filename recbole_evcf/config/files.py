@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 __all__ = [
+    "DEFAULT_DATASET",
+    "DEFAULT_MODEL",
     "existing",
     "named_file",
     "properties_path",
@@ -13,6 +15,9 @@ __all__ = [
     "shipped_names",
     "shipped_yaml",
 ]
+
+# What runs unless the user says otherwise.
+DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
 
 
 def properties_path() -> Path:

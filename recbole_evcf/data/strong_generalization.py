@@ -6,7 +6,7 @@ First the split itself, on plain arrays; below it what makes three RecBole datas
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from logging import getLogger
 
@@ -213,7 +213,7 @@ def _without_any(users: np.ndarray, group: np.ndarray, kept_users: np.ndarray) -
     return len(np.setdiff1d(users[group > 0], kept_users))
 
 
-def build_parts(dataset, kept: Callable[[Callable[[], Split]], Split] | None = None) -> list:
+def build_parts(dataset) -> list:
     """Make training, validation and test datasets of a loaded RecBole ``Dataset``.
 
     The interactions of the validation and test parts are the targets. Every part carries
@@ -223,17 +223,12 @@ def build_parts(dataset, kept: Callable[[Callable[[], Split]], Split] | None = N
 
     Args:
         dataset: RecBole's ``Dataset``.
-        kept: given what makes the split, gives it, perhaps from a file.
 
     Raises:
         ValueError: the config asks for a split that this data cannot give.
     """
     dataset._change_feat_format()
-
-    def make() -> Split:
-        return (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
-
-    split = make() if kept is None else kept(make)
+    split = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
     dataset._drop_unused_col()
     _log(dataset, split)
     _keep_training_items(dataset, split)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = [
     "SE_SUFFIX",
@@ -99,5 +99,5 @@ def write_per_user(path: str, user_tokens, values: Mapping[str, np.ndarray]) -> 
     if folder:
         os.makedirs(folder, exist_ok=True)
     table = pd.DataFrame({"user_id": np.asarray(user_tokens), **values})
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)

@@ -47,7 +47,7 @@ from recbole.model.abstract_recommender import (
 from recbole.quick_start import quick_start as recbole_quick_start
 from recbole.sampler import RepeatableSampler, Sampler
 from recbole.trainer.trainer import PretrainTrainer, Trainer
-from recbole.utils import FeatureSource, ModelType, set_color
+from recbole.utils import FeatureSource, set_color
 from thop.profile import register_hooks
 from torch import nn
 
@@ -74,8 +74,6 @@ from recbole_evcf.data.loading import (
     with_c_engine,
 )
 from recbole_evcf.data.loading_settings import check_columns, check_loading, check_values
-from recbole_evcf.data.saved_dataset import load_dataset, save_dataset
-from recbole_evcf.data.saved_split import kept_parts, kept_split
 from recbole_evcf.data.strong_generalization import (
     build_parts,
     check_times,
@@ -103,7 +101,7 @@ from recbole_evcf.model.fold_in import (
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
+from recbole_evcf.trainer.checkpoint import from_plain, note_tested, save_checkpoint
 from recbole_evcf.trainer.generators import drawing_apart
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
@@ -279,6 +277,7 @@ def _checking(original):
         original(self, *args, **kwargs)
         checks.check_settings(self)
         check_loading(self)
+        _refuse_to_save_data(self)
         if is_sg(self) and self["model"] not in SAMPLING_MODELS:
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
@@ -299,12 +298,8 @@ def _register_dataloaders() -> None:
 
 def _splitting(original):
     def build(self):
-        keeping = _asks_for(self.config, SPLIT_KEYS) and _keeps_plainly(self.config)
-        if is_sg(self.config):
-            parts = build_parts(self, functools.partial(kept_split, self) if keeping else None)
-        else:
-            split = functools.partial(_split_by_its_seed, original, self)
-            parts = kept_parts(self, split) if keeping else split()
+        by_users = is_sg(self.config)
+        parts = build_parts(self) if by_users else _split_by_its_seed(original, self)
         round_times((self, *parts))
         return parts
 
@@ -495,11 +490,13 @@ def _collecting_hits(original):
 
 
 def _evaluating(original):
-    def evaluate(self, eval_data, *args, **kwargs):
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, *args, **kwargs):
         vocabulary = getattr(self.model, "vocabulary", None)
         if vocabulary is not None and eval_data:
             vocabulary.check(eval_data._dataset)
-        result = original(self, eval_data, *args, **kwargs)
+        if load_best_model:
+            note_tested(str(model_file or self.saved_model_file))
+        result = original(self, eval_data, load_best_model, model_file, *args, **kwargs)
         if getattr(getattr(eval_data, "_sampler", None), "phase", None) != "test":
             return result
         path = self.config["per_user_file"]
@@ -686,8 +683,6 @@ _OF_THE_FIRST_ONLY = {
     "show_progress": False,
     "verbose": False,
     "log_wandb": False,
-    "save_dataset": False,
-    "save_dataloaders": False,
 }
 
 
@@ -846,21 +841,21 @@ def _register_saved_data() -> None:
     wrap_once(utils, "create_dataset", _reading_only_if_asked)
     _replace_everywhere(original, utils.create_dataset)
     wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
-    wrap_once(utils, "save_split_dataloaders", _saving_dataloaders)
-    wrap_once(Dataset, "save", _saving_dataset)
     # RecBole compares these with a saved file's: the seed of the split is one of ours.
     if "split_seed" not in utils.dataset_arguments:
         utils.dataset_arguments = [*utils.dataset_arguments, "split_seed"]
 
 
-def _keeps_plainly(config) -> bool:
-    """Whether its saved data are files without code: with our models, or the split by users."""
+def _refuse_to_save_data(config) -> None:
     if not (checks.is_vae(config) or is_sg(config)):
-        return False
-    kinds = (ModelType.GENERAL, ModelType.TRADITIONAL)
-    return config["MODEL_TYPE"] in kinds and not hasattr(
-        recbole.data.dataset, f"{config['model']}Dataset"
-    )
+        return
+    for key in (*DATASET_KEYS, *SPLIT_KEYS):
+        if config[key]:
+            who = "the split by users (SG)" if is_sg(config) else config["model"]
+            raise ValueError(
+                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
+                "remove it; reading and splitting takes seconds."
+            )
 
 
 def _asks_for(config, keys: tuple[str, str]) -> bool:
@@ -871,16 +866,12 @@ def _reading_only_if_asked(original):
     def create_dataset(config):
         if config["dataset"] == "ml-100k":
             getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
-        asked = _asks_for(config, DATASET_KEYS)
-        if asked and not _keeps_plainly(config):
+        if _asks_for(config, DATASET_KEYS):
             _warn_of_pickle(DATASET_KEYS)
-            with _telling_of_bad_pickles(DATASET_KEYS):
+            with _describing_bad_pickles(DATASET_KEYS):
                 dataset = original(config)
             # A saved one has the config that it was saved with, by which it would be split.
             dataset.config = config
-            return dataset
-        dataset = load_dataset(config) if asked else None
-        if dataset is not None:
             return dataset
         named = config["dataset_save_path"]
         # RecBole unpickles whatever lies under its default name.
@@ -893,31 +884,15 @@ def _reading_only_if_asked(original):
     return create_dataset
 
 
-def _saving_dataset(original):
-    def save(self):
-        return save_dataset(self) if _keeps_plainly(self.config) else original(self)
-
-    return save
-
-
 def _loading_only_if_asked(original):
     def load_split_dataloaders(config):
-        # A split without code is read where the split is made.
-        if not _asks_for(config, SPLIT_KEYS) or _keeps_plainly(config):
+        if not _asks_for(config, SPLIT_KEYS):
             return None
         _warn_of_pickle(SPLIT_KEYS)
-        with _telling_of_bad_pickles(SPLIT_KEYS):
+        with _describing_bad_pickles(SPLIT_KEYS):
             return original(config)
 
     return load_split_dataloaders
-
-
-def _saving_dataloaders(original):
-    def save_split_dataloaders(config, dataloaders):
-        if not _keeps_plainly(config):
-            original(config, dataloaders)
-
-    return save_split_dataloaders
 
 
 def _warn_of_pickle(keys: tuple[str, str]) -> None:
@@ -928,10 +903,10 @@ def _warn_of_pickle(keys: tuple[str, str]) -> None:
 
 
 @contextmanager
-def _telling_of_bad_pickles(keys: tuple[str, str]) -> Iterator[None]:
+def _describing_bad_pickles(keys: tuple[str, str]) -> Iterator[None]:
     try:
         yield
     except (EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"the file that {' or '.join(keys)} names or has made is damaged ({error}): remove it."
+            f"the file that {' or '.join(keys)} names or has made is corrupt ({error}): remove it."
         ) from error

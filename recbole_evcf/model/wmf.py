@@ -48,6 +48,11 @@ class WMF(GeneralRecommender):
     Raises:
         ValueError: a key has a value that cannot be taken or that ends without a solution, or the
             package ``implicit`` is missing.
+
+    >>> import recbole_evcf
+    >>> result = recbole_evcf.run("WMF", "ml-100k", embedding_size=8, als_iterations=2)
+    >>> result["test_result"]["ndcg@10"] > 0
+    True
     """
 
     type = ModelType.TRADITIONAL

@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects
 from plotly.offline import get_plotlyjs
 
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["Bold", "Page"]
 
@@ -97,7 +97,7 @@ class Page:
             + "\n".join(self._parts)
             + "\n</body>\n</html>\n"
         )
-        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
 
 

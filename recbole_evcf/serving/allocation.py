@@ -1,36 +1,40 @@
-"""A bound on what a model's constructor may allocate, whatever the sizes in its file say."""
+"""A bound on what a model's constructor allocates, whatever sizes its file names.
+
+``torch.device("meta")`` is no alternative: RecBole's autoencoders index NumPy arrays with tensors
+in their constructors, which on that device hold no numbers.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["AllocationBound", "bound_by_weights"]
 
-# A constructor makes its weights, and little else: numbers that it may make for each byte of the
-# file's, and apart from them.
-NUMBERS_PER_BYTE, NUMBERS_APART = 8, 10**7
+# A constructor makes its weights and little else: numbers allowed for each byte of the file's
+# weights, and apart from them.
+NUMBERS_PER_BYTE, EXTRA_NUMBERS = 8, 10**7
 
 
 class AllocationBound(TorchDispatchMode):
-    """A context in which tensors are made of so many numbers at most, all together.
-
-    Args:
-        most: how many numbers.
+    """A context in which new tensors hold at most ``limit`` numbers, all together.
 
     Raises:
-        ValueError: inside, more would be made.
+        ValueError: inside, more are asked for.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, limit: int):
         super().__init__()
-        self._left = most
+        self._left = limit
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        # Functions that make a tensor take its size first; others a tensor, which is there already.
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        # Functions that make a tensor take its size first; others take an existing tensor.
         if args and isinstance(args[0], (list, tuple)) and all(isinstance(n, int) for n in args[0]):
             self._left -= math.prod(args[0])
             if self._left < 0:
@@ -39,11 +43,6 @@ class AllocationBound(TorchDispatchMode):
 
 
 def bound_by_weights(state: Mapping[str, Tensor], more: int = 0) -> AllocationBound:
-    """A bound for the constructor of a model with these weights.
-
-    Args:
-        state: the weights by name.
-        more: how many numbers it may make besides.
-    """
+    """Return the bound for a model with these weights, and ``more`` numbers besides them."""
     n_bytes = sum(value.untyped_storage().nbytes() for value in state.values())
-    return AllocationBound(NUMBERS_PER_BYTE * n_bytes + NUMBERS_APART + more)
+    return AllocationBound(NUMBERS_PER_BYTE * n_bytes + EXTRA_NUMBERS + more)

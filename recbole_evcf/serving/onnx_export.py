@@ -6,15 +6,17 @@ import copy
 import json
 import logging
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
+from recbole_evcf import __version__
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.serving.recommender import Recommender
-from recbole_evcf.utils.files import replacing
-from recbole_evcf.version import __version__
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["INPUT", "OUTPUT", "export_onnx"]
 
@@ -32,7 +34,7 @@ def export_onnx(recommender: Recommender, path: str) -> None:
 
     The graph has the input ``history``, (batch, items) in single precision, where anything above 0
     is an interaction, and the output ``scores``, (batch, items): those of
-    :meth:`recbole_evcf.serving.Recommender.recommend`, the items of the history included. A row
+    :meth:`recbole_evcf.Recommender.recommend`, the items of the history included. A row
     without an interaction gets the prior's. The number of rows is free. The metadata property
     ``item_tokens`` holds the items' original names in the order of the columns, as a JSON list.
 
@@ -43,26 +45,6 @@ def export_onnx(recommender: Recommender, path: str) -> None:
     Raises:
         ValueError: the model is another one, a package is missing or the file would be too large.
     """
-    onnx = _onnx()
-    model = recommender.model
-    network = _network(model)
-    network = _Scores(network, recommender.scores_without_history())
-    # A copy, since the recommender may go on working on a GPU.
-    wrapped = copy.deepcopy(network).cpu().eval()
-    _check_size(path, wrapped)
-    program = _exported(wrapped, len(recommender.item_tokens))
-    properties = {
-        "item_tokens": json.dumps(recommender.item_tokens.tolist(), ensure_ascii=False),
-        "model": type(model).__name__,
-        "recbole_evcf": __version__,
-    }
-    onnx.helper.set_model_props(program, properties)
-    onnx.checker.check_model(program)
-    with replacing(path) as temporary:
-        onnx.save_model(program, temporary)
-
-
-def _onnx():
     try:
         import onnx
         import onnxscript  # noqa: F401  (PyTorch's exporter needs it)
@@ -71,94 +53,84 @@ def _onnx():
             f"the export needs the package {error.name}, which is missing: "
             "pip install onnx onnxscript"
         ) from None
-    return onnx
-
-
-def _check_size(path: str, network: nn.Module) -> None:
-    size = sum(
-        each.numel() * each.element_size()
-        for name, each in network.named_parameters()
-        # The prior takes no part in scoring and does not come along.
-        if ".prior" not in name
-    )
+    model = recommender.model
+    # A copy, since the recommender may go on working on a GPU.
+    network = copy.deepcopy(_Network(model, recommender.scores_without_history())).cpu().eval()
+    # The prior takes no part in scoring and is not written.
+    written = [each for name, each in network.named_parameters() if ".prior" not in name]
+    size = sum(each.numel() * each.element_size() for each in written)
     if size > MAX_BYTES:
         raise ValueError(f"{path} would hold {size / 2**30:.1f} GiB; an ONNX file holds 2 at most.")
+    program = _exported(network, len(recommender.item_tokens))
+    properties = {
+        "item_tokens": json.dumps(recommender.item_tokens.tolist(), ensure_ascii=False),
+        "model": type(model).__name__,
+        "recbole_evcf": __version__,
+    }
+    onnx.helper.set_model_props(program, properties)
+    onnx.checker.check_model(program)
+    with atomic_write(path) as temporary:
+        onnx.save_model(program, temporary)
 
 
-def _network(model: nn.Module) -> nn.Module:
-    """From binary histories, (batch, items), to scores."""
-    if isinstance(model, VAERecommender):
-        return _Ours(model.network)
-    if type(model).__name__ in AUTOENCODERS:
-        return _RecBoles(model)
-    raise ValueError(
-        f"{type(model).__name__} cannot be exported: only the paper's models and RecBole's "
-        f"{', '.join(AUTOENCODERS)} are a network from a history to scores."
-    )
+class _Network(nn.Module):
+    """From histories, (batch, items), to scores; without a history those of the prior, (items,)."""
 
+    prior: Tensor
 
-class _Scores(nn.Module):
-    def __init__(self, network: nn.Module, prior: Tensor):
+    def __init__(self, model: GeneralRecommender, prior: Tensor) -> None:
         super().__init__()
-        self.network = network
+        ours = isinstance(model, VAERecommender)
+        self._name = type(model).__name__
+        if not ours and self._name not in AUTOENCODERS:
+            raise ValueError(
+                f"{self._name} cannot be exported: only the paper's models and RecBole's "
+                f"{', '.join(AUTOENCODERS)} are a network from a history to scores."
+            )
+        self.network = model.network if ours else model
         self.register_buffer("prior", prior)
 
     def forward(self, history: Tensor) -> Tensor:
         binary = (history > 0).to(history.dtype)
         known = binary.amax(1, keepdim=True) > 0
-        return torch.where(known, self.network(binary), self.prior)
+        return torch.where(known, self._scores(binary), self.prior)
 
-
-class _Ours(nn.Module):
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, binary: Tensor) -> Tensor:
-        return self.network.output(self.network.last_hidden(_DenseHistory(binary)))
+    def _scores(self, binary: Tensor) -> Tensor:
+        network: Any = self.network
+        if self._name not in AUTOENCODERS:
+            return network.output(network.last_hidden(_DenseHistory(binary)))
+        # RecBole's networks have a column for the padding item, and RecVAE asks for its dropout.
+        scores = network(F.pad(binary, (1, 0)), *((0.0,) if self._name == "RecVAE" else ()))
+        return (scores[0] if isinstance(scores, tuple) else scores)[:, 1:]
 
 
 class _DenseHistory:
     """A batch of histories as a dense matrix, which the encoders take as well."""
 
-    def __init__(self, binary: Tensor):
+    def __init__(self, binary: Tensor) -> None:
         self._binary = binary
 
     def normalized(self) -> Tensor:
         return self._binary * self._binary.sum(1, keepdim=True).clamp(min=1).rsqrt()
 
 
-class _RecBoles(nn.Module):
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, binary: Tensor) -> Tensor:
-        # RecBole's networks have a column for the padding item, and RecVAE asks for its dropout.
-        padded = F.pad(binary, (1, 0))
-        arguments = (0.0,) if type(self.model).__name__ == "RecVAE" else ()
-        scores = self.model(padded, *arguments)
-        return (scores[0] if isinstance(scores, tuple) else scores)[:, 1:]
-
-
-def _exported(network: nn.Module, n_items: int):
+def _exported(network: nn.Module, n_items: int) -> Any:
     example = torch.zeros(2, n_items)
     example[:, 0] = 1
-    batch = torch.export.Dim("batch")
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # Of PyTorch's own making, and none that a user could heed.
+            # PyTorch's own, and none that a user could act on.
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 network,
                 (example,),
                 dynamo=True,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=({0: batch},),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
                 verbose=False,
             )

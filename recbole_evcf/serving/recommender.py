@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
@@ -37,12 +38,9 @@ MAX_USERS = 2048
 
 
 class LatentVectors(NamedTuple):
-    """Latent vectors of some users.
+    """Names of users, (users,), and their latent vectors, the posterior means, (users, width).
 
-    Attributes:
-        users: their names, (users,).
-        z: posterior means, (users, latent_dimension); of a model with two levels z1 and z2 side
-            by side, (users, 2 latent_dimension).
+    Of a model with two levels z has z1 and z2 side by side.
     """
 
     users: np.ndarray
@@ -52,28 +50,29 @@ class LatentVectors(NamedTuple):
 class Recommender:
     """A trained model that recommends to anyone of whom some items are known.
 
-    ::
-
-        from recbole_evcf.serving import Recommender
-
-        recommender = Recommender.load("saved/GatedHVamp-....pth")
-        frame = recommender.recommend([["50", "172", "181"]], k=20)
-
     Args:
         model: a trained general recommender of ours or of RecBole's, which stays as it is. Any
             number of threads may share the recommender.
 
     Raises:
         ValueError: the model is no general recommender.
+
+    >>> import recbole_evcf
+    >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
+    >>> result = recbole_evcf.run("Vamp", "ml-100k", **small)
+    >>> recommender = recbole_evcf.Recommender.load(result["model_file"])
+    >>> frame = recommender.recommend({"ann": ["50", "172", "181"], "ben": ["71"]}, k=2)
+    >>> frame[["user", "rank"]].to_string(index=False, header=False).split()
+    ['ann', '1', 'ann', '2', 'ben', '1', 'ben', '2']
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: GeneralRecommender) -> None:
         if not isinstance(model, GeneralRecommender):
             raise ValueError(
                 f"{type(model).__name__} ranks items by more than a user's interactions: only "
                 "RecBole's general recommenders can be used here."
             )
-        self.model = view_of(model)
+        self.model: Any = view_of(model)
         self.catalogue: ItemCatalogue = model.item_catalogue
         self._prior_scores: Tensor | None = None
 
@@ -96,9 +95,21 @@ class Recommender:
         """Original names of the items in the order of the model's columns, (items,)."""
         return self.catalogue.tokens
 
+    @property
+    def field_names(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Names that columns of users and of items may have: the data set's own, and short ones."""
+        return (self.model.USER_ID, "user"), (self.model.ITEM_ID, "item")
+
+    def histories(self, given: Any) -> UserHistories:
+        """Read histories as :meth:`recommend` takes them; what is left out is a warning."""
+        known = user_histories(given, self.catalogue, *self.field_names)
+        for remark in known.remarks if known is not given else ():
+            warnings.warn(remark, stacklevel=3)
+        return known
+
     def recommend(
         self,
-        histories,
+        histories: Any,
         k: int = 20,
         *,
         exclude_seen: bool = True,
@@ -133,21 +144,8 @@ class Recommender:
             ValueError: an argument cannot be taken, such as a k below 1.
         """
         known = self.histories(histories)
-        if known.unknown.interactions:
-            warnings.warn(str(known.unknown), stacklevel=2)
-        batches = self.recommend_in_batches(
-            known, k, exclude_seen=exclude_seen, allow=allow, block=block
-        )
-        return pd.concat(list(batches), ignore_index=True)
-
-    def histories(self, given) -> UserHistories:
-        """Histories as :meth:`recommend` takes them, as the model's columns."""
-        return user_histories(given, self.catalogue, *self.field_names)
-
-    @property
-    def field_names(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Names that columns of users and of items may have: the data set's own, and short ones."""
-        return (self.model.USER_ID, "user"), (self.model.ITEM_ID, "item")
+        options: Any = {"exclude_seen": exclude_seen, "allow": allow, "block": block}
+        return pd.concat(list(self.recommend_in_batches(known, k, **options)), ignore_index=True)
 
     def recommend_in_batches(
         self,
@@ -163,43 +161,45 @@ class Recommender:
         The arguments are checked at once, before the first batch is asked for.
         """
         k = _checked(k, len(self.catalogue))
-        return self._batches(histories, k, exclude_seen, self._left_out(allow, block))
-
-    def _left_out(self, allow: Iterable[str] | None, block: Iterable[str]) -> Tensor:
         left_out = np.isin(self.item_tokens, _tokens(block))
         if allow is not None:
             left_out |= ~np.isin(self.item_tokens, _tokens(allow))
         if left_out.all():
             raise ValueError("the lists of items leave none that the model could recommend.")
-        return torch.from_numpy(left_out.nonzero()[0]).to(self.model.device)
+        nowhere = torch.from_numpy(left_out.nonzero()[0]).to(self.model.device)
+        batches = self._batches(len(histories))
+        return (self._frame(histories, rows, k, exclude_seen, nowhere) for rows in batches)
 
-    def _batches(
-        self, histories: UserHistories, k: int, exclude_seen: bool, left_out: Tensor
-    ) -> Iterator[pd.DataFrame]:
-        for rows in _slices(len(histories), self.batch_size):
-            known = np.diff(histories.histories.indptr[rows.start : rows.stop + 1]) > 0
-            scores = self._scores(histories, rows, known)
-            seen = self._batch(histories.seen[rows]) if exclude_seen else None
-            values, columns = best_items(scores, seen, left_out, k)
-            yield self._frame(histories.users[rows], ~known, values, columns)
+    def _batches(self, n_users: int) -> Iterator[slice]:
+        """Slices of the users to score at once, at least one."""
+        step = int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
+        return (slice(start, start + step) for start in range(0, max(n_users, 1), step))
 
-    def _batch(self, matrix) -> HistoryBatch:
-        everyone = torch.arange(matrix.shape[0], device=self.model.device)
-        return Histories(matrix).to(self.model.device).rows(everyone)
+    def _frame(
+        self, histories: UserHistories, rows: slice, k: int, exclude_seen: bool, left_out: Tensor
+    ) -> pd.DataFrame:
+        matrix = histories.histories[rows]
+        known = np.diff(matrix.indptr) > 0
+        seen = self._batch(histories.seen[rows]) if exclude_seen else None
+        ids = None if histories.model_ids is None else histories.model_ids[rows][known]
+        best = best_items(self._scores(matrix, ids, known), seen, left_out, k)
+        values, columns = (each.cpu().numpy() for each in best)
+        found = np.isfinite(values)
+        row, place = found.nonzero()
+        tokens = self.item_tokens[columns[found]]
+        content = histories.users[rows][row], tokens, values[found], place + 1, ~known[row]
+        return pd.DataFrame(dict(zip(COLUMNS, content)))
 
-    @property
-    def batch_size(self) -> int:
-        """Users scored at once."""
-        return int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
-
-    def _scores(self, histories: UserHistories, rows: slice, known: np.ndarray) -> Tensor:
+    def _scores(
+        self, matrix: scipy.sparse.csr_matrix, ids: Tensor | None, known: np.ndarray
+    ) -> Tensor:
         """Scores of some users, (users, items); those not ``known`` get the prior's."""
         if not known.any():
             return self.scores_without_history().repeat(len(known), 1)
-        if histories.model_ids is None:
-            found = scores_of_histories(self.model, Histories(histories.histories[rows][known]))
+        if ids is None:
+            found = scores_of_histories(self.model, Histories(matrix[known]))
         else:
-            found = scores_of_users(self.model, histories.model_ids[rows][known])
+            found = scores_of_users(self.model, ids)
         if known.all():
             return found
         scores = found.new_empty(len(known), found.shape[1])
@@ -207,24 +207,15 @@ class Recommender:
         scores[~known] = self.scores_without_history().to(found.device)
         return scores
 
+    def _batch(self, matrix: scipy.sparse.csr_matrix) -> HistoryBatch:
+        everyone = torch.arange(matrix.shape[0], device=self.model.device)
+        return Histories(matrix).to(self.model.device).rows(everyone)
+
     def scores_without_history(self) -> Tensor:
         """Scores of all items for a user with no known item, (items,); computed once."""
         if self._prior_scores is None:
             self._prior_scores = scores_without_history(self.model).to(self.model.device)
         return self._prior_scores
-
-    def _frame(self, users, empty, values: Tensor, columns: Tensor) -> pd.DataFrame:
-        values, columns = values.cpu().numpy(), columns.cpu().numpy()
-        found = np.isfinite(values)
-        row, place = found.nonzero()
-        content = (
-            users[row],
-            self.item_tokens[columns[found]],
-            values[found],
-            place + 1,
-            empty[row],
-        )
-        return pd.DataFrame(dict(zip(COLUMNS, content)))
 
     def similar_items(self, token: str, k: int = 10) -> pd.DataFrame:
         """The items whose vectors in the decoder point the same way.
@@ -239,24 +230,20 @@ class Recommender:
         Raises:
             ValueError: the model does not know the item, or has no decoder with item vectors.
         """
+        places = np.flatnonzero(self.item_tokens == item_token(token))
+        if not len(places):
+            raise ValueError(f"the model does not know the item {token!r}.")
         vectors = torch.nn.functional.normalize(item_vectors(self.model))
-        column = self._column(token)
         k = _checked(k, len(vectors) - 1)
-        cosines = vectors @ vectors[column]
-        cosines[column] = -torch.inf
+        cosines = vectors @ vectors[places[0]]
+        cosines[places[0]] = -torch.inf
         values, columns = (part.cpu().numpy() for part in cosines.topk(k))
         return pd.DataFrame(
             {"item": self.item_tokens[columns], "score": values, "rank": np.arange(1, k + 1)}
         )
 
-    def _column(self, token: str) -> int:
-        places = np.flatnonzero(self.item_tokens == item_token(token))
-        if not len(places):
-            raise ValueError(f"the model does not know the item {token!r}.")
-        return int(places[0])
-
     @torch.no_grad()
-    def latent(self, histories) -> LatentVectors:
+    def latent(self, histories: Any) -> LatentVectors:
         """The latent vectors of users: the posterior means of z, or for WMF the user vectors.
 
         A user with no known item is encoded from an empty history.
@@ -268,36 +255,29 @@ class Recommender:
             ValueError: the model has no latent vectors of users.
         """
         known = self.histories(histories)
-        if known.unknown.interactions:
-            warnings.warn(str(known.unknown), stacklevel=2)
-        rows = _slices(len(known), self.batch_size)
-        parts = [self._latent(known.histories[part]).cpu().numpy() for part in rows]
-        return LatentVectors(known.users, np.concatenate(parts))
+        parts = [self._latent(known.histories[rows]) for rows in self._batches(len(known))]
+        return LatentVectors(known.users, torch.cat(parts).cpu().numpy())
 
-    def _latent(self, matrix) -> Tensor:
+    def _latent(self, matrix: scipy.sparse.csr_matrix) -> Tensor:
         if isinstance(self.model, VAERecommender):
             return self.model.network.latent(self._batch(matrix))
         if isinstance(self.model, WMF):
             users = torch.arange(matrix.shape[0], device=self.model.device)
-            return scoring(self.model, Histories(matrix)).user_vectors(users)
+            view: Any = scoring(self.model, Histories(matrix))
+            return view.user_vectors(users)
         raise ValueError(
             f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
             "and WMF have."
         )
 
 
-def _slices(length: int, step: int) -> list[slice]:
-    """Slices of at most ``step``, at least one."""
-    return [slice(start, min(start + step, length)) for start in range(0, max(length, 1), step)]
-
-
-def _checked(k: int, most: int) -> int:
+def _checked(k: Any, most: int) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"k must be a whole number of at least 1, not {k!r}.")
     return min(int(k), most)
 
 
-def _tokens(given: Iterable[str]) -> np.ndarray:
+def _tokens(given: Iterable[Any]) -> np.ndarray:
     if isinstance(given, str):
         raise ValueError(f"a list of item tokens is asked for, not the string {given!r}.")
     return np.array([item_token(token) for token in given], dtype=object)

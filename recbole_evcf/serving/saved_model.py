@@ -1,13 +1,14 @@
-"""A model from its file alone: no data set is read, no code of the file runs."""
+"""A trained model is built from its file alone: no data set is read, no code of the file runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.config import Config
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import get_model
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from recbole_evcf.utils.text import one_line, shortened
 __all__ = ["load_model"]
 
 # These learn in their constructors, which are not run again: what they learned is in the file.
-# Beside it they read some keys of the config when they score.
+# Besides, they read some keys of the config when they score.
 LEARNED_IN_CONSTRUCTOR = {
     "WMF": ("reg_weight", "alpha"),
     "EASE": (),
@@ -36,18 +37,7 @@ LEARNED_IN_CONSTRUCTOR = {
     "AsymKNN": ("beta", "q"),
     "NCEPLRec": (),
 }
-# What a file that is corrupt or of another class raises on its way to a model.
-FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+FROM_ITS_DATA = "load it with recbole_evcf.quick_start.load_data_and_model"
 
 
 def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
@@ -58,12 +48,12 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
         device: where it computes; by default where its config says, a GPU if there is one.
 
     Raises:
-        ValueError: the device is not there; or the file is missing, corrupt or none of a model
+        ValueError: the device does not exist; or the file is missing, corrupt or not of a model
             that can score a user from a history.
     """
     _check_device(device)
     checkpoint = load_checkpoint(path, "cpu")
-    _check_model(path, checkpoint["config"])
+    name = _checked_name(path, checkpoint["config"])
     if not {"item_catalogue", "n_users"} <= checkpoint.keys():
         raise ValueError(
             f"{path} holds no item tokens: an earlier version of recbole_evcf saved it; train the "
@@ -73,10 +63,10 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
         # Constructors draw a start that the file's values replace: no random numbers are used up.
         with torch.random.fork_rng(devices=[]):
             return _build(checkpoint, device)
-    except _CannotServe as error:
-        raise ValueError(f"{path} holds {error}") from None
-    except FAULTS as error:
-        name = checkpoint["config"]["model"]
+    except _CannotServe as reason:
+        raise ValueError(f"{path} holds a {name}, {reason}") from None
+    # A file that is corrupt or of another class raises exceptions of every kind.
+    except Exception as error:
         of_a_user = not get_model(name).__module__.startswith("recbole")
         needs = ", or its constructor needs the interactions of its data set" * of_a_user
         cause = shortened(f"{type(error).__name__}: {one_line(error)}", 200)
@@ -84,6 +74,10 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
             f"{path} is corrupt, or its weights are of another model than the {name} that it names"
             f"{needs} ({cause})."
         ) from error
+
+
+class _CannotServe(AttributeError):
+    """Why the file's model cannot score an unseen user; for ``hasattr``, an AttributeError."""
 
 
 def _check_device(device: str | torch.device | None) -> None:
@@ -95,22 +89,7 @@ def _check_device(device: str | torch.device | None) -> None:
         raise ValueError(f"the device {device} cannot be used here: {cause}") from None
 
 
-class _CannotServe(Exception):
-    """What the file holds, and why it cannot score an unseen user."""
-
-
-class _DataNeeded(_CannotServe, AttributeError):
-    """A constructor reads what only the data set has; for ``hasattr``, an AttributeError."""
-
-    def __init__(self, model: str, what: str):
-        super().__init__(
-            f"a {model}, whose constructor reads {what} of its data set, which is not at hand: "
-            "load it with recbole_evcf.quick_start.load_data_and_model, or make the constructor do "
-            "without."
-        )
-
-
-def _check_model(path: str, settings: Mapping) -> None:
+def _checked_name(path: str, settings: Mapping[str, Any]) -> str:
     name = settings.get("model") if isinstance(settings, Mapping) else None
     if not isinstance(name, str):
         raise ValueError(f"{path} holds no model: its config names none.")
@@ -127,9 +106,10 @@ def _check_model(path: str, settings: Mapping) -> None:
             f"{path} holds a {name}, which has no way to score a user from a history. "
             f"Models that can: {ours}, {', '.join(FOLD_IN_MODELS)}."
         )
+    return name
 
 
-def _build(checkpoint: dict, device) -> nn.Module:
+def _build(checkpoint: dict, device: str | torch.device | None) -> nn.Module:
     config = restored_config(checkpoint["config"])
     if device is not None:
         config["device"] = torch.device(device)
@@ -137,7 +117,7 @@ def _build(checkpoint: dict, device) -> nn.Module:
     catalogue = ItemCatalogue.from_plain(checkpoint["item_catalogue"])
     dataset = _Unseen(config, catalogue, int(checkpoint["n_users"]))
     state = checkpoint["state_dict"]
-    model_class = get_model(config["model"])
+    model_class: Any = get_model(config["model"])
     if config["model"] in LEARNED_IN_CONSTRUCTOR:
         model = _without_constructor(model_class, config, dataset, state)
     else:
@@ -147,35 +127,29 @@ def _build(checkpoint: dict, device) -> nn.Module:
     model.load_other_parameter(checkpoint.get("other_parameter"))
     model.item_catalogue = catalogue
     model = model.to(config["device"]).eval()
-    _check_scores(model)
+    _check_scores(model, len(catalogue))
     return model
 
 
-def _check_scores(model: nn.Module) -> None:
-    """Score a user with one item: what RecBole's models keep beside their weights has no check."""
-    n_items = len(model.item_catalogue)
-    one = Histories.from_interactions(np.zeros(1, np.int64), np.ones(1, np.int64), 1, n_items + 1)
-    if scores_of_histories(model, one).shape != (1, n_items):
-        raise ValueError("its scores are not those of its items.")
-
-
-def _check_config(config) -> None:
+def _check_config(config: Config) -> None:
     if config["model"] == "LDiffRec" and config["n_cate"] > 1:
         raise _CannotServe(
-            "an LDiffRec with n_cate above 1, whose groups of items are computed from a file of "
-            "its data set: load it with recbole_evcf.quick_start.load_data_and_model."
+            "with n_cate above 1, whose groups of items are computed from a file of its data set: "
+            f"{FROM_ITS_DATA}."
         )
     if config["model"] in ("ItemKNN", "AsymKNN") and config["knn_method"] == "user":
         raise _CannotServe(
-            f"a {config['model']} with knn_method: user, which compares users seen in training "
-            "and cannot score an unseen one."
+            "with knn_method: user, which compares users seen in training and cannot score an "
+            "unseen one."
         )
     if issubclass(config.model_class, VAERecommender):
         # The file holds what training made of the start: none is drawn from histories.
         config["pseudo_inputs_init"] = "normal"
 
 
-def _without_constructor(model_class, config, dataset, state: Mapping[str, Tensor]) -> nn.Module:
+def _without_constructor(
+    model_class: Any, config: Config, dataset: _Unseen, state: Mapping[str, Tensor]
+) -> Any:
     model = model_class.__new__(model_class)
     GeneralRecommender.__init__(model, config, dataset)
     for name, value in state.items():
@@ -185,67 +159,34 @@ def _without_constructor(model_class, config, dataset, state: Mapping[str, Tenso
     return model
 
 
-@dataclass
+def _check_scores(model: nn.Module, n_items: int) -> None:
+    """Score a user with one item: what RecBole's models keep beside their weights is unchecked."""
+    one = Histories.from_interactions(np.zeros(1, np.int64), np.ones(1, np.int64), 1, n_items + 1)
+    if scores_of_histories(model, one).shape != (1, n_items):
+        raise ValueError("its scores are not those of its items.")
+
+
 class _Unseen:
-    """Stands for a RecBole ``Dataset`` of the right size in which nobody has done anything."""
+    """Stands in for a RecBole ``Dataset`` of the right size in which nobody has done anything."""
 
-    config: object
-    items: ItemCatalogue
-    user_num: int
-    # Where LDiffRec would look for a file.
-    dataset_path: str = ""
+    dataset_path = ""  # where LDiffRec would look for a file
 
-    @property
-    def item_num(self) -> int:
-        return len(self.items) + 1
+    def __init__(self, config: Config, items: ItemCatalogue, n_users: int):
+        user, item = self.uid_field, self.iid_field = (
+            config["USER_ID_FIELD"],
+            config["ITEM_ID_FIELD"],
+        )
+        self.user_num, self.item_num = n_users, len(items) + 1
+        self.num = {user: n_users, item: len(items) + 1}.__getitem__
+        self.inter_feat = dict.fromkeys((user, item), torch.zeros(0, dtype=torch.long))
+        self.field2id_token = {item: ["[PAD]", *items.tokens]}
+        # Future users are scored in place of user 0: the old ones need no row each.
+        self.input_histories = Histories(scipy.sparse.csr_matrix((1, len(items))))
 
-    @property
-    def uid_field(self) -> str:
-        return self.config["USER_ID_FIELD"]
-
-    @property
-    def iid_field(self) -> str:
-        return self.config["ITEM_ID_FIELD"]
-
-    @property
-    def inter_feat(self) -> dict:
-        none = torch.zeros(0, dtype=torch.long)
-        return self._only("inter_feat", {self.uid_field: none, self.iid_field: none})
-
-    @property
-    def field2id_token(self) -> dict:
-        return self._only("field2id_token", {self.iid_field: ["[PAD]", *self.items.tokens]})
-
-    @property
-    def input_histories(self) -> Histories:
-        # Users to come are shown in their place: there is no need of a row for each of the old.
-        return Histories(scipy.sparse.csr_matrix((1, len(self.items))))
-
-    def num(self, field: str) -> int:
-        return self._only("num", {self.uid_field: self.user_num, self.iid_field: self.item_num})[
-            field
-        ]
-
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise _DataNeeded(self.config["model"], name)
-
-    def _only(self, name: str, entries: dict) -> dict:
-        return _Only(entries, self.config["model"], name)
-
-
-class _Only(dict):
-    """What is at hand of the data set's attribute ``name``."""
-
-    def __init__(self, entries: dict, model: str, name: str):
-        super().__init__(entries)
-        self._place = model, name
-
-    def __missing__(self, key):
-        raise _DataNeeded(self._place[0], f"{self._place[1]}[{key!r}]")
-
-    def __getattr__(self, attribute: str):
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-        raise _DataNeeded(self._place[0], f"{self._place[1]}.{attribute}")
+        raise _CannotServe(
+            f"whose constructor reads {name} of its data set, which is not at hand: "
+            f"{FROM_ITS_DATA}, or make the constructor do without."
+        )

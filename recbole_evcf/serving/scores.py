@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import scipy.sparse
 import torch
-from torch import Tensor, nn
+from recbole.model.abstract_recommender import GeneralRecommender
+from torch import Tensor
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.fold_in import folds_in, scoring
@@ -30,7 +32,7 @@ _DRAWING = threading.Lock()
 
 
 @torch.no_grad()
-def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
+def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
     """The model's own scores of users that it knows by id.
 
     Args:
@@ -55,8 +57,8 @@ def scores_of_users(model: nn.Module, users: Tensor) -> Tensor:
 
 
 @contextmanager
-def _same_draws(model: nn.Module) -> Iterator[None]:
-    """Whoever draws noise draws the same for the same users, and leaves no trace of it."""
+def _same_draws(model: GeneralRecommender) -> Iterator[None]:
+    """Models that draw noise draw the same for the same users, and leave no trace of it."""
     if type(model).__name__ in DRAW_NOTHING:
         yield
         return
@@ -64,16 +66,16 @@ def _same_draws(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def scores_of_histories(model: nn.Module, histories: Histories) -> Tensor:
+def scores_of_histories(model: GeneralRecommender, histories: Histories) -> Tensor:
     """Scores of unseen users, (users, items); none of the histories is empty."""
     return scores_of_users(scoring(model, histories), torch.arange(histories.shape[0]))
 
 
-def scores_without_history(model: nn.Module) -> Tensor:
+def scores_without_history(model: GeneralRecommender) -> Tensor:
     """Scores for a person of whom no item is known, (items,).
 
     For the paper's models those of the prior, see :func:`prior_scores`. For another model those
-    of an empty history if it tells items apart by it, else the items' numbers of training
+    of an empty history if it tells items apart by it, otherwise the items' numbers of training
     interactions.
     """
     if isinstance(model, VAERecommender):
@@ -81,20 +83,17 @@ def scores_without_history(model: nn.Module) -> Tensor:
     if folds_in(model):
         # NAIS has no history to attend to.
         with suppress(RuntimeError, IndexError):
-            scores = scores_of_histories(model, _nobody(len(model.item_catalogue)))[0]
+            nobody = Histories(scipy.sparse.csr_matrix((1, len(model.item_catalogue))))
+            scores = scores_of_histories(model, nobody)[0]
             if scores.isfinite().all() and scores.max() - scores.min() > NOISE:
                 return scores
     return torch.as_tensor(model.item_catalogue.counts, dtype=torch.get_default_dtype())
 
 
-def _nobody(n_items: int) -> Histories:
-    return Histories.from_interactions(*(torch.zeros(2, 0).long().numpy()), 1, n_items + 1)
-
-
 def best_items(
     scores: Tensor, seen: HistoryBatch | None, left_out: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """The k items of the highest scores of each user.
+    """Take the k items of the highest scores of each user.
 
     Args:
         scores: (batch, items); written to.

@@ -1,47 +1,37 @@
 """Users and their histories by original tokens, as the columns that a model knows.
 
-Interactions are gathered as two 32-bit numbers each, so that a user's may be scattered over a file
-of any order: 8 bytes an interaction, 160 MB for the 20 million of MovieLens-20M.
+Interactions are gathered as two 32-bit numbers each, so that those of a user may be scattered over
+a file: 8 bytes an interaction, 160 MB for the 20 million of MovieLens-20M.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
+import torch
 from torch import Tensor
 
+from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.utils.text import shortened, shown
 
-__all__ = ["Gatherer", "UnknownItems", "UserHistories", "counted", "item_token", "user_histories"]
+__all__ = [
+    "Gatherer",
+    "UserHistories",
+    "counted",
+    "data_set_users",
+    "item_token",
+    "listed",
+    "user_histories",
+]
 
-SHOWN = 5
-
-
-@dataclass
-class UnknownItems:
-    """What was left out of the histories.
-
-    Attributes:
-        interactions: how many interactions.
-        tokens: the items that they named.
-    """
-
-    interactions: int = 0
-    tokens: set = field(default_factory=set)
-
-    def __str__(self) -> str:
-        names = ", ".join(map(shown, sorted(self.tokens, key=str)[:SHOWN]))
-        more = ", ..." if len(self.tokens) > SHOWN else ""
-        return (
-            f"left out {counted(self.interactions, 'interaction')} with "
-            f"{counted(len(self.tokens), 'item')} that the model does not know: {names}{more}"
-        )
+MATRIX = "a row for each user and a column for each item, in the order of item_tokens"
 
 
 @dataclass
@@ -52,17 +42,15 @@ class UserHistories:
         users: their original names, (users,).
         histories: what they are scored from, a CSR matrix (users, items).
         seen: what is not recommended to them, in the same form.
-        unknown: what was left out.
         model_ids: by which the model itself knows the users, (users,); None for unseen users.
-        remark: on rows of their file that were left out; empty if there are none.
+        remarks: what was left out, such as items that the model does not know.
     """
 
     users: np.ndarray
     histories: scipy.sparse.csr_matrix
     seen: scipy.sparse.csr_matrix
-    unknown: UnknownItems = field(default_factory=UnknownItems)
     model_ids: Tensor | None = None
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.users)
@@ -72,50 +60,32 @@ class Gatherer:
     """Gathers interactions of named users and items piece by piece.
 
     Users come out in the order in which they first appear. The order of a user's items does not
-    matter, nor does naming one twice.
+    matter, nor does naming one twice. An item that is not a token is a ``ValueError``.
 
     Args:
         catalogue: the items that the model knows.
     """
 
-    def __init__(self, catalogue: ItemCatalogue):
-        self._n_items = len(catalogue)
+    def __init__(self, catalogue: ItemCatalogue) -> None:
         self._tokens = pd.Index(catalogue.tokens)
-        # Of each piece: its users, each once, and for each interaction their place and the item.
-        self._users: list[np.ndarray] = []
-        self._places: list[np.ndarray] = []
-        self._items: list[np.ndarray] = []
-        self._unknown = UnknownItems()
+        self._numbers: dict[Hashable, int] = {}
+        self._rows: list[np.ndarray] = []
+        self._columns: list[np.ndarray] = []
+        self._unknown: set[str] = set()
+        self._left_out = 0
 
-    def add_pairs(self, users: Sequence, items: Sequence) -> None:
-        """Add interactions.
+    def add_pairs(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Add interactions: names of users and tokens of items, (interactions,) each."""
+        places, names = pd.factorize(users)
+        self._add(names, places, items)
 
-        Args:
-            users: names of the users, (interactions,).
-            items: tokens of the items, (interactions,).
-
-        Raises:
-            ValueError: an item is no token.
-        """
-        places, names = pd.factorize(np.asarray(users, dtype=object))
-        self._add(names, places, np.asarray(items, dtype=object))
-
-    def add_lists(self, users: Sequence, lists: Sequence[Sequence]) -> None:
-        """Add whole histories, which may be empty.
-
-        Args:
-            users: names of the users, (users,).
-            lists: item tokens of each.
-
-        Raises:
-            ValueError: an item is no token.
-        """
+    def add_lists(self, users: Collection[Hashable], lists: Collection[list]) -> None:
+        """Add whole histories: names of users, (users,), and the item tokens of each, or none."""
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=lengths.sum())
-        users = np.fromiter(users, dtype=object, count=len(users))
         self._add(users, np.repeat(np.arange(len(lists)), lengths), items)
 
-    def _add(self, users: np.ndarray, places: np.ndarray, items: np.ndarray) -> None:
+    def _add(self, users: Iterable[Hashable], places: np.ndarray, items: np.ndarray) -> None:
         try:
             codes, distinct = pd.factorize(items, use_na_sentinel=False)
         # A list among them.
@@ -123,34 +93,37 @@ class Gatherer:
             codes, distinct = np.arange(len(items)), items
         distinct = np.array([item_token(item) for item in distinct], dtype=object)
         columns = self._tokens.get_indexer(distinct)
-        items = columns[codes]
-        known = items >= 0
-        self._unknown.interactions += int((~known).sum())
-        self._unknown.tokens.update(distinct[columns < 0])
-        self._users.append(users)
-        self._places.append(places[known].astype(np.int32))
-        self._items.append(items[known].astype(np.int32))
+        known = columns[codes] >= 0
+        self._left_out += int((~known).sum())
+        self._unknown.update(distinct[columns < 0])
+        numbers = [self._numbers.setdefault(user, len(self._numbers)) for user in users]
+        self._rows.append(np.array(numbers, dtype=np.int32)[places[known]])
+        self._columns.append(columns[codes[known]].astype(np.int32))
 
-    def result(self) -> UserHistories:
-        """All that was added."""
-        names = np.concatenate([np.empty(0, dtype=object), *self._users])
-        renumbered, users = pd.factorize(names)
-        starts = np.cumsum([0, *map(len, self._users)])
-        rows = [renumbered[start + place] for start, place in zip(starts, self._places)]
-        rows = np.concatenate([np.empty(0, dtype=np.int32), *rows])
-        columns = np.concatenate([np.empty(0, dtype=np.int32), *self._items])
-        ones = np.ones(len(rows), dtype=np.int8)
-        shape = len(users), self._n_items
-        matrix = scipy.sparse.csr_matrix((ones, (rows, columns)), shape)
-        # Whole numbers for lists without names, texts otherwise.
-        users = pd.Series(users, dtype=object).infer_objects().to_numpy()
-        return UserHistories(users, matrix, matrix, self._unknown)
+    def result(self, *remarks: str) -> UserHistories:
+        """All that was added, with remarks of the caller's."""
+        none = np.empty(0, dtype=np.int32)
+        rows, columns = (np.concatenate([none, *each]) for each in (self._rows, self._columns))
+        shape = len(self._numbers), len(self._tokens)
+        # True added to True is True: an item that is named twice counts once.
+        matrix = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape)
+        matrix = matrix.astype(np.int8)
+        # Whole numbers for lists without names, strings otherwise.
+        users = pd.Series(list(self._numbers), dtype=object).infer_objects().to_numpy()
+        if self._unknown:
+            remarks = (
+                *remarks,
+                f"left out {counted(self._left_out, 'interaction')} with "
+                f"{counted(len(self._unknown), 'item')} that the model does not know: "
+                f"{listed(self._unknown)}",
+            )
+        return UserHistories(users, matrix, matrix, remarks=remarks)
 
 
 def user_histories(
-    given, catalogue: ItemCatalogue, user_fields: Sequence[str], item_fields: Sequence[str]
+    given: Any, catalogue: ItemCatalogue, user_fields: Sequence[str], item_fields: Sequence[str]
 ) -> UserHistories:
-    """Histories as Python users have them.
+    """Read histories as Python users have them.
 
     Args:
         given: lists of item tokens, one per user, who are then numbered from 0; or such lists by
@@ -170,7 +143,7 @@ def user_histories(
     if isinstance(given, Tensor):
         given = given.detach().cpu().to_dense()
         given = (given.float() if given.is_floating_point() else given).numpy()
-    # An array of lists is as a list of them.
+    # An array of lists is read as a list of them.
     lists = isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype == object
     if scipy.sparse.issparse(given) or (isinstance(given, np.ndarray) and not lists):
         return _from_matrix(given, catalogue)
@@ -183,7 +156,26 @@ def user_histories(
     return gatherer.result()
 
 
-def item_token(value) -> str:
+def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
+    """All users of a data set as RecBole's ``full_sort_topk`` treats them on the test part.
+
+    They are scored from their training history (under the split by users from the fold-in set),
+    and the items of training and validation are those they have seen.
+
+    Args:
+        train_data: training dataloader of ``load_data_and_model``.
+        valid_data: its validation dataloader.
+    """
+    dataset = train_data._dataset
+    histories = Histories.input_of(dataset).matrix()
+    seen = histories.maximum(Histories.from_dataset(valid_data._dataset).matrix())
+    users = np.asarray(dataset.field2id_token[dataset.uid_field], dtype=object)
+    # Without RecBole's padding user.
+    ids = torch.arange(1, dataset.user_num)
+    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), model_ids=ids)
+
+
+def item_token(value: Any) -> str:
     """The token that a value stands for: a string itself, a whole number its digits.
 
     Raises:
@@ -204,15 +196,25 @@ def item_token(value) -> str:
     )
 
 
-def _from_matrix(matrix, catalogue: ItemCatalogue) -> UserHistories:
-    order = "a row for each user and a column for each item, in the order of item_tokens"
+def counted(count: int, noun: str) -> str:
+    """A count such as "1 user" or "1,200 users"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def listed(tokens: Collection[str], most: int = 5) -> str:
+    """The first few tokens in a message, sorted."""
+    names = ", ".join(map(shown, sorted(tokens)[:most]))
+    return names + (", ..." if len(tokens) > most else "")
+
+
+def _from_matrix(matrix: Any, catalogue: ItemCatalogue) -> UserHistories:
     if matrix.ndim != 2 or matrix.shape[1] != len(catalogue):
         raise ValueError(
             f"the matrix has the shape {tuple(matrix.shape)}, and the model knows "
-            f"{len(catalogue)} items: it must have {order}."
+            f"{len(catalogue)} items: it must have {MATRIX}."
         )
     if matrix.dtype.kind not in "biuf":
-        raise ValueError(f"the matrix holds no numbers but {matrix.dtype}: it must have {order}.")
+        raise ValueError(f"the matrix holds no numbers but {matrix.dtype}: it must have {MATRIX}.")
     matrix = scipy.sparse.csr_matrix(matrix, copy=True)
     if np.isnan(matrix.data).any():
         raise ValueError("the matrix has missing values (NaN): no interaction is a 0.")
@@ -220,8 +222,8 @@ def _from_matrix(matrix, catalogue: ItemCatalogue) -> UserHistories:
     return UserHistories(np.arange(matrix.shape[0]), matrix, matrix)
 
 
-def _as_frame(given, *fields: Sequence[str]) -> pd.DataFrame | None:
-    """A table of interactions, however pandas gives it out; None if it is not one."""
+def _as_frame(given: Any, *fields: Sequence[str]) -> pd.DataFrame | None:
+    """A table of interactions in any form that pandas gives it; None if it is not one."""
 
     def has_fields(row: Mapping) -> bool:
         return all(any(name in row for name in names) for names in fields)
@@ -235,19 +237,17 @@ def _as_frame(given, *fields: Sequence[str]) -> pd.DataFrame | None:
 
 
 def _column(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    for name in names:
-        if name in frame.columns:
-            values = frame[name]
-            if values.isna().any():
-                raise ValueError(f"the DataFrame's column {name} has missing values.")
-            return values.to_numpy(dtype=object)
+    for name in filter(frame.columns.__contains__, names):
+        if frame[name].isna().any():
+            raise ValueError(f"the DataFrame's column {name} has missing values.")
+        return frame[name].to_numpy(dtype=object)
     raise ValueError(
         f"the DataFrame has no column {' or '.join(names)}; its columns are "
         f"{', '.join(map(str, frame.columns))}."
     )
 
 
-def _lists(given, n_items: int) -> tuple[list, list[list]]:
+def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
     """Names of users and their histories."""
     if isinstance(given, (Mapping, pd.Series)):
         names, lists = list(given.keys()), [items for _, items in given.items()]
@@ -266,7 +266,7 @@ def _lists(given, n_items: int) -> tuple[list, list[list]]:
             "histories must be lists of item tokens, one for each user, such as "
             '[["50", "172"]]; a dict or Series of such lists, a DataFrame or a matrix.'
         )
-    if any(map(pd.isna, (name for name in names if pd.api.types.is_scalar(name)))):
+    if any(pd.isna(name) for name in names if pd.api.types.is_scalar(name)):
         raise ValueError("the name of a user is missing.")
     lists = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
     if any(len(each) == n_items > 2 and all(map(_is_flag, each)) for each in lists):
@@ -277,16 +277,11 @@ def _lists(given, n_items: int) -> tuple[list, list[list]]:
     return names, lists
 
 
-def _is_list(given) -> bool:
+def _is_list(given: Any) -> bool:
     """Whether these may be a user's items: no string, no table, no row of one."""
     others = isinstance(given, (str, bytes, Mapping)) or hasattr(given, "_fields")
     return isinstance(given, Iterable) and not others and getattr(given, "ndim", 1) == 1
 
 
-def _is_flag(value) -> bool:
+def _is_flag(value: Any) -> bool:
     return isinstance(value, (int, float)) and value in (0, 1)
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as "1 user" or "1,200 users"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

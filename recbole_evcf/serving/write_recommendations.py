@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from contextlib import closing
-from math import isfinite
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
-from recbole_evcf.utils.files import check_target, replacing
+from recbole_evcf.utils.files import atomic_write, check_target
 
 __all__ = ["check_output", "write_recommendations"]
 
@@ -37,87 +36,50 @@ def write_recommendations(path: str, frames: Iterable[pd.DataFrame]) -> None:
 
     Args:
         path: the file; an older one is replaced.
-        frames: as of :meth:`recbole_evcf.serving.Recommender.recommend_in_batches`, each user's
-            rows together; at least one frame.
+        frames: as of :meth:`recbole_evcf.Recommender.recommend_in_batches`, each user's rows
+            together; at least one frame.
     """
-    with replacing(path) as temporary, closing(_WRITERS[_ending(path)](temporary)) as writer:
+    with atomic_write(path) as temporary:
+        _WRITERS[_ending(path)](temporary, frames)
+
+
+def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for number, frame in enumerate(frames):
+            frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
+
+
+def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
         for frame in frames:
-            writer.write(frame)
+            # The shortest decimals that read back as the same numbers in single precision.
+            scores = frame["score"].astype(str).astype(float)
+            frame = frame.assign(score=scores.astype(object).where(np.isfinite(scores), None))
+            users = frame.groupby("user", sort=False)
+            users = users.agg({"item": list, "score": list, "from_prior": "first"})
+            for user, items, scores, mark in users.itertuples():
+                line = {"user": user, "items": items, "scores": scores, "from_prior": mark}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-class _Csv:
-    def __init__(self, path: str):
-        self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115 (close() below)
-        self._header = True
-
-    def write(self, frame: pd.DataFrame) -> None:
-        frame.to_csv(self._file, index=False, header=self._header, lineterminator="\n")
-        self._header = False
-
-    def close(self) -> None:
-        self._file.close()
+def _write_parquet(path: str, frames: Iterable[pd.DataFrame]) -> None:
+    arrow = _pyarrow()
+    text, number = arrow.string(), arrow.float32()
+    columns = {"user": text, "item": text, "score": number, "rank": arrow.int32()}
+    schema = arrow.schema({**columns, "from_prior": arrow.bool_()})
+    with arrow.parquet.ParquetWriter(path, schema) as writer:
+        for frame in frames:
+            writer.write_table(arrow.Table.from_pandas(frame, schema, preserve_index=False))
 
 
-class _JsonLines:
-    def __init__(self, path: str):
-        self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
-
-    def write(self, frame: pd.DataFrame) -> None:
-        starts = np.flatnonzero(frame["rank"].to_numpy() == 1)
-        ends = np.append(starts[1:], len(frame))
-        users, marks = (frame[name].to_numpy()[starts].tolist() for name in ("user", "from_prior"))
-        items = frame["item"].tolist()
-        # The shortest decimals that read back as the same single-precision numbers.
-        scores = frame["score"].astype(str).astype(float).tolist()
-        lines = [
-            json.dumps(
-                {
-                    "user": user,
-                    "items": items[start:end],
-                    "scores": [s if isfinite(s) else None for s in scores[start:end]],
-                    "from_prior": mark,
-                },
-                ensure_ascii=False,
-            )
-            for user, mark, start, end in zip(users, marks, starts, ends)
-        ]
-        self._file.writelines(f"{line}\n" for line in lines)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Parquet:
-    def __init__(self, path: str):
-        self._pyarrow, parquet = _pyarrow()
-        arrow = self._pyarrow
-        self._schema = arrow.schema(
-            [
-                ("user", arrow.string()),
-                ("item", arrow.string()),
-                ("score", arrow.float32()),
-                ("rank", arrow.int32()),
-                ("from_prior", arrow.bool_()),
-            ]
-        )
-        self._writer = parquet.ParquetWriter(path, self._schema)
-
-    def write(self, frame: pd.DataFrame) -> None:
-        table = self._pyarrow.Table.from_pandas(frame, self._schema, preserve_index=False)
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-_WRITERS = {".csv": _Csv, ".jsonl": _JsonLines, ".parquet": _Parquet}
+_WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
 
 
 def _ending(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _pyarrow():
+def _pyarrow() -> ModuleType:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -125,4 +87,4 @@ def _pyarrow():
         raise ValueError(
             "Parquet needs the package pyarrow, which is missing: pip install pyarrow"
         ) from None
-    return pyarrow, pyarrow.parquet
+    return pyarrow

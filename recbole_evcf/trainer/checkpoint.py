@@ -1,4 +1,4 @@
-"""Checkpoints without code: what ``torch.load(path, weights_only=True)`` reads.
+"""Checkpoints hold no code: ``torch.load(path, weights_only=True)`` reads them.
 
 RecBole pickles its whole ``Config`` object, and some models keep NumPy or SciPy matrices beside
 their weights. Here all of it becomes tensors, numbers, strings, lists and dicts, and back.
@@ -10,7 +10,8 @@ import contextlib
 import copy
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -23,32 +24,39 @@ from recbole_evcf.utils.archive import check_archive, map_archive, read_archive,
 __all__ = [
     "from_plain",
     "load_checkpoint",
+    "note_tested",
     "plain_config",
     "restored_config",
     "save_checkpoint",
+    "tested_model_files",
     "to_plain",
 ]
 
-# They have RecBole unpickle files, or join a group of processes over the network.
+# Config derives these itself, or they say how a run is carried out and resumed.
+NOT_IN_A_FILE = {
+    *("device", "single_spec", "local_rank", "world_size", "nproc", "ip", "port", "offset"),
+    *("eval_type", "valid_metric_bigger", "MODEL_TYPE", "MODEL_INPUT_TYPE", "data_path"),
+    *("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
+    *("resume", "resumable"),
+}
+# They make RecBole unpickle files, or join a group of processes over the network.
 NOT_FROM_A_FILE = (
-    "dataset_save_path",
-    "dataloaders_save_path",
-    "local_rank",
-    "save_dataloaders",
+    *("dataset_save_path", "dataloaders_save_path", "local_rank", "save_dataloaders"),
     "save_dataset",
 )
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
-# A file that is made to mislead may name a size without having the content.
-MAX_TEXT_BYTES = 2**28
+# A hostile file may name a size without having the content.
+MAX_STRING_BYTES = 2**28
 MAX_LENGTH = 2**27
+_tested: list[list[str]] = []
 
 
-def to_plain(value):
-    """Turn arrays, sparse matrices, tuples and NumPy numbers into what the file can hold.
+def to_plain(value: Any) -> Any:
+    """Convert arrays, sparse matrices, tuples and NumPy numbers to what a checkpoint can hold.
 
     Raises:
-        TypeError: the value is of a kind that cannot be written without code.
+        TypeError: a value of this kind cannot be written without code.
     """
     # First, since np.float64 is also a float.
     if isinstance(value, np.generic):
@@ -56,20 +64,23 @@ def to_plain(value):
     if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
         return value
     if isinstance(value, np.ndarray):
-        return _plain_array(value)
+        kind = "matrix" if isinstance(value, np.matrix) else "array"
+        if value.dtype.kind in "OUS":
+            return {KIND: kind, "items": value.tolist(), "dtype": value.dtype.str}
+        return {KIND: kind, "tensor": _tensor(value)}
     if scipy.sparse.issparse(value):
         return _plain_sparse(value)
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return _tagged("tuple", items=[to_plain(item) for item in value])
+        return {KIND: "tuple", "items": [to_plain(item) for item in value]}
     if isinstance(value, list):
         return [to_plain(item) for item in value]
     raise TypeError(f"A {type(value).__name__} cannot be written to a checkpoint.")
 
 
-def from_plain(value):
-    """The inverse of :func:`to_plain`."""
+def from_plain(value: Any) -> Any:
+    """Invert :func:`to_plain`."""
     if isinstance(value, list):
         return [from_plain(item) for item in value]
     if not isinstance(value, Mapping):
@@ -79,42 +90,35 @@ def from_plain(value):
     return _RESTORE[value[KIND]](value)
 
 
-def _tagged(kind: str, **fields) -> dict:
-    return {KIND: kind, **fields}
-
-
-def _plain_array(array: np.ndarray) -> dict:
-    kind = "matrix" if isinstance(array, np.matrix) else "array"
-    if array.dtype.kind in "OUS":
-        return _tagged(kind, items=array.tolist(), dtype=array.dtype.str)
+def _tensor(array: np.ndarray) -> torch.Tensor:
     # A copy, since a tensor cannot share memory with a read-only or reversed array.
-    return _tagged(kind, tensor=torch.from_numpy(np.array(array, subok=False)))
+    return torch.from_numpy(np.array(array, subok=False))
 
 
-def _restore_array(value: Mapping) -> np.ndarray:
+def _plain_sparse(matrix: Any) -> dict:
+    coo = matrix.tocoo()
+    return {
+        KIND: "sparse",
+        "format": matrix.format,
+        # SciPy's newer sparse arrays multiply differently from its matrices.
+        "array": isinstance(matrix, scipy.sparse.sparray),
+        "shape": list(matrix.shape),
+        "row": _tensor(coo.row),
+        "column": _tensor(coo.col),
+        "data": _tensor(coo.data),
+    }
+
+
+def _restored_array(value: Mapping) -> np.ndarray:
     if "tensor" in value:
         return value["tensor"].cpu().numpy()
     dtype, items = np.dtype(value["dtype"]), value["items"]
-    if dtype.itemsize * len(items) > MAX_TEXT_BYTES:
-        raise ValueError(f"texts of {dtype.itemsize} bytes each are too long.")
+    if dtype.itemsize * len(items) > MAX_STRING_BYTES:
+        raise ValueError(f"strings of {dtype.itemsize} bytes each are too long.")
     return np.array(items, dtype=dtype)
 
 
-def _plain_sparse(matrix) -> dict:
-    coo = matrix.tocoo()
-    return _tagged(
-        "sparse",
-        format=matrix.format,
-        # SciPy's newer sparse arrays multiply otherwise than its matrices do.
-        array=isinstance(matrix, scipy.sparse.sparray),
-        shape=list(matrix.shape),
-        row=torch.from_numpy(np.array(coo.row)),
-        column=torch.from_numpy(np.array(coo.col)),
-        data=torch.from_numpy(np.array(coo.data)),
-    )
-
-
-def _restore_sparse(value: Mapping):
+def _restored_sparse(value: Mapping) -> Any:
     if max(value["shape"]) > MAX_LENGTH:
         raise ValueError(f"a matrix of shape {value['shape']} is too large.")
     container = scipy.sparse.coo_array if value["array"] else scipy.sparse.coo_matrix
@@ -123,59 +127,36 @@ def _restore_sparse(value: Mapping):
 
 
 _RESTORE = {
-    "array": _restore_array,
-    "matrix": lambda value: np.asmatrix(_restore_array(value)),
-    "sparse": _restore_sparse,
+    "array": _restored_array,
+    "matrix": lambda value: np.asmatrix(_restored_array(value)),
+    "sparse": _restored_sparse,
     "tuple": lambda value: tuple(from_plain(item) for item in value["items"]),
 }
 
 
-def plain_config(config) -> dict:
-    """The settings of a RecBole ``Config`` from which the same ``Config`` can be made again.
-
-    What ``Config`` derives by itself (device, types of model and metrics) and how a run goes on is
-    left out.
-    """
-    derived = {
-        "device",
-        "single_spec",
-        "local_rank",
-        "world_size",
-        "nproc",
-        "ip",
-        "port",
-        "offset",
-        "eval_type",
-        "valid_metric_bigger",
-        "MODEL_TYPE",
-        "MODEL_INPUT_TYPE",
-        "train_neg_sample_args",
-        "valid_neg_sample_args",
-        "test_neg_sample_args",
-        "data_path",
-        "resume",
-        "resumable",
-    }
+def plain_config(config: Config) -> dict[str, Any]:
+    """Return the settings from which :func:`restored_config` makes the same ``Config`` again."""
     settings = {}
     for key, value in config.final_config_dict.items():
-        if key in derived:
-            continue
-        with contextlib.suppress(TypeError):
-            settings[key] = to_plain(value)
-    settings["train_neg_sample_args"] = to_plain(_negative_sampling(config))
-    settings["data_path"] = _parent_of_data(config)
+        if key not in NOT_IN_A_FILE:
+            with contextlib.suppress(TypeError):
+                settings[key] = to_plain(value)
+    # Config turns "none" into a dict that it would not take back.
+    sampling = config["train_neg_sample_args"]
+    none = sampling["distribution"] == "none"
+    settings["train_neg_sample_args"] = None if none else to_plain(sampling)
+    # Config appends the name of the data set to the path it is given.
+    settings["data_path"] = os.path.dirname(config["data_path"])
     return settings
 
 
-def restored_config(settings: Mapping) -> Config:
-    """The ``Config`` of which :func:`plain_config` made these settings.
+def restored_config(settings: Mapping[str, Any]) -> Config:
+    """Make the ``Config`` of which :func:`plain_config` returned these settings.
 
     A model file can neither have another file unpickled nor a connection made.
     """
-    settings = from_plain(settings)
-    for key in NOT_FROM_A_FILE:
-        settings.pop(key, None)
-    return _SavedConfig(settings)
+    restored = from_plain(settings)
+    return _SavedConfig({k: v for k, v in restored.items() if k not in NOT_FROM_A_FILE})
 
 
 class _SavedConfig(Config):
@@ -183,71 +164,79 @@ class _SavedConfig(Config):
 
     is_restored = True
 
-    def __init__(self, settings: dict):
+    def __init__(self, settings: dict[str, Any]):
         self._settings = settings
         super().__init__(settings["model"], settings["dataset"], config_file_list=[])
 
-    def _load_config_files(self, file_list):
+    def _load_config_files(self, file_list: list[str]) -> dict[str, Any]:
         return copy.deepcopy(self._settings)
 
-    def _load_cmd_line(self):
+    def _load_cmd_line(self) -> dict[str, Any]:
         return {}
 
 
-def _negative_sampling(config) -> dict | None:
-    # Config turns "none" into a dict that it would not take back.
-    arguments = config["train_neg_sample_args"]
-    return None if arguments["distribution"] == "none" else arguments
-
-
-def _parent_of_data(config) -> str:
-    # Config appends the name of the data set to the path it is given.
-    return os.path.dirname(config["data_path"])
-
-
-def save_checkpoint(state: dict, path: str) -> None:
-    """Write a checkpoint under a temporary name, then rename it: under ``path`` it is whole.
+def save_checkpoint(state: dict[str, Any], path: str) -> None:
+    """Write a checkpoint atomically.
 
     Args:
         state: with RecBole's keys; ``config`` a ``Config``.
         path: the file.
 
     Raises:
-        OSError: it cannot be written, the disk being full for one; an older file is left as it was.
+        OSError: it cannot be written, for example on a full disk; an older file stays as it was.
     """
-    state = {**state, "config": plain_config(state["config"])}
-    state["other_parameter"] = to_plain(state["other_parameter"])
-    for key in ("epoch", "cur_step", "best_valid_score"):
-        if key in state:
-            state[key] = to_plain(state[key])
-    write_archive(path, state)
+    plain = {**state, "config": plain_config(state["config"])}
+    for key in {"other_parameter", "epoch", "cur_step", "best_valid_score"} & state.keys():
+        plain[key] = to_plain(state[key])
+    write_archive(path, plain)
 
 
-def load_checkpoint(path: str, device: str | torch.device = "cpu", mapped: bool = False) -> dict:
+def load_checkpoint(
+    path: str, device: str | torch.device = "cpu", mapped: bool = False
+) -> dict[str, Any]:
     """Read a checkpoint; no code in the file runs.
 
     Args:
         path: the file.
         device: where its tensors are wanted.
-        mapped: leave tensors in the file, from which they are read when they are used.
+        mapped: leave tensors in the file, to be read when they are used, their checksums unchecked.
 
     Raises:
-        ValueError: there is no such file, or it is damaged, or no checkpoint of this kind.
+        ValueError: there is no such file, or it is corrupt, or no checkpoint of this kind.
     """
     existing(path, "There is no model file")
     try:
         with warnings.catch_warnings():
-            # Of a file that is none: PyTorch's thoughts on its pickle.
+            # PyTorch warns of the pickle of a file that is not a checkpoint.
             warnings.simplefilter("ignore")
-            check_archive(path)
-            state = map_archive(path) if mapped else read_archive(path, device)
-    # Damaged bytes make zipfile and the unpickler raise exceptions of every kind.
+            if mapped:
+                state = map_archive(path)
+            else:
+                check_archive(path)
+                state = read_archive(path, device)
+    # Corrupt bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(
             f"{path} is not a model file that can be read without running code from it "
-            "(truncated or damaged, not a model file, or written by RecBole without "
+            "(truncated or corrupt, not a model file, or written by RecBole without "
             "recbole_evcf): train and save the model again with recbole_evcf imported."
         ) from error
     if not isinstance(state, dict) or not {"config", "state_dict"} <= state.keys():
         raise ValueError(f"{path} holds no model: its keys config and state_dict are missing.")
     return state
+
+
+@contextlib.contextmanager
+def tested_model_files() -> Iterator[list[str]]:
+    """Give a list to which the files of the models tested within the block are added."""
+    _tested.append([])
+    try:
+        yield _tested[-1]
+    finally:
+        _tested.pop()
+
+
+def note_tested(model_file: str) -> None:
+    """Add a model file to the list of :func:`tested_model_files`."""
+    if _tested:
+        _tested[-1].append(model_file)

@@ -108,7 +108,7 @@ def _read(model_file: str, path: str) -> tuple[Place | None, int]:
     # What is not there, is damaged, or has no state or another kind of one.
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
         changed = os.path.getmtime(path)
-        state = load_checkpoint(path, "cpu", mapped=True)
+        state = load_checkpoint(path)
         training = state["training"]
         settings = _settings(state["config"], training["device"])
         place = Place(model_file, path, state["epoch"], settings, training["data"], changed)

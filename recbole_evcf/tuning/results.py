@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import Any
@@ -9,10 +10,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from recbole_evcf.data.settled_file import short_digest
 from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
-from recbole_evcf.utils.files import replacing, write_json
+from recbole_evcf.utils.files import atomic_write, write_json
 from recbole_evcf.utils.sealed_json import write_sealed
 
 __all__ = ["conclude", "trial_table", "write_trials"]
@@ -34,7 +34,7 @@ def trial_table(trials: list[dict[str, Any]]) -> pd.DataFrame:
 
 def write_trials(store: TrialStore) -> None:
     """Write ``trials.csv`` and ``trials.json``."""
-    with replacing(os.path.join(store.folder, "trials.csv")) as temporary:
+    with atomic_write(os.path.join(store.folder, "trials.csv")) as temporary:
         trial_table(store.trials).to_csv(temporary, index=False)
     write_json(os.path.join(store.folder, "trials.json"), store.trials)
 
@@ -58,7 +58,8 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
     path = os.path.join(store.folder, "best.json")
     known = read_kept(path) if os.path.exists(path) else {}
     # Another search in the same folder may have a best trial of the same number.
-    identity = short_digest({"search": store.search, "trial": best})
+    identified = json.dumps({"search": store.search, "trial": best}, sort_keys=True)
+    identity = hashlib.sha256(identified.encode()).hexdigest()[:12]
     if known.get("identity") != identity:
         names = {"model": task.model, "dataset": task.dataset}
         known = {**names, **best, "test": _test(store, task, best), "identity": identity}
@@ -84,7 +85,7 @@ def _test(store: TrialStore, task: Task, best: dict[str, Any]) -> dict[str, floa
 def _write_settings(path: str, task: Task, best: dict[str, Any]) -> None:
     settings = {"model": task.model, "dataset": task.dataset, **task.settings, **best["params"]}
     text = yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(f"# Trial {best['number']}, the best: recbole-evcf run --config_files={path}\n")
         file.write(text)
 

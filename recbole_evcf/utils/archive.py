@@ -1,56 +1,53 @@
-"""The zip archive that ``torch.save`` writes: whole or absent, and checked before it is used."""
+"""The zip archive of ``torch.save`` is written atomically and checked before it is used."""
 
 from __future__ import annotations
 
 import os
 import zipfile
+from typing import Any
 
 import torch
 
-from recbole_evcf.utils.files import replacing
+from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["check_archive", "map_archive", "read_archive", "write_archive"]
 
 
-def write_archive(path: str, state) -> None:
-    """Write what ``torch.save`` takes under a temporary name, then rename it.
+def write_archive(path: str, state: Any) -> None:
+    """Write what ``torch.save`` takes, atomically.
 
     Args:
         path: the file, in the folder ``checkpoint_dir``.
-        state: tensors, numbers, texts, lists and dicts.
+        state: tensors, numbers, strings, lists and dicts.
 
     Raises:
-        OSError: it cannot be written, the disk being full for one; an older file is left as it was.
+        OSError: it cannot be written, for example on a full disk; an older file stays as it was.
     """
     try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
-        raise _failed_write(path, error) from None
-
-
-def _failed_write(path: str, error: BaseException) -> BaseException:
-    """What ``torch.save`` was stopped by: it raises errors of its own on the way out."""
-    cause: BaseException | None = error
-    while isinstance(cause, RuntimeError):
-        cause = cause.__context__
-    if not isinstance(cause, OSError):
-        return cause or error
-    older = os.path.exists(path) and os.path.getsize(path)
-    kept = "; the one written before is whole" if older else ""
-    return OSError(
-        f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
-        f"another checkpoint_dir{kept}."
-    )
+        # torch.save raises errors of its own on the way out.
+        cause: BaseException | None = error
+        while isinstance(cause, RuntimeError):
+            cause = cause.__context__
+        if not isinstance(cause, OSError):
+            raise (cause or error) from None
+        older = os.path.exists(path) and os.path.getsize(path)
+        kept = "; the one written before is whole" if older else ""
+        raise OSError(
+            f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
+            f"another checkpoint_dir{kept}."
+        ) from None
 
 
 def check_archive(path: str) -> None:
-    """Check that every member of a file is what was written: PyTorch does not look at checksums.
+    """Check every member of a file against its checksum, which PyTorch does not.
 
-    A bit that has flipped in a weight would else be a weight.
+    A bit that has flipped in a weight would otherwise be a weight.
 
     Raises:
-        ValueError: a member is damaged, or the file is no archive of ``torch.save``'s.
+        ValueError: a member is corrupt, or the file is no archive of ``torch.save``'s.
         OSError: the file cannot be read.
     """
     with zipfile.ZipFile(path) as archive:
@@ -67,26 +64,26 @@ def check_archive(path: str) -> None:
         raise ValueError(f"the checksum of {broken} is wrong.")
 
 
-def map_archive(path: str):
-    """The content of a file of ``torch.save``, its tensors left in the file; no code in it runs.
+def map_archive(path: str) -> Any:
+    """Read a file of ``torch.save``, leaving its tensors in the file; no code in it runs.
 
-    A tensor that says it is larger than what the file holds of it is an error: read in PyTorch's
-    usual way, it would take what lies behind it in the memory of this process. Mapped from the
-    file, its bounds are known.
+    A tensor that claims to be larger than what the file holds of it is an error: read in PyTorch's
+    usual way, it would take what follows it in this process's memory. Mapped from the file, its
+    bounds are known.
 
     Raises:
-        Exception: of any kind, if the file is damaged.
+        Exception: of any kind, if the file is corrupt.
     """
     return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
 
 
-def read_archive(path: str, device: str | torch.device = "cpu"):
-    """As :func:`map_archive`, its tensors on a device: the file may change afterwards."""
+def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
+    """Read as :func:`map_archive` does, with tensors on a device: the file may change later."""
     return _copied(map_archive(path), {}, device)
 
 
-def _copied(value, storages: dict, device):
-    """The value with its tensors in memory, so that the file may change; containers in place."""
+def _copied(value: Any, storages: dict, device: str | torch.device) -> Any:
+    """Copy tensors out of the mapped file; containers are changed in place."""
     if isinstance(value, dict):
         for key in value:
             value[key] = _copied(value[key], storages, device)
@@ -94,7 +91,7 @@ def _copied(value, storages: dict, device):
         value[:] = [_copied(item, storages, device) for item in value]
     elif isinstance(value, torch.Tensor) and value.layout is torch.strided:
         mapped = value.untyped_storage()
-        # Tensors may share one; and one may be a view of more numbers than are stored.
+        # Tensors may share a storage, and one may be a view of more numbers than are stored.
         if mapped._cdata not in storages:
             storages[mapped._cdata] = mapped.clone()
         copy = torch.empty(0, dtype=value.dtype)

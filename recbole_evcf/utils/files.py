@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files are written atomically: under its name a file is whole or absent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["check_target", "plain_json", "remove_leftovers", "replacing", "write_json"]
+__all__ = ["atomic_write", "check_target", "plain_json", "remove_leftovers", "write_json"]
 
 
 def check_target(path: str) -> None:
-    """Raise a ``ValueError`` if no file of this name could be written, before work is spent."""
+    """Check that a file of this name can be written, before work is spent.
+
+    Raises:
+        ValueError: it cannot, and why.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder: name a file to write.")
@@ -24,11 +29,11 @@ def check_target(path: str) -> None:
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """A temporary name beside ``path`` to write to; it takes that name if all went well.
+def atomic_write(path: str) -> Iterator[str]:
+    """Give a temporary name beside ``path`` to write to; it is renamed if the block succeeds.
 
-    Both the content and the name are on the disk before it ends: what is found under ``path``
-    after a power failure is the old file or the new one, whole.
+    Both the content and the name are on the disk when the block ends: after a power failure,
+    ``path`` is the old file or the new one, whole.
     """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
@@ -38,7 +43,7 @@ def replacing(path: str) -> Iterator[str]:
         if os.name == "posix":
             _flush(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     except OSError as error:
-        # Who reads it knows no other name than the one that was asked for.
+        # Its reader knows only the name that was asked for.
         if error.filename == temporary:
             error.filename = path
         raise
@@ -48,7 +53,7 @@ def replacing(path: str) -> Iterator[str]:
 
 
 def remove_leftovers(path: str) -> None:
-    """Remove what processes that were killed while they wrote ``path`` have left beside it."""
+    """Remove the temporary files of processes that were killed while they wrote ``path``."""
     for temporary in glob.glob(f"{glob.escape(path)}.*.tmp"):
         if re.fullmatch(r"\.\d+\.tmp", temporary[len(path) :]):
             os.unlink(temporary)
@@ -62,13 +67,13 @@ def _flush(path: str, mode: int) -> None:
         os.close(handle)
 
 
-def plain_json(content):
-    """Content in JSON's types: NumPy's numbers are plain ones; NaN and infinite ones are null."""
+def plain_json(content: Any) -> Any:
+    """Convert content to JSON's types: NumPy's numbers to plain ones, NaN and infinity to None."""
     return json.loads(json.dumps(content, default=float), parse_constant=lambda name: None)
 
 
-def write_json(path: str, content) -> None:
-    """Write :func:`plain_json` of it, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+def write_json(path: str, content: Any) -> None:
+    """Write :func:`plain_json` of the content atomically."""
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(plain_json(content), file, indent=2)
         file.write("\n")

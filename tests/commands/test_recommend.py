@@ -9,9 +9,8 @@ from recbole.utils.case_study import full_sort_topk
 
 from build import build
 from conftest import write_inter
-from recbole_evcf import cli
+from recbole_evcf import Recommender, cli
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.serving import Recommender
 
 
 @pytest.fixture

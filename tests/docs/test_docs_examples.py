@@ -13,8 +13,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 import naive
 from build import build
+from recbole_evcf import Recommender
 from recbole_evcf.model import fold_in
-from recbole_evcf.serving import Recommender
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

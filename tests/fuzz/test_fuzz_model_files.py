@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from recbole_evcf import Recommender
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.serving import Recommender
 from recbole_evcf.trainer.checkpoint import load_checkpoint
 
 MODELS = ("Vamp", "HVamp", "EASE", "MultiVAE", "BPR")

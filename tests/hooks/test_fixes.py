@@ -31,7 +31,7 @@ from recbole.utils import get_model  # noqa: E402
 from recbole.utils.case_study import full_sort_topk  # noqa: E402
 
 from build import SIZES, build  # noqa: E402
-from recbole_evcf.serving import Recommender  # noqa: E402
+from recbole_evcf import Recommender  # noqa: E402
 
 INTER = """user_id:token\titem_id:token\trating:float
 u1\ti1\t1

@@ -6,9 +6,9 @@ import torch
 from recbole.utils.case_study import full_sort_topk
 
 from build import build
+from recbole_evcf import Recommender
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.serving import Recommender
-from recbole_evcf.serving.data_set_users import data_set_users
+from recbole_evcf.serving.user_histories import data_set_users
 
 SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from build import build
-from recbole_evcf.serving import Recommender
+from recbole_evcf import Recommender
 from recbole_evcf.serving.onnx_export import AUTOENCODERS, export_onnx
 
 onnx = pytest.importorskip("onnx")

@@ -67,7 +67,8 @@ def test_formats(name, size, tmp_path, monkeypatch):
     assert found.users.tolist() == list(EXPECTED)
     dense = found.histories.toarray() > 0
     assert [set(CATALOGUE.tokens[row]) for row in dense] == list(EXPECTED.values())
-    assert (found.unknown.interactions, found.unknown.tokens) == (2, {"x", "y"})
+    left_out = "left out 2 interactions with 2 items that the model does not know: 'x', 'y'"
+    assert found.remarks == (left_out,)
 
 
 def test_numbers_in_json_are_tokens(tmp_path):
@@ -90,8 +91,8 @@ def test_rows_without_a_user_or_an_item_are_left_out_with_a_remark(
     found = read(path, "\n".join(lines).replace(",", separator) + "\n")
     assert found.users.tolist() == ["u1"]
     assert found.histories.toarray().tolist() == [[1, 0, 1, 0]]
-    rows = "4 rows without a user or an item, the first being row 2 below the header."
-    assert found.remark == f"{path}: left out {rows}"
+    rows = "4 rows without a user or an item, the first being row 2 below the header"
+    assert found.remarks == (f"{path}: left out {rows}",)
 
 
 FAULTS = [
@@ -100,16 +101,21 @@ FAULTS = [
     ("h.csv", "user;item\nu1;a\n", "the line has ';' in it: is the separator ',' right?"),
     ("h.csv", "name,item\nu1,a\n", "no column user_id or user; the columns are 'name', 'item'"),
     ("h.csv", "user,item\nu1\n,b\n", "holds 2 rows without a user or an item, and no other"),
-    ("h.csv", "user,item\nu1,a\nu2,b,c\n", "line 3 has 3 columns, the header has 2"),
+    ("h.csv", "user,item\nu1,a\nu2,b,c\n", "Expected 2 fields in line 3, saw 3"),
     ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
-    ("h.csv", 'user,item\n"u1,a\n', "is opened and not closed|holds 1 row without a user"),
-    ("h.csv", b"user,item\nu\xff,a\n", "no text in UTF-8"),
-    ("h.csv", b"PK\x03\x04\x00\x00\xf1\x80", "no column|no text in UTF-8"),
+    ("h.csv", 'user,item\n"u1,a\n', "EOF inside string|holds 1 row without a user"),
+    ("h.csv", b"user,item\nu\xff,a\n", "not text in UTF-8"),
+    ("h.csv", b"PK\x03\x04\x00\x00\xf1\x80", "no column|not text in UTF-8"),
     ("h.tsv", "user,item\nu1,a\n", "is the separator '\\\\t' right?"),
     ("h.inter", "", "h.inter is empty"),
-    ("h.inter", "user_id,item_id\nu1,a\n", "line 1"),
-    ("h.inter", "user_id:token\tmovie:token\nu1\ta\n", "no column 'item_id'"),
+    ("h.inter", "user_id,item_id\nu1,a\n", "is the separator"),
+    ("h.inter", "user_id:token\tmovie:token\nu1\ta\n", "no column item_id or item"),
     ("h.inter", "user_id:token\titem_id:token\nu1\n", "holds 1 row without a user"),
+    (
+        "h.inter",
+        "user_id:token\titem_id:token\titem_id:float\nu1\ta\t1\n",
+        "column item_id more than once",
+    ),
     ("h.jsonl", "", "h.jsonl is empty"),
     ("h.jsonl", "\n \n", "h.jsonl is empty"),
     ("h.jsonl", '{"user": "u1", "items": ["a"]}\n{"user": ', "line 2 is not valid JSON"),
@@ -117,9 +123,9 @@ FAULTS = [
     ("h.jsonl", b"\xff\xfe{}", "line 1 is not valid JSON"),
     ("h.jsonl", '{"user": "u1"}', "line 1 must be of the form"),
     ("h.jsonl", "7", "line 1 must be of the form"),
-    ("h.jsonl", '{"user": "u1", "items": "abc"}', "items a list of texts"),
-    ("h.jsonl", '{"user": "u1", "items": [1.5]}', "items a list of texts"),
-    ("h.jsonl", '{"user": null, "items": ["a"]}', "user must be a text"),
+    ("h.jsonl", '{"user": "u1", "items": "abc"}', "items a list of strings"),
+    ("h.jsonl", '{"user": "u1", "items": [1.5]}', "items a list of strings"),
+    ("h.jsonl", '{"user": null, "items": ["a"]}', "user must be a string"),
     ("h.jsonl", '{"user": "u1", "items": ["\\ud800"]}', "line 1 names half a character"),
     ("h.txt", "u1 a\n", r"read from .inter, .csv, .tsv, .jsonl, .ndjson files"),
 ]
@@ -148,7 +154,7 @@ def test_lists_of_items(tmp_path):
     path = tmp_path / "items.txt"
     path.write_text("a\n\n b \r\nc")
     assert read_tokens(str(path)) == ["a", "b", "c"]
-    for content, message in ((b" \n", "names no item"), (b"\xff\n", "no text file")):
+    for content, message in ((b" \n", "names no item"), (b"\xff\n", "not a text file")):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             read_tokens(str(path))

@@ -15,10 +15,10 @@ from recbole.utils.case_study import full_sort_topk
 
 from build import SIZES, build, since_recbole_1_2_1
 from conftest import write_inter
+from recbole_evcf import Recommender
 from recbole_evcf.hooks.register import register_model
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import Vamp
-from recbole_evcf.serving import Recommender
 from recbole_evcf.serving.saved_model import load_model
 
 SMALL = {
@@ -198,10 +198,6 @@ def test_a_device_that_is_not_there_is_named(path, device):
 READS = {
     "inter_matrix": lambda dataset: dataset.inter_matrix("csr"),
     "user_feat": lambda dataset: dataset.user_feat["age"],
-    "inter_feat['rating']": lambda dataset: dataset.inter_feat["rating"],
-    "inter_feat.interaction": lambda dataset: dataset.inter_feat.interaction,
-    "field2id_token['user_id']": lambda dataset: dataset.field2id_token["user_id"],
-    "num['age']": lambda dataset: dataset.num("age"),
 }
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from build import SIZES, build
+from recbole_evcf import Recommender
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.serving import Recommender
-from recbole_evcf.serving.data_set_users import data_set_users
+from recbole_evcf.serving.user_histories import data_set_users
 
 SMALL = {**SIZES, "LDiffRec": {**SIZES["LDiffRec"], "n_cate": 1}, "WMF": {"embedding_size": 4}}
 SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}

@@ -12,9 +12,9 @@ import torch
 
 from build import build
 from conftest import write_inter
+from recbole_evcf import Recommender
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model.prior_scores import prior_scores
-from recbole_evcf.serving import Recommender
 
 MODELS = ("GatedHVamp", "Vamp", "EASE", "MultiVAE", "WMF")
 LISTS = [["i3", "i7", "i20"], ["i1"], ["i0", "i2", "i4", "i6", "i39"], ["i11", "i12"]]
@@ -195,7 +195,7 @@ def test_in_a_new_process_without_the_data(path, recommender):
     script = f"""
 import json
 from recbole_evcf.model.prior_scores import prior_scores
-from recbole_evcf.serving import Recommender
+from recbole_evcf import Recommender
 frame = Recommender.load({path!r}).recommend({LISTS!r}, k=5)
 print("RESULT", frame.to_json())
 """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recbole_evcf.utils import files
-from recbole_evcf.utils.files import remove_leftovers, replacing, write_json
+from recbole_evcf.utils.files import atomic_write, remove_leftovers, write_json
 from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
 
 
@@ -37,7 +37,7 @@ def test_content_and_name_reach_the_disk_in_that_order(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", noting_sync)
     monkeypatch.setattr(files.os, "replace", noting_replace)
-    with replacing(path) as temporary, open(temporary, "w") as file:
+    with atomic_write(path) as temporary, open(temporary, "w") as file:
         file.write("content")
     assert events == [temporary, (temporary, path), str(tmp_path)]
 
