@@ -230,7 +230,7 @@ def _made_again(checkpoint: dict) -> tuple:
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def _check_items(checkpoint: dict, model) -> None:
+def _check_items(checkpoint: dict, model: Any) -> None:
     """Columns of other items would be scored without anyone noticing."""
     # An earlier version's file has none, nor has that of a model of RecBole's other kinds.
     if "item_catalogue" not in checkpoint:

@@ -118,7 +118,7 @@ def _way_on(run: _Run, arguments: list[str]) -> str:
         return " before training started."
     if run.elsewhere:
         return ": the first machine has what the run can go on from."
-    place = _place_to_go_on(run) if can_resume(run.config) else None
+    place = _place_to_go_on(run.config, run.started) if can_resume(run.config) else None
     if place is None:
         return " before there was anything to go on from: the same command starts anew."
     # Of several --resume the last one counts.
@@ -127,15 +127,15 @@ def _way_on(run: _Run, arguments: list[str]) -> str:
     return f" after epoch {place.epoch}: go on with {words}"
 
 
-def _place_to_go_on(run: _Run) -> Place | None:
-    resume = run.config["resume"]
+def _place_to_go_on(config: Config, started: float) -> Place | None:
+    resume = config["resume"]
     if isinstance(resume, str):
         # A model file that was exchanged.
         with contextlib.suppress(ValueError):
             return place_of(model_file_of(resume))
         return None
-    newest = next(fitting_places(run.config), None)
-    return newest if newest and (resume or newest.changed >= run.started) else None
+    newest = next(fitting_places(config), None)
+    return newest if newest and (resume or newest.changed >= started) else None
 
 
 def result_table(result: dict) -> str:

@@ -14,10 +14,10 @@ from recbole_evcf.commands.common import (
     fail_somewhere,
     put_words_aside,
     read_settings,
+    remark_on,
 )
 from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.commands.several import remark_on
 from recbole_evcf.comparison.identity import VERSIONS, digest_of_data
 from recbole_evcf.config.checks import finished_config, resolve_config_files
 from recbole_evcf.trainer.run_lock import folder_held

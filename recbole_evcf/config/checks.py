@@ -78,7 +78,7 @@ CONFIG_ERRORS = (
 )
 
 
-def finished_config(model: str, dataset: str, config_files, settings=None) -> Config:
+def finished_config(model: str | None, dataset: str | None, config_files, settings=None) -> Config:
     """RecBole's ``Config``; whatever it raises is one sentence on what is wrong in a setting.
 
     Args:

@@ -12,7 +12,7 @@ from build import build
 from conftest import write_inter
 from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
-from several import free_port, train, train_all
+from workers import free_port, train, train_all
 
 SG = {
     "eval_args": {
