@@ -374,12 +374,12 @@ def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> Non
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     # The agents of several machines under torchrun offer a new store after each restart.
     attempt = restarts() if os.environ.get("GROUP_WORLD_SIZE") == "1" else 0
+    _group = _Group(rank, count, device)
     with _talking():
         store: dist.Store = dist.TCPStore(
             ip, port, is_master=rank == 0 and not agent, timeout=PATIENCE, wait_for_workers=False
         )
-        store = dist.PrefixStore(f"attempt {attempt}", store)
-        _group = _Group(rank, count, device, store)
+        _group.store = store = dist.PrefixStore(f"attempt {attempt}", store)
         if (theirs := store.compare_set("count", "", str(count)).decode()) != str(count):
             raise ValueError(f"world_size is {count} here and {theirs} on another machine.")
         if store.add(f"process {rank}", 1) > 1:
