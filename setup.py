@@ -54,7 +54,10 @@ setup(
         "recbole_evcf.properties",
     ],
     package_dir={"recbole_evcf.properties": "properties"},
-    package_data={"recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"]},
+    package_data={
+        "recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"],
+        "recbole_evcf.report": ["page.html.jinja"],
+    },
     python_requires=">=3.10",
     install_requires=[
         # pip takes 1.2.1 on Python 3.10 and 3.11, and 1.2.0 on later ones: 1.2.1 asks for a ray
@@ -67,6 +70,10 @@ setup(
         "pyyaml>=6.0",
         # 3.21 sees that the file it has locked was removed.
         "filelock>=3.21",
+        # Tables and pages.
+        "jinja2>=3.1",
+        "plotly>=5.10",
+        "tabulate>=0.9",
         # What RecBole 1.2.0 imports without asking for it.
         "kmeans-pytorch>=0.3",
         "psutil>=5.9",

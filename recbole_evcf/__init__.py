@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from recbole_evcf.comparison.comparison import compare
     from recbole_evcf.hooks.register import register_fold_in, register_model
+    from recbole_evcf.inspection.inspection import inspect_model
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
     from recbole_evcf.model.wmf import WMF
     from recbole_evcf.serving.recommender import Recommender
@@ -35,6 +37,8 @@ __all__ = [
     "Vamp",
     "__version__",
     "activate",
+    "compare",
+    "inspect_model",
     "register_fold_in",
     "register_model",
     "run",
@@ -45,6 +49,8 @@ _LAZY = {
     **dict.fromkeys(("GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"), "model.models"),
     "WMF": "model.wmf",
     "Recommender": "serving.recommender",
+    "compare": "comparison.comparison",
+    "inspect_model": "inspection.inspection",
     "register_fold_in": "hooks.register",
     "register_model": "hooks.register",
 }

@@ -9,7 +9,7 @@ from importlib import import_module
 import recbole_evcf
 from recbole_evcf import __version__
 from recbole_evcf.commands import options
-from recbole_evcf.commands.common import exit_code, fail, fail_somewhere, terminable
+from recbole_evcf.commands.common import EXPECTED, exit_code, fail, fail_somewhere, terminable
 from recbole_evcf.utils.plugins import PLUGINS, import_plugins
 
 __all__ = ["main"]
@@ -56,8 +56,10 @@ def _run(command: str, arguments: list[str]) -> int:
         import_plugins()
         # A module for each command, with a function main(arguments) -> exit code.
         return import_module(f"recbole_evcf.commands.{command}").main(arguments)
-    # NotImplementedError: RecBole's word for a setting it does not know.
-    except (ValueError, NotImplementedError, OSError) as error:
+    # A process or a machine failed.
+    except (ChildProcessError, ConnectionError) as error:
+        return fail(error, 1)
+    except EXPECTED as error:
         return fail(error)
     except Exception as error:
         return fail_somewhere(error, "")

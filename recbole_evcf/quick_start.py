@@ -32,7 +32,7 @@ from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
-from recbole_evcf.trainer.state_files import discard, kept
+from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [
@@ -143,7 +143,7 @@ def run(
 
 def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any] | None, list[str]]:
     """What each process does; only the first has a result, and the model files of ended runs."""
-    with kept() as ended:
+    with states_kept(discarded_after=False) as ended:
         return _run_together(keys, *arguments), ended
 
 

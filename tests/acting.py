@@ -10,7 +10,7 @@ from multiprocessing import get_context
 __all__ = ["act", "start_a_run"]
 
 
-def act(request: dict, settings: dict, paths: dict, connection) -> None:
+def act(request: dict, settings: dict, path: str, connection) -> None:
     """In the place of ``work``: what the name in the settings says."""
     name = request["settings"]["name"]
     if name == "killed":
@@ -20,7 +20,7 @@ def act(request: dict, settings: dict, paths: dict, connection) -> None:
     if name == "wrong":
         connection.send("ValueError: no such thing")
         os._exit(1)
-    open(paths["log"].replace(".log", ".done"), "w").close()
+    open(f"{path}.done", "w").close()
     connection.send(None)
 
 
@@ -35,8 +35,8 @@ def start_a_run() -> None:
 
 
 def _run(connection) -> None:
-    from recbole_evcf.comparison.worker import _leave_the_parents_ways
+    from recbole_evcf.comparison.worker import _start_and_end_as_a_command
 
-    _leave_the_parents_ways()
+    _start_and_end_as_a_command()
     connection.send(os.getpid())
     time.sleep(600)

@@ -41,3 +41,10 @@ def build(model: str, dataset: str, settings: dict):
     network = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
     return config, loaders, network, trainer
+
+
+def trained(model: str, settings: dict):
+    """Dataloaders and trainer of a model that was trained on the data set ``tiny``."""
+    _, loaders, _, trainer = build(model, "tiny", settings)
+    trainer.fit(loaders[0], loaders[1])
+    return loaders, trainer

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from recbole_evcf.comparison import runner
-from recbole_evcf.comparison.conduct import conduct
-from recbole_evcf.comparison.overrides import parse_models
+from recbole_evcf.comparison import runs
+from recbole_evcf.comparison.comparison import finish_plan
 from recbole_evcf.comparison.plan import make_plan
+from recbole_evcf.comparison.specs import parse_models
 from recbole_evcf.comparison.worker import execute
-from recbole_evcf.utils.sealed_json import write_sealed
 
 
 @pytest.fixture
@@ -18,17 +17,16 @@ def in_process(monkeypatch):
     """Let runs take place in this process; the list has the labels of those that did."""
     ran = []
 
-    def run_here(run, store):
-        ran.append(run.entry.label)
-        paths = store.paths(run)
+    def run_here(run, kept):
+        ran.append(run.spec.label)
         try:
-            result = execute(run.request, paths["per_user"], run.settings)
+            result = execute(run.request, kept.path(run, ".users.csv"), run.settings)
         except Exception as error:
             return str(error)
-        write_sealed(paths["result"], {"settings": run.settings, **result})
+        kept.store.put(run.name, run.settings, result)
         return None
 
-    monkeypatch.setattr(runner, "_run", run_here)
+    monkeypatch.setattr(runs, "run_in_process", run_here)
     return ran
 
 
@@ -55,9 +53,9 @@ def compared(in_process, tmp_path):
 
     def compare(models, settings, seeds=(), baseline=None, folder="out"):
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-        entries = parse_models(models)
-        plan = make_plan(entries, "tiny", [str(tmp_path / "tiny.yaml")], {}, seeds)
+        specs = parse_models(models)
+        plan = make_plan(specs, "tiny", [str(tmp_path / "tiny.yaml")], {}, seeds)
         folder = str(tmp_path / folder)
-        return conduct(plan, folder, baseline or entries[0].label, lambda line: None)
+        return finish_plan(plan, folder, baseline or specs[0].label, lambda line: None)
 
     return compare

@@ -77,7 +77,7 @@ def main() -> None:
         finished += 1
     texts = [Path(f"killed-{number}", "output").read_text() for number in range(finished)]
     went_on = [
-        int(epoch) for text in texts for epoch in re.findall(r"Going on after epoch (\d+)", text)
+        int(epoch) for text in texts for epoch in re.findall(r"Resuming after epoch (\d+)", text)
     ]
     print(json.dumps({"kills": kills, "finished": finished, "went_on": went_on}))
 

@@ -35,27 +35,6 @@ def called(name: str) -> int:
     return cli.main([name, *NEEDED[name]])
 
 
-def test_every_command_has_a_main():
-    for name in options.COMMANDS:
-        assert callable(import_module(f"recbole_evcf.commands.{name}").main)
-
-
-def test_help_and_version(capsys):
-    for arguments in (["--help"], ["run", "--help"], ["--version"]):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(arguments)
-        assert stopped.value.code == 0
-    output = capsys.readouterr().out
-    assert "--config_files" in output
-    assert __version__ in output
-
-
-def test_unknown_command(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["trian"])
-    assert stopped.value.code == 2
-
-
 def test_without_words_it_says_what_it_takes(capsys):
     assert cli.main([]) == 2
     error = capsys.readouterr().err
@@ -75,17 +54,17 @@ def test_signals_end_every_command_with_one_line(name, number, code, monkeypatch
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+WHERE = "RECBOLE_EVCF_TRACEBACK=1 shows where."
+
+
 @pytest.mark.parametrize("name", options.COMMANDS)
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (KeyError("x"), 1, "KeyError: x; RECBOLE_EVCF_TRACEBACK=1 shows where."),
-        (
-            ImportError("no\nwheel"),
-            1,
-            "ImportError: no wheel; RECBOLE_EVCF_TRACEBACK=1 shows where.",
-        ),
-        (MemoryError(), 1, "MemoryError; RECBOLE_EVCF_TRACEBACK=1 shows where."),
+        (KeyError("x"), 1, f"KeyError: x; {WHERE}"),
+        (ImportError("no\nwheel"), 1, f"ImportError: no wheel; {WHERE}"),
+        (MemoryError(), 1, f"MemoryError; {WHERE}"),
+        (ChildProcessError("process 1 died."), 1, "process 1 died."),
         (ValueError("the key is wrong."), 2, "the key is wrong."),
         (NotImplementedError("no such split."), 2, "no such split."),
     ],
@@ -100,14 +79,6 @@ def test_whatever_a_command_raises_is_one_line(name, error, code, line, monkeypa
     monkeypatch.setenv("RECBOLE_EVCF_TRACEBACK", "1")
     with pytest.raises(type(error)):
         called(name)
-
-
-def test_a_command_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "recbole_evcf.commands.export", None)
-    assert called("export") == 1
-    error = capsys.readouterr().err
-    assert error.startswith("recbole-evcf: error: ModuleNotFoundError: import of ")
-    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
@@ -151,13 +122,6 @@ def test_help_and_mistakes_import_neither_recbole_nor_torch():
     assert codes == [code for _, code, _ in AT_ONCE]
     for _, _, words in AT_ONCE:
         assert words in done.stdout
-
-
-def test_importing_the_package_registers_at_once():
-    """Only in the process of the command is that left for later."""
-    code = "import sys, recbole_evcf; print('recbole_evcf.hooks.register' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "True\n"
 
 
 def test_help_of_run_lists_the_settings_of_our_models(capsys):

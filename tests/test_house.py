@@ -57,7 +57,7 @@ def _within(name: str, package: str) -> bool:
 def test_the_imports_are_read():
     assert "model.vae" in KNOWS["model.recommender"]
     assert {"hooks.fixes", "hooks.register"} <= KNOWS[""]
-    assert "data.prepare.dispatch" in KNOWS["data.prepare"]
+    assert "data.prepare.pro_sg" in KNOWS["data.prepare"]
     assert len(MODULES) > 100
 
 
@@ -84,7 +84,7 @@ def test_who_knows_no_model(package):
         ("cli", {"__main__"}),
         ("hooks.register", {""}),
         ("commands", {"cli", "commands"}),
-        ("quick_start", {"", "hooks", "commands"}),
+        ("quick_start", {"", "hooks", "commands", "inspection"}),
     ],
 )
 def test_who_is_known_by_whom(known, knowers):

@@ -3,9 +3,11 @@
 import ast
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from recbole.quick_start import objective_function, run_recbole
 from recbole.trainer import HyperTuning
 from recbole.utils.case_study import full_sort_topk
 
+import recbole_evcf
 from build import build
 from recbole_evcf import quick_start
 
@@ -83,7 +86,7 @@ def trained(tiny):
 
 def test_loaded_model_scores_as_the_saved_one(trained, monkeypatch):
     test_data, model, path = trained
-    # What stands on the command line of the program that loads is no setting of the model.
+    # What is on the command line of the program that loads is no setting of the model.
     monkeypatch.setattr("sys.argv", ["prog", "--latent_dimension=3"])
     _, loaded, dataset, _, _, loaded_test = quick_start.load_data_and_model(path)
     users = test_data.uid_list[:9].numpy()
@@ -92,42 +95,41 @@ def test_loaded_model_scores_as_the_saved_one(trained, monkeypatch):
     assert torch.equal(ours.indices, theirs.indices)
     assert torch.equal(ours.values, theirs.values)
     assert dataset.id2token("item_id", ours.indices.numpy()).shape == (9, 5)
-
-
-def test_loading_in_a_new_process(trained):
-    test_data, model, path = trained
-    users = test_data.uid_list[:4].numpy()
     script = f"""
 import json
 from recbole_evcf.quick_start import load_data_and_model
-from recbole.utils.case_study import full_sort_scores
+from recbole.utils.case_study import full_sort_topk
 import numpy as np
 _, model, _, _, _, test = load_data_and_model({path!r})
-scores = full_sort_scores(np.array({users.tolist()}), model, test)
-print("RESULT", json.dumps(scores[:, 1:].nan_to_num(neginf=-999).tolist()))
+print("RESULT", json.dumps(full_sort_topk(np.array({users.tolist()}), model, test, 5)[0].tolist()))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "RESULT" in done.stdout, done.stderr[-2000:]
-    from recbole.utils.case_study import full_sort_scores
-
-    expected = full_sort_scores(users, model, test_data)[:, 1:].nan_to_num(neginf=-999)
-    np.testing.assert_allclose(
-        json.loads(done.stdout.split("RESULT")[1]), expected.tolist(), rtol=1e-5, atol=1e-5
-    )
+    there = json.loads(done.stdout.split("RESULT")[1])
+    np.testing.assert_allclose(there, ours.values.tolist(), rtol=1e-5, atol=1e-5)
 
 
-def test_run_returns_the_result(tiny):
-    result = quick_start.run("Vamp", "tiny", config_dict=tiny)
-    assert 0 < result["test_result"]["ndcg@10"] < 1
-
-
-def test_recboles_run_is_ours():
+def test_recboles_run_is_ours_and_the_same_seed_gives_the_same_result(tiny):
     from recbole.quick_start import quick_start as module
     from recbole.quick_start import run
 
     assert run is module.run is quick_start.run
+    first, second = (run("GatedHVamp", "tiny", config_dict=tiny) for _ in range(2))
+    files = [result.pop("model_file") for result in (first, second)]
+    assert first == second
+    assert 0 < first["test_result"]["ndcg@10"] < 1
+    assert all(map(os.path.exists, files))
+    assert run("Vamp", "tiny", config_dict=tiny, saved=False)["model_file"] is None
 
 
-def test_same_seed_same_result(tiny):
-    first, second = (quick_start.run("GatedHVamp", "tiny", config_dict=tiny) for _ in range(2))
-    assert first["test_result"] == second["test_result"]
+@pytest.mark.parametrize("model", ["EASE", "BPR", "HVamp"])
+def test_the_front_door_runs_as_the_command_does(tiny, model):
+    Path("more.yaml").write_text(json.dumps({**tiny, "model": model, "dataset": "tiny"}))
+    files = ["protocol/strong_generalization"] * (model != "BPR")
+    result = recbole_evcf.run(config_files=[*files, "more.yaml"], epochs=1)
+    assert 0 < result["test_result"]["ndcg@10" if model == "BPR" else "ndcg@100"] < 1
+    assert os.path.basename(result["model_file"]).startswith(model)
+    # The state of a run that has ended is removed.
+    assert not list(Path("saved").glob("*.resume"))
+    with pytest.raises(ValueError, match="has no setting 'epoch'"):
+        recbole_evcf.run(config_files="more.yaml", epoch=1)

@@ -1,4 +1,4 @@
-"""What the commands share: settings in words, and how a mistake of the user's ends."""
+"""What the commands share: settings from the command line, and how a mistake ends."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recbole_evcf.comparison.outcome import Outcome
 
 __all__ = [
+    "EXPECTED",
     "exit_code",
     "fail",
     "fail_somewhere",
@@ -31,6 +32,8 @@ __all__ = [
 
 # Exit codes of processes that Ctrl-C and SIGTERM have ended.
 INTERRUPTED, TERMINATED = 130, 143
+# What has a sentence for the user. NotImplementedError: RecBole's, of a setting it does not know.
+EXPECTED = (ValueError, NotImplementedError, OSError)
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,7 +47,7 @@ def terminable() -> Iterator[None]:
         yield
         return
 
-    def terminate(number, frame):
+    def terminate(number: int, frame: object) -> None:
         raise Terminated
 
     previous = signal.signal(signal.SIGTERM, terminate)
@@ -59,30 +62,27 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
     return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
 
 
-def fail(error: Exception) -> int:
-    """Say in one line what was wrong; the exit code to end with."""
+def fail(error: Exception, code: int = 2) -> int:
+    """Print in one line what was wrong; the exit code to end with."""
     if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
         raise error
     print(f"recbole-evcf: error: {printable(one_line(error))}", file=sys.stderr)
-    return 2
+    return code
 
 
 def fail_somewhere(error: Exception, remark: str) -> int:
-    """Say in one line that something went wrong which nobody thought of.
+    """Print in one line that something unexpected went wrong.
 
     Args:
         error: of any kind.
         remark: on the user's settings; empty if there is nothing odd in them.
 
     Returns:
-        the exit code to end with: 2 if the settings are odd, else 1.
+        the exit code to end with: 2 if the settings are odd, otherwise 1.
     """
-    if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
-        raise error
-    said = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
-    where = "RECBOLE_EVCF_TRACEBACK=1 shows where."
-    print(f"recbole-evcf: error: {printable(f'{said}{remark}; {where}')}", file=sys.stderr)
-    return 2 if remark else 1
+    what = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+    line = RuntimeError(f"{what}{remark}; RECBOLE_EVCF_TRACEBACK=1 shows where.")
+    return fail(error if os.environ.get("RECBOLE_EVCF_TRACEBACK") else line, 2 if remark else 1)
 
 
 def put_words_aside() -> None:
@@ -91,7 +91,7 @@ def put_words_aside() -> None:
 
 
 def read_settings(words: Iterable[str]) -> dict[str, str]:
-    """The settings of words ``--key=value``, as texts, which RecBole's ``Config`` reads as values.
+    """The settings of words ``--key=value``, as strings that RecBole's ``Config`` evaluates.
 
     Raises:
         ValueError: a word is written otherwise, or a key is given twice.

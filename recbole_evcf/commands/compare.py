@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import shlex
 import shutil
 
@@ -18,12 +16,10 @@ from recbole_evcf.commands.common import (
     tell,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.comparison.conduct import conduct
-from recbole_evcf.comparison.entry import Entry
-from recbole_evcf.comparison.overrides import parse_models
-from recbole_evcf.comparison.plan import Plan, make_plan
-from recbole_evcf.comparison.report import write_report
-from recbole_evcf.comparison.tables import as_text, caption, write_tables
+from recbole_evcf.comparison.comparison import Comparison, baseline_of, finish_plan
+from recbole_evcf.comparison.plan import make_plan
+from recbole_evcf.comparison.specs import ModelSpec, parse_models
+from recbole_evcf.comparison.tables import caption, metric_table
 
 __all__ = ["main"]
 
@@ -32,53 +28,30 @@ def main(arguments: list[str]) -> int:
     """Compare models; arguments as :func:`recbole_evcf.cli.main`.
 
     Returns:
-        0; 1 if a run failed, the others being reported, or for what nobody thought of; 2 for a
+        0; 1 if a run failed, the others being reported, or for an unforeseen error; 2 for a
         mistake in what the user gave; 130 if it was interrupted.
     """
     options, words = parse("compare", arguments)
-    entries: list[Entry] = []
+    specs: list[ModelSpec] = []
     try:
-        entries = parse_models(options.models)
-        baseline = _baseline(options.baseline, entries)
-        plan = _plan(entries, options, words)
-        outcome = conduct(plan, options.output, baseline, tell)
-        write_tables(outcome, options.output, "comparison")
-        page = os.path.join(options.output, "report.html")
-        write_report(outcome, page, shlex.join(["recbole-evcf", "compare", *arguments]))
+        specs = parse_models(options.models)
+        baseline = baseline_of(specs, options.baseline)
+        put_words_aside()
+        files, settings = split_files(options.config_files), read_settings(words)
+        plan = make_plan(specs, options.dataset, files, settings, read_seeds(options.seeds))
+        outcome = finish_plan(plan, options.output, baseline, tell)
+        command = shlex.join(["recbole-evcf", "compare", *arguments])
+        page = Comparison(outcome, options.output, command).report()
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:
-        model = entries[0].model if entries else None
+        model = specs[0].model if specs else None
         remark = remark_on(model, options.dataset, options.config_files, words)
         return fail_somewhere(error, remark)
     if outcome.finished:
         width = shutil.get_terminal_size((120, 24)).columns
-        print(f"\n{as_text(outcome, width)}\n\n{caption(outcome)}")
+        print(f"\n{metric_table(outcome).text(width)}\n\n{caption(outcome)}")
     print_failures(outcome)
     print(f"\nThe report is {page}; beside it comparison.csv, .json, .md and .tex.")
     return 1 if outcome.failures else 0
-
-
-def _plan(entries: list[Entry], options: argparse.Namespace, words: list[str]) -> Plan:
-    put_words_aside()
-    return make_plan(
-        entries,
-        options.dataset,
-        split_files(options.config_files),
-        read_settings(words),
-        read_seeds(options.seeds),
-    )
-
-
-def _baseline(asked: str | None, entries: list[Entry]) -> str:
-    labels = [entry.label for entry in entries]
-    if asked is None:
-        return labels[0]
-    try:
-        label = parse_models(asked)[0].label
-    except ValueError:
-        label = asked
-    if label not in labels:
-        raise ValueError(f"--baseline: {asked!r} is none of the models {', '.join(labels)}.")
-    return label

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from time import perf_counter
 
@@ -21,7 +22,7 @@ from recbole_evcf.utils.text import printable
 
 __all__ = ["main"]
 
-# Fewer are done before a speed can be told.
+# Fewer are done before a speed can be measured.
 MANY_USERS = 100
 
 
@@ -29,24 +30,19 @@ def main(arguments: list[str]) -> int:
     """Recommend; arguments and exit code as :func:`recbole_evcf.cli.main`."""
     options, _ = parse("recommend", arguments)
     check_output(options.output)
-    _recommend(options)
-    return 0
-
-
-def _recommend(options: argparse.Namespace) -> None:
     if options.topk < 1:
         raise ValueError(f"--topk must be at least 1, not {options.topk}.")
-    _check_not_read(options)
-    allow, block = (
-        path and read_tokens(path) for path in (options.allow_items, options.block_items)
-    )
-    if options.histories is None:
-        recommender, users = _of_data_set(options.model_file)
-    else:
-        recommender = Recommender.load(options.model_file)
-        users = _of_file(options, recommender)
-    for path, tokens in ((options.allow_items, allow), (options.block_items, block)):
-        _report_unknown(path, tokens, recommender)
+    lists = options.allow_items, options.block_items
+    for path in (options.histories, *lists, options.model_file):
+        if path is not None and os.path.realpath(path) == os.path.realpath(options.output):
+            raise ValueError(f"--output would replace {path}, which is read: give another name.")
+    allow, block = (path and read_tokens(path) for path in lists)
+    recommender, users = _recommender_and_users(options)
+    for path, tokens in zip(lists, (allow, block)):
+        unknown = set(tokens or ()) - set(recommender.item_tokens)
+        if unknown:
+            named = f"{path} names {counted(len(unknown), 'item')}"
+            _say(f"{named} that the model does not know: {listed(unknown)}.")
     frames = recommender.recommend_in_batches(
         users,
         options.topk,
@@ -54,80 +50,54 @@ def _recommend(options: argparse.Namespace) -> None:
         allow=allow,
         block=block or (),
     )
-    start = perf_counter()
-    tally = _Tally()
-    write_recommendations(options.output, tally.of(_with_bar(frames, len(users))))
-    _report(options.output, users, tally, perf_counter() - start)
+    start, done = perf_counter(), Counter[str]()
+    with tqdm(total=len(users), desc="recommending", unit=" users", disable=None) as bar:
+        write_recommendations(options.output, _counting(frames, done, bar))
+    _report(options.output, users, done, perf_counter() - start)
+    return 0
 
 
-def _check_not_read(options: argparse.Namespace) -> None:
-    output = os.path.realpath(options.output)
-    for path in (options.histories, options.allow_items, options.block_items, options.model_file):
-        if path is not None and os.path.realpath(path) == output:
-            raise ValueError(f"--output would replace {path}, which is read: give another name.")
-
-
-def _of_data_set(model_file: str) -> tuple[Recommender, UserHistories]:
-    _, model, _, train_data, valid_data, _ = quick_start.load_data_and_model(model_file)
-    return Recommender(model), data_set_users(train_data, valid_data)
-
-
-def _of_file(options: argparse.Namespace, recommender: Recommender) -> UserHistories:
-    return read_histories(
-        options.histories,
-        recommender.catalogue,
-        *recommender.field_names,
-        separator=options.separator,
-        show_progress=None,
+def _recommender_and_users(options: argparse.Namespace) -> tuple[Recommender, UserHistories]:
+    if options.histories is None:
+        _, model, _, train_data, valid_data, _ = quick_start.load_data_and_model(options.model_file)
+        return Recommender(model), data_set_users(train_data, valid_data)
+    recommender = Recommender.load(options.model_file)
+    names, separator = recommender.field_names, options.separator
+    items = recommender.catalogue
+    return recommender, read_histories(
+        options.histories, items, *names, separator=separator, show_progress=None
     )
 
 
-def _report_unknown(path: str | None, tokens: list[str] | None, recommender: Recommender) -> None:
-    unknown = sorted(set(tokens or ()) - set(recommender.item_tokens))
-    if unknown:
-        named = f"{path} names {counted(len(unknown), 'item')}"
-        _say(f"{named} that the model does not know: {listed(unknown)}.")
+def _counting(
+    frames: Iterable[pd.DataFrame], done: Counter[str], bar: tqdm
+) -> Iterator[pd.DataFrame]:
+    """The frames as they come, their users and rows counted."""
+    for frame in frames:
+        yield frame
+        first = frame["rank"] == 1
+        of_prior = int((first & frame["from_prior"]).sum())
+        done.update(users=int(first.sum()), of_prior=of_prior, rows=len(frame))
+        bar.update(int(first.sum()))
 
 
-def _with_bar(frames: Iterable[pd.DataFrame], n_users: int) -> Iterator[pd.DataFrame]:
-    with tqdm(total=n_users, desc="recommending", unit=" users", disable=None) as bar:
-        for frame in frames:
-            yield frame
-            bar.update((frame["rank"] == 1).sum())
-
-
-class _Tally:
-    """Counts users and recommendations that pass."""
-
-    def __init__(self):
-        self.users = self.from_prior = self.rows = 0
-
-    def of(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for frame in frames:
-            first = frame["rank"].to_numpy() == 1
-            self.users += int(first.sum())
-            self.from_prior += int((first & frame["from_prior"].to_numpy()).sum())
-            self.rows += len(frame)
-            yield frame
-
-
-def _report(output: str, users: UserHistories, tally: _Tally, seconds: float) -> None:
+def _report(output: str, users: UserHistories, done: Counter[str], seconds: float) -> None:
     speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
-    print(f"{output}: {counted(tally.rows, 'item')} for {counted(tally.users, 'user')}{speed}")
+    print(f"{output}: {counted(done['rows'], 'item')} for {counted(done['users'], 'user')}{speed}")
     for remark in users.remarks:
         _say(f"{remark}.")
-    if tally.from_prior == tally.users:
+    if done["of_prior"] == done["users"]:
         _say(
             "no history has an item that the model knows, so that all users get its prior "
             "recommendation: are these the item tokens of its data set?"
         )
-    elif tally.from_prior:
+    elif done["of_prior"]:
         _say(
-            f"the model's prior recommendation went to {counted(tally.from_prior, 'user')} with no "
-            "known item: from_prior marks them."
+            "the model's prior recommendation went to "
+            f"{counted(done['of_prior'], 'user')} with no known item: from_prior marks them."
         )
-    if tally.users < len(users):
-        _say(f"{counted(len(users) - tally.users, 'user')} had no item left to recommend.")
+    if done["users"] < len(users):
+        _say(f"{counted(len(users) - done['users'], 'user')} had no item left to recommend.")
 
 
 def _say(sentence: str) -> None:

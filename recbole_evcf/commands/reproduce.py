@@ -1,9 +1,8 @@
-"""``recbole-evcf reproduce``: a table of the paper trained anew, ours beside theirs."""
+"""``recbole-evcf reproduce``: a table of the paper, trained again, beside the paper's."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 
 from recbole_evcf.commands.common import (
@@ -17,12 +16,11 @@ from recbole_evcf.commands.common import (
     tell,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.comparison.conduct import conduct
+from recbole_evcf.comparison.comparison import finish_plan
 from recbole_evcf.comparison.paper import PaperTable, paper_table
 from recbole_evcf.comparison.plan import Plan, make_plan
-from recbole_evcf.comparison.report import write_reproduction_report
-from recbole_evcf.comparison.reproduction import judge, reproduction_text, write_reproduction
-from recbole_evcf.comparison.tables import write_tables
+from recbole_evcf.comparison.report import write_reproduction
+from recbole_evcf.comparison.reproduction import check_claims, reproduction_text
 from recbole_evcf.config.files import shipped_yaml
 
 __all__ = ["main"]
@@ -38,22 +36,19 @@ def main(arguments: list[str]) -> int:
     try:
         dataset = _dataset(options)
         table = paper_table(name, dataset, options.quick)
-        model = table.entries[0].model
+        model = table.specs[0].model
         plan = _plan(table, dataset, options, words)
         _check_metrics(table, plan)
-        outcome = conduct(plan, options.output, BASELINE[name], tell)
-        verdicts = judge(outcome, table)
-        write_tables(outcome, options.output, name)
-        write_reproduction(outcome, table, verdicts, options.output, f"{name}-beside-paper")
-        page = os.path.join(options.output, f"{name}.html")
+        outcome = finish_plan(plan, options.output, BASELINE[name], tell)
+        checks = check_claims(outcome, table)
         command = shlex.join(["recbole-evcf", "reproduce", *arguments])
-        write_reproduction_report(outcome, table, verdicts, page, name, command)
+        page = write_reproduction(outcome, table, checks, options.output, name, command)
     # NotImplementedError: RecBole's word for a setting it does not know.
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:
         return fail_somewhere(error, remark_on(model, dataset, options.config_files, words))
-    print(f"\n{reproduction_text(outcome, table, verdicts)}")
+    print(f"\n{reproduction_text(outcome, table, checks)}")
     print_failures(outcome)
     print(f"\nThe report is {page}; the tables are beside it.")
     return 1 if outcome.failures else 0
@@ -71,7 +66,7 @@ def _plan(table: PaperTable, dataset: str, options: argparse.Namespace, words: l
     if shipped_yaml(f"dataset/{dataset}"):
         shipped.append(f"dataset/{dataset}")
     return make_plan(
-        table.entries,
+        table.specs,
         dataset,
         shipped,
         read_settings(words),

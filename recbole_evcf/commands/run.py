@@ -6,35 +6,45 @@ import contextlib
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from recbole.config import Config
-from texttable import Texttable
 
 from recbole_evcf import distributed, quick_start
 from recbole_evcf.commands.common import (
+    EXPECTED,
     exit_code,
-    fail,
     fail_somewhere,
     put_words_aside,
     read_settings,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.config.checks import (
-    can_resume,
-    remark_on_settings,
-)
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
+from recbole_evcf.config.checks import can_resume, remark_on_settings
+from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
-    Place,
-    fitting_places,
-    kept_until_given,
+    State,
+    find_states,
     model_file_of,
-    place_of,
+    state_of,
+    states_kept,
 )
 from recbole_evcf.utils.files import check_target, write_json
 
 __all__ = ["main", "result_table"]
+
+
+@dataclass
+class _Run:
+    """What is known of a run: when it started, and its config as soon as that is finished."""
+
+    # Whether another process or machine is the first, which alone writes files.
+    elsewhere: bool
+    # Whether the first process, beside this one, is the one to print.
+    silent: bool = False
+    config: Config | None = None
+    started: float = field(default_factory=time.time)
 
 
 def main(arguments: list[str]) -> int:
@@ -44,51 +54,35 @@ def main(arguments: list[str]) -> int:
         0; 1 if a process or machine failed; 2 for a mistake in what the user gave; 130 if it was
         interrupted, 143 by SIGTERM.
     """
-    options, settings = _parse_run(arguments)
-    run = _Run(time.time(), elsewhere=options["group_offset"] > 0)
+    parsed, words = parse("run", arguments)
+    options = vars(parsed)
+    resume = options.pop("resume")
+    words += [] if resume is None else [f"--resume={resume}"]
+    run = _Run(elsewhere=options["group_offset"] > 0)
     try:
-        return _exit_code(run, options, settings)
+        return _exit_code(run, options, words)
     except KeyboardInterrupt as error:
         if not run.silent:
-            print(f"recbole-evcf: interrupted{_way_on(run, arguments)}", file=sys.stderr)
+            print(f"recbole-evcf: interrupted{_how_to_resume(run, arguments)}", file=sys.stderr)
         return exit_code(error)
 
 
-def _exit_code(run: _Run, options: dict, settings: list[str]) -> int:
+def _exit_code(run: _Run, options: dict[str, Any], words: list[str]) -> int:
     try:
-        with kept_until_given():
-            _run(run, options, read_settings(settings))
+        with states_kept():
+            _train(run, options, read_settings(words))
     except Exception as error:
-        return _failed(distributed.explain(error), run)
+        reason = distributed.explain(error)
+        if isinstance(reason, distributed.FailedElsewhere):
+            return 1
+        if isinstance(reason, EXPECTED):
+            raise
+        # RecBole meets a value of the wrong kind where it first computes with it.
+        return fail_somewhere(reason, remark_on_settings(run.config) if run.config else "")
     return 0
 
 
-def _failed(error: Exception, run: _Run) -> int:
-    if isinstance(error, distributed.FailedElsewhere):
-        return 1
-    if isinstance(error, (ChildProcessError, ConnectionError)):
-        fail(error)
-        return 1
-    # NotImplementedError: RecBole's word for a setting it does not know.
-    if isinstance(error, (ValueError, NotImplementedError, OSError)):
-        return fail(error)
-    # RecBole meets a value of the wrong kind where it first computes with it.
-    return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
-
-
-@dataclass
-class _Run:
-    """What is known of a run: when it started, and its config as soon as that is finished."""
-
-    started: float
-    config: Config | None = None
-    # Whether another process or machine is the first, which alone writes files.
-    elsewhere: bool = False
-    # Whether the first process, beside this one, is the one to print.
-    silent: bool = False
-
-
-def _run(run: _Run, options: dict, settings: dict) -> None:
+def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> None:
     put_words_aside()
     outside = distributed.from_environment()
     run.silent = bool(outside) and outside["local_rank"] + outside["offset"] > 0
@@ -97,10 +91,9 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
         check_target(result_file)
-    run.config, files, settings = quick_start.planned_run(
-        options.pop("model"), options.pop("dataset"), files, settings
-    )
-    model, dataset = run.config["model"], run.config["dataset"]
+    model, dataset = options.pop("model"), options.pop("dataset")
+    config, files, settings = quick_start.planned_run(model, dataset, files, settings)
+    run.config, model, dataset = config, config["model"], config["dataset"]
     result = quick_start.run(model, dataset, files, settings, **options)
     if result is None:
         if not run.silent:
@@ -112,62 +105,35 @@ def _run(run: _Run, options: dict, settings: dict) -> None:
         write_json(result_file, {"model": model, "dataset": dataset, **result})
 
 
-def _way_on(run: _Run, arguments: list[str]) -> str:
-    """How an interrupted run goes on, in words behind ``interrupted``."""
+def _how_to_resume(run: _Run, arguments: list[str]) -> str:
+    """How to resume an interrupted run, to follow the word ``interrupted``."""
     if run.config is None:
         return " before training started."
     if run.elsewhere:
-        return ": the first machine has what the run can go on from."
-    place = _place_to_go_on(run.config, run.started) if can_resume(run.config) else None
-    if place is None:
-        return " before there was anything to go on from: the same command starts anew."
+        return ": the first machine has what the run can resume from."
+    state = _state_to_resume(run.config, run.started) if can_resume(run.config) else None
+    if state is None:
+        return " before there was anything to resume from: the same command starts from scratch."
     # Of several --resume the last one counts.
     resume = [] if run.config["resume"] else ["--resume"]
     words = shlex.join(["recbole-evcf", "run", *arguments, *resume])
-    return f" after epoch {place.epoch}: go on with {words}"
+    return f" after epoch {state.epoch}: resume with {words}"
 
 
-def _place_to_go_on(config: Config, started: float) -> Place | None:
+def _state_to_resume(config: Config, started: float) -> State | None:
     resume = config["resume"]
     if isinstance(resume, str):
         # A model file that was exchanged.
         with contextlib.suppress(ValueError):
-            return place_of(model_file_of(resume))
+            return state_of(model_file_of(resume))
         return None
-    newest = next(fitting_places(config), None)
+    newest = next(find_states(config), None)
     return newest if newest and (resume or newest.changed >= started) else None
 
 
-def result_table(result: dict) -> str:
-    """The validation and test metrics of ``run_recbole``'s result as a table.
-
-    Where there are standard errors, they stand behind their metric.
-    """
-    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
-    if not valid and not test:
+def result_table(result: Mapping[str, Any]) -> str:
+    """The validation and test metrics of ``run_recbole``'s result, with their standard errors."""
+    parts = [result["best_valid_result"] or {}, result["test_result"] or {}]
+    if not any(parts):
         return "Nothing was evaluated: the split leaves nothing to validate or test on."
-    table = Texttable()
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_header_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "validation", "test"])
-    for metric in test or valid:
-        if not metric.endswith(SE_SUFFIX):
-            table.add_row([metric, _with_error(valid, metric), _with_error(test, metric)])
-    return table.draw()
-
-
-def _with_error(result: dict, metric: str) -> str:
-    # None: it is no number, as read from a JSON file.
-    if result.get(metric) is None:
-        return ""
-    return with_error(result[metric], result.get(metric + SE_SUFFIX))
-
-
-def _parse_run(arguments: list[str]) -> tuple[dict, list[str]]:
-    options, settings = parse("run", arguments)
-    resume = options.__dict__.pop("resume")
-    if resume is not None:
-        settings.append(f"--resume={resume}")
-    return vars(options), settings
+    return validation_and_test(*parts).text()

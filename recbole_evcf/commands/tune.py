@@ -18,12 +18,13 @@ from recbole_evcf.commands.common import (
 )
 from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.comparison.identity import VERSIONS, digest_of_data
 from recbole_evcf.config.checks import finished_config, resolve_config_files
-from recbole_evcf.trainer.run_lock import folder_held
+from recbole_evcf.data.digest import digest_of_data
+from recbole_evcf.report.values import setting
+from recbole_evcf.results import VERSIONS, folder_held
 from recbole_evcf.tuning.check import check_limits, check_parameters
 from recbole_evcf.tuning.params_file import Parameter, read_params_file
-from recbole_evcf.tuning.report import value_text, write_report
+from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.results import conclude, write_trials
 from recbole_evcf.tuning.store import TrialStore
 from recbole_evcf.tuning.trial import Task, attempt_trial, load_data
@@ -163,7 +164,7 @@ def _run(options, config, task: Task, store: TrialStore, search) -> None:
 
 
 def _trial_text(trial: dict[str, Any], total: int, metric: str) -> str:
-    params = ", ".join(f"{name} {value_text(value)}" for name, value in trial["params"].items())
+    params = ", ".join(f"{name} {setting(value)}" for name, value in trial["params"].items())
     start = f"trial {trial['number']} of {total}"
     if trial["status"] == "failed":
         return f"{start} failed: {trial['reason']} ({params})"
@@ -173,7 +174,7 @@ def _trial_text(trial: dict[str, Any], total: int, metric: str) -> str:
 
 def _best_text(best: dict[str, Any], folder: str) -> str:
     width = max(map(len, best["params"]))
-    lines = [f"{name:<{width}}  {value_text(value)}" for name, value in best["params"].items()]
+    lines = [f"{name:<{width}}  {setting(value)}" for name, value in best["params"].items()]
     table = result_table({"best_valid_result": best["valid"], "test_result": best["test"]})
     settings, report = (os.path.join(folder, name) for name in ("best.yaml", "report.html"))
     return (

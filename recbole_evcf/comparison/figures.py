@@ -4,113 +4,111 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import qualitative
-from plotly.subplots import make_subplots
 
 from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
-from recbole_evcf.report.figure import drawn_text
+from recbole_evcf.report.figures import figure_text, one_colour_each, styled
 
 __all__ = ["learning_curves", "metric_bars"]
 
 COLUMNS = 3
 # Longer labels are broken into lines of so many letters.
 LABEL_WIDTH = 30
-COLOURS = qualitative.D3
 # Keys of a curve's rows for our models, and what they are called.
 TERMS = {"reconstruction": "Reconstruction", "kl": "KL term", "kl_weight": "KL weight"}
+MARGIN = {"l": 20, "r": 20, "t": 70, "b": 30}
 
 
 def metric_bars(outcome: Outcome) -> go.Figure:
     """A chart for each metric: a bar for each model with its standard error."""
-    names = list(outcome.metrics.values())
-    columns = min(COLUMNS, len(names))
-    rows = -(-len(names) // columns)
-    figure = make_subplots(
-        rows,
-        columns,
-        subplot_titles=[drawn_text(name) for name in names],
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        vertical_spacing=0.3 / max(rows, 2),
+    # Loading it takes half a second.
+    import plotly.express as px
+
+    bars = pd.DataFrame(
+        [
+            (_label(model), name, model.test[key], model.standard_error.get(key))
+            for key, name in outcome.metrics.items()
+            for model in outcome.finished
+            if key in model.test
+        ],
+        columns=["model", "metric", "value", "error"],
     )
-    for place, metric in enumerate(outcome.metrics):
-        models = [model for model in outcome.finished if metric in model.test]
-        bars = go.Bar(
-            x=[model.test[metric] for model in models],
-            y=[_label(model) for model in models],
-            error_x={
-                "type": "data",
-                "array": [model.standard_error.get(metric) for model in models],
-                "color": "#333",
-                "thickness": 1.2,
-            },
-            marker={"color": [_colour(model, outcome) for model in models]},
-            orientation="h",
-            showlegend=False,
-            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
-        )
-        figure.add_trace(bars, place // columns + 1, place % columns + 1)
-    figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_xaxes(rangemode="tozero", nticks=5)
-    figure.update_layout(
-        height=60 + rows * (80 + 26 * len(outcome.finished)),
-        margin={"l": 20, "r": 20, "t": 70, "b": 30},
-        template="plotly_white",
+    rows = -(-len(outcome.metrics) // COLUMNS)
+    figure = px.bar(
+        bars,
+        x="value",
+        y="model",
+        error_x="error",
+        color="model",
+        color_discrete_map=_colours(outcome),
+        facet_col="metric",
+        facet_col_wrap=min(COLUMNS, len(outcome.metrics)),
+        facet_col_spacing=0.03,
+        facet_row_spacing=0.3 / max(rows, 2),
     )
-    return figure
+    figure.update_traces(
+        hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x={"color": "#333", "thickness": 1.2}
+    )
+    figure.update_xaxes(matches=None, showticklabels=True, rangemode="tozero", nticks=5, title="")
+    figure.update_yaxes(automargin=True, title="")
+    height = 60 + rows * (80 + 26 * len(outcome.finished))
+    return _styled(figure, height, showlegend=False)
 
 
 def learning_curves(outcome: Outcome) -> go.Figure:
     """Validation metric, reconstruction, KL term and KL weight by epoch, a line for each seed."""
+    import plotly.express as px
+
     valid = outcome.metrics.get(outcome.plan.valid_metric, outcome.plan.valid_metric)
-    keys = {"valid_score": f"Validation {valid}", **TERMS}
-    figure = make_subplots(
-        2,
-        2,
-        subplot_titles=[drawn_text(name) for name in keys.values()],
-        horizontal_spacing=0.08,
-        vertical_spacing=0.14,
+    points = pd.DataFrame(
+        [
+            # Counted from 1, as people count epochs; RecBole's log counts from 0.
+            (_label(model), seed, row["epoch"] + 1, name, row[key])
+            for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
+            for model in outcome.finished
+            for seed, result in model.results.items()
+            for row in result["curve"]
+            if key in row
+        ],
+        columns=["model", "seed", "epoch", "term", "value"],
     )
-    for place, key in enumerate(keys):
-        for model in outcome.finished:
-            _add_curves(figure, model, key, _colour(model, outcome), place)
-    figure.update_xaxes(title_text="epoch", row=2)
-    figure.update_layout(
-        height=720,
-        margin={"l": 20, "r": 20, "t": 70, "b": 30},
-        legend={"orientation": "h", "y": -0.1, "yanchor": "top"},
-        template="plotly_white",
+    figure = px.line(
+        points,
+        x="epoch",
+        y="value",
+        color="model",
+        color_discrete_map=_colours(outcome),
+        line_group="seed",
+        facet_col="term",
+        facet_col_wrap=2,
+        facet_col_spacing=0.08,
+        facet_row_spacing=0.14,
+        hover_data={"seed": True, "value": ":.4f", "term": False},
     )
-    return figure
+    figure.for_each_trace(
+        lambda line: line.update(mode="lines" if len(line.x) > 1 else "markers", line_width=1.6)
+    )
+    figure.update_yaxes(matches=None, showticklabels=True, title="")
+    figure.update_xaxes(showticklabels=True)
+    legend = {"orientation": "h", "y": -0.1, "yanchor": "top", "title": None}
+    return _styled(figure, 720, legend=legend)
 
 
-def _add_curves(figure: go.Figure, model: ModelOutcome, key: str, colour: str, place: int) -> None:
-    label = _label(model)
-    for number, (seed, result) in enumerate(model.results.items()):
-        # Counted from 1, as people count epochs; RecBole's log counts from 0.
-        points = [(row["epoch"] + 1, row[key]) for row in result["curve"] if key in row]
-        if not points:
-            continue
-        epochs, values = zip(*points)
-        line = go.Scatter(
-            x=epochs,
-            y=values,
-            name=label,
-            legendgroup=label,
-            # The first chart has every model that has a curve at all.
-            showlegend=place == 0 and number == 0,
-            mode="lines" if len(points) > 1 else "markers",
-            line={"color": colour, "width": 1.6},
-            hovertemplate=f"{label}, seed {seed}, epoch %{{x}}: %{{y:.4f}}<extra></extra>",
+def _styled(figure: go.Figure, height: int, **layout: object) -> go.Figure:
+    """In the reports' style; plotly.express titles a chart ``metric=NDCG@10``."""
+    figure.for_each_annotation(
+        lambda title: title.update(
+            text=figure_text(title.text.partition("=")[2]), font={"size": 15}
         )
-        figure.add_trace(line, place // 2 + 1, place % 2 + 1)
+    )
+    return styled(figure, height, margin=MARGIN, **layout)
 
 
 def _label(model: ModelOutcome) -> str:
     lines = wrap(model.label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "<br>".join(map(drawn_text, lines))
+    return "<br>".join(map(figure_text, lines))
 
 
-def _colour(model: ModelOutcome, outcome: Outcome) -> str:
-    return COLOURS[outcome.models.index(model) % len(COLOURS)]
+def _colours(outcome: Outcome) -> dict[str, str]:
+    return one_colour_each([_label(model) for model in outcome.models])

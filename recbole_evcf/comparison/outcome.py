@@ -1,4 +1,4 @@
-"""What a comparison found: each model's figures over its seeds, and the tests between models."""
+"""What a comparison found: each model's values over its seeds, and the tests between models."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from recbole_evcf.comparison.entry import Entry
 from recbole_evcf.comparison.plan import Plan
-from recbole_evcf.comparison.significance import Comparison, compare_with_baseline
-from recbole_evcf.comparison.store import RunStore
+from recbole_evcf.comparison.runs import Runs
+from recbole_evcf.comparison.significance import PairedTest, compare_with_baseline
+from recbole_evcf.comparison.specs import ModelSpec
 
-__all__ = ["ModelOutcome", "Outcome", "gather"]
+__all__ = ["ModelOutcome", "Outcome", "read_outcome"]
 
 DECIMALS = 4
 
 
 @dataclass(frozen=True)
 class ModelOutcome:
-    """An entry's finished runs.
+    """The finished runs of a model.
 
     Attributes:
-        entry: the model with its settings.
+        spec: the model with its settings.
         results: of the finished runs by seed, see :func:`recbole_evcf.comparison.worker.execute`.
         failures: by seed, why a run failed.
         per_user: test metrics (columns) of the users (index), each the mean over the seeds; empty
@@ -36,7 +36,7 @@ class ModelOutcome:
         valid: validation metrics, the mean over the seeds.
     """
 
-    entry: Entry
+    spec: ModelSpec
     results: dict[int, dict]
     failures: dict[int, str]
     per_user: pd.DataFrame
@@ -47,8 +47,8 @@ class ModelOutcome:
 
     @property
     def label(self) -> str:
-        """The entry's."""
-        return self.entry.label
+        """Its name in tables."""
+        return self.spec.label
 
     @property
     def measured_on(self) -> str:
@@ -57,13 +57,13 @@ class ModelOutcome:
         return "; ".join(dict.fromkeys(names))
 
     def cost(self, name: str) -> float | None:
-        """A figure of ``costs``, the mean over the seeds; None where there is none."""
+        """A value of ``costs``, the mean over the seeds; None where there is none."""
         return _mean([result["costs"][name] for result in self.results.values()])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a report tells.
+    """All that a report shows.
 
     Attributes:
         plan: what was asked for.
@@ -76,7 +76,7 @@ class Outcome:
     plan: Plan
     models: tuple[ModelOutcome, ...]
     baseline: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PairedTest, ...]
     metrics: dict[str, str]
 
     @property
@@ -121,57 +121,52 @@ class Outcome:
         return any(len(model.per_user) > 1 for model in self.finished)
 
 
-def gather(
-    plan: Plan, store: RunStore, reasons: Mapping[str, str | None], baseline: str
-) -> Outcome:
+def read_outcome(plan: Plan, runs: Runs, failures: Mapping[str, str], baseline: str) -> Outcome:
     """Read the finished runs of a plan.
 
     Args:
         plan: what was asked for.
-        store: where the finished runs are.
-        reasons: as of :func:`recbole_evcf.comparison.runner.run_all`.
+        runs: where the finished runs are.
+        failures: as of :meth:`~recbole_evcf.comparison.runs.Runs.finish`.
         baseline: label of the model to compare with.
     """
-    splits = _splits(plan, store)
-    models = tuple(_gather(entry, plan, store, reasons, splits) for entry in plan.entries)
+    results = [(run, runs.result(run)) for run in plan.runs]
+    splits = [result["test_split"] for _, result in results if result is not None]
+    models = []
+    for spec in plan.specs:
+        kept: dict[int, dict] = {}
+        reasons, frames = {}, []
+        for run, result in results:
+            if run.spec is not spec:
+                continue
+            if result is None:
+                reasons[run.seed] = failures.get(run.name, "it was not run")
+            elif result["test_split"] != splits[0]:
+                reasons[run.seed] = (
+                    "it was tested on other interactions than the first model, as the kind of the "
+                    "model or its data reading asks for: the values cannot be compared"
+                )
+            else:
+                kept[run.seed] = result
+                frames.append(runs.per_user(run))
+        models.append(_model_outcome(spec, kept, reasons, frames))
     found = {key for model in models for key in model.test}
     metrics = {key: name for key, name in plan.metrics.items() if key in found}
-    frames = {model.label: model.per_user for model in models if model.results}
-    return Outcome(
-        plan,
-        models,
-        baseline,
-        tuple(compare_with_baseline(frames, baseline, list(metrics))),
-        metrics,
-    )
+    by_label = {model.label: model.per_user for model in models if model.results}
+    tests = compare_with_baseline(by_label, baseline, list(metrics))
+    return Outcome(plan, tuple(models), baseline, tuple(tests), metrics)
 
 
-def _splits(plan: Plan, store: RunStore) -> list[str]:
-    """What was to be found, a digest for each finished run in order."""
-    results = (store.result(run) for run in plan.runs)
-    return [result["test_split"] for result in results if result is not None]
-
-
-def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
-    results, failures, frames = {}, {}, []
-    for run in plan.runs:
-        if run.entry is not entry:
-            continue
-        result = store.result(run)
-        if result is None:
-            failures[run.seed] = reasons.get(run.digest) or "it was not run"
-        elif result["test_split"] != splits[0]:
-            failures[run.seed] = (
-                "it was tested on other interactions than the first model, as the kind of the "
-                "model or its data reading asks for: the figures cannot be compared"
-            )
-        else:
-            results[run.seed] = result
-            frames.append(store.per_user(run))
+def _model_outcome(
+    spec: ModelSpec,
+    results: dict[int, dict],
+    failures: dict[int, str],
+    frames: list[pd.DataFrame],
+) -> ModelOutcome:
     per_user = sum(frames[1:], frames[0]) / len(frames) if frames else pd.DataFrame()
     tests = pd.DataFrame([result["test"] for result in results.values()], dtype=float)
     test = {key: float(tests[key].mean()) for key in tests}
-    # RecBole's own figures are rounded.
+    # RecBole's own values are rounded.
     test.update({key: float(per_user[key].mean()) for key in per_user})
     deviation = _over_seeds(tests, frames) if len(results) > 1 else {}
     errors = {key: value / np.sqrt(len(results)) for key, value in deviation.items()}
@@ -179,7 +174,7 @@ def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
         errors.update({key: float(stats.sem(per_user[key])) for key in per_user})
     valid = pd.DataFrame([result["valid"] for result in results.values()], dtype=float)
     return ModelOutcome(
-        entry,
+        spec,
         results,
         failures,
         per_user,
@@ -191,7 +186,7 @@ def _gather(entry, plan, store, reasons, splits) -> ModelOutcome:
 
 
 def _over_seeds(tests: pd.DataFrame, frames: list[pd.DataFrame]) -> dict[str, float]:
-    """Sample standard deviation over the seeds, of unrounded figures where there are such."""
+    """Sample standard deviation over the seeds, of unrounded values where there are any."""
     unrounded = tests.copy()
     for place, frame in enumerate(frames):
         for key in frame:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
-from recbole_evcf.comparison.entry import Entry
-from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.comparison.specs import ModelSpec
+from recbole_evcf.config.files import properties_path, shipped_yaml
 
-__all__ = ["TABLES", "DataSet", "PaperTable", "Statement", "paper_table"]
+__all__ = ["TABLES", "Claim", "DataSet", "PaperTable", "paper_table"]
 
 TABLES = ("table1", "table2")
 
@@ -28,7 +29,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Statement:
+class Claim:
     """An order of two models that the paper reads from a table."""
 
     says: str
@@ -41,19 +42,19 @@ class PaperTable:
     """A table of the paper.
 
     Attributes:
-        entries: its rows, to be trained with the published settings.
+        specs: its rows, to be trained with the published settings.
         metrics: the keys of its metrics.
         figures: by data set, by row's label, by metric.
         data_sets: those of the paper, by RecBole's names.
-        statements: what the paper reads from it.
+        claims: what the paper reads from it.
         quick: whether the settings are those of a short run.
     """
 
-    entries: tuple[Entry, ...]
+    specs: tuple[ModelSpec, ...]
     metrics: tuple[str, ...]
     figures: dict[str, dict[str, dict[str, float]]]
     data_sets: dict[str, DataSet]
-    statements: tuple[Statement, ...]
+    claims: tuple[Claim, ...]
     quick: bool
 
     def beside(self, dataset: str) -> list[str]:
@@ -70,7 +71,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
             read after the settings of a row.
         quick: whether the settings are those of a short run.
     """
-    published = yaml.safe_load(shipped_yaml("paper/published").read_text(encoding="utf-8"))
+    published = _read("paper/published")
     table, names = published["tables"][name], published["data_sets"]
     rows, metrics = table["rows"], tuple(table["metrics"])
     figures = {
@@ -78,21 +79,25 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
         for data in names
     }
     return PaperTable(
-        tuple(_entry(row, dataset, quick) for row in rows),
+        tuple(_spec(row, dataset, quick) for row in rows),
         metrics,
         {data: by_label for data, by_label in figures.items() if by_label},
         {data: DataSet(**about) for data, about in names.items()},
-        tuple(Statement(**statement) for statement in table["statements"]),
+        tuple(Claim(**statement) for statement in table["statements"]),
         quick,
     )
 
 
-def _entry(row: dict, dataset: str, quick: bool) -> Entry:
+def _spec(row: dict, dataset: str, quick: bool) -> ModelSpec:
     general = f"paper/{row['settings']}"
-    content = yaml.safe_load(shipped_yaml(general).read_text(encoding="utf-8"))
+    content = _read(general)
     files = [general]
     if shipped_yaml(f"paper/{dataset}/{row['settings']}"):
         files.append(f"paper/{dataset}/{row['settings']}")
     if quick:
         files.append("paper/quick")
-    return Entry(row["label"], content["model"], config_files=tuple(files))
+    return ModelSpec(row["label"], content["model"], config_files=tuple(files))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((properties_path() / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.comparison.entry import Entry
-from recbole_evcf.comparison.identity import digest_of_data, identity
+from recbole_evcf.comparison.specs import ModelSpec
 from recbole_evcf.config.checks import check_seed, finished_config, resolve_config_files
 from recbole_evcf.config.names import check_keys_of_model
+from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
+from recbole_evcf.results import VERSIONS, digest
+from recbole_evcf.trainer.checkpoint import plain_config
+from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.utils.text import shortened
 
-__all__ = ["SHARED", "Plan", "Run", "make_plan"]
+__all__ = ["SHARED", "Plan", "Run", "make_plan", "settings_of_result"]
 
 # These decide what is evaluated: with one of them its own, a model could not be compared.
 SHARED = {
@@ -34,26 +37,24 @@ SHARED = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training and evaluation: an entry with one seed.
+    """One training and evaluation of a model with one seed.
 
     Attributes:
-        entry: what is run.
+        spec: the model.
         seed: of the model.
-        settings: every config key with an effect on the result, and what else tells results
-            apart: version and device, and the digest of the data.
+        settings: the key of the result, see :func:`settings_of_result`.
         request: what :func:`recbole_evcf.comparison.worker.execute` takes.
     """
 
-    entry: Entry
+    spec: ModelSpec
     seed: int
-    settings: dict
-    request: dict
+    settings: dict[str, Any]
+    request: dict[str, Any]
 
     @property
-    def digest(self) -> str:
-        """A short text that is the same for the same settings."""
-        content = json.dumps(self.settings, sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+    def name(self) -> str:
+        """The name of the run's files, the same for the same settings."""
+        return f"{self.spec.model}-{self.seed}-{digest(self.settings)[:16]}"
 
 
 @dataclass(frozen=True)
@@ -62,27 +63,27 @@ class Plan:
 
     Attributes:
         dataset: name of the data set.
-        entries: in the order of the tables.
+        specs: the models, in the order of the tables.
         seeds: of the models.
         split_seed: of the split, the same for all.
         eval_args: RecBole's key of that name: how the data are split.
         metrics: keys of RecBole's results, such as ``ndcg@100``, to the names they have in tables.
         valid_metric: the key by which models are selected.
-        runs: entry by entry, seed by seed.
+        runs: model by model, seed by seed.
     """
 
     dataset: str
-    entries: tuple[Entry, ...]
+    specs: tuple[ModelSpec, ...]
     seeds: tuple[int, ...]
     split_seed: int
-    eval_args: dict
+    eval_args: dict[str, Any]
     metrics: dict[str, str]
     valid_metric: str
     runs: tuple[Run, ...]
 
 
 def make_plan(
-    entries: Sequence[Entry],
+    specs: Sequence[ModelSpec],
     dataset: str,
     config_files: Sequence[str] = (),
     settings: Mapping[str, object] | None = None,
@@ -92,12 +93,12 @@ def make_plan(
     """Check a comparison and list its runs.
 
     Args:
-        entries: the models.
+        specs: the models.
         dataset: name of the data set.
-        config_files: files for all, read first.
-        settings: config keys for all; they go before every file.
+        config_files: files for all models, read first.
+        settings: config keys for all models; they override every file.
         seeds: of the models; by default the one of the config.
-        user_files: files for all, read last.
+        user_files: files for all models, read last.
 
     Raises:
         ValueError: a model, a setting or a seed is wrong; nothing has been run.
@@ -107,57 +108,53 @@ def make_plan(
         raise ValueError("--seed and --seeds were both given: the seeds of the models are --seeds.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds names a seed twice: {', '.join(map(str, seeds))}.")
-    made = []
-    for entry in entries:
-        files = resolve_config_files([*config_files, *entry.config_files, *user_files])
-        made.append((entry, files, _config_of(entry, dataset, files, settings)))
-    first = made[0][2]
+    configs = []
+    for spec in specs:
+        files = resolve_config_files([*config_files, *spec.config_files, *user_files])
+        configs.append((spec, files, _config_of(spec, dataset, files, settings)))
+    first = configs[0][2]
     check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
         check_seed(seed, name)
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
     data = digest_of_data(first)
-    runs = tuple(
-        _run(entry, seed, split_seed, files, settings, config, data)
-        for entry, files, config in made
-        for seed in seeds
-    )
+    runs = []
+    for spec, files, config in configs:
+        for seed in seeds:
+            both = {"seed": seed, "split_seed": split_seed}
+            request = {
+                "model": spec.model,
+                "dataset": config["dataset"],
+                "config_files": [os.path.abspath(path) for path in files],
+                "settings": {**settings, **spec.settings, **both},
+            }
+            runs.append(Run(spec, seed, settings_of_result(config, data, **both), request))
     return Plan(
         dataset,
-        tuple(entries),
+        tuple(specs),
         seeds,
         split_seed,
         first["eval_args"],
         _names_of_metrics(first),
         str(first["valid_metric"]).lower(),
-        runs,
+        tuple(runs),
     )
 
 
-def _config_of(entry: Entry, dataset: str, files: Sequence[str], settings: Mapping) -> Config:
-    label = shortened(entry.label, 200)
-    for key in entry.settings:
+def _config_of(spec: ModelSpec, dataset: str, files: Sequence[str], settings: Mapping) -> Config:
+    label = shortened(spec.label, 200)
+    for key in spec.settings:
         if key in SHARED:
             raise ValueError(
                 f"{label}: {key} must be the same for all models; set it as --{key}=... ."
             )
-    config = finished_config(entry.model, dataset, files, {**settings, **entry.settings})
+    config = finished_config(spec.model, dataset, list(files), {**settings, **spec.settings})
     try:
-        check_keys_of_model(config, sorted(entry.settings.keys() - settings.keys()))
+        check_keys_of_model(config, sorted(spec.settings.keys() - settings.keys()))
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
     return config
-
-
-def _run(entry, seed, split_seed, files, settings, config, data) -> Run:
-    request = {
-        "model": entry.model,
-        "dataset": config["dataset"],
-        "config_files": [os.path.abspath(path) for path in files],
-        "settings": {**settings, **entry.settings, "seed": seed, "split_seed": split_seed},
-    }
-    return Run(entry, seed, identity(config, data, seed=seed, split_seed=split_seed), request)
 
 
 def _names_of_metrics(config: Config) -> dict[str, str]:
@@ -168,3 +165,17 @@ def _names_of_metrics(config: Config) -> dict[str, str]:
         # Metrics without a cut-off, such as AUC.
         names[metric.lower()] = metric
     return names
+
+
+def settings_of_result(config: Config, data: str, **seeds: int) -> dict[str, Any]:
+    """Return all that the result of a run depends on, as JSON's types.
+
+    Args:
+        config: of the run, before anything is loaded: RecBole writes into it.
+        data: see :func:`recbole_evcf.data.digest.digest_of_data`.
+        seeds: ``seed`` and ``split_seed``, where the run has others than the config.
+    """
+    settings = effective_settings(plain_config(config))
+    settings.update(device=config["device"].type, data=data, versions=VERSIONS, **seeds)
+    # As it comes back from a file: a tuple is a list there.
+    return json.loads(json.dumps(settings, default=str))

@@ -1,224 +1,220 @@
-"""A comparison as a page."""
+"""A comparison, and a reproduced table of the paper, as files for people and programs."""
 
 from __future__ import annotations
 
+import os
+
+import pandas as pd
+
+from recbole_evcf.comparison import reproduction
 from recbole_evcf.comparison.figures import learning_curves, metric_bars
-from recbole_evcf.comparison.outcome import DECIMALS, ModelOutcome, Outcome
+from recbole_evcf.comparison.outcome import Outcome
 from recbole_evcf.comparison.paper import PaperTable
-from recbole_evcf.comparison.reproduction import Verdict, metric_rows, note, verdict_rows
+from recbole_evcf.comparison.reproduction import ClaimCheck
 from recbole_evcf.comparison.tables import (
-    MIB,
     about_tests,
     caption,
-    cells,
-    mean_epochs,
-    p_text,
-    tests_in_order,
+    metric_table,
+    numbers,
+    write_numbers,
 )
-from recbole_evcf.report.page import Bold, Page
+from recbole_evcf.report.page import Report, Section
+from recbole_evcf.report.table import Table
+from recbole_evcf.utils.files import atomic_write
 
-__all__ = ["write_report", "write_reproduction_report"]
+__all__ = ["sections", "write_comparison", "write_reproduction", "write_tables"]
+
+LEVEL = 0.05
+COSTS = {
+    "model": "model",
+    "epochs": "epochs",
+    "training_seconds": "training, s",
+    "total_seconds": "with validation, s",
+    "training_users_per_second": "users/s, training",
+    "evaluation_users_per_second": "users/s, evaluation",
+    "peak_memory_mib": "peak memory, MiB",
+    "memory_before_mib": "before the model, MiB",
+    "peak_gpu_memory_mib": "peak GPU memory, MiB",
+    "measured_on": "measured on",
+}
+DIGITS = {"training_seconds": ",.2f", "total_seconds": ",.2f"}
 
 
-def write_report(outcome: Outcome, path: str, command: str) -> None:
-    """Write the page.
+def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
+    """Write the tables of :func:`write_tables` and the page; returns the path of the page.
 
     Args:
         outcome: what was found.
-        path: the HTML file.
+        folder: that the files go into.
         command: what was typed, for those who want to do it again.
     """
-    page = Page(f"Comparison on {outcome.plan.dataset}")
-    _add_comparison(page, outcome)
-    _add_command(page, command)
-    page.write(path)
+    write_tables(outcome, folder, "comparison")
+    path = os.path.join(folder, "report.html")
+    report = Report(_title(outcome), [*sections(outcome), Section("Command", [command])])
+    report.write_html(path)
+    return path
 
 
-def write_reproduction_report(
+def write_reproduction(
     outcome: Outcome,
     table: PaperTable,
-    verdicts: list[Verdict],
-    path: str,
+    checks: list[ClaimCheck],
+    folder: str,
     name: str,
     command: str,
-) -> None:
-    """Write the page of a reproduced table: ours beside the paper's, then the comparison.
+) -> str:
+    """Write the files of a reproduced table of the paper; returns the path of the page.
 
     Args:
-        outcome, table, verdicts: what was found, what the paper has, and how they agree.
-        path: the HTML file.
+        outcome, table, checks: what was found, what the paper has, and how they agree.
+        folder: that the files go into.
         name: of the table.
         command: what was typed.
     """
-    page = Page(f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}")
-    page.heading("Beside the paper")
-    for metric in table.metrics:
-        page.heading(outcome.plan.metrics.get(metric, metric), 3)
-        page.table(*metric_rows(outcome, table, metric))
-    page.heading("Statements of the paper")
-    header, rows = verdict_rows(verdicts, table)
-    page.table(header, rows, words=(0, len(header) - 1))
-    page.paragraph(note(outcome, table))
-    _add_comparison(page, outcome)
-    _add_command(page, command)
-    page.write(path)
+    write_tables(outcome, folder, name)
+    reproduction.write_reproduction(outcome, table, checks, folder, f"{name}-beside-paper")
+    path = os.path.join(folder, f"{name}.html")
+    title = f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}"
+    beside = [Section("Beside the paper", []), *reproduction.sections(outcome, table, checks)]
+    Report(title, [*beside, *sections(outcome), Section("Command", [command])]).write_html(path)
+    return path
 
 
-def _add_comparison(page: Page, outcome: Outcome) -> None:
-    """Add every part of the report to a page, those that have something to show."""
-    if outcome.finished:
-        _add_metrics(page, outcome)
-    if outcome.failures:
-        _add_failures(page, outcome)
-    if outcome.finished:
-        _add_charts(page, outcome)
-        _add_tests(page, outcome)
-        _add_costs(page, outcome)
-    _add_settings(page, outcome)
+def write_tables(outcome: Outcome, folder: str, name: str) -> None:
+    """Write ``name.csv``, ``.json``, ``.md`` and ``.tex``, each atomically."""
+    path = os.path.join(folder, name)
+    write_numbers(outcome, path)
+    brief = [*_metrics(outcome), *_failures(outcome), *_tests(outcome)]
+    Report(_title(outcome), brief).write_markdown(f"{path}.md")
+    text = metric_table(outcome).latex(_bold(caption(outcome)), "tab:comparison")
+    with atomic_write(f"{path}.tex") as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
-def _add_command(page: Page, command: str) -> None:
-    """Say how the page was made."""
-    page.heading("Command")
-    page.paragraph(command)
-
-
-def _add_metrics(page: Page, outcome: Outcome) -> None:
-    page.heading("Test metrics")
-    rows = [[model.label, *row] for model, row in zip(outcome.finished, cells(outcome, Bold))]
-    page.table(["model", *outcome.metrics.values()], rows)
-    page.paragraph(caption(outcome).replace("marked", "bold"))
-    if any(model.seed_deviation for model in outcome.finished):
-        page.heading("Spread between the seeds", 3)
-        page.table(["model", "seeds", *outcome.metrics.values()], _spread(outcome))
-        page.paragraph("Sample standard deviations of a metric over the seeds of a model.")
-
-
-def _spread(outcome: Outcome) -> list[list[object]]:
+def sections(outcome: Outcome) -> list[Section]:
+    """Every part of the page that has something to show."""
+    if not outcome.finished:
+        return [*_failures(outcome), *_settings(outcome)]
     return [
-        [
-            model.label,
-            len(model.results),
-            *(_number(model.seed_deviation.get(metric), DECIMALS) for metric in outcome.metrics),
-        ]
-        for model in outcome.finished
+        *_metrics(outcome),
+        *_spread(outcome),
+        *_failures(outcome),
+        *_charts(outcome),
+        *_tests(outcome),
+        *_costs(outcome),
+        *_settings(outcome),
     ]
 
 
-def _add_failures(page: Page, outcome: Outcome) -> None:
-    page.heading("Failed")
-    page.table(["model", "seed", "reason"], outcome.failures, words=(0, 2))
+def _title(outcome: Outcome) -> str:
+    return f"Comparison on {outcome.plan.dataset}"
 
 
-def _add_tests(page: Page, outcome: Outcome) -> None:
-    if len(outcome.models) < 2:
-        return
-    page.heading(f"Against {outcome.baseline}")
+def _bold(text: str) -> str:
+    return text.replace("marked", "bold")
+
+
+def _metrics(outcome: Outcome) -> list[Section]:
+    if not outcome.finished:
+        return []
+    return [Section("Test metrics", [metric_table(outcome), _bold(caption(outcome))])]
+
+
+def _spread(outcome: Outcome) -> list[Section]:
+    if not any(model.seed_deviation for model in outcome.finished):
+        return []
+    names = {f"{key}_seed_sd": name for key, name in outcome.metrics.items()}
+    table = numbers(outcome).query("finished_seeds > 0")[["model", "finished_seeds", *names]]
+    text = "Sample standard deviations of a metric over the seeds of a model."
+    parts = [Table(table, {"finished_seeds": "seeds", **names}), text]
+    return [Section("Spread between the seeds", parts, level=3)]
+
+
+def _failures(outcome: Outcome) -> list[Section]:
+    table = pd.DataFrame(outcome.failures, columns=["model", "seed", "reason"])
+    return [Section("Failed", [Table(table, formats={"seed": "d"})])] if len(table) else []
+
+
+def _charts(outcome: Outcome) -> list[Section]:
+    charts = [Section("Metrics", [metric_bars(outcome)])]
+    if any(len(result["curve"]) > 1 for m in outcome.finished for result in m.results.values()):
+        text = (
+            "Reconstruction and KL term are means over the training users. RecBole's own models "
+            "give only the sum of their losses, and are in the first chart alone; models that "
+            "do not learn by epochs are a point there."
+        )
+        charts.append(Section("Learning curves", [learning_curves(outcome), text]))
+    return charts
+
+
+def _tests(outcome: Outcome) -> list[Section]:
+    if len(outcome.models) < 2 or not outcome.finished:
+        return []
+    title = f"Against {outcome.baseline}"
     if not outcome.comparisons:
-        page.paragraph(
+        text = (
             "There are no two models with metrics of the same two users or more, which a paired "
             "test needs."
         )
-        return
-    rows = [
-        [
-            test.label,
-            outcome.metrics[test.metric],
-            f"{test.difference:+.{DECIMALS}f}",
-            # Joined by a space at which no line is broken.
-            f"[{test.low:+.{DECIMALS}f},\u00a0{test.high:+.{DECIMALS}f}]",
-            p_text(test.p_value),
-            _significant(test.p_corrected),
-        ]
-        for test in tests_in_order(outcome)
+        return [Section(title, [text])]
+    table = pd.DataFrame(outcome.comparisons)
+    # Those of the metric by which models are selected first.
+    table = table.sort_values(
+        "metric", key=lambda key: key != outcome.plan.valid_metric, kind="stable"
+    )
+    # A space at which no line is broken.
+    table["interval"] = [
+        f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in zip(table.low, table.high)
     ]
-    header = ["model", "metric", "mean difference", "95% interval", "p", "corrected p"]
-    page.table(header, rows, words=(0, 1))
-    page.paragraph(f"{about_tests(outcome)} Bold: below 0.05 after the correction.")
-
-
-def _significant(p: float) -> str:
-    text = p_text(p)
-    return Bold(text) if p < 0.05 else text
-
-
-def _add_charts(page: Page, outcome: Outcome) -> None:
-    page.heading("Metrics")
-    page.figure(metric_bars(outcome))
-    if any(len(result["curve"]) > 1 for m in outcome.finished for result in m.results.values()):
-        page.heading("Learning curves")
-        page.figure(learning_curves(outcome))
-        page.paragraph(
-            "Reconstruction and KL term are means over the training users. RecBole's own models "
-            "tell only the sum of their losses, and stand in the first chart alone; models that "
-            "do not learn by epochs are a point there."
-        )
-
-
-def _add_costs(page: Page, outcome: Outcome) -> None:
-    page.heading("Costs")
-    header = [
-        "model",
-        "epochs",
-        "training, s",
-        "with validation, s",
-        "users/s, training",
-        "users/s, evaluation",
-        "peak memory, MiB",
-        "before the model, MiB",
+    table["metric"] = table["metric"].map(outcome.metrics)
+    names = {
+        "label": "model",
+        "metric": "metric",
+        "difference": "mean difference",
+        "interval": "95% interval",
+        "p_value": "p",
+        "p_corrected": "corrected p",
+    }
+    shown = Table(
+        table[list(names)],
+        names,
+        {"difference": "+.4f", "p_value": "p", "p_corrected": "p"},
+        bold=table[["p_corrected"]] < LEVEL,
+    )
+    return [
+        Section(title, [shown, f"{about_tests(outcome)} Bold: below 0.05 after the correction."])
     ]
-    gpu = any(model.cost("peak_gpu_memory") for model in outcome.finished)
-    rows = [_costs(model, gpu) for model in outcome.finished]
-    header += ["peak GPU memory, MiB"] if gpu else []
-    page.table([*header, "measured on"], rows, words=(0, len(header)))
-    page.paragraph(
-        "Training holds the making of the model, where some models learn all they learn, and the "
+
+
+def _costs(outcome: Outcome) -> list[Section]:
+    table = numbers(outcome).query("finished_seeds > 0")[list(COSTS)]
+    if not table["peak_gpu_memory_mib"].fillna(0).any():
+        table = table.drop(columns="peak_gpu_memory_mib")
+    text = (
+        "Training includes making the model, where some models learn all they learn, and the "
         "training epochs. Users per second count every training user once an epoch, and in the "
         "evaluation every test user. Memory is that of the whole process, which ran this model "
         "alone; before the model there is what Python, the libraries and the data took. Costs of "
         "different machines cannot be compared; of a run by an earlier version the machine is "
         "unknown."
     )
+    whole = dict.fromkeys(COSTS, ",.0f")
+    return [Section("Costs", [Table(table, COSTS, {**whole, **DIGITS}), text])]
 
 
-def _costs(model: ModelOutcome, gpu: bool) -> list[object]:
-    row = [
-        model.label,
-        _number(mean_epochs(model), 0),
-        _number(model.cost("training_seconds"), 2),
-        _number(model.cost("total_seconds"), 2),
-        _number(model.cost("training_users_per_second"), 0),
-        _number(model.cost("evaluation_users_per_second"), 0),
-        _mib(model.cost("peak_memory")),
-        _mib(model.cost("memory_before")),
-    ]
-    row += [_mib(model.cost("peak_gpu_memory"))] if gpu else []
-    return [*row, model.measured_on]
-
-
-def _add_settings(page: Page, outcome: Outcome) -> None:
+def _settings(outcome: Outcome) -> list[Section]:
     plan = outcome.plan
-    page.heading("Settings")
-    rows = [
-        [
-            model.label,
-            model.entry.model,
-            ", ".join(f"{key}: {value}" for key, value in model.entry.settings.items()) or "–",
-        ]
-        for model in outcome.models
-    ]
-    page.table(["label", "model", "its own settings"], rows, words=(0, 1, 2))
-    arguments = ", ".join(f"{key}: {value}" for key, value in plan.eval_args.items())
-    seeds = ", ".join(map(str, plan.seeds))
-    page.paragraph(
-        f"Split: {arguments}; its seed is {plan.split_seed}. Seeds of the models: {seeds}. "
-        "Every other setting of every run stands in the folder runs."
+    table = pd.DataFrame(
+        [(model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models],
+        columns=["label", "model", "its own settings"],
     )
+    text = (
+        f"Split: {_listed(plan.eval_args)}; its seed is {plan.split_seed}. Seeds of the models: "
+        f"{', '.join(map(str, plan.seeds))}. Every other setting of every run is in the folder "
+        "runs."
+    )
+    return [Section("Settings", [Table(table), text])]
 
 
-def _number(value: float | None, places: int) -> str:
-    return "–" if value is None else f"{value:,.{places}f}"
-
-
-def _mib(value: float | None) -> str:
-    return _number(None if value is None else value / MIB, 0)
+def _listed(settings: dict) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in settings.items()) or "–"

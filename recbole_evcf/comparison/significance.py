@@ -12,13 +12,13 @@ from scipy import stats
 
 from recbole_evcf.evaluator.per_user import standard_error
 
-__all__ = ["Comparison", "compare_paired", "compare_with_baseline", "holm"]
+__all__ = ["PairedTest", "compare_paired", "compare_with_baseline", "holm"]
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """A model against a baseline on one metric.
 
     Attributes:
@@ -45,7 +45,7 @@ class Comparison:
 
 def compare_with_baseline(
     per_user: Mapping[str, pd.DataFrame], baseline: str, metrics: Sequence[str]
-) -> list[Comparison]:
+) -> list[PairedTest]:
     """Every other model against the baseline, on every metric.
 
     Args:
@@ -59,20 +59,20 @@ def compare_with_baseline(
     """
     base = per_user.get(baseline, pd.DataFrame())
     tests = [
-        (label, metric, *compare_paired(frame[metric], base[metric]))
+        (label, metric, compare_paired(frame[metric], base[metric]))
         for metric in metrics
         for label, frame in per_user.items()
         if label != baseline and metric in frame and metric in base and _same_users(frame, base)
     ]
-    corrected = holm(np.array([test[-1] for test in tests]))
+    corrected = holm(np.array([values[-1] for _, _, values in tests]))
     return [
-        Comparison(label, baseline, metric, len(base), *numbers, p)
-        for (label, metric, *numbers), p in zip(tests, corrected)
+        PairedTest(label, baseline, metric, len(base), *values, p_corrected=float(p))
+        for (label, metric, values), p in zip(tests, corrected)
     ]
 
 
 def compare_paired(values: pd.Series, base: pd.Series) -> tuple[float, float, float, float, float]:
-    """The difference of two models on the same users; see :class:`Comparison`.
+    """The difference of two models on the same users; see :class:`PairedTest`.
 
     Args:
         values, base: a metric by user, of the same users in any order.
@@ -84,7 +84,7 @@ def compare_paired(values: pd.Series, base: pd.Series) -> tuple[float, float, fl
     differences = (values - base.reindex(values.index)).to_numpy()
     mean, error = float(differences.mean()), standard_error(differences)
     if math.isnan(error):
-        return mean, *[math.nan] * 4
+        return mean, math.nan, math.nan, math.nan, math.nan
     if error == 0:
         # Student's t is not defined there: all users agree.
         return mean, 0.0, mean, mean, 1.0 if mean == 0 else 0.0

@@ -1,15 +1,16 @@
-"""One run in a process of its own: trained, evaluated, measured, and written down whole."""
+"""One run in a process of its own: trained, evaluated, measured, and kept."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from multiprocessing import parent_process, set_start_method
+from pathlib import Path
 from threading import Thread
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,37 +18,36 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_evcf.comparison.identity import digest_of_data, identity
-from recbole_evcf.comparison.memory import peak_memory
-from recbole_evcf.comparison.recording import recording
+from recbole_evcf.comparison.measuring import peak_memory, recording
+from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
-from recbole_evcf.data.digest import file_digest
+from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.effective_settings import differences
-from recbole_evcf.trainer.state_files import kept_until_given
-from recbole_evcf.utils.sealed_json import write_sealed
+from recbole_evcf.trainer.state_files import states_kept
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["execute", "work"]
 
 
-def work(request: dict, settings: dict, paths: Mapping[str, str], connection) -> None:
-    """What the process does: :func:`execute`, with its output in a log file.
+def work(request: dict[str, Any], settings: dict[str, Any], path: str, connection: Any) -> None:
+    """Do what the process does: :func:`execute`, with its output in a log file.
 
     Args:
         request: as of :func:`execute`.
-        settings: what the run's file says of its settings.
-        paths: ``log``, ``result`` and ``per_user``, the files to write.
+        settings: the key that the result is kept under.
+        path: of the run's files, which add ``.log``, ``.json`` and ``.users.csv``.
         connection: gets None when all is written, or one sentence on what went wrong.
     """
-    _write_output_to(paths["log"])
-    _leave_the_parents_ways()
+    _write_output_to(f"{path}.log")
+    _start_and_end_as_a_command()
     # RecBole's Config reads it, and it is the parent's.
     sys.argv = sys.argv[:1]
     try:
-        with kept_until_given():
-            result = execute(request, paths["per_user"], settings)
-            write_sealed(paths["result"], {"settings": settings, **result})
+        with states_kept():
+            result = execute(request, f"{path}.users.csv", settings)
+            Store(os.path.dirname(path)).put(os.path.basename(path), settings, result)
     except Exception as error:
         sys.excepthook(*sys.exc_info())
         connection.send(f"{type(error).__name__}: {one_line(error)}")
@@ -63,7 +63,7 @@ def _write_output_to(path: str) -> None:
     os.dup2(file, 2)
 
 
-def _leave_the_parents_ways() -> None:
+def _start_and_end_as_a_command() -> None:
     """Start processes of its own, as dataloaders have with ``worker``, as a command does; and end
     with a command that is killed: its next run would write the same files."""
     parent = parent_process()
@@ -78,11 +78,13 @@ def _leave_the_parents_ways() -> None:
     Thread(target=end_with_parent, daemon=True).start()
 
 
-def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -> dict:
+def execute(
+    request: dict[str, Any], per_user_path: str, planned: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Train and evaluate a model as RecBole's ``run_recbole`` does.
 
     Where the model can be resumed, the newest unfinished run of the same settings in the folder
-    ``checkpoint_dir`` goes on.
+    ``checkpoint_dir`` is.
 
     Args:
         request: ``model``, ``dataset``, ``config_files`` and ``settings``.
@@ -91,7 +93,7 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
 
     Returns:
         ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
-        digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
+        digest of that file, or None if it was not written; ``curve``, the record of the epochs;
         ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``;
         ``measured_on``, the machine and its torch; and ``costs``, in seconds, users per second
         and bytes.
@@ -103,7 +105,7 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
     config = Config(
         request["model"], request["dataset"], request["config_files"], dict(request["settings"])
     )
-    settings = identity(config, data="")
+    settings = settings_of_result(config, data="")
     config["resume"] = can_resume(config)
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -138,7 +140,7 @@ def execute(request: dict, per_user_path: str, planned: Mapping | None = None) -
         "valid": _plain(valid),
         "test": _plain(test),
         "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
-        "per_user": None if users is None else file_digest(per_user_path),
+        "per_user": None if users is None else digest(Path(per_user_path)),
         "curve": record,
         "n_train_users": n_train,
         "n_test_users": n_test,
@@ -179,7 +181,7 @@ def _machine(device: torch.device) -> str:
     return f"{platform.node()} ({unit}), torch {torch.__version__}"
 
 
-def _seconds_before(trainer) -> float:
+def _seconds_before(trainer: Any) -> float:
     resumption = getattr(trainer, "resumption", None)
     return resumption.seconds_before if resumption else 0.0
 
@@ -192,18 +194,18 @@ def _plain(metrics: Mapping | None) -> dict[str, float]:
     }
 
 
-def _number_of_users(data) -> int:
+def _number_of_users(data: Any) -> int:
     dataset = data._dataset
     return len(np.unique(np.asarray(dataset.inter_feat[dataset.uid_field])))
 
 
-def _digest_of_targets(dataset) -> str:
+def _digest_of_targets(dataset: Any) -> str:
     """Of the test's pairs of user and item, by their original ids and in no order."""
     feat = dataset.inter_feat
     users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
     items = dataset.id2token(dataset.iid_field, np.asarray(feat[dataset.iid_field]))
     pairs = sorted(zip(users.tolist(), items.tolist()))
-    return hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
+    return digest(pairs)[:16]
 
 
 def _peak_gpu_memory(device: torch.device) -> int | None:

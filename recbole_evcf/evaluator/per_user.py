@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 
@@ -17,7 +16,6 @@ __all__ = [
     "ranked_users",
     "standard_error",
     "standard_errors",
-    "with_error",
     "write_per_user",
 ]
 
@@ -70,21 +68,6 @@ def standard_errors(values: Mapping[str, np.ndarray], decimals: int) -> dict[str
 def standard_error(values: np.ndarray) -> float:
     """Of the mean of some values, NaN of fewer than two."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
-
-
-def with_error(value: float, error: float | None, places: int = 4, sign: str = "") -> str:
-    """A mean and its standard error to print, the error if there is one: ``0.4123 ± 0.0045``.
-
-    Args:
-        value: NaN, of no users, is a dash.
-        error: None or NaN if it is unknown, as of a single user.
-        places: decimal places.
-        sign: ``+`` for a difference.
-    """
-    if math.isnan(value):
-        return "–"
-    text = f"{value:{sign}.{places}f}"
-    return text if error is None or math.isnan(error) else f"{text} ± {error:.{places}f}"
 
 
 def write_per_user(path: str, user_tokens, values: Mapping[str, np.ndarray]) -> None:

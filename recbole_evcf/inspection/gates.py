@@ -1,9 +1,9 @@
-"""How far the gates of equation 7 stand open, layer by layer."""
+"""How far the gates of equation 7 are open, layer by layer."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -12,11 +12,17 @@ import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.inspection.buckets import equal_frequency, mean_and_error
 from recbole_evcf.inspection.latent import LatentModel, batches
+from recbole_evcf.inspection.quality import means_by_group
 from recbole_evcf.model.layers import GatedLayer
 
-__all__ = ["gate_layers", "gate_table", "gates_by_popularity", "openings", "single_item_histories"]
+__all__ = [
+    "gate_layers",
+    "gate_table",
+    "gate_values",
+    "gates_by_popularity",
+    "single_item_histories",
+]
 
 # A gate below the one is called shut, above the other open.
 SHUT, OPEN = 0.1, 0.9
@@ -25,29 +31,24 @@ SHUT, OPEN = 0.1, 0.9
 def gate_layers(model: LatentModel) -> dict[str, GatedLayer]:
     """The gated layers, in the order of the network, by the distribution they are a part of."""
     decoder = "p(x | z1, z2)" if model.hierarchical else "p(x | z)"
-    parts = {
+    distributions = {
         "encoder": "q(z | x)",
         "encoder_z2": "q(z2 | x)",
         "encoder_z1": "q(z1 | x, z2)",
         "prior_z1": "p(z1 | z2)",
         "decoder": decoder,
     }
-    paths = {
-        path: layer
-        for path, layer in model.network.named_modules()
-        if isinstance(layer, GatedLayer)
-    }
-    part_of = {path: path.partition(".")[0] for path in paths}
-    alone = {part for part in part_of.values() if list(part_of.values()).count(part) == 1}
+    modules = model.network.named_modules()
+    found = [(*path.partition(".")[::2], m) for path, m in modules if isinstance(m, GatedLayer)]
+    count = Counter(part for part, *_ in found)
     # Where a distribution has several layers, the name of the module tells them apart.
     return {
-        parts[part_of[path]]
-        + ("" if part_of[path] in alone else f" {path.partition('.')[2]}"): layer
-        for path, layer in paths.items()
+        distributions[part] + (f" {name}" if count[part] > 1 else ""): layer
+        for part, name, layer in found
     }
 
 
-def openings(
+def gate_values(
     model: LatentModel, inputs: Iterable[HistoryBatch]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """sigmoid(x V + c) of every gated layer while histories are encoded, at posterior means, and
@@ -63,36 +64,29 @@ def openings(
         0.9.
     """
     layers = gate_layers(model)
-    means, shut, opened = ({name: [] for name in layers} for _ in range(3))
+    found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def record(name: str, gate, args, output: Tensor) -> None:
-        opening = torch.sigmoid(output.float())
-        means[name].append(opening.mean(1).cpu())
-        shut[name].append((opening < SHUT).float().mean(1).cpu())
-        opened[name].append((opening > OPEN).float().mean(1).cpu())
+    def record(name: str, module: torch.nn.Module, args: tuple, output: Tensor) -> None:
+        gate = torch.sigmoid(output.float())
+        parts = (gate, (gate < SHUT).float(), (gate > OPEN).float())
+        found[name].append(torch.stack([part.mean(1) for part in parts]).cpu())
 
-    with _watching({name: layer.gate for name, layer in layers.items()}, record):
+    hooks = [
+        layer.gate.register_forward_hook(partial(record, name)) for name, layer in layers.items()
+    ]
+    try:
         for history in inputs:
             top, *lower = model.means(history)
             model.below(top)
             model.logits(top, *lower)
-    table, closed, wide = (
-        pd.DataFrame({name: torch.cat(parts).double().numpy() for name, parts in part.items()})
-        for part in (means, shut, opened)
-    )
-    return table, pd.DataFrame({"shut": closed.mean(), "open": wide.mean()})
-
-
-@contextmanager
-def _watching(modules: dict, record) -> Iterator[None]:
-    hooks = [
-        module.register_forward_hook(partial(record, name)) for name, module in modules.items()
-    ]
-    try:
-        yield
     finally:
         for hook in hooks:
             hook.remove()
+    values = {name: torch.cat(parts, dim=1).double() for name, parts in found.items()}
+    means, shut, wide = (
+        pd.DataFrame({name: value[n].numpy() for name, value in values.items()}) for n in range(3)
+    )
+    return means, pd.DataFrame({"shut": shut.mean(), "open": wide.mean()})
 
 
 def single_item_histories(n_items: int, device: torch.device) -> Iterator[HistoryBatch]:
@@ -107,7 +101,7 @@ def gate_table(users: pd.DataFrame, extremes: pd.DataFrame, items: pd.DataFrame)
     ``single_item_mean``, the mean over histories of a single item.
 
     Args:
-        users, extremes: :func:`openings` of the users' histories.
+        users, extremes: :func:`gate_values` of the users' histories.
         items: of the histories of single items.
     """
     return pd.DataFrame(
@@ -130,10 +124,10 @@ def gates_by_popularity(
     popularity: np.ndarray,
     n: int,
 ) -> pd.DataFrame:
-    """Mean openings along item popularity, in groups of equal numbers, measured in two ways.
+    """Mean gates along item popularity, in groups of equal numbers, measured in two ways.
 
     Args:
-        users: :func:`openings` of the users' histories.
+        users: :func:`gate_values` of the users' histories.
         items: of the histories of single items, an item after the other.
         histories: the input histories.
         ids: user ids, (users,), with a history each.
@@ -149,22 +143,11 @@ def gates_by_popularity(
     of_entries = torch.from_numpy(popularity).double()[batch.column.cpu()]
     of_users = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, batch.row.cpu(), of_entries)
     of_users = (of_users / batch.lengths.cpu()).numpy()
-    rows = []
+    tables = []
     for grouped, table, along in (("users", users, of_users), ("items", items, popularity)):
-        group = equal_frequency(along, n)
         for layer in table:
-            for bucket in range(group.max() + 1):
-                inside = group == bucket
-                mean, error = mean_and_error(table[layer].to_numpy()[inside])
-                rows.append(
-                    {
-                        "grouped": grouped,
-                        "layer": layer,
-                        "from": along[inside].min(),
-                        "to": along[inside].max(),
-                        "count": inside.sum(),
-                        "mean": mean,
-                        "mean_se": error,
-                    }
-                )
-    return pd.DataFrame(rows)
+            part = means_by_group(pd.DataFrame({"mean": table[layer]}), along, n)
+            part.insert(0, "grouped", grouped)
+            part.insert(1, "layer", layer)
+            tables.append(part)
+    return pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""A network's latent levels under one face, at the posterior means or wherever one looks."""
+"""A network's latent levels behind one interface, for one level and for two."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ class LatentModel:
         raise ValueError(
             f"inspect reads a VampPrior or the standard normal prior, no {type(prior).__name__}."
         )
+
+    def pseudo_inputs(self) -> Tensor:
+        """The VampPrior's imaginary users, (K, items), from 0 to 1, on the CPU."""
+        return self.network.prior.pseudo_inputs.detach().clamp(0, 1).cpu()
 
     @torch.no_grad()
     def top_posterior(self, history: HistoryBatch) -> Gaussian:

@@ -1,4 +1,4 @@
-"""What each latent level carries: its KL term, and what is lost without it."""
+"""What each latent level carries: its KL term, its active units, and what is lost without it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.inspection.buckets import mean_and_error
-from recbole_evcf.inspection.latent import LatentModel, history_batches
-from recbole_evcf.inspection.quality import per_user, rank
-from recbole_evcf.inspection.units import gaussian_kl
+from recbole_evcf.inspection.latent import LatentModel, batches, history_batches
+from recbole_evcf.inspection.quality import mean_and_error, per_user, rank
+from recbole_evcf.model.gaussian import Gaussian
 
-__all__ = ["level_kl", "replaced_levels", "replacements"]
+__all__ = ["ACTIVE", "level_kl", "marginal_kl", "replaced_levels", "replacements", "unit_table"]
 
 # Draws of z per user for the KL terms.
 DRAWS = 8
+# Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.2.
+ACTIVE = 0.01
 
 
 def level_kl(
@@ -42,20 +44,72 @@ def level_kl(
     terms, units = [], []
     for history in history_batches(histories, users):
         posterior = model.top_posterior(history)
-        # (draws, levels, batch)
-        draws, lower = [], []
+        top, lower = [], []
         for _ in range(DRAWS):
             z = posterior.sample()
-            draw = [posterior.log_prob(z) - model.top_log_prior(z)]
+            top.append(posterior.log_prob(z) - model.top_log_prior(z))
             if model.hierarchical:
-                lower.append(gaussian_kl(model.lower_posterior(history, z), model.lower_prior(z)))
-                draw.append(lower[-1].sum(1))
-            draws.append(torch.stack(draw))
-        terms.append(torch.stack(draws).double().mean(0).cpu())
+                given_z = _normal(model.lower_posterior(history, z)), _normal(model.lower_prior(z))
+                lower.append(kl_divergence(*given_z))
+        levels = [torch.stack(top).double().mean(0)]
         if lower:
-            units.append(torch.stack(lower).double().mean(0).sum(0).cpu())
-    table = pd.DataFrame(torch.cat(terms, dim=1).T.numpy(), columns=list(model.levels))
+            by_unit = torch.stack(lower).double().mean(0)
+            levels.append(by_unit.sum(1))
+            units.append(by_unit.sum(0).cpu())
+        terms.append(torch.stack(levels, dim=1).cpu())
+    table = pd.DataFrame(torch.cat(terms).numpy(), columns=list(model.levels))
     return table, torch.stack(units).sum(0) / len(users) if units else None
+
+
+def marginal_kl(posterior: Gaussian, components: Gaussian | None) -> Tensor:
+    """KL of each unit's posterior from the prior's marginal of that unit, mean over users.
+
+    Of N(0, 1) exactly. A marginal of the VampPrior is a mixture of K Gaussians: there it is an
+    estimate by one draw per user. Since the mixture ties its units together, the sum over units
+    is not the KL term of the whole.
+
+    Args:
+        posterior: (users, latent).
+        components: (K, latent); None for the standard normal prior.
+
+    Returns:
+        (latent,), in nats.
+    """
+    posterior = Gaussian(posterior.mean.double(), posterior.log_variance.double())
+    if components is None:
+        return kl_divergence(_normal(posterior), Normal(0.0, 1.0)).mean(0)
+    components = Gaussian(components.mean.double(), components.log_variance.double())
+    total = torch.zeros(posterior.mean.shape[1], dtype=torch.float64)
+    for users in batches(torch.arange(len(posterior.mean)), components.mean.numel()):
+        q = Gaussian(posterior.mean[users], posterior.log_variance[users])
+        z = q.sample()
+        log_prior = _normal(components).log_prob(z[:, None]).logsumexp(1)
+        total += (_normal(q).log_prob(z) - log_prior + np.log(len(components.mean))).sum(0)
+    return total / len(posterior.mean)
+
+
+def unit_table(level: str, means: Tensor, kl: Tensor) -> pd.DataFrame:
+    """A row per unit, the most variable first.
+
+    Columns: ``level``, ``unit`` (its place), ``variance``, ``active``, ``kl``. A unit is active
+    where the variance over users of its posterior mean is above 0.01.
+
+    Args:
+        level: its name.
+        means: posterior means, (users, latent).
+        kl: mean KL term of each unit over users, (latent,), in nats.
+    """
+    variance = means.double().var(0).numpy()
+    table = pd.DataFrame(
+        {
+            "level": level,
+            "unit": np.arange(len(variance)),
+            "variance": variance,
+            "active": variance > ACTIVE,
+            "kl": kl.double().numpy(),
+        }
+    )
+    return table.sort_values(["variance", "unit"], ascending=[False, True], ignore_index=True)
 
 
 def replacements(model: LatentModel) -> dict[str, Callable[[HistoryBatch], Tensor]]:
@@ -111,16 +165,22 @@ def replaced_levels(
         ranking = rank(logits, histories, phase, users, k)
         metrics = per_user(ranking.hits, ranking.targets, truncated)
         metrics["log_likelihood"] = _log_likelihood(model, logits, histories, users)
-        row = {"replaced": name}
-        for metric in metrics:
-            row[metric], row[f"{metric}_se"] = mean_and_error(metrics[metric].to_numpy())
-        rows.append(row)
+        rows.append({"replaced": name, **mean_and_error(metrics)})
     return pd.DataFrame(rows)
 
 
-def _log_likelihood(model, logits, histories: Histories, users: Tensor) -> np.ndarray:
+def _log_likelihood(
+    model: LatentModel,
+    logits: Callable[[HistoryBatch], Tensor],
+    histories: Histories,
+    users: Tensor,
+) -> np.ndarray:
     values = []
     for history in history_batches(histories, users):
         value = model.network.likelihood.log_prob(logits(history), history)
         values.append((value / history.lengths.clamp(min=1)).cpu())
     return torch.cat(values).double().numpy()
+
+
+def _normal(gaussian: Gaussian) -> Normal:
+    return Normal(gaussian.mean, (0.5 * gaussian.log_variance).exp(), validate_args=False)

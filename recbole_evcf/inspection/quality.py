@@ -1,4 +1,4 @@
-"""Recommendation quality on held-out interactions, as a whole and in buckets."""
+"""Recommendation quality on held-out interactions, as a whole and in groups."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from recbole.evaluator.metrics import NDCG, Recall
 from torch import Tensor
 
 from recbole_evcf.data.dataloader import RankedPhase, ranked_phases
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.inspection.buckets import equal_frequency, mean_and_error
+from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.inspection.latent import batches
 
 __all__ = [
     "Ranking",
+    "equal_frequency",
     "held_out",
+    "mean_and_error",
+    "means_by_group",
     "per_user",
-    "quality_by_history",
     "quality_by_popularity",
     "rank",
 ]
@@ -80,7 +83,7 @@ def rank(
 
 
 def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataFrame:
-    """NDCG and Recall of each list, as RecBole defines them.
+    """NDCG and Recall of each list, by RecBole's own metrics.
 
     Args:
         hits: (users, K).
@@ -91,36 +94,58 @@ def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataF
     Returns:
         columns ``ndcg`` and ``recall``.
     """
-    k = hits.shape[1]
-    gains = 1 / np.log2(np.arange(2, k + 2))
-    possible = np.minimum(targets, k)
-    return pd.DataFrame(
-        {
-            "ndcg": hits @ gains / gains.cumsum()[possible - 1],
-            "recall": hits.sum(1) / (possible if truncated else targets),
-        }
-    )
+    metrics = {"ndcg": NDCG, "recall": TruncatedRecall if truncated else Recall}
+    # They need no config for it.
+    values = {name: each.metric_info(None, hits, targets) for name, each in metrics.items()}
+    return pd.DataFrame({name: value[:, -1] for name, value in values.items()})
 
 
-def quality_by_history(lengths: np.ndarray, metrics: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Mean metrics of users grouped by the length of the history they are scored from.
+def equal_frequency(values: np.ndarray, n: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """The group of each value, counted from 0 along the values, all of about equal weight.
+
+    Equal values share a group, so that many ties leave fewer groups, or uneven ones.
 
     Args:
-        lengths: of the input histories, (users,).
-        metrics: of :func:`per_user`.
+        values: what the groups run along, (values,).
+        n: how many groups are wished for.
+        weights: what is to be shared out equally, (values,); by default each value counts once.
+    """
+    weights = np.ones(len(values)) if weights is None else weights
+    unique, place = np.unique(values, return_inverse=True)
+    weight = np.bincount(place, weights, minlength=len(unique))
+    # A value belongs where the middle of its weight lies.
+    middle = weight.cumsum() - weight / 2
+    group = np.minimum(np.floor(n * middle / weight.sum()), n - 1)
+    return np.unique(group[place], return_inverse=True)[1]
+
+
+def mean_and_error(values: pd.DataFrame) -> dict[str, float]:
+    """The mean of each column and, as ``_se``, its standard error (NaN of fewer than two rows)."""
+    means, errors = values.mean(), values.sem()
+    return {
+        key: float(value)
+        for name in values
+        for key, value in ((name, means[name]), (f"{name}_se", errors[name]))
+    }
+
+
+def means_by_group(values: pd.DataFrame, along: np.ndarray, n: int) -> pd.DataFrame:
+    """Means of rows in groups of about equal size.
+
+    Args:
+        values: quantities, (rows, quantities).
+        along: what the groups run along, (rows,).
         n: number of groups.
 
     Returns:
-        a row per group: ``from`` and ``to`` (lengths), ``users``, each metric and its
-        standard error over users, ``ndcg_se`` and ``recall_se``.
+        a row per group: ``from`` and ``to`` (the range of ``along``), ``count``, and
+        :func:`mean_and_error` of each quantity.
     """
-    group = equal_frequency(lengths, n)
-    rows = []
-    for bucket in range(group.max() + 1):
-        inside = group == bucket
-        bounds = {"from": lengths[inside].min(), "to": lengths[inside].max()}
-        rows.append({**bounds, "users": inside.sum(), **_means(metrics[inside])})
-    return pd.DataFrame(rows)
+    group = equal_frequency(along, n)
+    bounds = pd.Series(along).groupby(group).agg(["min", "max", "size"])
+    bounds.columns = pd.Index(["from", "to", "count"])
+    means = [mean_and_error(values[group == each]) for each in bounds.index]
+    return pd.concat([bounds, pd.DataFrame(means)], axis=1)
 
 
 def quality_by_popularity(
@@ -154,27 +179,18 @@ def quality_by_popularity(
     group = equal_frequency(popularity, n, np.bincount(columns, minlength=len(popularity)))
     group_of_place = group[ranking.items]
     rows = []
-    for bucket in range(group.max() + 1):
-        items, places = group == bucket, group_of_place == bucket
+    for each in range(group.max() + 1):
+        items, places = group == each, group_of_place == each
         targets = np.bincount(batch.row.numpy()[items[columns]], minlength=len(users))
         some = targets > 0
+        row = {
+            "from": popularity[items].min(),
+            "to": popularity[items].max(),
+            "items": items.sum(),
+            "held_out": targets.sum() / len(columns),
+            "recommended": places.mean(),
+            "users": some.sum(),
+        }
         metrics = per_user((ranking.hits & places)[some], targets[some], truncated)
-        rows.append(
-            {
-                "from": popularity[items].min(),
-                "to": popularity[items].max(),
-                "items": items.sum(),
-                "held_out": targets.sum() / len(columns),
-                "recommended": places.mean(),
-                "users": some.sum(),
-                **_means(metrics),
-            }
-        )
+        rows.append({**row, **mean_and_error(metrics)})
     return pd.DataFrame(rows)
-
-
-def _means(metrics: pd.DataFrame) -> dict[str, float]:
-    result = {}
-    for name in metrics:
-        result[name], result[f"{name}_se"] = mean_and_error(metrics[name].to_numpy())
-    return result

@@ -1,21 +1,23 @@
-"""The page that shows an inspection. It draws; the figures are computed elsewhere."""
+"""The page of an inspection: its tables, figures of them, and what they mean."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from recbole_evcf.evaluator.per_user import with_error
-from recbole_evcf.inspection.inspection import Inspection
-from recbole_evcf.inspection.levels import DRAWS
-from recbole_evcf.inspection.units import ACTIVE
-from recbole_evcf.report.figure import drawn_text, styled
-from recbole_evcf.report.page import Page
+from recbole_evcf.inspection.levels import ACTIVE, DRAWS
+from recbole_evcf.report.figures import COLOURS, figure_text, styled
+from recbole_evcf.report.page import Report, Section
+from recbole_evcf.report.table import Table
+from recbole_evcf.report.values import number
 from recbole_evcf.utils.text import shortened
 
-__all__ = ["page"]
+__all__ = ["report"]
 
 # Rows of the table of components, items named in a row, and components named in the plane.
 N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 20
@@ -24,92 +26,73 @@ LABEL_ROOM = (0.24, 0.07)
 # More users would hide one another and swell the file.
 N_DOTS = 3000
 
-BLUE, ORANGE, GREEN, GREY = "#2a6f97", "#d1495b", "#3a7d44", "#9aa5b1"
+BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], COLOURS[-1]
 FONT = {"family": "system-ui, sans-serif", "size": 13}
-COLOURS = (BLUE, ORANGE, GREEN, "#8e6bbf", "#c08a1e", GREY)
+LAYOUT: dict[str, Any] = {"margin": {"l": 60, "r": 20, "t": 40, "b": 50}, "font": FONT}
 
 
-def page(inspection: Inspection) -> Page:
-    """The report: a section for each kind of table that the inspection has."""
-    result = Page(f"Inside {inspection.facts['model']} on {inspection.facts['data set']}")
-    result.table(
-        ["", ""], [(name, _fact(value)) for name, value in inspection.facts.items()], words=(0, 1)
-    )
-    tables = inspection.tables
+def report(
+    facts: Mapping[str, object],
+    tables: Mapping[str, pd.DataFrame],
+    metrics: Mapping[str, str],
+    explained: tuple[float, float] | None,
+) -> Report:
+    """A section for each kind of table there is.
+
+    Args: the attributes of an :class:`~recbole_evcf.inspection.inspection.Inspection`.
+    """
+    rows = [(name, number(value, ".1f")) for name, value in facts.items()]
+    frame = pd.DataFrame(rows, columns=["fact", "value"])
+    sections = [Section("", [Table(frame, {"fact": "", "value": ""})])]
     if "components" in tables:
-        _components(result, tables)
+        sections.append(_components(tables["components"], tables["component_items"]))
     else:
-        result.heading("The prior")
-        result.paragraph(
+        text = (
             "The prior is the standard normal distribution. It has no components; what follows "
             "applies to it all the same."
         )
-    if "density" in tables:
-        _plane(result, inspection)
-    _units(result, tables)
-    _levels(result, inspection)
+        sections.append(Section("The prior", [text]))
+    if explained is not None:
+        sections.append(_plane(tables, explained))
+    sections += [_units(tables["units"], "components" in tables), _levels(tables, metrics)]
     if "gates" in tables:
-        _gates(result, tables)
-    if inspection.cutoff is not None:
-        _quality(result, inspection)
-    return result
+        sections.append(_gates(tables))
+    if metrics:
+        sections += _quality(tables, metrics)
+    return Report(f"Inside {facts['model']} on {facts['data set']}", sections)
 
 
-def _fact(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _components(result: Page, tables: dict[str, pd.DataFrame]) -> None:
-    table, items = tables["components"], tables["component_items"]
-    result.heading("Components of the prior")
-    used = int((table["users"] > 0).sum())
-    result.paragraph(
+def _components(table: pd.DataFrame, items: pd.DataFrame) -> Section:
+    used = table[table["users"] > 0]
+    about = (
         "A component q(z | u) of the VampPrior is the posterior of a learned pseudo-input u, an "
         "imaginary user. Its weight in practice is the share of training users whose posterior "
         "it explains best: of all components it has the smallest KL divergence from that "
-        f"posterior. {used} of {len(table)} components explain a user best."
+        f"posterior. {len(used)} of {len(table)} components explain a user best."
     )
-    result.figure(_weights(table, _labels(items)))
-    result.paragraph(
+    decoded = (
         "A component is decoded like a user. The most probable items are popular ones with most "
         "components; what sets a component apart are the items that contribute most to the "
         "divergence of its recommendations from the average user's, p log(p / average). In "
         "brackets: how many times as probable as for the average user. Spread is the mean over "
         "units of the standard deviation of q(z | u)."
     )
-    by = {
-        kind: {k: part.head(N_ITEMS) for k, part in items[items["by"] == kind].groupby("component")}
-        for kind in ("distinction", "probability")
-    }
-    result.table(
-        ["component", "users", "share", "spread", "what sets it apart", "most probable"],
-        [
-            [
-                row.component,
-                row.users,
-                f"{row.share:.1%}",
-                f"{row.spread:.2f}",
-                _item_list(by["distinction"][row.component], lift=True),
-                _item_list(by["probability"][row.component], lift=False),
-            ]
-            for row in table[table["users"] > 0].head(N_COMPONENTS).itertuples()
-        ],
-        words=(4, 5),
-    )
-    if len(table) > min(N_COMPONENTS, used):
-        result.paragraph(
-            f"The {min(N_COMPONENTS, used)} components with most users; components.csv and "
+    shown = used.head(N_COMPONENTS)[["component", "users", "share", "spread"]].copy()
+    top = items[items["rank"] <= N_ITEMS]
+    names = _names(top)
+    with_lift = names + [f" ({times:.1f})" for times in top["lift"]]
+    for by, listed in (("distinction", with_lift), ("probability", names)):
+        joined = listed[top["by"] == by].groupby(top["component"]).agg("; ".join)
+        shown[by] = shown["component"].map(joined)
+    titles = {"distinction": "what sets it apart", "probability": "most probable"}
+    formats = {"component": "d", "share": ".1%", "spread": ".2f"}
+    parts = [about, _weights(table, _labels(items)), decoded, Table(shown, titles, formats)]
+    if len(table) > len(shown):
+        parts.append(
+            f"The {len(shown)} components with most users; components.csv and "
             "component_items.csv hold all."
         )
-
-
-def _item_list(items: pd.DataFrame, lift: bool) -> str:
-    names = _names(items)
-    if lift:
-        return "; ".join(f"{name} ({times:.1f})" for name, times in zip(names, items.lift))
-    return "; ".join(names)
+    return Section("Components of the prior", parts)
 
 
 def _names(items: pd.DataFrame) -> pd.Series:
@@ -119,72 +102,59 @@ def _names(items: pd.DataFrame) -> pd.Series:
 def _labels(items: pd.DataFrame) -> pd.Series:
     """The three items that set each component apart most, as lines of HTML, by component."""
     apart = items[(items["by"] == "distinction") & (items["rank"] <= 3)]
-    names = _names(apart).map(drawn_text)
-    return names.groupby(apart["component"]).agg("<br>".join)
+    return _names(apart).map(figure_text).groupby(apart["component"]).agg("<br>".join)
 
 
 def _weights(table: pd.DataFrame, labels: pd.Series) -> go.Figure:
-    figure = go.Figure(
-        go.Bar(
-            x=np.arange(1, len(table) + 1),
-            y=table["share"],
-            marker={"color": BLUE, "line": {"width": 0}},
-            customdata=np.stack([table["component"], labels[table["component"]]], axis=1),
-            hovertemplate="component %{customdata[0]}: %{y:.1%}<br>%{customdata[1]}<extra></extra>",
-        )
+    places = np.arange(1, len(table) + 1)
+    figure = go.Figure()
+    figure.add_bar(
+        x=places,
+        y=table["share"],
+        marker={"color": BLUE, "line": {"width": 0}},
+        name="share of users explained best",
+        customdata=np.stack([table["component"], labels[table["component"]]], axis=1),
+        hovertemplate="component %{customdata[0]}: %{y:.1%}<br>%{customdata[1]}<extra></extra>",
     )
-    figure.add_scatter(
-        x=np.arange(1, len(table) + 1),
-        y=table["mean_responsibility"],
-        mode="markers",
-        marker={"color": ORANGE, "size": 4},
-        name="mean responsibility",
-        hoverinfo="skip",
-    )
-    figure.data[0].name = "share of users explained best"
+    dots = _dots(ORANGE, 4, name="mean responsibility")
+    figure.add_scatter(x=places, y=table["mean_responsibility"], **dots)
     figure.update_xaxes(title="components, by weight")
     figure.update_yaxes(title="share of users", tickformat=".1%")
-    return _styled(figure, 320)
+    return styled(figure, 320, **LAYOUT)
 
 
-def _plane(result: Page, inspection: Inspection) -> None:
-    tables = inspection.tables
-    result.heading("Aggregated posterior and prior")
-    first, second = inspection.explained
-    result.paragraph(
-        "The plane of the first two principal components of the training users' posterior "
-        f"means, which hold {first:.1%} and {second:.1%} of their variance."
-    )
-    axes = [f"PC {n} ({share:.1%})" for n, share in enumerate(inspection.explained, 1)]
-    result.figure(_map(tables, axes))
+def _dots(colour: str, size: int, opacity: float = 1, **more: Any) -> dict[str, Any]:
+    marker = {"color": colour, "size": size, "opacity": opacity}
+    return {"mode": "markers", "marker": marker, "hoverinfo": "skip", **more}
+
+
+def _plane(tables: Mapping[str, pd.DataFrame], explained: tuple[float, float]) -> Section:
+    first, second = explained
+    axes = [f"PC 1 ({first:.1%})", f"PC 2 ({second:.1%})"]
     dots = " Dots are the components in use." if "components" in tables else ""
-    result.paragraph(
+    parts = [
+        "The plane of the first two principal components of the training users' posterior "
+        f"means, which hold {first:.1%} and {second:.1%} of their variance.",
+        _map(tables, axes),
         "The densities in that plane: of the aggregated posterior, the mean of q(z | x) over the "
         "training users, and of the prior that should match it. The same colour is the same "
-        f"density, and half the depth of colour a quarter of it.{dots}"
-    )
-    result.figure(_densities(tables, axes))
+        f"density, and half the depth of colour a quarter of it.{dots}",
+        _densities(tables, axes),
+    ]
+    return Section("Aggregated posterior and prior", parts)
 
 
-def _map(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
+def _map(tables: Mapping[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     users = tables["users"]
-    if len(users) > N_DOTS:
-        users = users.sample(N_DOTS, random_state=0)
-    figure = go.Figure(
-        go.Scatter(
-            x=users["pc1"],
-            y=users["pc2"],
-            mode="markers",
-            marker={"color": GREY, "size": 4, "opacity": 0.55},
-            name="users (posterior means)",
-            hoverinfo="skip",
-        )
-    )
+    users = users.sample(min(N_DOTS, len(users)), random_state=0).sort_index()
+    figure = go.Figure()
+    dots = _dots(GREY, 4, 0.55, name="users (posterior means)")
+    figure.add_scatter(x=users["pc1"], y=users["pc2"], **dots)
     if "components" in tables:
         _add_components(figure, tables["components"], _labels(tables["component_items"]))
     figure.update_xaxes(title=axes[0], zeroline=False)
     figure.update_yaxes(title=axes[1], zeroline=False)
-    return _styled(figure, 620)
+    return styled(figure, 620, **LAYOUT)
 
 
 def _add_components(figure: go.Figure, table: pd.DataFrame, labels: pd.Series) -> None:
@@ -210,20 +180,16 @@ def _add_components(figure: go.Figure, table: pd.DataFrame, labels: pd.Series) -
         name="components in use, area by users",
     )
     names = [text.partition("<br>")[0] for text in hover]
-    for place in _apart(used[["pc1", "pc2"]].to_numpy(), names):
-        figure.add_annotation(
-            x=used["pc1"].iloc[place],
-            y=used["pc2"].iloc[place],
-            text=names[place],
-            showarrow=False,
-            yshift=17,
-            font={"size": 12, "color": "#222"},
-            bgcolor="rgba(255,255,255,0.5)",
-        )
+    points = used[["pc1", "pc2"]].to_numpy()
+    look = {"showarrow": False, "yshift": 17, "bgcolor": "rgba(255,255,255,0.5)"}
+    font = {"size": 12, "color": "#222"}
+    for place in _apart(points, names):
+        x, y = points[place]
+        figure.add_annotation(x=x, y=y, text=names[place], font=font, **look)
 
 
 def _apart(points: np.ndarray, names: list[str]) -> list[int]:
-    """Places of the first points whose names differ and, written there, do not meet."""
+    """Places of the first points whose names differ and do not overlap where they are written."""
     reach = np.ptp(points, axis=0).clip(min=1e-9) * LABEL_ROOM
     chosen: list[int] = []
     for place, point in enumerate(points):
@@ -234,70 +200,49 @@ def _apart(points: np.ndarray, names: list[str]) -> list[int]:
     return chosen
 
 
-def _densities(tables: dict[str, pd.DataFrame], axes: list[str]) -> go.Figure:
-    density = tables["density"]
-    titles = ("aggregated posterior", "prior")
+def _densities(tables: Mapping[str, pd.DataFrame], axes: list[str]) -> go.Figure:
+    density, names = tables["density"], ["aggregated_posterior", "prior"]
+    titles = [name.replace("_", " ") for name in names]
     figure = make_subplots(
         cols=2, subplot_titles=titles, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.04
     )
-    # The square root shows what lies thinly spread beside what is heaped up.
-    deepest = np.sqrt(density[["aggregated_posterior", "prior"]].to_numpy().max())
-    ticks = np.linspace(0, deepest, 5)
-    for column, name in enumerate(("aggregated_posterior", "prior"), 1):
+    # The square root shows thin regions beside dense ones.
+    ticks = np.linspace(0, np.sqrt(density[names].to_numpy().max()), 5)
+    figure.update_layout(
+        coloraxis={
+            "colorscale": "Blues",
+            "cmin": 0,
+            "cmax": ticks[-1],
+            "colorbar": {
+                "title": "density",
+                "tickvals": ticks,
+                "ticktext": [f"{tick**2:.2g}" for tick in ticks],
+            },
+        }
+    )
+    for column, name in enumerate(names, 1):
+        panel = {"row": 1, "col": column}
         grid = density.pivot(index="pc2", columns="pc1", values=name)
-        figure.add_trace(
-            go.Heatmap(
-                x=grid.columns,
-                y=grid.index,
-                z=np.sqrt(grid.to_numpy()),
-                zmin=0,
-                zmax=deepest,
-                colorscale="Blues",
-                zsmooth="best",
-                showscale=column == 2,
-                colorbar={
-                    "title": "density",
-                    "tickvals": ticks,
-                    "ticktext": [f"{tick**2:.2g}" for tick in ticks],
-                },
-                hoverinfo="skip",
-            ),
-            row=1,
-            col=column,
-        )
+        heat = go.Heatmap(x=grid.columns, y=grid.index, z=np.sqrt(grid.to_numpy()), zsmooth="best")
+        figure.add_trace(heat.update(coloraxis="coloraxis", hoverinfo="skip"), **panel)
         if "components" in tables:
             used = tables["components"].query("users > 0")
-            figure.add_trace(
-                go.Scatter(
-                    x=used["pc1"],
-                    y=used["pc2"],
-                    mode="markers",
-                    marker={"color": ORANGE, "size": 4},
-                    showlegend=False,
-                    hoverinfo="skip",
-                ),
-                row=1,
-                col=column,
-            )
-        figure.update_xaxes(title=axes[0], row=1, col=column)
-    figure.update_xaxes(showgrid=False, zeroline=False)
+            dots = _dots(ORANGE, 4, showlegend=False)
+            figure.add_scatter(x=used["pc1"], y=used["pc2"], **dots, **panel)
+    figure.update_xaxes(showgrid=False, zeroline=False, title=axes[0])
     figure.update_yaxes(showgrid=False, zeroline=False)
     figure.update_yaxes(title=axes[1], col=1)
-    return _styled(figure, 460)
+    return styled(figure, 460, **LAYOUT)
 
 
-def _units(result: Page, tables: dict[str, pd.DataFrame]) -> None:
-    table = tables["units"]
-    result.heading("Latent units")
+def _units(table: pd.DataFrame, is_mixture: bool) -> Section:
     measured = (
         " The KL term of a unit under the VampPrior is measured against the prior's marginal of "
         "that unit; the mixture ties its units together, so that they do not add up to the whole."
-        if "components" in tables
-        else ""
     )
-    result.paragraph(
+    text = (
         f"A unit is active where the variance over users of its posterior mean exceeds {ACTIVE} "
-        f"(Burda et al. 2016).{measured}"
+        f"(Burda et al. 2016).{measured if is_mixture else ''}"
     )
     figure = go.Figure()
     for colour, (level, part) in zip(COLOURS, table.groupby("level", sort=False)):
@@ -315,187 +260,117 @@ def _units(result: Page, tables: dict[str, pd.DataFrame]) -> None:
     figure.add_vline(x=ACTIVE, line={"color": GREY, "dash": "dash"})
     figure.update_xaxes(type="log", title="variance over users of the posterior mean")
     figure.update_yaxes(title="KL term, nats per user", rangemode="tozero")
-    result.figure(_styled(figure, 380))
+    return Section("Latent units", [text, styled(figure, 380, **LAYOUT)])
 
 
-def _levels(result: Page, inspection: Inspection) -> None:
-    table = inspection.tables["levels"]
+def _levels(tables: Mapping[str, pd.DataFrame], metrics: Mapping[str, str]) -> Section:
+    table = tables["levels"]
     several = len(table) > 1
-    result.heading("What z1 and z2 carry" if several else "What z carries")
     given = " That of z1 is measured given z2." if several else ""
-    result.paragraph(
+    parts: list[str | Table | go.Figure] = [
         f"The KL term of a level is what it tells about a user beyond the prior.{given} Estimated "
-        f"from {DRAWS} draws for each training user."
-    )
-    result.table(
-        ["level", "units", "active", "KL, nats per user"],
-        [
-            [row.level, row.units, row.active, with_error(row.kl, row.kl_se, 2)]
-            for row in table.itertuples()
-        ],
-    )
-    if "replaced_levels" not in inspection.tables:
-        return
-    which = (
-        "z1 becomes the mean of p(z1 | z2), z2 the mean of the prior (the z1 beside it stays what "
-        "the user's history made it). With both replaced everybody has the same scores."
-        if several
-        else "Everybody then has the same scores."
-    )
-    result.paragraph(
-        "What is lost where a level is replaced by its prior's mean, for the test users. "
-        f"{which} The log-likelihood is that of the history the user is scored from, by "
-        "interaction."
-    )
-    result.table(
-        ["replaced", *_metric_names(inspection), "log-likelihood, nats"],
-        [
-            [
-                row.replaced,
-                with_error(row.ndcg, row.ndcg_se, 4),
-                with_error(row.recall, row.recall_se, 4),
-                with_error(row.log_likelihood, row.log_likelihood_se, 3),
-            ]
-            for row in inspection.tables["replaced_levels"].itertuples()
-        ],
-    )
+        f"from {DRAWS} draws for each training user.",
+        Table(table, {"kl": "KL, nats per user"}, {"kl": ".2f"}),
+    ]
+    if metrics:
+        which = (
+            "z1 becomes the mean of p(z1 | z2), z2 the mean of the prior (the z1 beside it stays "
+            "what the user's history made it). With both replaced everybody has the same scores."
+            if several
+            else "Everybody then has the same scores."
+        )
+        names = {**metrics, "log_likelihood": "log-likelihood, nats"}
+        parts += [
+            "What is lost where a level is replaced by its prior's mean, for the test users. "
+            f"{which} The log-likelihood is that of the history the user is scored from, by "
+            "interaction.",
+            Table(tables["replaced_levels"], names, {"log_likelihood": ".3f"}),
+        ]
+    return Section("What z1 and z2 carry" if several else "What z carries", parts)
 
 
-def _gates(result: Page, tables: dict[str, pd.DataFrame]) -> None:
-    result.heading("Gates")
-    result.paragraph(
+def _gates(tables: Mapping[str, pd.DataFrame]) -> Section:
+    table = Table(
+        tables["gates"],
+        {"std": "deviation over users", "single_item_mean": "mean, one item"},
+        {"mean": ".3f", "std": ".3f", "shut": ".1%", "open": ".1%", "single_item_mean": ".3f"},
+    )
+    parts = [
         "The gate of a layer is sigmoid(x V + c) (equation 7): 0 lets nothing through, 1 all. "
         "The mean over a layer's units, at posterior means, of the training users; the shares of "
         "gates nearly shut (below 0.1) and nearly open (above 0.9); and the mean for imaginary "
-        "users with a history of one item."
-    )
-    result.table(
-        ["layer", "mean", "deviation over users", "shut", "open", "mean, one item"],
-        [
-            [
-                row.layer,
-                f"{row.mean:.3f}",
-                f"{row.std:.3f}",
-                f"{row.shut:.1%}",
-                f"{row.open:.1%}",
-                f"{row.single_item_mean:.3f}",
-            ]
-            for row in tables["gates"].itertuples()
-        ],
-    )
-    result.paragraph(
+        "users with a history of one item.",
+        table,
         "By item popularity, the number of an item's training interactions: users grouped by the "
-        "mean popularity of their history, and histories of one item by that item's own."
-    )
-    result.figure(_gate_curves(tables["gates_by_popularity"]))
+        "mean popularity of their history, and histories of one item by that item's own.",
+        _gate_curves(tables["gates_by_popularity"]),
+    ]
+    return Section("Gates", parts)
 
 
 def _gate_curves(table: pd.DataFrame) -> go.Figure:
     ways = {"users": "users, by their history", "items": "one item alone, by its own"}
     figure = make_subplots(cols=2, subplot_titles=tuple(ways.values()), shared_yaxes=True)
-    for column, way in enumerate(ways, 1):
-        part = table[table["grouped"] == way]
-        for colour, (layer, line) in zip(_cycle(part), part.groupby("layer", sort=False)):
-            figure.add_trace(
-                go.Scatter(
-                    x=_ranges(line),
-                    y=line["mean"],
-                    error_y={"array": line["mean_se"], "thickness": 1},
-                    mode="lines+markers",
-                    marker={"color": colour},
-                    name=layer,
-                    legendgroup=layer,
-                    showlegend=column == 1,
-                ),
-                row=1,
-                col=column,
-            )
-        figure.update_xaxes(title="popularity", type="category", row=1, col=column)
+    colours = {layer: COLOURS[n % len(COLOURS)] for n, layer in enumerate(table["layer"].unique())}
+    for (way, layer), line in table.groupby(["grouped", "layer"], sort=False):
+        figure.add_scatter(
+            x=_ranges(line),
+            y=line["mean"],
+            error_y={"array": line["mean_se"], "thickness": 1},
+            mode="lines+markers",
+            marker={"color": colours[layer]},
+            name=layer,
+            legendgroup=layer,
+            showlegend=way == "users",
+            row=1,
+            col=list(ways).index(way) + 1,
+        )
+    figure.update_xaxes(title="popularity", type="category")
     figure.update_yaxes(title="mean gate", col=1)
     # Above the titles of the two halves.
-    return _styled(figure, 400).update_layout(margin_t=80, legend_y=1.12)
+    return styled(figure, 400, **LAYOUT).update_layout(margin_t=80, legend_y=1.12)
 
 
-def _cycle(part: pd.DataFrame) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(part["layer"].nunique())]
-
-
-def _quality(result: Page, inspection: Inspection) -> None:
-    history = inspection.tables["quality_by_history"]
-    popularity = inspection.tables["quality_by_popularity"]
-    names = _metric_names(inspection)
-    result.heading("Quality of recommendations")
-    result.paragraph(
+def _quality(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> list[Section]:
+    text = (
         "On the held-out interactions of the test users, all items ranked but those a user is "
         "known to have; ± is the standard error over users."
     )
-    result.heading("By length of history", level=3)
-    result.paragraph(
+    by_history = (
         "The history a user is scored from. Users with a long one have more held-out interactions "
         "as well, as a rule, and so more that can be hit."
     )
-    result.figure(_bars(history, "length of history", names))
-    result.table(
-        ["length", "users", *names],
-        [
-            [
-                label,
-                row.users,
-                with_error(row.ndcg, row.ndcg_se, 4),
-                with_error(row.recall, row.recall_se, 4),
-            ]
-            for label, row in zip(_ranges(history), history.itertuples())
-        ],
-    )
-    result.heading("By popularity of the item", level=3)
-    result.paragraph(
+    by_popularity = (
         "Held-out interactions grouped by the number of training interactions of their item, into "
         "groups of about equal size. A group's metrics count its own items only, at the rank they "
         "have in the whole list. Recommended is the group's share of all places in the lists."
     )
-    result.figure(_bars(popularity, "popularity of the item", names))
-    result.table(
-        ["popularity", "items", "held out", "recommended", "users", *names],
-        [
-            [
-                label,
-                row.items,
-                f"{row.held_out:.1%}",
-                f"{row.recommended:.1%}",
-                row.users,
-                with_error(row.ndcg, row.ndcg_se, 4),
-                with_error(row.recall, row.recall_se, 4),
-            ]
-            for label, row in zip(_ranges(popularity), popularity.itertuples())
-        ],
-    )
+    sections = [Section("Quality of recommendations", [text])]
+    for title, about, key, group in (
+        ("By length of history", by_history, "history", "length of history"),
+        ("By popularity of the item", by_popularity, "popularity", "popularity of the item"),
+    ):
+        table = tables[f"quality_by_{key}"]
+        shown = table.drop(columns=["from", "to"])
+        shown.insert(0, group, _ranges(table))
+        shares = {"held_out": ".1%", "recommended": ".1%"}
+        parts = [about, _bars(table, group, names)]
+        parts.append(Table(shown, {**names, "held_out": "held out"}, shares))
+        sections.append(Section(title, parts, level=3))
+    return sections
 
 
-def _bars(table: pd.DataFrame, title: str, names: list[str]) -> go.Figure:
+def _bars(table: pd.DataFrame, title: str, names: Mapping[str, str]) -> go.Figure:
     figure = go.Figure()
-    for metric, name, colour in zip(("ndcg", "recall"), names, COLOURS):
+    for colour, (metric, name) in zip(COLOURS, names.items()):
+        error = {"array": table[f"{metric}_se"], "thickness": 1}
         figure.add_bar(
-            x=_ranges(table),
-            y=table[metric],
-            error_y={"array": table[f"{metric}_se"], "thickness": 1},
-            marker={"color": colour},
-            name=name,
+            x=_ranges(table), y=table[metric], error_y=error, marker={"color": colour}, name=name
         )
     figure.update_xaxes(title=title, type="category")
-    return _styled(figure, 320)
+    return styled(figure, 320, **LAYOUT)
 
 
 def _ranges(table: pd.DataFrame) -> list[str]:
-    return [
-        f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
-        for low, high in zip(table["from"], table["to"])
-    ]
-
-
-def _metric_names(inspection: Inspection) -> list[str]:
-    return [f"{name}@{inspection.cutoff}" for name in ("NDCG", inspection.recall.capitalize())]
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    margin = {"l": 60, "r": 20, "t": 40, "b": 50}
-    return styled(figure, height, margin=margin, font=FONT)
+    bounds = zip(table["from"].map("{:.0f}".format), table["to"].map("{:.0f}".format))
+    return [low if low == high else f"{low} to {high}" for low, high in bounds]

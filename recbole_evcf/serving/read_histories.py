@@ -82,9 +82,7 @@ def read_histories(
 def read_tokens(path: str) -> list[str]:
     """Item tokens of a text file with one in each line; blank lines are passed over.
 
-    Raises:
-        ValueError: the file names no item or is not text.
-        OSError: the file cannot be read.
+    A file that names none, or is not text, is a ``ValueError``.
     """
     with open(path, encoding=ENCODING) as file:
         try:

@@ -78,7 +78,7 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str, device: str | torch.device | None = None) -> Recommender:
-        """From a model file alone: the training data are not needed, no code of the file runs.
+        """Load a model file: the training data are not needed, no code of the file runs.
 
         Args:
             path: of a model of ours, or of one of RecBole's that can fold in, saved with
@@ -144,14 +144,13 @@ class Recommender:
             ValueError: an argument cannot be taken, such as a k below 1.
         """
         known = self.histories(histories)
-        options: Any = {"exclude_seen": exclude_seen, "allow": allow, "block": block}
-        return pd.concat(list(self.recommend_in_batches(known, k, **options)), ignore_index=True)
+        frames = self.recommend_in_batches(known, k, exclude_seen, allow, block)
+        return pd.concat(list(frames), ignore_index=True)
 
     def recommend_in_batches(
         self,
         histories: UserHistories,
-        k: int = 20,
-        *,
+        k: int,
         exclude_seen: bool = True,
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
@@ -194,17 +193,11 @@ class Recommender:
         self, matrix: scipy.sparse.csr_matrix, ids: Tensor | None, known: np.ndarray
     ) -> Tensor:
         """Scores of some users, (users, items); those not ``known`` get the prior's."""
-        if not known.any():
-            return self.scores_without_history().repeat(len(known), 1)
-        if ids is None:
-            found = scores_of_histories(self.model, Histories(matrix[known]))
-        else:
-            found = scores_of_users(self.model, ids)
-        if known.all():
-            return found
-        scores = found.new_empty(len(known), found.shape[1])
-        scores[known] = found
-        scores[~known] = self.scores_without_history().to(found.device)
+        scores = self.scores_without_history().repeat(len(known), 1)
+        if ids is not None and known.any():
+            scores[known] = scores_of_users(self.model, ids)
+        elif known.any():
+            scores[known] = scores_of_histories(self.model, Histories(matrix[known]))
         return scores
 
     def _batch(self, matrix: scipy.sparse.csr_matrix) -> HistoryBatch:

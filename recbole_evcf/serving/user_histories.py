@@ -21,15 +21,8 @@ from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.utils.text import shortened, shown
 
-__all__ = [
-    "Gatherer",
-    "UserHistories",
-    "counted",
-    "data_set_users",
-    "item_token",
-    "listed",
-    "user_histories",
-]
+__all__ = ["Gatherer", "UserHistories", "counted", "data_set_users", "item_token", "listed"]
+__all__ += ["user_histories"]
 
 MATRIX = "a row for each user and a column for each item, in the order of item_tokens"
 
@@ -123,14 +116,11 @@ class Gatherer:
 def user_histories(
     given: Any, catalogue: ItemCatalogue, user_fields: Sequence[str], item_fields: Sequence[str]
 ) -> UserHistories:
-    """Read histories as Python users have them.
+    """Read histories in any form that :meth:`recbole_evcf.Recommender.recommend` describes.
 
     Args:
-        given: lists of item tokens, one per user, who are then numbered from 0; or such lists by
-            the user's name in a dict or a Series; or a DataFrame with an interaction in each row,
-            or what its ``to_dict`` makes of it by column or by row; or a matrix, (users, items), of
-            NumPy, PyTorch or SciPy, whose columns are those of ``catalogue`` and whose entries
-            other than 0 are interactions.
+        given: lists, a dict or Series of lists, a DataFrame, or what its ``to_dict`` makes of it by
+            column or by row, or a matrix.
         catalogue: the items that the model knows.
         user_fields: names that the DataFrame's column of users may have.
         item_fields: names that its column of items may have.
@@ -157,14 +147,11 @@ def user_histories(
 
 
 def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
-    """All users of a data set as RecBole's ``full_sort_topk`` treats them on the test part.
+    """All users of a data set, as RecBole's ``full_sort_topk`` treats them on the test part.
 
     They are scored from their training history (under the split by users from the fold-in set),
-    and the items of training and validation are those they have seen.
-
-    Args:
-        train_data: training dataloader of ``load_data_and_model``.
-        valid_data: its validation dataloader.
+    and have seen the items of training and validation. The arguments are the dataloaders of
+    ``load_data_and_model``.
     """
     dataset = train_data._dataset
     histories = Histories.input_of(dataset).matrix()
@@ -176,11 +163,8 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
 
 
 def item_token(value: Any) -> str:
-    """The token that a value stands for: a string itself, a whole number its digits.
-
-    Raises:
-        ValueError: it is another value, such as 3.5.
-    """
+    """The token that a value stands for: a string itself, a whole number its digits; any other
+    value is a ``ValueError``."""
     if isinstance(value, str):
         return str(value)
     # Of NumPy's and PyTorch's numbers.

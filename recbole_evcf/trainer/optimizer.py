@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 __all__ = ["AdamNormGrad"]
@@ -16,13 +19,13 @@ class AdamNormGrad(torch.optim.Adam):
 
     EPSILON = 1e-7
 
-    def __init__(self, params, lr: float = 1e-3, weight_decay: float = 0.0):
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0):
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
         # A gradient scaler must unscale first: the fused kernel would do so after our scaling.
         self._step_supports_amp_scaling = False
 
-    def step(self, closure=None):
-        """One step; see ``torch.optim.Adam.step``."""
+    def step(self, closure: Callable | None = None) -> Any:
+        """Take a step, as ``torch.optim.Adam.step`` does."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients:

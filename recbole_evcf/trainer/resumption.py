@@ -1,38 +1,25 @@
-"""How a run writes down its state after epochs, and goes on from it."""
+"""A run's state is written after epochs, and the run is resumed from it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
-from recbole_evcf import distributed
+from recbole.trainer import Trainer
+
+from recbole_evcf import distributed, results
 from recbole_evcf.data.digest import digest_of_loaders
-from recbole_evcf.trainer import run_lock
+from recbole_evcf.trainer import state_files
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
-from recbole_evcf.trainer.state_files import (
-    CHANGEABLE,
-    SUFFIX,
-    Place,
-    discard,
-    fitting_places,
-    leave,
-    mark_unfinished,
-    model_file_of,
-    place_of,
-    reserve,
-    settings_of_run,
-    take,
-    unfinished_places,
-)
-from recbole_evcf.utils.files import remove_leftovers
+from recbole_evcf.trainer.state_files import State
 
-__all__ = ["Resumption", "left_when_stopped"]
+__all__ = ["Resumption"]
 
-# Training takes so many times as long as the writing of its state at least.
+# Training takes at least so many times as long as writing its state.
 SHARE = 20
 
 
@@ -44,21 +31,21 @@ class Resumption:
         loaders: of training and validation; the latter may be None.
 
     Attributes:
-        seconds_before: how long the run had been training when it went on.
+        seconds_before: how long the run had been training when it was resumed.
         trained: whether training has ended.
     """
 
     trained = False
+    seconds_before = 0.0
 
-    def __init__(self, trainer, loaders: Sequence):
+    def __init__(self, trainer: Trainer, loaders: Sequence):
         self._trainer, self._loaders = trainer, loaders
+        self._settings = state_files.settings_of_run(trainer.config)
         self._data = digest_of_loaders(loaders)
-        self._start = monotonic()
-        self.seconds_before = 0.0
-        self._due = 0.0
+        self._start, self._due = monotonic(), 0.0
 
     def start(self) -> bool:
-        """Put the state of the run back that the key ``resume`` asks for, if there is one.
+        """Restore the state of the run that the key ``resume`` asks for, if there is one.
 
         Of several processes the first looks for it, and the others need not have its files.
 
@@ -68,107 +55,110 @@ class Resumption:
         Raises:
             ValueError: the state is of other data, or the named one is of other settings.
         """
-        trainer = self._trainer
-        place = self._found() if distributed.is_first() else None
-        found = distributed.from_first(place and [place.model_file, place.file, place.epoch])
+        trainer, found = self._trainer, None
+        if distributed.is_first():
+            wanted = trainer.config["resume"]
+            state = self._newest() if wanted is True else self._named(wanted) if wanted else None
+            if state:
+                found = [state.model_file, state.file, state.epoch]
+            else:
+                results.take(trainer.saved_model_file)
+                state_files.mark_unfinished(trainer.saved_model_file, self._settings)
+        found = distributed.from_first(found)
         if found is None:
-            reserved = reserve(trainer.saved_model_file) if distributed.is_first() else None
-            trainer.saved_model_file = distributed.from_first(reserved)
             return False
         model_file, file, epoch = found
         with distributed.file_of_first(file) as path:
-            self._put_back(model_file, path)
-        trainer.logger.info(f"Going on after epoch {epoch} from {file}")
+            self._restore(model_file, path)
+        trainer.logger.info(f"Resuming after epoch {epoch} from {file}")
         return True
 
-    def _found(self) -> Place | None:
-        wanted = self._trainer.config["resume"]
-        if not wanted:
-            return None
-        return self._newest() if wanted is True else self._named(wanted)
-
-    def _newest(self) -> Place | None:
-        busy = of_other_data = None
-        for place in fitting_places(self._trainer.config):
-            if place.data != self._data:
-                of_other_data = of_other_data or place
-            elif taken := take(place):
+    def _newest(self) -> State | None:
+        """Look up an unfinished run of these settings and data; log why there is none."""
+        config, busy, of_other_data = self._trainer.config, None, None
+        for state in state_files.find_states(config):
+            if state.data != self._data:
+                of_other_data = of_other_data or state
+            elif not results.take(state.model_file):
+                busy = busy or state
+            elif taken := state_files.take(state, self._settings):
                 return taken
-            else:
-                busy = busy or place
         if of_other_data and not busy:
-            self._check_data(of_other_data)
-        self._trainer.logger.warning(self._why_anew(busy))
+            raise self._other_data(of_other_data.file)
+        if busy:
+            text = f"{busy.model_file} is of a run that is still being trained: starting from "
+            text += "scratch beside it."
+        else:
+            text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting "
+            text += "from scratch."
+            newest = state_files.newest_state(config)
+            other = newest and self._differences(newest)
+            if newest and other:
+                text += f" {newest.model_file} has other settings: {other}."
+        self._trainer.logger.warning(text)
         return None
 
-    def _check_data(self, place: Place) -> None:
-        if place.data != self._data:
-            raise ValueError(
-                f"{place.file} was made with other data than those of "
-                f"{self._trainer.config['dataset']} now: put those back, or start anew without "
-                "resume."
-            )
-
-    def _named(self, path: str) -> Place:
-        trainer, config = self._trainer, self._trainer.config
+    def _named(self, path: str) -> State:
+        """Check that the run of a file can be resumed, and take it."""
+        trainer, taken = self._trainer, None
         if not os.path.isfile(path):
             raise ValueError(f"There is no file {path} to resume from.")
-        place = place_of(model_file_of(path))
-        if place is None:
+        state = state_files.state_of(state_files.model_file_of(path))
+        if state:
+            other = self._differences(state)
+            if not state_files.fits(state.settings, self._settings):
+                raise ValueError(f"{path} is of a run with other settings: {other}.")
+            if state.data != self._data:
+                raise self._other_data(path)
+            if state.epoch >= trainer.epochs:
+                raise ValueError(
+                    f"{path} is of epoch {state.epoch}, counted from 0: epochs must be more than "
+                    f"that, not {trainer.epochs}."
+                )
+            if not results.take(state.model_file):
+                raise ValueError(
+                    f"{path} is of a run that is still being trained: wait for it, or stop it."
+                )
+            taken = state_files.take(state, self._settings, ended_too=True)
+            if taken and other:
+                trainer.logger.warning(f"Resuming with other settings: {other}.")
+        if taken is None:
             raise ValueError(
-                f"{path} holds no state to go on from: name a file that a run with resumable: "
+                f"{path} holds no state to resume from: name a file that a run with resumable: "
                 "True has written."
             )
-        other = differences(place.settings, settings_of_run(config))
-        if set(other) - CHANGEABLE:
-            raise ValueError(
-                f"{path} is of a run with other settings: {_list(other, place, config)}."
-            )
-        self._check_data(place)
-        if place.epoch >= trainer.epochs:
-            raise ValueError(
-                f"{path} is of epoch {place.epoch}, counted from 0: epochs must be more than that, "
-                f"not {trainer.epochs}."
-            )
-        if not run_lock.take(place.model_file):
-            raise ValueError(f"{path} is of a run that is still going on: wait for it, or stop it.")
-        if other:
-            trainer.logger.warning(f"Going on with other settings: {_list(other, place, config)}.")
-        return place
+        return taken
 
-    def _why_anew(self, busy: Place | None) -> str:
-        if busy:
-            return f"{busy.model_file} is of a run that is still going on: starting anew beside it."
-        config = self._trainer.config
-        text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting anew."
-        newest = next(unfinished_places(config), None)
-        other = newest and differences(newest.settings, settings_of_run(config))
-        if other:
-            text += f" {newest.model_file} has other settings: {_list(other, newest, config)}."
-        return text
+    def _differences(self, state: State) -> str:
+        old, now = state.settings, self._settings
+        keys = differences(old, now)
+        return ", ".join(f"{key} {old.get(key)!r} (now {now.get(key)!r})" for key in keys)
 
-    def _put_back(self, model_file: str, path: str) -> None:
+    def _other_data(self, path: str) -> ValueError:
+        return ValueError(
+            f"{path} was trained on other data than those of {self._trainer.config['dataset']} "
+            "now: restore those, or start from scratch without resume."
+        )
+
+    def _restore(self, model_file: str, path: str) -> None:
         trainer = self._trainer
-        if distributed.is_first():
-            remove_leftovers(model_file)
-            remove_leftovers(model_file + SUFFIX)
-            mark_unfinished(model_file)
         try:
             trainer.resume_checkpoint(path)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} does not fit the model: it is damaged.") from error
+            raise ValueError(f"{path} does not fit the model: it is corrupt.") from error
         finally:
-            # RecBole would go on in the file that it has read.
+            # RecBole would write to the file that it has read.
             trainer.saved_model_file = model_file
         for group in trainer.optimizer.param_groups:
             group["lr"], group["weight_decay"] = trainer.learning_rate, trainer.weight_decay
-        training = load_checkpoint(path, "cpu", mapped=True)["training"]
-        vars(trainer).update(from_plain(training["progress"]))
+        training = load_checkpoint(path, mapped=True)["training"]
+        for name in trainer.PROGRESS:
+            setattr(trainer, name, from_plain(training["progress"][name]))
         self.seconds_before = training["seconds"]
         set_generator_states(training["generators"], self._loaders)
 
-    def state(self) -> dict:
-        """What a model file needs beside RecBole's keys, for a run to go on from it."""
+    def state(self) -> dict[str, Any]:
+        """Return what a model file needs, beside RecBole's keys, for a run to resume from it."""
         trainer = self._trainer
         return {
             "progress": to_plain({name: getattr(trainer, name) for name in trainer.PROGRESS}),
@@ -179,7 +169,7 @@ class Resumption:
         }
 
     def after_epoch(self, epoch: int) -> None:
-        """Write the state of an epoch down, unless that would take too much of the time.
+        """Write the state of an epoch, unless that would take too much of the time.
 
         Where the model of the epoch was saved as the best, its file holds the state already.
         """
@@ -187,44 +177,23 @@ class Resumption:
         if trainer.best_epoch == epoch or monotonic() < self._due or not distributed.is_first():
             return
         start = monotonic()
-        path = trainer.saved_model_file + SUFFIX
+        path = state_files.state_file(trainer.saved_model_file, self._settings)
         trainer._save_checkpoint(epoch, verbose=False, saved_model_file=path)
         end = monotonic()
         self._due = end + SHARE * (end - start)
 
-    def after_evaluation(self, eval_data) -> None:
-        """Once it is trained and measured on other data than those of validation, the run has
-        ended: its state is of no use any more.
+    def after_evaluation(self, eval_data: Any) -> None:
+        """Remove the state once the run is trained and tested: it has ended.
 
         Args:
-            eval_data: RecBole's dataloader; of an empty part of the split there is none.
+            eval_data: RecBole's dataloader; None for an empty part of the split.
         """
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         validated = eval_data and eval_data is self._loaders[1] and phase != "test"
         if self.trained and not validated and distributed.is_first():
-            discard(self._trainer.saved_model_file)
+            state_files.discard(self._trainer.saved_model_file)
 
     def leave(self) -> None:
-        """The run was stopped: another process may go on with it."""
+        """Let another process resume the run, which was stopped."""
         if distributed.is_first():
-            leave(self._trainer.saved_model_file)
-
-
-def left_when_stopped(fit: Callable) -> Callable:
-    """Decorates a trainer's ``fit``: whatever stops it, the run is left to who goes on with it."""
-
-    @wraps(fit)
-    def wrapper(trainer, *args, **kwargs):
-        try:
-            return fit(trainer, *args, **kwargs)
-        except BaseException:
-            if trainer.resumption:
-                trainer.resumption.leave()
-            raise
-
-    return wrapper
-
-
-def _list(keys: Sequence[str], before: Place, config) -> str:
-    now = settings_of_run(config)
-    return ", ".join(f"{key} {before.settings.get(key)!r} (now {now.get(key)!r})" for key in keys)
+            state_files.leave(self._trainer.saved_model_file)

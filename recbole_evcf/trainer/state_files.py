@@ -1,56 +1,59 @@
-"""The files of a run that is not finished: its best model, and beside it the state to go on from.
+"""The files of an unfinished run: its best model, and beside it the state to resume from.
 
-``X.pth`` is the model of the best epoch, as RecBole names and saves it. ``X.pth.resume`` is a file
-of the same kind of a later epoch. Either holds all that training needs to go on from there, under
-the key ``training``; and ``X.pth.resume`` is there from the start, empty at first, until the run
-has ended, so that it marks what is unfinished.
+``X.pth`` is the model of the best epoch, as RecBole names and saves it. ``X.pth.DIGEST.resume`` is
+a file of the same kind, of a later epoch; DIGEST is that of the run's settings, by which it is
+looked up. Either holds all that training needs to resume from there, under the key ``training``.
+The second is there, empty at first, from the start of the run to its end: it marks what is
+unfinished.
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from recbole_evcf.trainer import run_lock
+from recbole.config import Config
+
+from recbole_evcf import results
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
 from recbole_evcf.trainer.effective_settings import differences, effective_settings
+from recbole_evcf.utils.files import remove_leftovers
 
 __all__ = [
     "CHANGEABLE",
-    "SUFFIX",
-    "Place",
+    "State",
     "discard",
-    "fitting_places",
-    "kept",
-    "kept_until_given",
+    "find_states",
     "leave",
     "mark_unfinished",
     "model_file_of",
-    "place_of",
-    "reserve",
+    "newest_state",
     "settings_of_run",
+    "state_file",
+    "state_of",
+    "states_kept",
     "take",
-    "unfinished_places",
 ]
 
 SUFFIX = ".resume"
-# What may be changed where a file to go on from is named: the same networks, trained otherwise.
+# May differ where a file to resume from is named: the same networks, trained differently.
 CHANGEABLE = {"clip_grad_norm", "learning_rate", "stopping_step", "weight_decay"}
 _kept: list[list[str]] = []
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a run can go on.
+class State:
+    """A file from which a run can be resumed.
 
     Attributes:
         model_file: path of the run's best model, ``X.pth``.
-        file: the one of its files that holds the later epoch.
+        file: that, or the state beside it: the one of the later epoch.
         epoch: that epoch, counted from 0.
+        best_epoch: the best until then, -1 for none.
         settings: of the run, see :func:`settings_of_run`.
         data: digest of what it was trained on.
         changed: when the file was written, in seconds since 1970.
@@ -59,15 +62,25 @@ class Place:
     model_file: str
     file: str
     epoch: int
+    best_epoch: int
     settings: dict
     data: str
     changed: float
 
+    def same_run(self, other: State) -> bool:
+        """Whether both are of runs with the same data and, up to what may change, settings."""
+        return self.data == other.data and fits(self.settings, other.settings)
 
-def settings_of_run(config) -> dict:
-    """All settings that decide what training makes of the data.
 
-    The number of epochs does not: a run may go on for longer.
+def fits(settings: Mapping, others: Mapping) -> bool:
+    """Whether a run of some settings may be resumed with others."""
+    return set(differences(settings, others)) <= CHANGEABLE
+
+
+def settings_of_run(config: Config) -> dict:
+    """Return all settings that decide what training makes of the data.
+
+    The number of epochs does not: a run may be resumed for longer.
     """
     return _settings(plain_config(config), config["device"].type)
 
@@ -80,112 +93,125 @@ def _settings(plain: Mapping, device: str) -> dict:
     return {**settings, "standard_error": plain.get("standard_error"), "device": device}
 
 
+def state_file(model_file: str, settings: Mapping) -> str:
+    """Return the path of the state beside a model file, for a run of these settings."""
+    return f"{model_file}.{results.digest(dict(settings))[:12]}{SUFFIX}"
+
+
 def model_file_of(path: str) -> str:
-    """The path of a run's model file, given that or the path of its state."""
-    return path.removesuffix(SUFFIX)
+    """Return the path of a run's model file, given that or the path of its state."""
+    # Earlier versions wrote no digest into the name.
+    return re.sub(rf"(\.[0-9a-f]{{12}})?{re.escape(SUFFIX)}$", "", path)
 
 
-def place_of(model_file: str) -> Place | None:
-    """Where the run of a model file can go on; None if its files are missing or damaged.
+def _states_beside(model_file: str) -> list[str]:
+    paths = glob.glob(f"{glob.escape(model_file)}*{SUFFIX}")
+    return [path for path in paths if model_file_of(path) == model_file]
+
+
+def state_of(model_file: str, checked: bool = False) -> State | None:
+    """Return from where the run of a model file can be resumed.
+
+    Args:
+        model_file: path of the run's best model.
+        checked: compare all bytes with their checksums; otherwise weights are not read.
+
+    Returns:
+        None if its files are missing or corrupt.
 
     Raises:
         ValueError: the model file is not of the run of the state beside it.
     """
-    best, _ = _read(model_file, model_file)
-    last, best_then = _read(model_file, model_file + SUFFIX)
-    if last is None or (best is not None and best.epoch > last.epoch and _same_run(best, last)):
+    best = _read(model_file, model_file, checked)
+    lasts = (_read(model_file, path, checked) for path in _states_beside(model_file))
+    last = next(filter(None, lasts), None)
+    if last is None or (best and best.epoch > last.epoch and best.same_run(last)):
         return best
-    if best_then >= 0 and (best is None or best.epoch != best_then or not _same_run(best, last)):
+    if last.best_epoch >= 0 and not (
+        best and best.epoch == last.best_epoch and best.same_run(last)
+    ):
         raise ValueError(
-            f"{last.file} goes with the best model of its run, of epoch {best_then}, and "
-            f"{model_file} is another file: start anew without resume."
+            f"{last.file} belongs to the best model of its run, of epoch {last.best_epoch}, and "
+            f"{model_file} is another file: start from scratch without resume."
         )
     return last
 
 
-def _read(model_file: str, path: str) -> tuple[Place | None, int]:
-    """The state in a file, if there is one, and the best epoch until then, -1 for none."""
-    # What is not there, is damaged, or has no state or another kind of one.
+def _read(model_file: str, path: str, checked: bool) -> State | None:
+    # The file is missing or corrupt, or has no state or another kind of one.
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
         changed = os.path.getmtime(path)
-        state = load_checkpoint(path)
-        training = state["training"]
-        settings = _settings(state["config"], training["device"])
-        place = Place(model_file, path, state["epoch"], settings, training["data"], changed)
-        return place, training["progress"]["best_epoch"]
-    return None, -1
+        content = load_checkpoint(path, mapped=not checked)
+        training = content["training"]
+        settings = _settings(content["config"], training["device"])
+        epochs = content["epoch"], training["progress"]["best_epoch"]
+        return State(model_file, path, *epochs, settings, training["data"], changed)
+    return None
 
 
-def _same_run(one: Place, other: Place) -> bool:
-    changed = differences(one.settings, other.settings)
-    return one.data == other.data and set(changed) <= CHANGEABLE
+def find_states(config: Config) -> Iterator[State]:
+    """Look up the unfinished runs of the config's settings in ``checkpoint_dir``, newest first.
 
-
-def reserve(model_file: str) -> str:
-    """Take a run that has written nothing yet, and mark it as unfinished.
-
-    Returns:
-        the path for its model: the given one, or one with a number where another unfinished run
-        has that.
+    Those that are beyond its ``epochs`` are left out.
     """
-    stem, ending = os.path.splitext(model_file)
-    for number in itertools.count(1):
-        name = model_file if number == 1 else f"{stem}-{number}{ending}"
-        if run_lock.holds(name) or not run_lock.take(name):
-            continue
-        if not os.path.exists(name + SUFFIX):
-            mark_unfinished(name)
-            return name
-        run_lock.release(name)
+    settings = settings_of_run(config)
+    for state in _unfinished(config, state_file("-*", settings)):
+        # The name is decisive where a run was resumed with a changed setting.
+        if state.epoch < config["epochs"] and fits(state.settings, settings):
+            yield state
 
 
-def take(place: Place) -> Place | None:
-    """Take a run that was stopped; where it goes on once no other process trains it any more.
-
-    None if one does, or if the run has ended.
-    """
-    if not run_lock.take(place.model_file):
-        return None
-    if not os.path.exists(place.model_file + SUFFIX):
-        run_lock.release(place.model_file)
-        return None
-    return place_of(place.model_file)
+def newest_state(config: Config) -> State | None:
+    """Return the newest unfinished run of the config's model in ``checkpoint_dir``, if any."""
+    return next(_unfinished(config, f"-*{SUFFIX}"), None)
 
 
-def mark_unfinished(model_file: str) -> None:
-    """Put an empty file in the state's place, if there is none."""
-    os.close(os.open(model_file + SUFFIX, os.O_CREAT | os.O_WRONLY, 0o666))
-
-
-def unfinished_places(config) -> Iterator[Place]:
-    """The runs of the config's model in ``checkpoint_dir`` that have not ended, newest first."""
-    pattern = os.path.join(glob.escape(config["checkpoint_dir"]), f"{config['model']}-*{SUFFIX}")
-    model_files = (model_file_of(path) for path in glob.glob(pattern))
-    for model_file in sorted(model_files, key=_changed, reverse=True):
-        place = None
+def _unfinished(config: Config, name: str) -> Iterator[State]:
+    folder = glob.escape(config["checkpoint_dir"])
+    paths = glob.glob(os.path.join(folder, f"{config['model']}{name}"))
+    for path in sorted(paths, key=_last_written, reverse=True):
         # A model that is not of the state beside it.
         with contextlib.suppress(ValueError):
-            place = place_of(model_file)
-        if place is not None:
-            yield place
+            if state := state_of(model_file_of(path)):
+                yield state
 
 
-def _changed(model_file: str) -> float:
-    """When the run last wrote, in seconds since 1970; it may end meanwhile."""
+def _last_written(state_path: str) -> float:
     times = [0.0]
-    for path in (model_file, model_file + SUFFIX):
+    for path in (state_path, model_file_of(state_path)):
+        # The run may end meanwhile.
         with contextlib.suppress(FileNotFoundError):
             times.append(os.path.getmtime(path))
     return max(times)
 
 
-def fitting_places(config) -> Iterator[Place]:
-    """Of the unfinished runs, newest first, those with the config's settings that are not beyond
-    its ``epochs``."""
-    settings = settings_of_run(config)
-    for place in unfinished_places(config):
-        if place.epoch < config["epochs"] and not differences(place.settings, settings):
-            yield place
+def mark_unfinished(model_file: str, settings: Mapping) -> None:
+    """Put an empty file in the place of a new run's state."""
+    _unlink_states(model_file)
+    with open(state_file(model_file, settings), "xb"):
+        pass
+
+
+def take(state: State, settings: Mapping, ended_too: bool = False) -> State | None:
+    """Check the files of a run whose lock is held, and rename its state after present settings.
+
+    Returns:
+        None if the files are corrupt, or the run has ended and ``ended_too`` is not set; the lock
+        is then released.
+    """
+    model_file, taken = state.model_file, None
+    present, path = _states_beside(model_file), state_file(model_file, settings)
+    if present or ended_too:
+        for file in (model_file, *present):
+            remove_leftovers(file)
+        if not present:
+            mark_unfinished(model_file, settings)
+        elif present[0] != path:
+            os.replace(present[0], path)
+        taken = state_of(model_file, checked=True)
+    if taken is None:
+        results.release(model_file)
+    return taken
 
 
 def discard(model_file: str) -> None:
@@ -194,39 +220,40 @@ def discard(model_file: str) -> None:
         _kept[-1].append(model_file)
         return
     # Where the folder has gone there is nothing to lock, nor to remove.
-    if os.path.exists(model_file + SUFFIX) and run_lock.take(model_file):
-        os.unlink(model_file + SUFFIX)
-    run_lock.release(model_file)
+    if _states_beside(model_file) and results.take(model_file):
+        _unlink_states(model_file)
+    results.release(model_file)
 
 
 def leave(model_file: str) -> None:
-    """Leave a run that was stopped to whoever goes on with it; one that wrote nothing is no run."""
-    if not run_lock.holds(model_file):
+    """Let other processes resume a run that was stopped; one that wrote nothing leaves nothing."""
+    if not results.holds(model_file):
         return
-    marker = model_file + SUFFIX
-    if not os.path.exists(model_file) and os.path.exists(marker) and not os.path.getsize(marker):
-        os.unlink(marker)
-    run_lock.release(model_file)
+    if not os.path.exists(model_file) and not any(map(os.path.getsize, _states_beside(model_file))):
+        _unlink_states(model_file)
+    results.release(model_file)
+
+
+def _unlink_states(model_file: str) -> None:
+    for path in _states_beside(model_file):
+        os.unlink(path)
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[list[str]]:
-    """Within it, states stay after the end of their runs, whose model files are listed."""
+def states_kept(discarded_after: bool = True) -> Iterator[list[str]]:
+    """Keep the states of runs that end within the block, whose model files are listed.
+
+    Those who show the metrics of a run to a user or write them to a file do so within the block:
+    should that fail, the run can still be resumed.
+
+    Args:
+        discarded_after: whether states are removed when the block succeeds.
+    """
     _kept.append([])
     try:
         yield _kept[-1]
     finally:
-        _kept.pop()
-
-
-@contextlib.contextmanager
-def kept_until_given() -> Iterator[None]:
-    """Within it, states stay after the end of their runs; they are removed once it ends well.
-
-    For those who give the metrics of a run to a user or write them to a file: should that fail, the
-    run can still go on from its state.
-    """
-    with kept() as model_files:
-        yield
-    for model_file in model_files:
-        discard(model_file)
+        ended = _kept.pop()
+    if discarded_after:
+        for model_file in ended:
+            discard(model_file)

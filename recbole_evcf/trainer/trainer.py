@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from time import time
+from typing import Any
 
 import torch
+from recbole.config import Config
+from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.part import Part
-from recbole_evcf.trainer.checkpoint import load_checkpoint
-from recbole_evcf.trainer.resumption import Resumption, left_when_stopped
-from recbole_evcf.trainer.state_files import SUFFIX, place_of
+from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
+from recbole_evcf.trainer.resumption import Resumption
+from recbole_evcf.trainer.state_files import state_of
 
 __all__ = ["VAETrainer"]
 
+# Of a batch, reconstruction and KL before weighting.
+LossTerms = Callable[..., tuple[Tensor, Tensor]]
 CLIPPING = "clip_grad_norm={'max_norm': 1}"
 OTHER_DATA = (
     "Process {rank} of {count} (they count from 0) does not train on the data of the first: the "
@@ -33,9 +40,9 @@ OTHER_DATA = (
 class VAETrainer(Trainer):
     """Trains a :class:`~recbole_evcf.model.recommender.VAERecommender`.
 
-    As RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
+    It is RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
     their names. With ``resumable`` or ``resume`` the state of training is kept on the disk, and
-    put back with ``resume``.
+    restored with ``resume``.
 
     With several processes, each computes a part of every batch, for training and for full ranking.
     Gradients are summed before the optimiser sees them, and what is to be ranked is gathered before
@@ -45,17 +52,22 @@ class VAETrainer(Trainer):
         resumption: keeps that state; None where it is not kept.
     """
 
-    # What has been counted so far. Weights, optimiser and warm-up are in every model file.
+    # What RecBole's trainer sets.
+    best_valid_score: float
+    best_valid_result: dict[str, float] | None
+    cur_step: int
+    saved_model_file: str
+    # Progress that a state holds. Weights, optimiser and warm-up are in every model file.
     PROGRESS = (
         "best_epoch",
-        "best_valid_result",
         "best_valid_score",
+        "best_valid_result",
         "cur_step",
         "train_loss_dict",
     )
     resumption: Resumption | None = None
 
-    def __init__(self, config, model):
+    def __init__(self, config: Config, model: nn.Module):
         super().__init__(config, model)
         self._check_same_shapes()
         distributed.copy_from_first(self.model.state_dict().values())
@@ -64,55 +76,57 @@ class VAETrainer(Trainer):
         if distributed.count() > 1:
             self.eval_collector = _GatheringCollector(config)
 
-    @left_when_stopped
     def fit(
         self,
-        train_data,
-        valid_data=None,
-        verbose=True,
-        saved=True,
-        show_progress=False,
-        callback_fn=None,
-    ):
-        """Train until ``epochs`` or early stopping; arguments and result as RecBole's."""
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], Any] | None = None,
+    ) -> tuple[float, dict[str, float] | None]:
+        """Train until ``epochs`` or early stopping; arguments and result are RecBole's."""
         self.best_epoch = self.start_epoch - 1
-        gone_on = self._go_on((train_data, valid_data), saved)
-        if saved and not gone_on and self.start_epoch >= self.epochs:
-            self._save_checkpoint(-1, verbose=verbose)
-        self.eval_collector.data_collect(train_data)
-        self._check_same_data(train_data)
-        log = self.logger.info if verbose else lambda message: None
-        for epoch in range(self.start_epoch, self.epochs):
-            start = time()
-            losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
-            log(self._describe_losses(epoch, time() - start, losses))
-            self._log_losses(epoch, losses)
-            if self.eval_step <= 0 or not valid_data:
-                self.best_epoch = epoch
-                if saved:
-                    self._save_checkpoint(epoch, verbose=verbose)
-            elif (epoch + 1) % self.eval_step == 0:
+        log: Callable[[str], None] = self.logger.info if verbose else lambda message: None
+        try:
+            resumed = self._resume((train_data, valid_data), saved)
+            if saved and not resumed and self.start_epoch >= self.epochs:
+                self._save_checkpoint(-1, verbose=verbose)
+            self.eval_collector.data_collect(train_data)
+            self._check_same_data(train_data)
+            for epoch in range(self.start_epoch, self.epochs):
                 start = time()
-                score, result = self._valid_epoch(valid_data, show_progress=show_progress)
-                log(_describe_score(epoch, time() - start, score))
-                log(set_color("valid result", "blue") + ": \n" + dict2str(result))
-                self._log_validation(epoch, score, result)
-                stop = self._select(epoch, score, result, saved, verbose)
-                if callback_fn:
-                    callback_fn(epoch, score)
-                if stop:
-                    log(f"Finished training, best eval result in epoch {self.best_epoch}")
-                    break
-            # Not of the epoch that stops: from its state one more would be trained.
+                losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
+                log(self._describe_losses(epoch, time() - start, losses))
+                self._log_losses(epoch, losses)
+                if self.eval_step <= 0 or not valid_data:
+                    self.best_epoch = epoch
+                    if saved:
+                        self._save_checkpoint(epoch, verbose=verbose)
+                elif (epoch + 1) % self.eval_step == 0:
+                    score, stop = self._validate(epoch, valid_data, show_progress, log)
+                    if saved and self.best_epoch == epoch:
+                        self._save_checkpoint(epoch, verbose=verbose)
+                    if callback_fn:
+                        callback_fn(epoch, score)
+                    if stop:
+                        log(f"Finished training, best eval result in epoch {self.best_epoch}")
+                        break
+                # Not of the epoch that stops: from its state one more would be trained.
+                if self.resumption:
+                    self.resumption.after_epoch(epoch)
+        except BaseException:
+            # Whatever stopped it, another process may resume the run.
             if self.resumption:
-                self.resumption.after_epoch(epoch)
+                self.resumption.leave()
+            raise
         self._add_hparam_to_tensorboard(self.best_valid_score)
         if self.resumption:
             self.resumption.trained = True
         return self.best_valid_score, self.best_valid_result
 
-    def _go_on(self, loaders, saved: bool) -> bool:
-        """Prepare to keep the state of training, and go on from one if that is asked for."""
+    def _resume(self, loaders: tuple[Any, Any], saved: bool) -> bool:
+        """Prepare to keep the state of training, and resume from one if that is asked for."""
         self.resumption = None
         if not (self.config["resume"] or self.config["resumable"]):
             return False
@@ -121,32 +135,46 @@ class VAETrainer(Trainer):
         self.resumption = Resumption(self, loaders)
         return self.resumption.start()
 
-    def training_state(self) -> dict:
-        """What a model file holds, beside RecBole's keys, of a run that can be resumed."""
+    def training_state(self) -> dict[str, Any]:
+        """Return what a model file holds, beside RecBole's keys, of a run that can be resumed."""
         return {"training": self.resumption.state()} if self.resumption else {}
 
-    def _select(self, epoch, score, result, saved, verbose) -> bool:
-        """Keep the model if it is the best so far; say whether to stop."""
+    def _validate(
+        self, epoch: int, valid_data: Any, show_progress: bool, log: Callable[[str], None]
+    ) -> tuple[float, bool]:
+        """Note whether the epoch is the best so far; return its score and whether to stop."""
+        start = time()
+        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        title = set_color(f"epoch {epoch} evaluating", "green")
+        parts = _named("time", f"{time() - start:.2f}s"), _named("valid_score", f"{score:f}")
+        log(f"{title} [{', '.join(parts)}]")
+        log(set_color("valid result", "blue") + ": \n" + dict2str(result))
+        # RecBole's own tag, spelt as it spells it, so that its runs and ours share a chart.
+        self.tensorboard.add_scalar("Vaild_score", score, epoch)
+        step = (epoch + 1) // self.eval_step - 1
+        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
         self.best_valid_score, self.cur_step, stop, better = early_stopping(
-            score,
-            self.best_valid_score,
-            self.cur_step,
+            *(score, self.best_valid_score, self.cur_step),
             max_step=self.stopping_step,
             bigger=self.valid_metric_bigger,
         )
         if better:
             self.best_epoch, self.best_valid_result = epoch, result
-            if saved:
-                self._save_checkpoint(epoch, verbose=verbose)
-        return stop
+        return score, stop
 
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        """One epoch.
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: LossTerms | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float]:
+        """Train for an epoch.
 
-        Args: as RecBole's; ``loss_func`` gives reconstruction and KL before weighting.
+        Arguments are RecBole's; ``loss_func`` returns reconstruction and KL before weighting.
 
         Returns:
-            dict: ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
+            ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
         """
         self.model.train()
         self.model.warmup.begin_epoch()
@@ -156,7 +184,8 @@ class VAETrainer(Trainer):
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0
         finite_steps = torch.zeros((), dtype=torch.long, device=self.device)
-        for interaction in self._progress(train_data, epoch_idx, show_progress):
+        title = set_color(f"Train {epoch_idx:>5}", "pink")
+        for interaction in tqdm(train_data, title, ncols=100, disable=not show_progress):
             # The ids stay on the host, where the histories look them up.
             terms = self._train_batch(interaction, loss_func, scaler)
             totals += torch.stack(terms) * len(interaction)
@@ -172,7 +201,9 @@ class VAETrainer(Trainer):
         self.train_loss_dict[epoch_idx] = reconstruction + weight * kl
         return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
 
-    def _train_batch(self, interaction, loss_func, scaler) -> tuple[torch.Tensor, torch.Tensor]:
+    def _train_batch(
+        self, interaction: Interaction, loss_func: LossTerms, scaler: torch.amp.GradScaler
+    ) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
         self.model.warmup.next_step()
         part = distributed.part(len(interaction))
@@ -192,20 +223,26 @@ class VAETrainer(Trainer):
         scaler.update()
         return terms
 
-    def _full_sort_batch_eval(self, batched_data):
+    def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
         part = distributed.part(len(batched_data[0]))
         if part is not None:
             self.eval_collector.gathers = True
             batched_data = _rows_of_batch(batched_data, part)
         return super()._full_sort_batch_eval(batched_data)
 
-    def _neg_sample_batch_eval(self, batched_data):
+    def _neg_sample_batch_eval(self, batched_data: tuple) -> tuple:
         # Candidates are drawn user by user: each process draws and ranks them all.
         self.eval_collector.gathers = False
         return super()._neg_sample_batch_eval(batched_data)
 
-    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """Evaluate on a dataloader; arguments and result as RecBole's."""
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float] | None:
+        """Evaluate on a dataloader; arguments and result are RecBole's."""
         if distributed.count() > 1 and eval_data and load_best_model:
             self._load_from_first(model_file or self.saved_model_file)
             load_best_model = False
@@ -216,6 +253,7 @@ class VAETrainer(Trainer):
 
     def _load_from_first(self, path: str) -> None:
         """Load a model file that only the first process need have."""
+        note_tested(path)
         if distributed.is_first():
             checkpoint = load_checkpoint(path, self.device)
             self.model.load_state_dict(checkpoint["state_dict"])
@@ -224,22 +262,22 @@ class VAETrainer(Trainer):
         distributed.copy_from_first(self.model.state_dict().values())
 
     def _check_same_shapes(self) -> None:
-        """Other data may have other items, and gloo aborts a process that is sent too much."""
+        """Check shapes: other data may have other items, and gloo aborts on what is too large."""
         weights = self.model.state_dict().items()
         distributed.agree([[name, list(weight.shape)] for name, weight in weights], OTHER_DATA)
 
-    def _check_same_data(self, train_data) -> None:
+    def _check_same_data(self, train_data: Any) -> None:
         if distributed.count() > 1:
             digest = digest_of_training(train_data._dataset, self.model._histories)
             distributed.agree(digest, OTHER_DATA)
 
-    def _check_losses(self, totals: torch.Tensor, epoch: int, finite_steps: torch.Tensor) -> None:
+    def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:
         loss = totals.sum().item()
         if not math.isfinite(loss):
             raise self._diverged(f"Training loss is {loss} in epoch {epoch}, step {finite_steps}")
 
     def _check_weights(self, epoch: int) -> None:
-        """The step after the last loss may have broken them: no file of them is written."""
+        """Check the weights, which the step after the last loss may have broken."""
         largest = torch.stack(torch._foreach_norm(list(self.model.parameters()), math.inf))
         if not largest.isfinite().all():
             raise self._diverged(f"Weights are not finite after epoch {epoch}")
@@ -261,41 +299,26 @@ class VAETrainer(Trainer):
         if self.best_epoch < 0 or not os.path.exists(path):
             return ""
         kept = f". The model of epoch {self.best_epoch} is kept in {path}"
-        place = place_of(path) if self.resumption else None
-        if place is None:
+        state = state_of(path) if self.resumption else None
+        if state is None:
             return kept
-        if place.epoch == self.best_epoch:
-            return f"{kept}, and resume={path} goes on from there"
+        if state.epoch == self.best_epoch:
+            return f"{kept}, and resume={path} resumes from there"
         return (
-            f"{kept}, and resume={path} goes on after epoch {place.epoch}, or from there once "
-            f"{path}{SUFFIX} is removed"
+            f"{kept}, and resume={path} resumes after epoch {state.epoch}, or from there once "
+            f"{state.file} is removed"
         )
 
-    def _progress(self, train_data, epoch: int, show: bool):
-        if not show:
-            return train_data
-        description = set_color(f"Train {epoch:>5}", "pink")
-        return tqdm(train_data, total=len(train_data), ncols=100, desc=description)
-
-    def _describe_losses(self, epoch: int, seconds: float, losses: dict) -> str:
+    def _describe_losses(self, epoch: int, seconds: float, losses: dict[str, float]) -> str:
         places = self.config["loss_decimal_place"] or 4
-        parts = [set_color("time", "blue") + f": {seconds:.2f}s"]
-        parts += [
-            set_color(name.replace("_", " "), "blue") + f": {value:.{places}f}"
-            for name, value in losses.items()
-        ]
+        parts = [_named("time", f"{seconds:.2f}s")]
+        parts += [_named(k.replace("_", " "), f"{v:.{places}f}") for k, v in losses.items()]
         return set_color(f"epoch {epoch} training", "green") + f" [{', '.join(parts)}]"
 
-    def _log_losses(self, epoch: int, losses: dict) -> None:
+    def _log_losses(self, epoch: int, losses: dict[str, float]) -> None:
         for name, value in losses.items():
             self.tensorboard.add_scalar(f"Loss/{name}", value, epoch)
         self.wandblogger.log_metrics({"epoch": epoch, **losses, "train_step": epoch}, head="train")
-
-    def _log_validation(self, epoch: int, score: float, result: dict) -> None:
-        # RecBole's own tag, spelt as it spells it, so that its runs and ours share a chart.
-        self.tensorboard.add_scalar("Vaild_score", score, epoch)
-        step = (epoch + 1) // self.eval_step - 1
-        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
 
 
 class _GatheringCollector(Collector):
@@ -306,25 +329,26 @@ class _GatheringCollector(Collector):
     """
 
     gathers = True
+    data_struct: DataStruct
 
-    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
-        """As RecBole's; what is collected of a batch is then that of all its users."""
+    def eval_batch_collect(self, scores_tensor: Tensor, *of_users: Any) -> None:
+        """Collect as RecBole does, then gather what was collected of all users of the batch."""
         collected, self.data_struct = self.data_struct, DataStruct()
         users = len(scores_tensor)
-        # RecBole cannot average the ranks of nobody.
+        # RecBole cannot average the ranks of no users.
         scores = scores_tensor if users else scores_tensor.new_zeros(1, scores_tensor.shape[1])
-        super().eval_batch_collect(scores, interaction, positive_u, positive_i)
+        super().eval_batch_collect(scores, *of_users)
         batch, self.data_struct = self.data_struct, collected
         for name, rows in batch._data_dict.items():
             rows = distributed.gather_rows(rows[:users]) if self.gathers else rows
             self.data_struct.update_tensor(name, rows)
 
 
-def _rows_of_batch(batched_data, part: Part) -> tuple:
-    """Some users of a batch to rank all items for: (users, seen items, positives' rows, items)."""
+def _rows_of_batch(batched_data: tuple, part: Part) -> tuple:
+    """Take some users of a batch: (users, seen items, positives' rows, positive items)."""
     interaction, history, positive_u, positive_i = batched_data
 
-    def own(rows, items):
+    def own(rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         kept = (rows >= part.start) & (rows < part.stop)
         return rows[kept] - part.start, items[kept]
 
@@ -332,9 +356,5 @@ def _rows_of_batch(batched_data, part: Part) -> tuple:
     return interaction[part.rows], history, *own(positive_u, positive_i)
 
 
-def _describe_score(epoch: int, seconds: float, score: float) -> str:
-    return (
-        set_color(f"epoch {epoch} evaluating", "green")
-        + f" [{set_color('time', 'blue')}: {seconds:.2f}s, "
-        + f"{set_color('valid_score', 'blue')}: {score:f}]"
-    )
+def _named(name: str, value: str) -> str:
+    return f"{set_color(name, 'blue')}: {value}"

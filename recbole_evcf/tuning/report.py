@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, with_error
-from recbole_evcf.report.figure import drawn_text, styled
-from recbole_evcf.report.page import Bold, Page
+from recbole_evcf.report.figures import COLOURS, figure_text, styled
+from recbole_evcf.report.page import Report, Section
+from recbole_evcf.report.table import Table, validation_and_test
+from recbole_evcf.report.values import duration, setting
 from recbole_evcf.tuning.params_file import Parameter
 
-__all__ = ["value_text", "write_report"]
+__all__ = ["write_report"]
 
-# Colours that colour-blind readers can tell apart (Okabe and Ito), and a sign for each status.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
-SIGNS = {"finished": "circle", "stopped": "circle-open"}
+BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], COLOURS[-1]
+SYMBOLS = {"finished": "circle", "stopped": "circle-open"}
+BEST = {"color": ORANGE, "size": 12, "symbol": "diamond"}
 COLUMNS = 3
+MARGIN = {"l": 60, "r": 20, "t": 30, "b": 60}
 
 
 def write_report(
@@ -40,145 +43,88 @@ def write_report(
         bigger: whether a larger score is better.
         search: how the trials were found, in words.
     """
-    page = Page(f"Tuning of {best['model']} on {best['dataset']}")
-    scored = [trial for trial in trials if trial["status"] != "failed"]
-    page.paragraph(_summary(trials, best, metric, search))
-    page.heading("The best trial")
-    page.table(
-        ["parameter", "value"],
-        [[name, value_text(best["params"][name])] for name in best["params"]],
-    )
-    _metric_table(page, best)
-    page.heading("Trials over time")
-    page.figure(_over_time(scored, best, metric, bigger))
-    page.heading(f"Each parameter against {metric}")
-    page.paragraph(
+    scored = pd.DataFrame([trial for trial in trials if trial["status"] != "failed"])
+    scored["text"] = [_hover(trial) for trial in scored.to_dict("records")]
+    values = [(name, setting(value)) for name, value in best["params"].items()]
+    of_best = Table(pd.DataFrame(values, columns=["parameter", "value"]))
+    explanation = (
         "A point is a trial, darker the later it began, and of one choice further to the right. "
         "The other parameters differ between points. The orange diamond is the best trial."
     )
-    page.figure(_by_parameter(scored, best, parameters, metric))
-    page.heading("Training")
-    page.figure(_curves(scored, best, metric))
-    page.heading("All trials")
-    _trial_list(page, trials, best, metric, bigger)
-    page.write(path)
-
-
-def value_text(value) -> str:
-    """A parameter's value as it reads best: four digits of a number between others."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _summary(trials, best, metric, search) -> str:
-    count = dict.fromkeys(("finished", "stopped", "failed"), 0)
-    for trial in trials:
-        count[trial["status"]] += 1
-    said = f"{len(trials)} trials ({search})"
-    notes = [
-        f"{count['stopped']} stopped early" if count["stopped"] else "",
-        f"{count['failed']} failed" if count["failed"] else "",
+    by_parameter = _by_parameter(scored, best, parameters, metric)
+    sections = [
+        Section("", [_summary(trials, best, metric, search)]),
+        Section("The best trial", [of_best, validation_and_test(best["valid"], best["test"])]),
+        Section("Trials over time", [_over_time(scored, best, metric, bigger)]),
+        Section(f"Each parameter against {metric}", [explanation, by_parameter]),
+        Section("Training", [_curves(scored, best, metric)]),
+        Section("All trials", ["The best first.", _all_trials(trials, best, metric, bigger)]),
     ]
-    notes = ", ".join(note for note in notes if note)
-    hours = sum(trial.get("seconds", 0) for trial in trials)
+    Report(f"Tuning of {best['model']} on {best['dataset']}", sections).write_html(path)
+
+
+def _summary(trials: list[dict], best: dict, metric: str, search: str) -> str:
+    count = pd.Series([trial["status"] for trial in trials]).value_counts()
+    words = {"stopped": "stopped early", "failed": "failed"}
+    notes = [f"{count[status]} {text}" for status, text in words.items() if status in count]
+    seconds = sum(trial.get("seconds", 0) for trial in trials)
     return (
-        f"{said}{', of them ' + notes if notes else ''}, {_duration(hours)} of training in all. "
-        f"Trial {best['number']} has the best {metric} on the validation users, "
-        f"{best['score']:.4f}, and alone was evaluated on the test users, once, at the end."
+        f"{len(trials)} trials ({search}){', of them ' if notes else ''}{', '.join(notes)}, "
+        f"{duration(seconds)} of training in all. Trial {best['number']} has the best {metric} on "
+        f"the validation users, {best['score']:.4f}, and alone was evaluated on the test users, "
+        "once, at the end."
     )
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _hover(trial: dict[str, Any]) -> str:
+    lines = [f"<b>trial {trial['number']}: {trial['score']:.4f}</b>"]
+    lines += [f"{figure_text(k)} {figure_text(setting(v))}" for k, v in trial["params"].items()]
+    return "<br>".join(lines)
 
 
-def _metric_table(page: Page, best: dict[str, Any]) -> None:
-    rows = [
-        [name, *(_with_error(best[part], name) for part in ("valid", "test"))]
-        for name in best["test"]
-        if not name.endswith(SE_SUFFIX)
-    ]
-    page.table(["metric", "validation", "test"], rows)
-
-
-def _with_error(result: dict[str, float], name: str) -> str:
-    return with_error(result[name], result.get(name + SE_SUFFIX))
-
-
-def _over_time(scored, best, metric, bigger) -> go.Figure:
-    numbers = [trial["number"] for trial in scored]
-    leaders, leader = [], None
-    better = max if bigger else min
-    for trial in scored:
-        leader = trial["score"] if leader is None else better(leader, trial["score"])
-        leaders.append(leader)
+def _over_time(scored: pd.DataFrame, best: dict, metric: str, bigger: bool) -> go.Figure:
+    leaders = scored["score"].cummax() if bigger else scored["score"].cummin()
     figure = go.Figure()
-    figure.add_scatter(
-        x=numbers,
-        y=leaders,
-        mode="lines",
-        line={"shape": "hv", "color": ORANGE},
-        name="best so far",
-        hoverinfo="skip",
-    )
-    for status, sign in SIGNS.items():
-        of_status = [trial for trial in scored if trial["status"] == status]
-        if of_status:
-            figure.add_scatter(
-                x=[trial["number"] for trial in of_status],
-                y=[trial["score"] for trial in of_status],
-                mode="markers",
-                marker={"symbol": sign, "color": BLUE, "size": 9},
-                text=[_hover(trial) for trial in of_status],
-                hovertemplate="%{text}<extra></extra>",
-                name="stopped early" if status == "stopped" else status,
-            )
+    line = {"mode": "lines", "line": {"shape": "hv", "color": ORANGE}, "hoverinfo": "skip"}
+    figure.add_scatter(x=scored["number"], y=leaders, name="best so far", **line)
+    for status, part in scored.groupby("status"):
+        name = "stopped early" if status == "stopped" else status
+        marker = {"symbol": SYMBOLS[status], "color": BLUE, "size": 9}
+        figure.add_scatter(x=part["number"], y=part["score"], name=name, **_points(part, marker))
     _mark_best(figure, best["number"], best["score"])
     figure.update_xaxes(title="trial", dtick=1 if len(scored) < 20 else None)
-    figure.update_yaxes(title=f"{drawn_text(metric)} (validation)")
-    return _styled(figure, 420)
+    figure.update_yaxes(title=f"{figure_text(metric)} (validation)")
+    return styled(figure, 420, margin=MARGIN)
 
 
-def _by_parameter(scored, best, parameters, metric) -> go.Figure:
+def _by_parameter(
+    scored: pd.DataFrame, best: dict, parameters: list[Parameter], metric: str
+) -> go.Figure:
     columns = min(COLUMNS, len(parameters))
     rows = -(-len(parameters) // columns)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        vertical_spacing=0.28 / rows,
-    )
-    for i, parameter in enumerate(parameters):
-        cell = {"row": i // columns + 1, "col": i % columns + 1}
-        last = scored[-1]["number"]
-        values = [_place(parameter, trial, last) for trial in scored]
-        figure.add_scatter(
-            x=values,
-            y=[trial["score"] for trial in scored],
-            mode="markers",
-            marker={
-                "size": 9,
-                "color": [trial["number"] for trial in scored],
-                "colorscale": "Blues",
-                "cmin": -len(scored),
-                "line": {"width": 1, "color": BLUE},
-                "symbol": [SIGNS[trial["status"]] for trial in scored],
-            },
-            text=[_hover(trial) for trial in scored],
-            hovertemplate="%{text}<extra></extra>",
-            **cell,
-        )
-        _mark_best(figure, _place(parameter, best, last), best["score"], **cell)
-        figure.update_xaxes(title=drawn_text(parameter.name), **_axis(parameter), **cell)
-    figure.update_yaxes(title=drawn_text(metric), col=1)
-    figure.update_layout(showlegend=False)
-    return _styled(figure, 90 + 300 * rows)
+    spacing = {"horizontal_spacing": 0.04, "vertical_spacing": 0.28 / rows}
+    figure = make_subplots(rows, columns, shared_yaxes=True, **spacing)
+    marker = {
+        "size": 9,
+        "color": scored["number"],
+        "colorscale": "Blues",
+        "cmin": -len(scored),
+        "line": {"width": 1, "color": BLUE},
+        "symbol": scored["status"].map(SYMBOLS),
+    }
+    last = scored["number"].iloc[-1]
+    for place, parameter in enumerate(parameters):
+        panel = {"row": place // columns + 1, "col": place % columns + 1}
+        x = [_position(parameter, trial, last) for trial in scored.to_dict("records")]
+        figure.add_scatter(x=x, y=scored["score"], **_points(scored, marker), **panel)
+        _mark_best(figure, _position(parameter, best, last), best["score"], **panel)
+        figure.update_xaxes(title=figure_text(parameter.name), **_axis(parameter), **panel)
+    figure.update_yaxes(title=figure_text(metric), col=1)
+    return styled(figure, 90 + 300 * rows, margin=MARGIN, showlegend=False)
 
 
-def _place(parameter: Parameter, trial: dict[str, Any], last: int):
-    """Where a trial stands on a parameter's axis; those of one choice stand side by side."""
+def _position(parameter: Parameter, trial: dict, last: int) -> float:
+    """Where a trial is on a parameter's axis; those of one choice are side by side."""
     value = trial["params"][parameter.name]
     if parameter.kind != "choice":
         return value
@@ -186,75 +132,61 @@ def _place(parameter: Parameter, trial: dict[str, Any], last: int):
 
 
 def _axis(parameter: Parameter) -> dict[str, Any]:
-    if parameter.kind == "choice":
-        return {
-            "tickmode": "array",
-            "tickvals": list(range(len(parameter.range))),
-            "ticktext": [drawn_text(value) for value in parameter.range],
-            "range": [-0.5, len(parameter.range) - 0.5],
-        }
-    return {"type": "log" if parameter.kind == "loguniform" else "linear"}
+    if parameter.kind != "choice":
+        return {"type": "log" if parameter.kind == "loguniform" else "linear"}
+    n = len(parameter.range)
+    labels = [figure_text(value) for value in parameter.range]
+    return {"tickvals": list(range(n)), "ticktext": labels, "range": [-0.5, n - 0.5]}
 
 
-def _curves(scored, best, metric) -> go.Figure:
+def _curves(scored: pd.DataFrame, best: dict, metric: str) -> go.Figure:
     figure = go.Figure()
+    is_best = scored["number"] == best["number"]
     # The best one last, above the others.
-    for trial in sorted(scored, key=lambda trial: trial["number"] == best["number"]):
-        is_best = trial["number"] == best["number"]
+    for trial in pd.concat([scored[~is_best], scored[is_best]]).to_dict("records"):
         epochs, values = zip(*trial["history"])
+        chosen = trial["number"] == best["number"]
         figure.add_scatter(
             x=epochs,
             y=values,
             mode="lines" if len(epochs) > 1 else "markers",
-            line={"color": ORANGE if is_best else GREY, "width": 2.5 if is_best else 1},
-            opacity=1 if is_best else 0.6,
+            line={"color": ORANGE if chosen else GREY, "width": 2.5 if chosen else 1},
+            opacity=1 if chosen else 0.6,
             name=f"trial {trial['number']}",
             hovertemplate="epoch %{x}: %{y:.4f}",
-            showlegend=False,
         )
     figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title=f"{drawn_text(metric)} (validation)")
-    return _styled(figure, 420)
+    figure.update_yaxes(title=f"{figure_text(metric)} (validation)")
+    return styled(figure, 420, margin=MARGIN, showlegend=False)
 
 
-def _mark_best(figure: go.Figure, x, y, **cell) -> None:
-    figure.add_scatter(
-        x=[x],
-        y=[y],
-        mode="markers",
-        marker={"color": ORANGE, "size": 12, "symbol": "diamond"},
-        name="best trial",
-        hoverinfo="skip",
-        **cell,
+def _points(trials: pd.DataFrame, marker: dict) -> dict[str, Any]:
+    template = "%{text}<extra></extra>"
+    return {"mode": "markers", "marker": marker, "text": trials["text"], "hovertemplate": template}
+
+
+def _mark_best(figure: go.Figure, x: float, y: float, **panel: int) -> None:
+    best = {"mode": "markers", "marker": BEST, "name": "best trial", "hoverinfo": "skip"}
+    figure.add_scatter(x=[x], y=[y], **best, **panel)
+
+
+def _all_trials(trials: list[dict], best: dict, metric: str, bigger: bool) -> Table:
+    # By a name of their own: a parameter may be called like the metric.
+    params = {f"params.{name}": name for name in best["params"]}
+    rows = pd.DataFrame(
+        {
+            "trial": trial["number"],
+            **{column: setting(trial["params"][name]) for column, name in params.items()},
+            **{key: trial.get(key) for key in ("score", "best_epoch", "epochs", "seconds")},
+            "status": f"failed: {trial['reason']}" if "reason" in trial else trial["status"],
+        }
+        for trial in trials
     )
-
-
-def _hover(trial: dict[str, Any]) -> str:
-    lines = [f"<b>trial {trial['number']}: {trial['score']:.4f}</b>"]
-    lines += [f"{drawn_text(k)} {drawn_text(value_text(v))}" for k, v in trial["params"].items()]
-    return "<br>".join(lines)
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    return styled(figure, height, margin={"l": 60, "r": 20, "t": 30, "b": 60})
-
-
-def _trial_list(page: Page, trials, best, metric, bigger) -> None:
-    names = list(best["params"])
-    header = ["trial", *names, metric, "best epoch", "epochs", "seconds", "status"]
-    sign = -1 if bigger else 1
-    ordered = sorted(
-        trials, key=lambda trial: (trial["status"] == "failed", sign * trial.get("score", 0))
+    rows = rows.sort_values("score", ascending=not bigger, kind="stable", ignore_index=True)
+    is_best = rows["trial"] == best["number"]
+    return Table(
+        rows,
+        {**params, "score": metric, "best_epoch": "best epoch"},
+        {"trial": "d", "best_epoch": ".0f", "epochs": ".0f", "seconds": ".0f"},
+        bold=pd.DataFrame(dict.fromkeys(rows, is_best)),
     )
-    rows = []
-    for trial in ordered:
-        cells = [trial["number"], *(value_text(trial["params"][name]) for name in names)]
-        if trial["status"] == "failed":
-            cells += ["", "", "", "", f"failed: {trial['reason']}"]
-        else:
-            cells += [f"{trial['score']:.4f}", trial["best_epoch"], trial["epochs"]]
-            cells += [f"{trial['seconds']:.0f}", trial["status"]]
-        is_best = trial["number"] == best["number"]
-        rows.append([Bold(cell) for cell in cells] if is_best else cells)
-    page.paragraph("The best first.")
-    page.table(header, rows, words=(len(header) - 1,))

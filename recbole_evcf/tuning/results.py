@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from recbole_evcf.results import digest, write_sealed
 from recbole_evcf.tuning.store import TrialStore, read_kept
 from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users
 from recbole_evcf.utils.files import atomic_write, write_json
-from recbole_evcf.utils.sealed_json import write_sealed
 
 __all__ = ["conclude", "trial_table", "write_trials"]
 
@@ -58,8 +57,7 @@ def conclude(store: TrialStore, task: Task) -> dict[str, Any]:
     path = os.path.join(store.folder, "best.json")
     known = read_kept(path) if os.path.exists(path) else {}
     # Another search in the same folder may have a best trial of the same number.
-    identified = json.dumps({"search": store.search, "trial": best}, sort_keys=True)
-    identity = hashlib.sha256(identified.encode()).hexdigest()[:12]
+    identity = digest({"search": store.search, "trial": best})[:12]
     if known.get("identity") != identity:
         names = {"model": task.model, "dataset": task.dataset}
         known = {**names, **best, "test": _test(store, task, best), "identity": identity}

@@ -14,8 +14,8 @@ import os
 import shutil
 from typing import Any
 
+from recbole_evcf.results import read_sealed, write_sealed
 from recbole_evcf.trainer.effective_settings import differences
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
 
 __all__ = ["TrialStore", "read_kept"]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from recbole.utils.case_study import full_sort_topk
 
-from build import build
+from build import build, trained
 from conftest import write_inter
 from recbole_evcf import Recommender, cli
 from recbole_evcf.quick_start import load_data_and_model
@@ -15,9 +15,7 @@ from recbole_evcf.quick_start import load_data_and_model
 
 @pytest.fixture
 def model_file(tiny):
-    _, loaders, _, trainer = build("GatedHVamp", "tiny", tiny)
-    trainer.fit(loaders[0], loaders[1])
-    return trainer.saved_model_file
+    return trained("GatedHVamp", tiny)[1].saved_model_file
 
 
 def recommend(*arguments):
@@ -65,14 +63,6 @@ def test_users_of_the_data_set(model_file):
     for user, items in zip(test.uid_list, dataset.id2token("item_id", columns.numpy())):
         name = dataset.id2token("user_id", int(user))
         assert found.loc[found["user"] == name, "item"].tolist() == items.tolist()
-
-
-def test_only_unknown_items(model_file, capsys):
-    Path("new.csv").write_text("user,item\nann,x\nben,y\n")
-    command = [f"--model_file={model_file}", "--histories=new.csv", "--output=recs.csv"]
-    assert recommend(*command) == 0
-    assert "no history has an item that the model knows" in capsys.readouterr().err
-    assert pd.read_csv("recs.csv")["from_prior"].all()
 
 
 GOOD = "user,item\nann,i1\n"
@@ -132,10 +122,7 @@ def test_a_data_set_that_changed(model_file, tiny, capsys):
 def test_fewer_items_than_topk_are_all_ranked(tiny, tmp_path):
     rows = [(f"u{user}", f"i{(user + step) % 15}", 1) for user in range(30) for step in range(6)]
     write_inter(tmp_path / "data", "tiny", rows)
-    _, loaders, _, trainer = build(
-        "GatedHVamp", "tiny", {**tiny, "topk": [5], "valid_metric": "MRR@5"}
-    )
-    trainer.fit(loaders[0], loaders[1])
+    _, trainer = trained("GatedHVamp", {**tiny, "topk": [5], "valid_metric": "MRR@5"})
     Path("new.csv").write_text("user,item\nann,i1\nann,i2\n")
     command = [f"--model_file={trainer.saved_model_file}", "--histories=new.csv"]
     assert recommend(*command, "--output=recs.csv") == 0
@@ -144,14 +131,25 @@ def test_fewer_items_than_topk_are_all_ranked(tiny, tmp_path):
     assert len(pd.read_csv("recs.csv")) == 15
 
 
-def test_a_row_without_a_user_is_left_out_and_reported(model_file, capsys):
-    Path("new.csv").write_text("user,item\nann,i1\n,i7\nben,i5\n")
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            "ann,i1\n,i7\nben,i5\n",
+            "new.csv: left out 1 row without a user or an item, the first being "
+            "row 2 below the header.",
+        ),
+        ("ann,x\nben,y\n", "no history has an item that the model knows"),
+    ],
+)
+def test_what_is_left_out_is_reported(model_file, rows, message, capsys):
+    Path("new.csv").write_text(f"user,item\n{rows}")
     command = [f"--model_file={model_file}", "--histories=new.csv", "--topk=3"]
     assert recommend(*command, "--output=recs.csv") == 0
-    assert "new.csv: left out 1 row without a user or an item, the first being row 2 below" in (
-        capsys.readouterr().err
-    )
-    assert pd.read_csv("recs.csv")["user"].unique().tolist() == ["ann", "ben"]
+    assert message in capsys.readouterr().err
+    found = pd.read_csv("recs.csv")
+    assert found["user"].unique().tolist() == ["ann", "ben"]
+    assert found["from_prior"].all() == ("x" in rows)
 
 
 @pytest.mark.parametrize("command", ["recommend", "export", "inspect"])
@@ -165,3 +163,37 @@ def test_several_model_files_are_refused_in_one_sentence(command, capsys):
     assert caught.value.code == 2
     assert capsys.readouterr().err.endswith(f"recbole-evcf {command}: error: {said}\n")
     assert cli.main([command, "--model_file", "a.pth", "--output=out.onnx"]) == 2
+
+
+def test_a_model_is_exported(model_file, capfd):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    command = ["export", f"--model_file={model_file}", "--format=onnx", "--output=model.onnx"]
+    assert cli.main(command) == 0
+    output = capfd.readouterr()
+    assert output.out.startswith("model.onnx: float32 history (users, 40 items) -> scores, ")
+    # PyTorch's exporter talks much; nothing of that is the user's business.
+    assert output.err == ""
+    session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    (history,) = session.get_inputs()
+    assert history.shape[1] == 40
+    # As the line says.
+    assert history.type == "tensor(float)"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--model_file=none.pth", "There is no model file none.pth"),
+        ("--output=no/model.onnx", "there is no folder"),
+    ],
+)
+def test_a_mistake_in_export_is_one_line_and_no_file(model_file, argument, message, capsys):
+    capsys.readouterr()
+    before = set(Path().iterdir())
+    command = ["export", f"--model_file={model_file}", "--output=model.onnx", argument]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert set(Path().iterdir()) == before

@@ -67,7 +67,7 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(words, tmp_path, capsys):
     output, error = process.communicate()
     assert process.returncode == 130
     assert output == ""
-    found = re.fullmatch(r"recbole-evcf: interrupted after epoch \d+: go on with (.+)\n", error)
+    found = re.fullmatch(r"recbole-evcf: interrupted after epoch \d+: resume with (.+)\n", error)
     assert found, error
     command = shlex.split(found[1])
     assert command == ["recbole-evcf", *words, *more, "--resume"]
@@ -86,7 +86,7 @@ def test_signals(words, sent, capsys, number, code):
     assert cli.main([*words, "--resume"]) == code
     error = capsys.readouterr().err
     assert error.startswith("recbole-evcf: interrupted after epoch ")
-    assert error.endswith(f"go on with {shlex.join(['recbole-evcf', *words, '--resume'])}\n")
+    assert error.endswith(f"resume with {shlex.join(['recbole-evcf', *words, '--resume'])}\n")
     assert error.count("\n") == 1
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -95,8 +95,8 @@ def test_before_the_first_epoch_has_ended(words, sent, capsys):
     sent(signal.SIGINT, epoch=0)
     assert cli.main(words) == 130
     assert capsys.readouterr().err == (
-        "recbole-evcf: interrupted before there was anything to go on from: "
-        "the same command starts anew.\n"
+        "recbole-evcf: interrupted before there was anything to resume from: "
+        "the same command starts from scratch.\n"
     )
 
 
@@ -104,7 +104,7 @@ def test_before_training(words, monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recbole_evcf.commands.run.finished_config", interrupted)
+    monkeypatch.setattr("recbole_evcf.quick_start.planned_run", interrupted)
     assert cli.main(words) == 130
     assert capsys.readouterr().err == "recbole-evcf: interrupted before training started.\n"
 
@@ -129,7 +129,7 @@ def test_other_models_are_interrupted_without_a_state(words, monkeypatch, capsys
     monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
     words[1] = "--model=MultiVAE"
     assert cli.main(words) == 130
-    assert "before there was anything to go on from" in capsys.readouterr().err
+    assert "before there was anything to resume from" in capsys.readouterr().err
     assert cli.main([*words, "--resume"]) == 2
     assert "MultiVAE cannot be resumed" in capsys.readouterr().err
 
@@ -146,10 +146,10 @@ def test_ways_to_write_it(words, sent, monkeypatch, word):
     cli.main(words)
     (path,) = saved(".pth")
     started = []
-    original = resumption.Resumption._put_back
+    original = resumption.Resumption._restore
     monkeypatch.setattr(
         resumption.Resumption,
-        "_put_back",
+        "_restore",
         lambda self, model_file, path: (
             started.append(model_file),
             original(self, model_file, path),
@@ -168,7 +168,7 @@ def test_the_line_says_how_a_named_run_goes_on(words, sent, capsys):
     more = [*words, f"--resume={path}", "--learning_rate=0.0001"]
     assert cli.main(more) == 130
     line = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(r"recbole-evcf: interrupted after epoch \d: go on with (.+)", line)
+    assert re.fullmatch(r"recbole-evcf: interrupted after epoch \d: resume with (.+)", line)
     assert line.endswith(shlex.join(["recbole-evcf", *more]))
     assert cli.main(more) == 0
 
@@ -177,7 +177,7 @@ def test_the_line_says_how_a_named_run_goes_on(words, sent, capsys):
 def test_the_line_takes_back_that_nothing_is_to_be_resumed(words, sent, capsys, no):
     sent(signal.SIGINT, epoch=4)
     assert cli.main([*words, *no]) == 130
-    command = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("go on with ")[2])
+    command = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("resume with ")[2])
     started = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(VAETrainer, "_train_epoch", lambda self, data, at, **_: started.append(at))
@@ -196,9 +196,9 @@ def test_metrics_that_cannot_be_written_do_not_cost_the_run(words, capsys, more)
     folder = Path("results")
     folder.mkdir()
     # The folder goes when the table has been printed.
-    original = run._write_result
+    original = run.write_json
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "_write_result", lambda *a: (folder.rmdir(), original(*a)))
+        patched.setattr(run, "write_json", lambda *a: (folder.rmdir(), original(*a)))
         assert cli.main([*words, *more, "--result_file=results/r.json"]) == 2
     output, error = capsys.readouterr()
     assert output.startswith("metric")

@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 
 from recbole_evcf import cli
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.trainer.run_lock import folder_held
+from recbole_evcf.results import folder_held
 
 SPACE = """\
 likelihood choice ['multinomial', 'bernoulli']

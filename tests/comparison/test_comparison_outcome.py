@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_evcf.comparison.report import write_report
-from recbole_evcf.comparison.tables import as_text, caption, numbers
-from recbole_evcf.trainer.run_lock import folder_held
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
+from recbole_evcf.comparison.report import write_comparison
+from recbole_evcf.comparison.tables import caption, metric_table, numbers
+from recbole_evcf.results import folder_held, read_sealed, write_sealed
 
 
 def users_of(folder, label):
@@ -54,7 +53,7 @@ def test_without_values_of_users_the_errors_are_over_seeds(compared, sg, tmp_pat
     for path in (tmp_path / "out" / "runs").glob("*.json"):
         # As it is with a metric that is no mean over users.
         content = read_sealed(path)
-        content.update(per_user=None, smaller_is_better=["ndcg"])
+        content["value"].update(per_user=None, smaller_is_better=["ndcg"])
         write_sealed(path, content)
     outcome = compared("Vamp,Random", sg, seeds=(1, 2))
     for model in outcome.models:
@@ -73,9 +72,9 @@ def test_a_metric_that_is_no_number_is_null_in_its_file(compared, sg, tmp_path):
     compared("Vamp", sg, seeds=(1, 2))
     for path in (tmp_path / "out" / "runs").glob("*.json"):
         content = read_sealed(path)
-        content["valid"]["ndcg@10"] = float("nan")
+        content["value"]["valid"]["ndcg@10"] = float("nan")
         write_sealed(path, content)
-        assert read_sealed(path)["valid"]["ndcg@10"] is None
+        assert read_sealed(path)["value"]["valid"]["ndcg@10"] is None
     (model,) = compared("Vamp", sg, seeds=(1, 2)).models
     assert np.isnan(model.valid["ndcg@10"])
 
@@ -87,8 +86,8 @@ def test_one_test_user_has_no_error(compared, sg, tmp_path):
     outcome = compared("Vamp,Pop", sg)
     assert outcome.n_users() == 1
     assert [model.standard_error for model in outcome.models] == [{}, {}]
-    assert "nan" not in as_text(outcome, 200)
-    assert "±" not in as_text(outcome, 200)
+    assert "nan" not in metric_table(outcome).text(200)
+    assert "±" not in metric_table(outcome).text(200)
     assert "±" not in caption(outcome)
     assert outcome.comparisons == ()
 
@@ -103,16 +102,16 @@ def test_costs_name_the_machine_of_each_row(compared, sg, tmp_path):
     machines = iter(["old GPU, torch 2.6", None])
     for path in sorted((tmp_path / "out" / "runs").glob("Vamp-*.json")):
         content = read_sealed(path)
-        content["measured_on"] = next(machines)
-        if content["measured_on"] is None:
+        content["value"]["measured_on"] = next(machines)
+        if content["value"]["measured_on"] is None:
             # As earlier versions wrote it.
-            del content["measured_on"]
+            del content["value"]["measured_on"]
         write_sealed(path, content)
     outcome = compared("Vamp,Pop", sg, seeds=(1, 2))
     assert outcome.models[0].measured_on == "old GPU, torch 2.6; unknown"
     assert outcome.models[1].measured_on == here
     assert numbers(outcome)["measured_on"].tolist() == ["old GPU, torch 2.6; unknown", here]
-    write_report(outcome, str(tmp_path / "report.html"), "c")
+    write_comparison(outcome, str(tmp_path), "c")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("old GPU, torch 2.6; unknown</td>") == 1
     assert "Measured on" not in page
@@ -145,7 +144,7 @@ def test_finished_runs_are_kept_until_a_setting_changes(compared, sg, in_process
     assert in_process[3:] == ["Pop", "EASE"]
     # A damaged file is no finished run.
     for path in (tmp_path / "out" / "runs").glob("Random-*.json"):
-        path.write_text('{"settings": ')
+        path.write_text('{"key": ')
     compared("Random,EASE", sg)
     assert in_process[5:] == ["Random"]
     for path in (tmp_path / "out" / "runs").glob("EASE-*.users.csv"):
@@ -167,7 +166,7 @@ def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, t
     compared("Pop", sg)
     (path,) = (tmp_path / "out" / "runs").glob("Pop-*.json")
     content = read_sealed(path)
-    content["settings"]["seed"] = 5
+    content["key"]["seed"] = 5
     write_sealed(path, content)
     compared("Pop", sg)
     assert in_process == ["Pop", "Pop"]
@@ -176,7 +175,9 @@ def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, t
 def test_a_model_tested_on_other_interactions_is_not_compared(compared, sg, tmp_path):
     compared("Pop,EASE", sg)
     (path,) = (tmp_path / "out" / "runs").glob("EASE-*.json")
-    write_sealed(path, {**read_sealed(path), "test_split": "another"})
+    content = read_sealed(path)
+    content["value"]["test_split"] = "another"
+    write_sealed(path, content)
     outcome = compared("Pop,EASE", sg)
     assert [model.label for model in outcome.finished] == ["Pop"]
     assert "other interactions" in outcome.failures[0][2]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_evcf.comparison import identity
-from recbole_evcf.comparison.overrides import parse_models
 from recbole_evcf.comparison.plan import make_plan
+from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.data import digest
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def plan(tiny, tmp_path):
 
 
 def digests(plan):
-    return [run.digest for run in plan.runs]
+    return [run.name for run in plan.runs]
 
 
 def test_the_runs_are_entry_by_entry_on_one_split(plan):
     made = plan("Pop,Vamp,Vamp[anneal_cap=0.1]", seeds=(5, 6))
-    assert [(run.entry.label, run.seed) for run in made.runs] == [
+    assert [(run.spec.label, run.seed) for run in made.runs] == [
         (label, seed) for label in ("Pop", "Vamp", "Vamp[anneal_cap=0.1]") for seed in (5, 6)
     ]
     assert {run.request["settings"]["split_seed"] for run in made.runs} == {5}
@@ -104,7 +104,7 @@ def test_a_download_leaves_the_run_as_it_is(plan, tmp_path, monkeypatch):
         config["MASK_ITEM_SEQ"] = "mask"
         shutil.move(tmp_path / "away", config["data_path"])
 
-    monkeypatch.setattr(identity, "create_dataset", download)
+    monkeypatch.setattr(digest, "create_dataset", download)
     assert digests(plan()) == before
 
 

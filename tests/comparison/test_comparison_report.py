@@ -5,7 +5,7 @@ import re
 import pytest
 
 from recbole_evcf.comparison.figures import learning_curves, metric_bars
-from recbole_evcf.comparison.report import write_report
+from recbole_evcf.comparison.report import write_comparison
 
 
 @pytest.fixture
@@ -14,12 +14,12 @@ def outcome(compared, sg):
 
 
 def test_every_part_is_there_and_nothing_is_asked_of_the_network(outcome, tmp_path):
-    write_report(outcome, str(tmp_path / "report.html"), "recbole-evcf compare --models='a<b'")
+    write_comparison(outcome, str(tmp_path), "recbole-evcf compare --models='a<b'")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for heading in ("Test metrics", "Failed", "Metrics", "Learning curves", "Against Pop", "Costs"):
         assert f">{heading}</h2>" in page
-    assert "EASE[reg_weight=&#x27;&lt;x&gt;&#x27;]" in page
-    assert "--models=&#x27;a&lt;b&#x27;" in page
+    assert "EASE[reg_weight=&#39;&lt;x&gt;&#39;]" in page
+    assert "--models=&#39;a&lt;b&#39;" in page
     assert "<x>" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
     assert not re.search(
         r'(src|href)="?https?:', re.sub(r"<script>.*?</script>", "", page, flags=re.S)
@@ -28,10 +28,13 @@ def test_every_part_is_there_and_nothing_is_asked_of_the_network(outcome, tmp_pa
 
 
 def test_bars_are_the_means_and_their_errors(outcome):
-    for bar, key in zip(metric_bars(outcome).data, outcome.metrics):
-        assert list(bar.y) == ["Pop", "Vamp"]
-        assert list(bar.x) == [model.test[key] for model in outcome.finished]
-        assert list(bar.error_x.array) == [m.standard_error[key] for m in outcome.finished]
+    bars = metric_bars(outcome).data
+    # Model by model, and for each of them chart by chart.
+    assert [list(bar.y) for bar in bars] == [["Pop"]] * 4 + [["Vamp"]] * 4
+    for place, key in enumerate(outcome.metrics):
+        for model, bar in zip(outcome.finished, (bars[place], bars[place + 4])):
+            assert list(bar.x) == [model.test[key]]
+            assert list(bar.error_x.array) == [model.standard_error[key]]
 
 
 def test_curves_are_of_every_seed_by_epoch(outcome):
@@ -48,5 +51,5 @@ def test_curves_are_of_every_seed_by_epoch(outcome):
 
 def test_a_page_on_nothing_but_failures(compared, sg, tmp_path):
     outcome = compared("EASE[reg_weight='x']", sg)
-    write_report(outcome, str(tmp_path / "report.html"), "c")
+    write_comparison(outcome, str(tmp_path), "c")
     assert ">Failed</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")

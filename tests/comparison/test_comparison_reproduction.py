@@ -1,4 +1,4 @@
-"""The paper's tables as data, and the verdicts on what it reads from them."""
+"""The paper's tables as data, and the checks on what it reads from them."""
 
 import json
 from types import SimpleNamespace
@@ -10,8 +10,8 @@ import pytest
 from recbole_evcf.comparison.paper import TABLES, paper_table
 from recbole_evcf.comparison.reproduction import (
     beside_paper,
-    judge,
-    metric_rows,
+    check_claims,
+    metric_table,
     reproduction_text,
     write_reproduction,
 )
@@ -35,27 +35,27 @@ def test_figures_are_the_papers():
 @pytest.mark.parametrize("name", TABLES)
 def test_every_statement_holds_in_the_paper(name):
     table = paper_table(name, "netflix", quick=False)
-    for statement in table.statements:
+    for claim in table.claims:
         for figures in table.figures.values():
-            better, worse = figures[statement.better], figures[statement.worse]
-            assert better[table.metrics[0]] > worse[table.metrics[0]], statement.says
+            better, worse = figures[claim.better], figures[claim.worse]
+            assert better[table.metrics[0]] > worse[table.metrics[0]], claim.says
 
 
 def test_the_tables_agree_where_they_show_the_same_model():
     first = paper_table("table1", "netflix", quick=False)
     second = paper_table("table2", "netflix", quick=False)
-    by_files = {entry.config_files: entry.label for entry in second.entries}
-    shared = [entry for entry in first.entries if entry.config_files in by_files]
+    by_files = {spec.config_files: spec.label for spec in second.specs}
+    shared = [spec for spec in first.specs if spec.config_files in by_files]
     assert len(shared) == 5
-    for entry in shared:
-        theirs = second.figures["netflix"][by_files[entry.config_files]]
-        assert first.figures["netflix"][entry.label]["ndcg@100"] == theirs["ndcg@100"]
+    for spec in shared:
+        theirs = second.figures["netflix"][by_files[spec.config_files]]
+        assert first.figures["netflix"][spec.label]["ndcg@100"] == theirs["ndcg@100"]
 
 
 def test_what_was_tuned_for_a_data_set_is_read_after_the_row():
-    last = paper_table("table1", "netflix", quick=False).entries[-1]
+    last = paper_table("table1", "netflix", quick=False).specs[-1]
     assert last.config_files == ("paper/h_vamp_gated_2", "paper/netflix/h_vamp_gated_2")
-    last = paper_table("table1", "other", quick=True).entries[-1]
+    last = paper_table("table1", "other", quick=True).specs[-1]
     assert last.config_files == ("paper/h_vamp_gated_2", "paper/quick")
 
 
@@ -64,14 +64,14 @@ def fake_outcome(table, shifts, dataset="ml-100k"):
     rng = np.random.default_rng(0)
     base = rng.random(200)
     models = []
-    for entry in table.entries:
+    for spec in table.specs:
         frame = pd.DataFrame()
-        if entry.label in shifts:
-            values = base + shifts[entry.label] + rng.normal(0, 0.05, 200)
+        if spec.label in shifts:
+            values = base + shifts[spec.label] + rng.normal(0, 0.05, 200)
             frame = pd.DataFrame(dict.fromkeys(table.metrics, values))
         models.append(
             SimpleNamespace(
-                label=entry.label,
+                label=spec.label,
                 per_user=frame,
                 test={metric: frame[metric].mean() for metric in frame},
                 standard_error={metric: frame[metric].sem() for metric in frame},
@@ -93,23 +93,23 @@ def test_verdicts_follow_the_paired_differences():
         "Mult-VAE (Gated)": 0.2,
         "H+Vamp (Gated)": 0.1,
     }
-    verdicts = {v.statement.says: v for v in judge(fake_outcome(table, shifts), table)}
-    assert verdicts["A VampPrior beats the standard normal prior"].text == "holds"
-    assert verdicts["A second latent level helps"].text == "does not hold"
-    assert "not significantly" in verdicts["Gating helps H+Vamp"].text
-    assert verdicts["Gating helps Mult-VAE"].difference == pytest.approx(0.2, abs=0.02)
-    assert verdicts["Gating helps Mult-VAE"].paper["netflix"] == pytest.approx(0.0053)
+    checks = {v.claim.says: v for v in check_claims(fake_outcome(table, shifts), table)}
+    assert checks["A VampPrior beats the standard normal prior"].text == "holds"
+    assert checks["A second latent level helps"].text == "does not hold"
+    assert "not significantly" in checks["Gating helps H+Vamp"].text
+    assert checks["Gating helps Mult-VAE"].difference == pytest.approx(0.2, abs=0.02)
+    assert checks["Gating helps Mult-VAE"].paper["netflix"] == pytest.approx(0.0053)
 
 
 def test_a_statement_on_a_failed_model_cannot_be_told(tmp_path):
     table = paper_table("table1", "netflix", quick=True)
     outcome = fake_outcome(table, {"Mult-VAE": 0, "Vamp": 0.2}, "netflix")
-    verdicts = judge(outcome, table)
-    assert [v.text for v in verdicts] == ["holds"] + ["cannot be said"] * 4
-    text = reproduction_text(outcome, table, verdicts)
+    checks = check_claims(outcome, table)
+    assert [v.text for v in checks] == ["holds"] + ["cannot be said"] * 4
+    text = reproduction_text(outcome, table, checks)
     assert "failed" in text
     assert "few epochs" in text
-    write_reproduction(outcome, table, verdicts, str(tmp_path), "t")
+    write_reproduction(outcome, table, checks, str(tmp_path), "t")
     frame = pd.read_csv(tmp_path / "t.csv")
     assert len(frame) == 8 * 3
     ours = frame[(frame["model"] == "Vamp") & (frame["metric"] == "ndcg@100")].iloc[0]
@@ -126,21 +126,22 @@ def test_a_statement_on_one_test_user_cannot_be_said(tmp_path):
     outcome = fake_outcome(table, {"Mult-VAE": 0, "Vamp": 0.2})
     for model in outcome.models:
         model.per_user = model.per_user.head(1)
-    verdicts = judge(outcome, table)
-    assert {v.text for v in verdicts} == {"cannot be said"}
-    (vamp,) = [v for v in verdicts if v.difference is not None]
+    checks = check_claims(outcome, table)
+    assert {v.text for v in checks} == {"cannot be said"}
+    (vamp,) = [v for v in checks if v.difference is not None]
     assert vamp.difference == pytest.approx(0.2, abs=0.2)
     assert (vamp.standard_error, vamp.p_corrected) == (None, None)
-    assert "nan" not in reproduction_text(outcome, table, verdicts)
-    write_reproduction(outcome, table, verdicts, str(tmp_path), "t")
+    assert "nan" not in reproduction_text(outcome, table, checks)
+    write_reproduction(outcome, table, checks, str(tmp_path), "t")
     assert "NaN" not in (tmp_path / "t.json").read_text()
 
 
 def test_on_the_papers_own_data_the_difference_stands_beside():
     table = paper_table("table1", "netflix", quick=False)
-    header, rows = metric_rows(fake_outcome(table, {"Vamp": 0}, "netflix"), table, "ndcg@100")
+    shown = metric_table(fake_outcome(table, {"Vamp": 0}, "netflix"), table, "ndcg@100")
+    header = [column.heading for column in shown.columns()]
     assert header == ["model", "ours, netflix", "paper, Netflix", "ours - paper"]
-    vamp = next(row for row in rows if row[0] == "Vamp")
+    vamp = [cell.text for row in shown.rows() for cell in row if row[0].text == "Vamp"]
     ours, paper = float(vamp[1].split()[0]), float(vamp[2].split()[0])
     assert float(vamp[3].split()[0]) == pytest.approx(ours - paper, abs=2e-4)
     own = float(vamp[1].split()[2])

@@ -6,7 +6,8 @@ import json
 import pandas as pd
 import pytest
 
-from recbole_evcf.comparison.tables import as_latex, as_markdown, as_text, caption, write_tables
+from recbole_evcf.comparison.report import write_tables
+from recbole_evcf.comparison.tables import caption, metric_table
 
 MODELS = "Pop,EASE[reg_weight=2.0],Vamp[likelihood=bernoulli]"
 
@@ -49,8 +50,9 @@ def test_the_json_is_strict(compared, sg, tmp_path):
     assert content["models"][1]["failures"][0]["reason"]
 
 
-def test_markdown_marks_the_best(outcome):
-    lines = as_markdown(outcome).splitlines()
+def test_markdown_and_latex_mark_the_best(outcome, tmp_path):
+    write_tables(outcome, str(tmp_path), "comparison")
+    lines = (tmp_path / "comparison.md").read_text(encoding="utf-8").splitlines()
     rows = [
         [cell.strip() for cell in line.split(" | ")]
         for line in lines
@@ -62,38 +64,16 @@ def test_markdown_marks_the_best(outcome):
             text = f"{model.test[key]:.4f} ± {model.standard_error[key]:.4f}"
             best = model.label in outcome.best(key)
             assert row[column].rstrip(" |") == (f"**{text}**" if best else text)
-    assert "2 seeds (1, 2)" in as_markdown(outcome)
+    assert "2 seeds (1, 2)" in "".join(lines)
     tests = lines[lines.index("## Against Pop") :]
     metrics = [
         line.split(" | ")[1].strip() for line in tests if line.startswith(("| EASE", "| Vamp"))
     ]
     assert metrics[:2] == ["NDCG@10"] * 2
     assert tests[-1].startswith("Paired t-tests on the metrics of ")
-
-
-def test_latex_escapes_and_marks(outcome):
-    text = as_latex(outcome)
-    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert [row.count(" & ") for row in rows] == [4, 4, 4]
-    assert r"EASE[reg\_weight=2.0] & " in rows[1]
-    model = outcome.models[0]
-    best = model.label in outcome.best("ndcg@3")
-    value = f"{model.test['ndcg@3']:.4f}"
-    value = rf"\mathbf{{{value}}}" if best else value
-    assert rf"${value} \pm {model.standard_error['ndcg@3']:.4f}$" in rows[0]
-    assert text.count("{") == text.count("}")
-    assert text.count(r"\mathbf") == sum(len(outcome.best(key)) for key in outcome.metrics)
-
-
-def test_the_terminal_gets_blocks_that_fit(outcome):
-    for width in (60, 80, 400):
-        text = as_text(outcome, width)
-        assert all(len(line) <= width for line in text.splitlines())
-        for name in outcome.metrics.values():
-            assert text.count(name) == 1
-    assert "\n\n" not in as_text(outcome, 400)
-    assert as_text(outcome, 400).count("*") == sum(len(outcome.best(k)) for k in outcome.metrics)
+    best = sum(len(outcome.best(key)) for key in outcome.metrics)
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\mathbf") == metric_table(outcome).text().count("*") == best
 
 
 def test_the_caption_says_what_an_error_is(outcome, compared, sg):

@@ -11,8 +11,8 @@ from recbole.quick_start import run_recbole
 
 from build import build
 from recbole_evcf.comparison import worker
-from recbole_evcf.comparison.overrides import parse_models
 from recbole_evcf.comparison.plan import make_plan
+from recbole_evcf.comparison.specs import parse_models
 from recbole_evcf.comparison.worker import execute
 
 
@@ -135,10 +135,9 @@ def test_what_was_not_planned_is_not_kept(sg, tmp_path, monkeypatch):
     said = []
 
     def work():
-        paths = {name: str(tmp_path / name) for name in ("log", "result", "per_user")}
         connection = type("Connection", (), {"send": staticmethod(said.append)})
-        worker.work(run.request, run.settings, paths, connection)
-        return json.loads(Path(paths["result"]).read_text())
+        worker.work(run.request, run.settings, str(tmp_path / "run"), connection)
+        return json.loads((tmp_path / "run.json").read_text())
 
     settings.write_text(yaml.safe_dump({**sg, "epochs": 1, "anneal_cap": 0.7}))
     with pytest.raises(SystemExit):
@@ -154,7 +153,7 @@ def test_what_was_not_planned_is_not_kept(sg, tmp_path, monkeypatch):
         "(anneal_cap, epochs): repeat it.",
         "ValueError: the files of the data set have changed since the command started: repeat it.",
     ]
-    assert not (tmp_path / "result").exists()
+    assert not (tmp_path / "run.json").exists()
     # What has no effect may change.
-    assert work()["settings"] == run.settings
+    assert work()["key"] == run.settings
     assert said[2:] == [None]

@@ -18,7 +18,7 @@ from documents import ROOT, code_blocks, read, tables
 from recbole_evcf.commands.options import COMMANDS
 from recbole_evcf.config.checks import OWN_KEYS
 from recbole_evcf.config.files import shipped_yaml
-from recbole_evcf.inspection.output import TABLES
+from recbole_evcf.inspection.inspection import TABLES
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.settings import Settings
 

@@ -14,7 +14,6 @@ from conftest import write_inter
 from recbole_evcf.evaluator.per_user import (
     per_user_values,
     standard_errors,
-    with_error,
     write_per_user,
 )
 
@@ -189,17 +188,3 @@ def test_standard_errors_are_the_sample_deviation_over_the_root_of_n():
     assert errors["x_se"] == pytest.approx(naive, abs=1e-12)
     assert math.isnan(errors["one_se"])
     assert errors["same_se"] == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ((0.41234, 0.0045), "0.4123 ± 0.0045"),
-        ((0.41234, None), "0.4123"),
-        ((0.41234, math.nan), "0.4123"),
-        ((math.nan, math.nan), "–"),
-        ((0.5, 0.25, 2, "+"), "+0.50 ± 0.25"),
-    ],
-)
-def test_a_mean_is_printed_with_its_error_if_it_has_one(arguments, text):
-    assert with_error(*arguments) == text

@@ -10,34 +10,36 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, cases, damaged, ends_well
-from recbole_evcf.comparison import runner
-from recbole_evcf.comparison.conduct import conduct
-from recbole_evcf.comparison.entry import Entry
-from recbole_evcf.comparison.outcome import gather
+from recbole_evcf.comparison import runs
+from recbole_evcf.comparison.comparison import finish_plan
+from recbole_evcf.comparison.outcome import read_outcome
 from recbole_evcf.comparison.plan import Plan, Run
-from recbole_evcf.comparison.store import RunStore
-from recbole_evcf.comparison.tables import write_tables
-from recbole_evcf.data.digest import file_digest
+from recbole_evcf.comparison.report import write_tables
+from recbole_evcf.comparison.runs import Runs
+from recbole_evcf.comparison.specs import ModelSpec
 from recbole_evcf.evaluator.per_user import write_per_user
+from recbole_evcf.results import digest, read_sealed, write_sealed
 from recbole_evcf.tuning import results
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.results import conclude, write_trials
 from recbole_evcf.tuning.store import TrialStore
 from recbole_evcf.tuning.trial import Task
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
 
 RUNS = tuple(
-    Run(entry, seed, {"model": entry.model, "seed": seed}, {})
-    for entry in (Entry("Pop", "Pop"), Entry("Vamp[anneal_cap=0.3]", "Vamp", {"anneal_cap": 0.3}))
+    Run(spec, seed, {"model": spec.model, "seed": seed}, {})
+    for spec in (
+        ModelSpec("Pop", "Pop"),
+        ModelSpec("Vamp[anneal_cap=0.3]", "Vamp", {"anneal_cap": 0.3}),
+    )
     for seed in (1, 2)
 )
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    entries = tuple(dict.fromkeys(run.entry.label for run in RUNS))
-    kept = tuple(next(run.entry for run in RUNS if run.entry.label == label) for label in entries)
+    entries = tuple(dict.fromkeys(run.spec.label for run in RUNS))
+    kept = tuple(next(run.spec for run in RUNS if run.spec.label == label) for label in entries)
     return Plan(
         "tiny",
         kept,
@@ -50,19 +52,19 @@ def plan() -> Plan:
     )
 
 
-def finish(run: Run, store: RunStore) -> None:
+def finish(run: Run, kept: Runs) -> None:
     """As a run that ends well."""
-    rng = np.random.default_rng([run.seed, len(run.entry.label)])
+    rng = np.random.default_rng([run.seed, len(run.spec.label)])
     values = {"ndcg@10": rng.random(9), "recall@10": rng.random(9)}
-    paths = store.paths(run)
-    write_per_user(paths["per_user"], [f"u{n}" for n in range(9)], values)
+    path = kept.path(run, ".users.csv")
+    write_per_user(path, [f"u{n}" for n in range(9)], values)
     costs = ("training_seconds", "total_seconds", "training_users_per_second")
     costs += ("evaluation_seconds", "evaluation_users_per_second", "memory_before", "peak_memory")
     result = {
         "valid": dict.fromkeys(values, 0.5),
         "test": {key: float(value.mean()) for key, value in values.items()},
         "smaller_is_better": [],
-        "per_user": file_digest(paths["per_user"]),
+        "per_user": digest(Path(path)),
         "curve": [{"epoch": 0, "seconds": 1.0, "valid_score": 0.5}],
         "n_train_users": 50,
         "n_test_users": 9,
@@ -70,7 +72,7 @@ def finish(run: Run, store: RunStore) -> None:
         "model_file": None,
         "costs": {**dict.fromkeys(costs, 2.0), "peak_gpu_memory": None},
     }
-    write_sealed(paths["result"], {"settings": run.settings, **result})
+    kept.store.put(run.name, run.settings, result)
 
 
 def figures(outcome) -> list:
@@ -85,10 +87,10 @@ def figures(outcome) -> list:
 def test_a_comparison_goes_on_with_the_same_figures(plan, data):
     """A run whose files are damaged is done again: never other figures, never a traceback."""
     shutil.rmtree("compared", ignore_errors=True)
-    store = RunStore("compared")
+    kept = Runs("compared")
     for run in RUNS:
-        finish(run, store)
-    expected = figures(gather(plan, store, {}, "Pop"))
+        finish(run, kept)
+    expected = figures(read_outcome(plan, kept, {}, "Pop"))
     files = sorted(path for path in Path("compared/runs").iterdir())
     path = data.draw(st.sampled_from(files))
     sound = path.read_bytes()
@@ -99,14 +101,16 @@ def test_a_comparison_goes_on_with_the_same_figures(plan, data):
         path.write_bytes(content)
     again = []
 
-    def run_again(run, store):
-        again.append(run.digest)
-        finish(run, store)
+    def run_again(run, kept):
+        again.append(run.name)
+        finish(run, kept)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runner, "_run", run_again)
+        patched.setattr(runs, "run_in_process", run_again)
         ending = ends_well(
-            "kept runs", lambda: conduct(plan, "compared", "Pop", lambda line: None), ["compared"]
+            "kept runs",
+            lambda: finish_plan(plan, "compared", "Pop", lambda line: None),
+            ["compared"],
         )
     assert figures(ending.result) == expected
     # White space in a JSON file changes nothing of what it says: then nothing is done again.

@@ -8,8 +8,8 @@ from naive import affine, stack
 from recbole_evcf.inspection.gates import (
     gate_layers,
     gate_table,
+    gate_values,
     gates_by_popularity,
-    openings,
     single_item_histories,
 )
 from recbole_evcf.inspection.latent import history_batches
@@ -20,7 +20,7 @@ def test_openings_are_the_sigmoids_of_every_layer(tiny):
     *_, model, histories, users = untrained("GatedHVamp", tiny, mlp_hidden_size=[20])
     network = model.network
     x = histories.rows(users).normalized().dense()
-    found, extremes = openings(model, history_batches(histories, users))
+    found, extremes = gate_values(model, history_batches(histories, users))
     with torch.no_grad():
         z1, z2 = network.latent(histories.rows(users)).chunk(2, dim=1)
         gates = {
@@ -40,7 +40,7 @@ def test_openings_are_the_sigmoids_of_every_layer(tiny):
 
 def test_deep_networks_name_each_layer(tiny):
     *_, model, histories, users = untrained("GatedHVamp", tiny, mlp_hidden_size=[16, 12])
-    found, _ = openings(model, history_batches(histories, users))
+    found, _ = gate_values(model, history_batches(histories, users))
     assert list(found) == [
         "q(z2 | x) first",
         "q(z2 | x) rest.0",
@@ -74,8 +74,8 @@ def test_single_items_stand_alone_and_in_order(monkeypatch):
 
 def test_by_popularity(tiny):
     *_, model, histories, ids = untrained("GatedMultiVAE", tiny)
-    users, extremes = openings(model, history_batches(histories, ids))
-    items, _ = openings(model, single_item_histories(histories.shape[1], torch.device("cpu")))
+    users, extremes = gate_values(model, history_batches(histories, ids))
+    items, _ = gate_values(model, single_item_histories(histories.shape[1], torch.device("cpu")))
     popularity = np.arange(histories.shape[1]) % 7
     table = gates_by_popularity(users, items, histories, ids, popularity, 3)
     dense = histories.rows(ids).dense().numpy()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recbole_evcf.inspection.names import item_names, name_column
+from recbole_evcf.inspection.inspection import item_names
 
 TOKENS = np.array(["1", "2", "30"], dtype=object)
 
@@ -25,17 +25,17 @@ def named(tmp_path, text, **settings):
 
 
 @pytest.mark.parametrize(
-    ("header", "column"),
+    ("header", "name"),
     [
-        (["item_id:token", "movie_title:token_seq", "class:token_seq"], "movie_title:token_seq"),
-        (["studio_name:token", "item_id:token", "Title:token"], "Title:token"),
-        (["item_id:token", "name:token"], "name:token"),
-        (["item_name:token", "price:float"], None),
-        (["item_id:token", "title_length:float"], None),
+        ("item_id:token\tclass:token_seq\tmovie_title:token_seq", "b"),
+        ("item_id:token\tstudio_name:token\tTitle:token", "b"),
+        ("item_id:token\tname:token\tprice:token", "a"),
+        ("item_id:token\tprice:float\ttitle_length:float", None),
     ],
 )
-def test_the_column_of_names(header, column):
-    assert name_column(header, "item_name" if column is None else "item_id") == column
+def test_the_column_of_names(header, name, tmp_path):
+    names = named(tmp_path, f"{header}\n1\ta\tb\n")
+    assert names is None if name is None else names.tolist() == [name, "2", "30"]
 
 
 def test_names_by_token_whatever_their_order(tmp_path):

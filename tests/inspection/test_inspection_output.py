@@ -3,27 +3,27 @@
 import pandas as pd
 import pytest
 
-from recbole_evcf.inspection import output
+from recbole_evcf.inspection import inspection
 from recbole_evcf.inspection.inspection import Inspection
 
 
 class Nothing:
     """In the page's place: what is drawn is tested elsewhere."""
 
-    def __init__(self, inspection):
+    def __init__(self, *parts):
         pass
 
-    def write(self, path):
+    def write_html(self, path):
         with open(path, "w", encoding="utf-8") as file:
             file.write("page")
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "page", Nothing)
+    monkeypatch.setattr(inspection, "report", Nothing)
 
     def write(**tables):
-        return output.write(Inspection(facts={}, tables=tables), str(tmp_path / "a" / "out"))
+        return Inspection(tables=tables).report(str(tmp_path / "a" / "out"))
 
     return write
 
@@ -65,4 +65,4 @@ def test_what_cannot_be_written_replaces_nothing(written, tmp_path):
 def test_a_file_is_no_folder(place, tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(ValueError, match="is a file"):
-        output.check_folder(str(tmp_path / place))
+        inspection.check_folder(str(tmp_path / place))

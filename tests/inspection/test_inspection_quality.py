@@ -1,33 +1,21 @@
 """Quality against RecBole's own metrics, and group by group against loops."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from recbole.evaluator.metrics import NDCG, Recall
 
 from inspected import SG, untrained
-from recbole_evcf.evaluator.metrics import TruncatedRecall
 from recbole_evcf.inspection.levels import replacements
 from recbole_evcf.inspection.quality import (
+    equal_frequency,
     held_out,
+    mean_and_error,
+    means_by_group,
     per_user,
-    quality_by_history,
     quality_by_popularity,
     rank,
 )
-
-CONFIG = {"metric_decimal_place": 4, "topk": [6]}
-
-
-def test_metrics_are_recboles():
-    rng = np.random.default_rng(0)
-    hits = rng.random((50, 6)) < 0.3
-    targets = hits.sum(1) + rng.integers(1, 9, 50)
-    found = per_user(hits, targets, truncated=False)
-    np.testing.assert_allclose(found["ndcg"], NDCG(CONFIG).metric_info(hits, targets)[:, -1])
-    np.testing.assert_allclose(found["recall"], Recall(CONFIG).metric_info(hits, targets)[:, -1])
-    truncated = TruncatedRecall(CONFIG).metric_info(hits, targets)[:, -1]
-    np.testing.assert_allclose(per_user(hits, targets, truncated=True)["recall"], truncated)
 
 
 def ranked(settings, k, **more):
@@ -79,12 +67,12 @@ def test_by_history(tiny):
     *_, users, ranking, histories = ranked(tiny, 5)
     lengths = histories.lengths[users].numpy()
     metrics = per_user(ranking.hits, ranking.targets, truncated=False)
-    table = quality_by_history(lengths, metrics, 4)
-    assert table["users"].sum() == len(users)
+    table = means_by_group(metrics, lengths, 4)
+    assert table["count"].sum() == len(users)
     assert (table["from"].to_numpy()[1:] > table["to"].to_numpy()[:-1]).all()
     for row in table.to_dict("records"):
         inside = metrics[(lengths >= row["from"]) & (lengths <= row["to"])]
-        assert row["users"] == len(inside)
+        assert row["count"] == len(inside)
         for metric in ("ndcg", "recall"):
             assert row[metric] == pytest.approx(inside[metric].mean())
             assert row[f"{metric}_se"] == pytest.approx(inside[metric].sem())
@@ -126,3 +114,36 @@ def test_more_places_than_items_are_all_items(tiny):
     *_, ranking, histories = ranked(tiny, 1000)
     assert ranking.items.shape[1] == histories.shape[1]
     assert torch.equal(torch.tensor(ranking.hits.sum(1)), torch.tensor(ranking.targets))
+
+
+def test_distinct_values_fill_equal_buckets():
+    values = np.random.default_rng(0).permutation(100)
+    bucket = equal_frequency(values, 5)
+    assert np.bincount(bucket).tolist() == [20] * 5
+    assert (bucket == values // 20).all()
+
+
+def test_equal_values_share_a_bucket():
+    values = np.array([1] * 90 + [2] * 5 + [3] * 5)
+    bucket = equal_frequency(values, 5)
+    assert np.unique(bucket).tolist() == list(range(bucket.max() + 1))
+    assert all(len(np.unique(bucket[values == value])) == 1 for value in (1, 2, 3))
+
+
+def test_weights_are_shared_out():
+    values, weights = np.arange(1000), np.arange(1000)
+    bucket = equal_frequency(values, 4, weights)
+    shares = np.bincount(bucket, weights) / weights.sum()
+    np.testing.assert_allclose(shares, 0.25, atol=0.002)
+    assert (np.diff(bucket) >= 0).all()
+
+
+def test_one_value_is_one_bucket():
+    assert equal_frequency(np.full(7, 3), 5).tolist() == [0] * 7
+
+
+def test_the_error_of_a_mean():
+    found = mean_and_error(pd.DataFrame({"x": [1.0, 2.0, 4.0]}))
+    assert found["x"] == pytest.approx(7 / 3)
+    assert found["x_se"] == pytest.approx(np.std([1, 2, 4], ddof=1) / 3**0.5)
+    assert np.isnan(mean_and_error(pd.DataFrame({"x": [1.0]}))["x_se"])

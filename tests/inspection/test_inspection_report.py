@@ -5,8 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from inspected import SG, untrained
-from recbole_evcf.inspection.inspection import inspect_model
-from recbole_evcf.inspection.report import page
+from recbole_evcf.inspection.inspection import inspect_loaded
 
 HOSTILE = "<script>alert(1)</script> & Co"
 
@@ -37,9 +36,9 @@ class Reader(HTMLParser):
 
 def seen(name, settings, tmp_path, **more):
     config, loaders, recommender, *_ = untrained(name, settings, **more)
-    inspection = inspect_model(config, recommender, *loaders)
-    page(inspection).write(str(tmp_path / "page.html"))
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    inspection = inspect_loaded(config, recommender, *loaders)
+    inspection.report(str(tmp_path / "seen"))
+    text = (tmp_path / "seen" / "report.html").read_text(encoding="utf-8")
     return inspection, text, Reader(text)
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from conftest import write_inter
 from recbole_evcf import cli
-from recbole_evcf.comparison import runner
+from recbole_evcf.comparison import runs
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
 
@@ -35,7 +35,7 @@ HOSTILE = (
 NAME = "<img src=x onerror=alert(1)>&lt;\"'"
 TAGS = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "h3", "p", "div"}
 TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "b"}
-ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "style", "type"}
+ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "style", "type", "tabindex"}
 
 
 class Page(HTMLParser):
@@ -129,11 +129,11 @@ def test_inspect(tiny, tmp_path, capsys):
 
 def test_compare(tiny, in_process, monkeypatch, capsys):
     words = hostile_tiny(tiny)
-    run_here = runner._run
+    run_here = runs.run_in_process
     monkeypatch.setattr(
-        runner,
-        "_run",
-        lambda run, store: " ".join(HOSTILE) if run.entry.model == "Pop" else run_here(run, store),
+        runs,
+        "run_in_process",
+        lambda run, store: " ".join(HOSTILE) if run.spec.model == "Pop" else run_here(run, store),
     )
     labels = [f'wandb_project="{text}"' for text in HOSTILE[:5] if '"' not in text]
     models = ",".join(["Pop", *(f"HVamp[{label}]" for label in labels)])
@@ -159,12 +159,12 @@ def test_compare(tiny, in_process, monkeypatch, capsys):
 
 def test_reproduce(tiny, monkeypatch, in_process, capsys):
     hostile_tiny(tiny)
-    run_here = runner._run
+    run_here = runs.run_in_process
 
     def run(run, store):
-        return run_here(run, store) if run.entry.label == "Mult-VAE" else "".join(HOSTILE)
+        return run_here(run, store) if run.spec.label == "Mult-VAE" else "".join(HOSTILE)
 
-    monkeypatch.setattr(runner, "_run", run)
+    monkeypatch.setattr(runs, "run_in_process", run)
     more = ["--output=out", "--topk=[20,50,100]"]
     Path("c.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1, "mlp_hidden_size": [8]}))
     arguments = ["reproduce", "table1", f"--dataset={NAME}", "--config_files=c.yaml", *more]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from recbole.utils.case_study import full_sort_topk
 
-from build import build
+from build import build, trained
 from recbole_evcf import Recommender
 from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.serving.user_histories import data_set_users
@@ -20,8 +20,7 @@ def test_they_equal_full_sort_topk(model, split, tiny):
     if model == "BPR" and split is SG:
         pytest.skip("BPR knows no unseen users")
     settings = {**tiny, "eval_args": split, "embedding_size": 8, "reg_weight": 5.0, "epochs": 1}
-    _, loaders, _, trainer = build(model, "tiny", settings)
-    trainer.fit(loaders[0], loaders[1])
+    _, trainer = trained(model, settings)
     _, network, dataset, train, valid, test = load_data_and_model(trainer.saved_model_file)
     frame = Recommender(network).recommend(data_set_users(train, valid), k=6)
     assert sorted(frame["user"].unique()) == sorted(dataset.field2id_token["user_id"][1:])
@@ -35,15 +34,24 @@ def test_they_equal_full_sort_topk(model, split, tiny):
         np.testing.assert_allclose(found["score"], scores.numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_a_sequential_model_is_named(tiny):
-    settings = {**tiny, "epochs": 1, "train_neg_sample_args": None, "load_col": tiny["load_col"]}
-    network = build("SASRec", "tiny", {**settings, "hidden_size": 8, "inner_size": 8})[2]
-    with pytest.raises(ValueError, match="SASRec ranks items by more than a user's interactions"):
-        Recommender(network)
+SMALL = {"hidden_size": 8, "inner_size": 8, "mf_embedding_size": 4, "mlp_embedding_size": 4}
 
 
-def test_a_model_without_full_ranking_is_named(tiny):
-    settings = {**tiny, "epochs": 1, "mf_embedding_size": 4, "mlp_embedding_size": 4}
-    _, loaders, network, _ = build("NeuMF", "tiny", settings)
-    with pytest.raises(ValueError, match="NeuMF does not score all items at once"):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("SASRec", "SASRec ranks items by more than a user's interactions"),
+        ("NeuMF", "NeuMF does not score all items at once"),
+    ],
+)
+def test_models_that_cannot_rank_all_items_by_a_user_are_named(model, message, tiny):
+    loss = {"train_neg_sample_args": None} if model == "SASRec" else {}
+    _, loaders, network, _ = build(model, "tiny", {**tiny, **SMALL, **loss, "epochs": 1})
+    with pytest.raises(ValueError, match=message):
         Recommender(network).recommend(data_set_users(loaders[0], loaders[1]), k=3)
+
+
+def test_a_model_without_a_way_to_score_histories_is_named(tiny):
+    _, _, network, _ = build("BPR", "tiny", {**tiny, "embedding_size": 4})
+    with pytest.raises(ValueError, match="BPR has no way to score a user from a history: recomm"):
+        Recommender(network).recommend([["i1"]], k=3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from build import build
+from build import trained
 from recbole_evcf import Recommender
 from recbole_evcf.serving.onnx_export import AUTOENCODERS, export_onnx
 
@@ -19,10 +19,8 @@ SMALL = {"mlp_hidden_size": [16], "latent_dimension": 8, "hidden_dimension": 16}
 DEEP = {"mlp_hidden_size": [16, 12]}
 
 
-def trained(model, settings, **changes):
-    settings = {**settings, **SMALL, "epochs": 1, **changes}
-    _, loaders, _, trainer = build(model, "tiny", settings)
-    trainer.fit(loaders[0], loaders[1])
+def recommender_of(model, settings, **changes):
+    _, trainer = trained(model, {**settings, **SMALL, "epochs": 1, **changes})
     return Recommender.load(trainer.saved_model_file)
 
 
@@ -40,8 +38,11 @@ def scores_by(recommender, history):
     [("GatedHVamp", {}), ("HVamp", DEEP), *((model, {}) for model in AUTOENCODERS)],
 )
 def test_scores_in_onnx_runtime(model, changes, tiny):
-    recommender = trained(model, tiny, **changes)
+    recommender = recommender_of(model, tiny, **changes)
+    before = recommender.recommend([["i1", "i2"]], k=5)
     export_onnx(recommender, "model.onnx")
+    # The recommender stays as it was.
+    assert recommender.recommend([["i1", "i2"]], k=5).equals(before)
     onnx.checker.check_model("model.onnx", full_check=True)
     session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(5)
@@ -61,8 +62,8 @@ def test_scores_in_onnx_runtime(model, changes, tiny):
 
 def test_what_cannot_be_exported(tiny, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="EASE cannot be exported"):
-        export_onnx(trained("EASE", tiny), "model.onnx")
-    recommender = trained("Vamp", tiny)
+        export_onnx(recommender_of("EASE", tiny), "model.onnx")
+    recommender = recommender_of("Vamp", tiny)
     with monkeypatch.context() as patched:
         patched.setattr("recbole_evcf.serving.onnx_export.MAX_BYTES", 1000)
         with pytest.raises(ValueError, match="an ONNX file holds 2 at most"):
@@ -71,10 +72,3 @@ def test_what_cannot_be_exported(tiny, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="pip install onnx onnxscript"):
         export_onnx(recommender, "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
-
-
-def test_the_recommender_stays_as_it_was(tiny):
-    recommender = trained("GatedHVamp", tiny)
-    before = recommender.recommend([["i1", "i2"]], k=5)
-    export_onnx(recommender, "model.onnx")
-    assert recommender.recommend([["i1", "i2"]], k=5).equals(before)

@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from build import SIZES, build
+import build
 from recbole_evcf import Recommender
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.serving.user_histories import data_set_users
 
-SMALL = {**SIZES, "LDiffRec": {**SIZES["LDiffRec"], "n_cate": 1}, "WMF": {"embedding_size": 4}}
+SMALL = {
+    **build.SIZES,
+    "LDiffRec": {**build.SIZES["LDiffRec"], "n_cate": 1},
+    "WMF": {"embedding_size": 4},
+}
 SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 
 
 def trained(model, tiny, **changes):
-    settings = {**tiny, "epochs": 1, **SMALL.get(model, {}), **changes}
-    _, loaders, _, trainer = build(model, "tiny", settings)
-    trainer.fit(loaders[0], loaders[1])
-    return loaders, trainer
+    return build.trained(model, {**tiny, "epochs": 1, **SMALL.get(model, {}), **changes})
 
 
 @pytest.mark.parametrize("model", ["HVamp", "EASE", "MultiVAE", "WMF", "ADMMSLIM"])
@@ -43,10 +44,6 @@ def test_threads_that_share_a_recommender_get_their_own_answers(model, tiny):
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(answer, requests))
     assert together == [alone[person] for person in requests]
-
-
-def plain(value):
-    return value.toarray() if hasattr(value, "toarray") else value
 
 
 @pytest.mark.parametrize("split", [None, SG], ids=["RS", "SG"])
@@ -127,9 +124,3 @@ def test_users_of_the_data_set_over_several_batches_one_without_history(model, t
     columns = dataset.token2id("item_id", others["item"].to_numpy())
     expected = scores[[place[user] for user in others["user"]], columns]
     np.testing.assert_allclose(others["score"], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_model_without_a_way_to_score_histories_is_named(tiny):
-    _, trainer = trained("BPR", tiny, embedding_size=4)
-    with pytest.raises(ValueError, match="BPR has no way to score a user from a history: recomm"):
-        Recommender(trainer.model).recommend([["i1"]], k=3)

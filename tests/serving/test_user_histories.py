@@ -1,5 +1,7 @@
 """Histories as Python users have them: right under the users' names, or one sentence."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,26 +54,16 @@ def test_a_category_of_numbers_and_numbers_of_other_packages():
 
 @pytest.mark.parametrize("value", [3.5, np.float32(3.5), True, None, np.nan, pd.NA, np.inf, [3, 7]])
 def test_what_is_no_token_is_named(value):
-    message = r"is not an item token: tokens are strings, or whole numbers, which stand for their"
-    for given in (
-        {5: ["3", value]},
-        [[3, 7], [value]],
-        pd.Series([[3], [7, value]], index=[5, 7]),
-    ):
-        with pytest.raises(ValueError, match=message) as caught:
-            read(given)
-        # pandas makes one NaN of all that is missing.
-        missing = np.size(value) == 1 and pd.isna(value)
-        shown = "nan" if missing else repr(getattr(value, "item", lambda: value)())
-        assert str(caught.value).startswith(shown)
+    # pandas makes one NaN of all that is missing.
+    missing = np.size(value) == 1 and pd.isna(value)
+    shown = "nan" if missing else repr(getattr(value, "item", lambda: value)())
+    message = f"^{re.escape(shown)} is not an item token: tokens are strings, or whole numbers"
+    forms = [{5: ["3", value]}, [[3, 7], [value]], pd.Series([[3], [7, value]], index=[5, 7])]
     if np.size(value) == 1 and not missing:
+        forms.append(pd.DataFrame({"user": [5, 5], "item": pd.Series([3, value], dtype=object)}))
+    for given in forms:
         with pytest.raises(ValueError, match=message):
-            read(pd.DataFrame({"user": [5, 5], "item": pd.Series([3, value], dtype=object)}))
-
-
-def test_a_column_with_fractions_is_refused_by_its_value():
-    with pytest.raises(ValueError, match=r"^3\.5 is not an item token"):
-        read(FRAME.assign(item=FRAME["item"] + 0.5))
+            read(given)
 
 
 @pytest.mark.parametrize(

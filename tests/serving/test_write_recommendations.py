@@ -39,35 +39,27 @@ def from_json_lines(path):
 READERS = {".csv": pd.read_csv, ".jsonl": from_json_lines, ".parquet": pd.read_parquet}
 
 
+def frames_on_a_full_disk():
+    yield FRAMES[0]
+    raise OSError("No space left on device")
+
+
 @pytest.mark.parametrize("ending", READERS)
-def test_what_is_written_is_read_back(ending, tmp_path):
+def test_what_is_written_is_read_back_and_atomic(ending, tmp_path):
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
     path = tmp_path / f"recs{ending}"
     check_output(str(path))
+    with pytest.raises(OSError, match="No space"):
+        write_recommendations(str(path), frames_on_a_full_disk())
+    assert list(tmp_path.iterdir()) == []
     write_recommendations(str(path), FRAMES)
     found = READERS[ending](path)
     assert found["score"].astype(np.float32).tolist() == EXPECTED["score"].tolist()
     pd.testing.assert_frame_equal(found, EXPECTED, check_dtype=False, check_exact=False)
-
-
-@pytest.mark.parametrize("ending", READERS)
-def test_whole_or_absent(ending, tmp_path):
-    if ending == ".parquet":
-        pytest.importorskip("pyarrow")
-    path = tmp_path / f"recs{ending}"
-
-    def frames():
-        yield FRAMES[0]
-        raise OSError("No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        write_recommendations(str(path), frames())
-    assert list(tmp_path.iterdir()) == []
-    write_recommendations(str(path), FRAMES)
     before = path.read_bytes()
     with pytest.raises(OSError, match="No space"):
-        write_recommendations(str(path), frames())
+        write_recommendations(str(path), frames_on_a_full_disk())
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

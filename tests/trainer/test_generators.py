@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from build import build
-from recbole_evcf.inspection.inspection import inspect_model
+from recbole_evcf.inspection.inspection import inspect_loaded
 from recbole_evcf.serving.scores import scores_of_users
 from recbole_evcf.trainer.generators import drawing_apart
 
@@ -47,4 +47,4 @@ def test_scoring_and_inspecting_seed_nobody(tiny):
     config, loaders, model, _ = build("HVamp", "tiny", tiny)
     model.eval()
     assert scores_of_users(model, torch.tensor([1, 2])).shape == (2, 40)
-    assert inspect_model(config, model, *loaders).tables
+    assert inspect_loaded(config, model, *loaders).tables

@@ -1,4 +1,4 @@
-"""A run goes on where it was stopped, to the same weights and metrics; never from other states."""
+"""A run is resumed where it was stopped, to the same weights; never from another state."""
 
 import contextlib
 import errno
@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,20 @@ import torch
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.trainer import resumption, run_lock
-from recbole_evcf.trainer.state_files import SUFFIX, fitting_places, kept_until_given
+from recbole_evcf import results
+from recbole_evcf.trainer import checkpoint, resumption
+from recbole_evcf.trainer.state_files import find_states, states_kept
 from recbole_evcf.trainer.trainer import VAETrainer
 
 
 class Killed(BaseException):
     """No handler of exceptions gets in its way."""
+
+
+def state_beside(path):
+    """The one state file of a run."""
+    (state,) = glob.glob(f"{path}.*.resume")
+    return state
 
 
 def train(settings, model="GatedHVamp", stop_after=None, validate=True):
@@ -83,12 +89,6 @@ def every_epoch(monkeypatch):
     monkeypatch.setattr(resumption, "SHARE", 0)
 
 
-@pytest.fixture
-def folders(tmp_path):
-    """Settings of folders of their own: RecBole names model files by the second."""
-    return lambda name: {"checkpoint_dir": str(tmp_path / name)}
-
-
 KINDS = {
     "by epochs": {},
     "by steps": {"total_anneal_steps": 30, "model": "Vamp"},
@@ -101,11 +101,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_resumed_run_is_one_that_was_not_stopped(tiny, folders, every_epoch, kind):
+def test_a_resumed_run_is_one_that_was_not_stopped(tiny, every_epoch, kind):
     settings = {**tiny, "epochs": 6, "valid_metric": "MRR@3", "topk": [3], **KINDS[kind]}
     model = settings.pop("model", "GatedHVamp")
-    whole = train_and_test({**settings, **folders("a")}, model)
-    kept = {**settings, **folders("b"), "resumable": True}
+    whole = train_and_test(settings, model)
+    kept = {**settings, "resumable": True}
     stopped = train(kept, model, stop_after=3)[0].saved_model_file
     resumed = train_and_test({**kept, "resume": True}, model)
     assert resumed[0].saved_model_file == stopped
@@ -113,9 +113,9 @@ def test_a_resumed_run_is_one_that_was_not_stopped(tiny, folders, every_epoch, k
     assert_same(whole, resumed)
 
 
-def test_without_validation(tiny, folders, every_epoch, monkeypatch):
+def test_without_validation(tiny, every_epoch, monkeypatch):
     settings = {**tiny, "epochs": 5}
-    whole = train_and_test({**settings, **folders("a")}, validate=False)
+    whole = train_and_test(settings, validate=False)
     original = VAETrainer._train_epoch
 
     def stop(self, data, epoch, **kwargs):
@@ -123,7 +123,7 @@ def test_without_validation(tiny, folders, every_epoch, monkeypatch):
             raise Killed
         return original(self, data, epoch, **kwargs)
 
-    kept = {**settings, **folders("b"), "resume": True}
+    kept = {**settings, "resume": True}
     with monkeypatch.context() as patch:
         patch.setattr(VAETrainer, "_train_epoch", stop)
         train(kept, validate=False)
@@ -132,11 +132,11 @@ def test_without_validation(tiny, folders, every_epoch, monkeypatch):
     assert_same(whole, resumed)
 
 
-def test_a_kill_at_any_write_changes_nothing(tiny, folders, every_epoch, scoring, monkeypatch):
+def test_a_kill_at_any_write_changes_nothing(tiny, every_epoch, scoring, monkeypatch):
     """Before and after each renaming of a file, in turn: every order of events there is."""
     settings = {**tiny, "epochs": 6}
     scoring(0.2, 0.1, 0.4, 0.3, 0.3, 0.5)
-    whole = train_and_test({**settings, **folders("whole")})
+    whole = train_and_test(settings)
     moments, written = 0, set()
     replace = os.replace
 
@@ -148,11 +148,11 @@ def test_a_kill_at_any_write_changes_nothing(tiny, folders, every_epoch, scoring
             if 2 * write == number:
                 raise Killed
             replace(source, target)
-            written.add(target.endswith(SUFFIX))
+            written.add(target.endswith(".resume"))
             if 2 * write + 1 == number:
                 raise Killed
 
-        kept = {**settings, **folders(f"killed-{number}"), "resume": True}
+        kept = {**settings, "checkpoint_dir": f"killed-{number}", "resume": True}
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", replace_or_die)
             ended = train(kept)[2] is not None
@@ -164,11 +164,11 @@ def test_a_kill_at_any_write_changes_nothing(tiny, folders, every_epoch, scoring
     assert written == {True, False}
 
 
-def test_early_stopping_goes_on_counting(tiny, folders, every_epoch, scoring):
+def test_early_stopping_resumes_counting(tiny, every_epoch, scoring):
     scoring(0.5, 0.9, 0.3)
     settings = {**tiny, "epochs": 9, "stopping_step": 3, "warmup_epochs": 0, "resume": True}
     for stop_after in (1, 2, 4, 5):
-        folder = folders(f"stopped-{stop_after}")
+        folder = {"checkpoint_dir": f"stopped-{stop_after}"}
         train({**settings, **folder}, stop_after=stop_after)
         trainer, _, result, _ = train({**settings, **folder})
         # Epoch 5 is the fourth that is no better than epoch 1.
@@ -178,7 +178,7 @@ def test_early_stopping_goes_on_counting(tiny, folders, every_epoch, scoring):
         assert max(train({**settings, **folder})[0].train_loss_dict) == 5
 
 
-def test_generators_go_on(tiny):
+def test_generators_are_restored(tiny):
     loaders = build("Vamp", "tiny", tiny)[1]
 
     def draws():
@@ -193,25 +193,20 @@ def test_generators_go_on(tiny):
     assert draws() == first
 
 
-def test_more_epochs_may_be_asked_for(tiny, folders):
-    whole = train_and_test({**tiny, **folders("a"), "epochs": 6})
-    kept = {**tiny, **folders("b"), "resume": True}
-    train({**kept, "epochs": 3})
-    resumed = train_and_test({**kept, "epochs": 6})
+def test_epochs_may_be_raised_and_not_be_below_the_state(tiny):
+    whole = train_and_test({**tiny, "epochs": 6})
+    kept = {**tiny, "checkpoint_dir": "kept", "resume": True}
+    path = train({**kept, "epochs": 3})[0].saved_model_file
+    assert train({**kept, "epochs": 1}, stop_after=0)[0].start_epoch == 0
+    with pytest.raises(ValueError, match=r"is of epoch \d, counted from 0: epochs must be more"):
+        train({**kept, "epochs": 1, "resume": path})
+    resumed = train_and_test({**kept, "epochs": 6, "resume": path})
     assert resumed[0].start_epoch > 0
     assert_same(whole, resumed)
 
 
-def test_a_state_beyond_the_epochs_is_not_used(tiny, folders, every_epoch):
-    kept = {**tiny, **folders("b"), "resume": True}
-    path = train({**kept, "epochs": 4}, stop_after=3)[0].saved_model_file
-    assert train({**kept, "epochs": 1})[0].start_epoch == 0
-    with pytest.raises(ValueError, match=r"is of epoch \d, counted from 0: epochs must be more"):
-        train({**kept, "epochs": 1, "resume": path})
-
-
-def test_training_that_was_complete_is_only_tested(tiny, folders):
-    settings = {**tiny, **folders("a"), "resume": True}
+def test_training_that_was_complete_is_only_tested(tiny):
+    settings = {**tiny, "resume": True}
     first = train({**settings, "epochs": 1})
     metrics = first[0].evaluate(first[3][1])
     again = train({**settings, "epochs": 1})
@@ -219,28 +214,17 @@ def test_training_that_was_complete_is_only_tested(tiny, folders):
     assert_same((*first[:3], metrics), (*again[:3], again[0].evaluate(again[3][1])))
 
 
-def test_runs_started_in_one_second_do_not_share_files(tiny, folders, monkeypatch):
-    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: "now")
-    settings = {**tiny, **folders("same"), "resumable": True}
-    paths = [train({**settings, "seed": seed})[0].saved_model_file for seed in (1, 2, 3)]
-    names = [os.path.basename(path) for path in paths]
-    assert names == ["GatedHVamp-now.pth", "GatedHVamp-now-2.pth", "GatedHVamp-now-3.pth"]
-    resumed = train({**settings, "seed": 2, "resume": True})[0]
-    assert resumed.saved_model_file == paths[1]
+# Which state is used
 
 
 @pytest.fixture
-def stopped(tiny, folders, every_epoch, scoring):
+def stopped(tiny, every_epoch, scoring):
     """Settings of a run that was stopped in epoch 3, best in epoch 1, and the path of its model."""
-    settings = {**tiny, **folders("stopped"), "epochs": 5, "resumable": True, "state": "warning"}
+    settings = {**tiny, "checkpoint_dir": "stopped", "epochs": 5, "resumable": True}
+    settings["state"] = "warning"
     scoring(0.2, 0.4, 0.3)
     trainer, *_ = train(settings, stop_after=3)
     return settings, trainer.saved_model_file
-
-
-def test_without_resume_a_run_starts_anew(stopped):
-    settings, _ = stopped
-    assert train(settings, stop_after=0)[0].start_epoch == 0
 
 
 @pytest.mark.parametrize(
@@ -260,14 +244,20 @@ def test_without_resume_a_run_starts_anew(stopped):
 )
 def test_a_state_of_other_settings_is_never_used(stopped, key, value, caplog):
     settings, path = stopped
-    before = Path(path + SUFFIX).read_bytes()
+    before = Path(state_beside(path)).read_bytes()
     with caplog.at_level(logging.WARNING):
         trainer, *_ = train({**settings, key: value, "resume": True}, stop_after=0)
     assert trainer.start_epoch == 0
-    assert "starting anew" in caplog.text
+    assert "starting from scratch" in caplog.text
     assert f"{path} has other settings: {key} " in caplog.text
     assert trainer.saved_model_file != path
-    assert Path(path + SUFFIX).read_bytes() == before
+    assert Path(state_beside(path)).read_bytes() == before
+
+
+def test_nor_is_one_of_another_model_or_without_resume(stopped):
+    settings, _ = stopped
+    assert train(settings, stop_after=0)[0].start_epoch == 0
+    assert train({**settings, "resume": True}, model="HVamp", stop_after=0)[0].start_epoch == 0
 
 
 @pytest.mark.parametrize(
@@ -281,40 +271,126 @@ def test_settings_without_effect_may_differ(stopped, key, value):
     assert trainer.start_epoch == 3
 
 
-def test_another_model_in_the_folder(stopped):
-    settings, _ = stopped
-    assert train({**settings, "resume": True}, model="HVamp", stop_after=0)[0].start_epoch == 0
+def test_a_state_is_looked_up_by_name(stopped, monkeypatch):
+    """Files of other settings are not opened, and of one that fits only what is needed."""
+    settings, path = stopped
+    for number in range(3):
+        train({**settings, "seed": number}, stop_after=0)
+    opened = []
+    original = checkpoint.map_archive
+    monkeypatch.setattr(
+        checkpoint, "map_archive", lambda file: (opened.append(file), original(file))[1]
+    )
+    (state,) = find_states(build("GatedHVamp", "tiny", settings)[0])
+    assert state.file == state_beside(path)
+    assert opened == [path, state.file]
+
+
+def changed_data(folder, tmp_path):
+    lines = (tmp_path / "data" / "tiny" / "tiny.inter").read_text().splitlines()[1:]
+    write_inter(tmp_path / folder, "tiny", [line.split("\t") for line in lines][9:])
 
 
 def test_other_data_are_refused(stopped, tmp_path):
     settings, path = stopped
-    lines = (tmp_path / "data" / "tiny" / "tiny.inter").read_text().splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    write_inter(tmp_path / "data", "tiny", rows[9:])
-    with pytest.raises(ValueError, match="was made with other data than those of tiny now"):
+    changed_data("data", tmp_path)
+    with pytest.raises(ValueError, match="was trained on other data than those of tiny now"):
         train({**settings, "resume": True})
-    assert os.path.exists(path + SUFFIX)
+    assert os.path.exists(state_beside(path))
 
 
-def test_of_several_the_newest_is_taken(tiny, folders, monkeypatch):
-    settings = {**tiny, **folders("both"), "epochs": 5, "resumable": True}
-    names = iter(["first", "second", "third"])
-    monkeypatch.setattr("recbole.trainer.trainer.get_local_time", lambda: next(names))
-    first = train(settings, stop_after=3)[0].saved_model_file
-    second = train(settings, stop_after=1)[0].saved_model_file
-    assert first != second
-    assert train({**settings, "resume": True})[0].saved_model_file == second
+def test_of_several_the_newest_of_the_present_data_is_taken(stopped, tmp_path):
+    settings, oldest = stopped
+    newest = train(settings, stop_after=2)[0].saved_model_file
+    changed_data("others", tmp_path)
+    other = train({**settings, "data_path": str(tmp_path / "others")}, stop_after=3)[0]
+    for seconds, path in enumerate((oldest, newest, other.saved_model_file)):
+        for file in (path, state_beside(path)):
+            os.utime(file, (seconds, seconds))
+    assert train({**settings, "resume": True})[0].saved_model_file == newest
 
 
-def test_an_older_run_on_the_present_data_goes_before_a_newer_one_on_others(stopped, tmp_path):
+def test_damaged_states(stopped):
+    """The best model's file holds a state too."""
     settings, path = stopped
-    rows = [line.split("\t") for line in (tmp_path / "data/tiny/tiny.inter").open().readlines()[1:]]
-    write_inter(tmp_path / "others", "tiny", [[word.strip() for word in row] for row in rows[9:]])
-    time.sleep(1.1)
-    other, *_ = train({**settings, "data_path": str(tmp_path / "others")}, stop_after=3)
-    assert os.path.getmtime(other.saved_model_file + SUFFIX) > os.path.getmtime(path + SUFFIX)
-    assert train({**settings, "resume": True})[0].saved_model_file == path
+    state = Path(state_beside(path))
+    whole = state.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (b"", b"no state", whole[: len(whole) // 2], bytes(flipped)):
+        state.write_bytes(content)
+        assert train({**settings, "resume": True}, stop_after=2)[0].start_epoch == 2
 
+
+@pytest.mark.parametrize("change", [("epoch", 0), ("seed", 3), ("data", "other")])
+def test_a_state_goes_with_its_model_only(stopped, change):
+    settings, path = stopped
+    state = torch.load(path, weights_only=True)
+    key, value = change
+    places = {"epoch": state, "data": state["training"], "seed": state["config"]}
+    places[key][key] = value
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=f"belongs to the best model .* {path} is another file"):
+        train({**settings, "resume": path})
+    assert train({**settings, "resume": True}, stop_after=0)[0].start_epoch == 0
+
+
+# A file that is named
+
+
+@pytest.mark.parametrize("name", ["model", "state", "state of an earlier version"])
+def test_a_file_may_be_named(stopped, name):
+    settings, path = stopped
+    file = path if name == "model" else state_beside(path)
+    if "earlier" in name:
+        os.rename(file, path + ".resume")
+        file = path + ".resume"
+    trainer, *_ = train({**settings, "checkpoint_dir": "elsewhere", "resume": file})
+    assert trainer.saved_model_file == path
+    assert trainer.start_epoch == 3
+    assert len(glob.glob("stopped/*.resume")) == 1
+
+
+def test_a_named_file_may_be_resumed_with_another_learning_rate(stopped, caplog):
+    settings, path = stopped
+    changed = {**settings, "learning_rate": 1e-4}
+    with caplog.at_level(logging.WARNING):
+        trainer, *_ = train({**changed, "resume": path}, stop_after=3)
+    assert trainer.start_epoch == 3
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [1e-4]
+    assert "other settings: learning_rate 0.0005 (now 0.0001)" in caplog.text
+    # From now on it is a run of these settings.
+    assert train({**changed, "resume": True})[0].saved_model_file == path
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("stopped", {"anneal_cap": 0.1}, r"other settings: anneal_cap 0\.3 \(now 0\.1\)\."),
+        ("without", {}, "holds no state to resume from"),
+        ("none.pth", {}, r"There is no file none\.pth to resume from"),
+    ],
+)
+def test_a_named_file_that_cannot_be_resumed(stopped, file, changes, message):
+    settings, path = stopped
+    if file == "without":
+        file = train({**settings, "resumable": False})[0].saved_model_file
+    with pytest.raises(ValueError, match=message):
+        train({**settings, **changes, "resume": path if file == "stopped" else file})
+
+
+def test_a_finished_run_that_is_resumed_is_unfinished(tiny, every_epoch, scoring):
+    scoring(0.4, 0.3)
+    settings = {**tiny, "epochs": 2, "resumable": True}
+    trainer, _, _, loaders = train(settings)
+    path = trainer.saved_model_file
+    trainer.evaluate(loaders[2])
+    assert glob.glob("saved/*.resume") == []
+    train({**settings, "epochs": 4, "resume": path}, stop_after=1)
+    assert train({**settings, "epochs": 4, "resume": True})[0].saved_model_file == path
+
+
+# One process for each run
 
 HOLD = """
 import fcntl, sys
@@ -325,42 +401,22 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture
-def training_elsewhere():
-    """Let another process hold the lock of a run, as its trainer would, until it is killed."""
-    processes = []
-
-    def hold(path):
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", HOLD, path + ".lock"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        )
-        assert processes[-1].stdout.readline() == b"held\n"
-        return processes[-1]
-
-    yield hold
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def test_a_run_that_is_going_on_is_left_alone(stopped, training_elsewhere, caplog):
+def test_a_run_that_is_going_on_is_left_alone(stopped, caplog):
     settings, path = stopped
-    before = {name: Path(name).read_bytes() for name in (path, path + SUFFIX)}
-    other = training_elsewhere(path)
-    with caplog.at_level(logging.WARNING):
-        beside, *_ = train({**settings, "resume": True}, stop_after=0)
-    assert f"{path} is of a run that is still going on: starting anew beside it." in caplog.text
-    assert (beside.start_epoch, beside.saved_model_file == path) == (0, False)
-    with pytest.raises(ValueError, match="is of a run that is still going on: wait for it"):
-        train({**settings, "resume": path})
-    assert {name: Path(name).read_bytes() for name in before} == before
-    # The system ends the lock with the process.
-    other.kill()
-    other.wait()
+    before = {name: Path(name).read_bytes() for name in (path, state_beside(path))}
+    command = [sys.executable, "-c", HOLD, path + ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with caplog.at_level(logging.WARNING):
+            beside, *_ = train({**settings, "resume": True}, stop_after=0)
+        message = "is of a run that is still being trained: starting from scratch beside it."
+        assert f"{path} {message}" in caplog.text
+        assert (beside.start_epoch, beside.saved_model_file == path) == (0, False)
+        with pytest.raises(ValueError, match="is of a run that is still being trained: wait for"):
+            train({**settings, "resume": path})
+        assert {name: Path(name).read_bytes() for name in before} == before
+        # The system ends the lock with the process.
+        other.kill()
     assert train({**settings, "resume": path})[0].start_epoch == 3
 
 
@@ -373,7 +429,8 @@ def is_locked(path):
     return False
 
 
-def test_a_run_is_locked_until_its_test_metrics_are_given(tiny):
+def test_a_run_is_locked_until_its_test_metrics_are_given(tiny, stopped):
+    assert not is_locked(stopped[1])
     trainer, _, _, loaders = train({**tiny, "resumable": True})
     assert is_locked(trainer.saved_model_file)
     trainer.evaluate(loaders[2])
@@ -384,13 +441,16 @@ def test_without_locks_all_else_is_as_it_was(tiny, monkeypatch):
     def acquire(self, *args, **kwargs):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_lock.FileLock, "acquire", acquire)
+    monkeypatch.setattr(results.FileLock, "acquire", acquire)
     settings = {**tiny, "resumable": True, "epochs": 3}
     path = train(settings, stop_after=1)[0].saved_model_file
     trainer, _, _, loaders = train({**settings, "resume": True})
     assert trainer.saved_model_file == path
     trainer.evaluate(loaders[2])
     assert os.listdir("saved") == [os.path.basename(path)]
+
+
+# What is left on the disk
 
 
 def test_a_folder_that_is_gone_holds_nothing_back(tiny):
@@ -400,10 +460,6 @@ def test_a_folder_that_is_gone_holds_nothing_back(tiny):
     assert not os.path.exists("saved")
 
 
-def test_a_run_that_was_stopped_can_be_taken(stopped):
-    assert not is_locked(stopped[1])
-
-
 def test_a_run_that_wrote_nothing_leaves_nothing(tiny, monkeypatch):
     monkeypatch.setattr(VAETrainer, "_train_epoch", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -411,118 +467,43 @@ def test_a_run_that_wrote_nothing_leaves_nothing(tiny, monkeypatch):
     assert os.listdir("saved") == []
 
 
-def test_a_finished_run_that_goes_on_is_unfinished(tiny, every_epoch, scoring):
-    scoring(0.4, 0.3)
-    settings = {**tiny, "epochs": 2, "resumable": True}
-    trainer, _, _, loaders = train(settings)
-    path = trainer.saved_model_file
-    trainer.evaluate(loaders[2])
-    assert not os.path.exists(path + SUFFIX)
-    train({**settings, "epochs": 4, "resume": path}, stop_after=1)
-    assert train({**settings, "epochs": 4, "resume": True})[0].saved_model_file == path
-
-
-@pytest.mark.parametrize("name", ["", SUFFIX])
-def test_a_file_may_be_named(stopped, folders, name):
-    settings, path = stopped
-    trainer, *_ = train({**settings, **folders("elsewhere"), "resume": path + name})
-    assert trainer.saved_model_file == path
-    assert trainer.start_epoch == 3
-
-
-def test_a_named_file_may_go_on_with_another_learning_rate(stopped, caplog):
-    settings, path = stopped
-    with caplog.at_level(logging.WARNING):
-        trainer, *_ = train({**settings, "resume": path, "learning_rate": 1e-4})
-    assert trainer.start_epoch > 0
-    assert [group["lr"] for group in trainer.optimizer.param_groups] == [1e-4]
-    assert "other settings: learning_rate 0.0005 (now 0.0001)" in caplog.text
-
-
-def test_a_named_file_of_other_settings_is_refused(stopped):
-    settings, path = stopped
-    with pytest.raises(ValueError, match=r"other settings: anneal_cap 0\.3 \(now 0\.1\)\."):
-        train({**settings, "resume": path, "anneal_cap": 0.1})
-
-
-def test_a_file_without_state_is_refused(tiny):
-    trainer, *_ = train(tiny)
-    with pytest.raises(ValueError, match="holds no state to go on from"):
-        train({**tiny, "resume": trainer.saved_model_file})
-
-
-@pytest.mark.parametrize("content", [b"", b"no state", None])
-def test_damaged_states(stopped, content):
-    settings, path = stopped
-    whole = Path(path + SUFFIX).read_bytes()
-    Path(path + SUFFIX).write_bytes(whole[: len(whole) // 2] if content is None else content)
-    # The best model's file holds a state too.
-    assert train({**settings, "resume": True})[0].start_epoch == 2
-
-
-@pytest.mark.parametrize("change", [("epoch", 0), ("seed", 3), ("data", "other")])
-def test_a_state_goes_with_its_model_only(stopped, change):
-    settings, path = stopped
-    state = torch.load(path, weights_only=True)
-    key, value = change
-    if key == "epoch":
-        state["epoch"] = value
-    elif key == "data":
-        state["training"]["data"] = value
-    else:
-        state["config"][key] = value
-    torch.save(state, path)
-    with pytest.raises(ValueError, match=f"goes with the best model .* {path} is another file"):
-        train({**settings, "resume": path})
-    assert train({**settings, "resume": True}, stop_after=0)[0].start_epoch == 0
-
-
-def test_the_state_holds_no_code(stopped):
-    state = torch.load(stopped[1] + SUFFIX, weights_only=True)
-    assert state["training"].keys() >= {"progress", "generators", "data"}
-
-
-def test_the_state_goes_when_the_test_metrics_are_given(tiny):
+def test_the_state_is_removed_when_the_test_metrics_are_given(tiny):
     trainer, _, _, loaders = train({**tiny, "resumable": True})
-    path = trainer.saved_model_file
-    assert os.path.exists(path + SUFFIX)
+    state = state_beside(trainer.saved_model_file)
     trainer.evaluate(loaders[1])
-    assert os.path.exists(path + SUFFIX)
-    with contextlib.suppress(OSError), kept_until_given():
+    assert os.path.exists(state)
+    with contextlib.suppress(OSError), states_kept():
         trainer.evaluate(loaders[2])
         raise OSError("full")
-    assert os.path.exists(path + SUFFIX)
-    with kept_until_given():
+    assert os.path.exists(state)
+    with states_kept():
         trainer.evaluate(loaders[2])
-        assert os.path.exists(path + SUFFIX)
-    assert os.listdir("saved") == [os.path.basename(path)]
-    assert list(fitting_places(trainer.config)) == []
+        assert os.path.exists(state)
+    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+    assert list(find_states(trainer.config)) == []
 
 
 LABELED = {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
+RATED = {"threshold": {"rating": 3}, "load_col": {"inter": ["user_id", "item_id", "rating"]}}
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {
-            **LABELED,
-            "threshold": {"rating": 3},
-            "load_col": {"inter": ["user_id", "item_id", "rating"]},
-        },
+        {**LABELED, **RATED},
         {"eval_args": {"mode": "uni5"}},
         {"eval_args": {"split": {"RS": [0.8, 0.2, 0]}}},
         {"eval_args": {"split": {"RS": [1, 0, 0]}}},
     ],
     ids=["labeled", "sampled", "nothing to test on", "nothing to validate on"],
 )
-def test_the_state_goes_however_a_run_is_evaluated(tiny, tmp_path, settings):
+def test_the_state_is_removed_however_a_run_is_evaluated(tiny, tmp_path, settings):
     path = tmp_path / "data" / "tiny" / "tiny.inter"
     head, *rows = path.read_text().splitlines()
     rated = [f"{head}\trating:float", *(f"{row}\t{n % 5 + 1}" for n, row in enumerate(rows))]
     path.write_text("\n".join(rated) + "\n")
     trainer, _, _, loaders = train({**tiny, "resumable": True, **settings})
-    assert trainer.saved_model_file + SUFFIX in glob.glob("saved/*")
+    assert os.path.exists(state_beside(trainer.saved_model_file))
     trainer.evaluate(loaders[2])
     assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
 
@@ -530,9 +511,11 @@ def test_the_state_goes_however_a_run_is_evaluated(tiny, tmp_path, settings):
 def test_validation_on_the_test_users_does_not_end_a_run(tiny):
     _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resumable": True, "epochs": 2})
     marked = []
-    name = trainer.saved_model_file + SUFFIX
-    trainer.fit(loaders[0], loaders[2], callback_fn=lambda *_: marked.append(os.path.exists(name)))
-    assert marked == [True, True]
+    trainer.fit(
+        *(loaders[0], loaders[2]),
+        callback_fn=lambda *_: marked.append(state_beside(trainer.saved_model_file)),
+    )
+    assert len(marked) == 2
     trainer.evaluate(loaders[2])
     assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
 
@@ -545,12 +528,11 @@ def test_by_default_there_is_no_state(tiny):
 
 def test_what_killed_writers_left_is_removed(stopped):
     settings, path = stopped
-    for name in (path, path + SUFFIX):
+    for name in (path, state_beside(path)):
         Path(f"{name}.4711.tmp").write_bytes(b"half")
     Path(f"{path}.mine.tmp").write_bytes(b"a user's")
     train({**settings, "resume": True})
-    left = [name for name in os.listdir(settings["checkpoint_dir"]) if name.endswith("tmp")]
-    assert left == [os.path.basename(f"{path}.mine.tmp")]
+    assert glob.glob("stopped/*tmp") == [f"{path}.mine.tmp"]
 
 
 def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
@@ -560,7 +542,7 @@ def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
     _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resumable": True, "epochs": 30})
 
     def write(epoch, saved_model_file, **kwargs):
-        assert saved_model_file == trainer.saved_model_file + SUFFIX
+        assert saved_model_file.endswith(".resume")
         written.append(epoch)
         clock[0] += 1
 
@@ -578,6 +560,9 @@ def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
     assert len(written) == 5
 
 
+# Settings
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
@@ -592,30 +577,25 @@ def test_wrong_settings(tiny, model, settings, message):
         build(model, "tiny", {**tiny, **settings})
 
 
-def test_a_file_that_is_not_there(tiny):
-    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resume": "none.pth"})
-    with pytest.raises(ValueError, match=r"There is no file none\.pth to resume from"):
-        trainer.fit(*loaders[:2])
+def test_resume_needs_files(tiny):
+    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resume": True})
+    with pytest.raises(ValueError, match="leave out saved=False"):
+        trainer.fit(loaders[0], loaders[1], saved=False)
 
 
-def test_broken_numbers_say_what_to_go_on_from(stopped, monkeypatch):
+def test_broken_numbers_say_what_to_resume_from(stopped, monkeypatch):
     """Best in epoch 1, last state of epoch 3, which may hold what is about to break."""
     settings, path = stopped
     terms = (torch.tensor(float("nan")), torch.tensor(0.0))
     monkeypatch.setattr(VAETrainer, "_train_batch", lambda *args: terms)
     with pytest.raises(ValueError, match="nan in epoch") as caught:
         train({**settings, "resume": True})
-    place = torch.load(path + SUFFIX, weights_only=True)["epoch"]
+    state = state_beside(path)
+    epoch = torch.load(state, weights_only=True)["epoch"]
     assert str(caught.value).endswith(
-        f". The model of epoch 1 is kept in {path}, and resume={path} goes on after epoch {place}, "
-        f"or from there once {path}{SUFFIX} is removed."
+        f". The model of epoch 1 is kept in {path}, and resume={path} resumes after epoch {epoch}, "
+        f"or from there once {state} is removed."
     )
-    os.unlink(path + SUFFIX)
-    with pytest.raises(ValueError, match=r"and resume=\S+ goes on from there\.$"):
+    os.unlink(state)
+    with pytest.raises(ValueError, match=r"and resume=\S+ resumes from there\.$"):
         train({**settings, "resume": path})
-
-
-def test_resume_needs_files(tiny):
-    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resume": True})
-    with pytest.raises(ValueError, match="leave out saved=False"):
-        trainer.fit(loaders[0], loaders[1], saved=False)

@@ -105,7 +105,7 @@ def test_losses_are_named_in_log_and_tensorboard(tiny, caplog):
     with caplog.at_level(logging.INFO):
         trainer, _, _, _ = fit("GatedHVamp", {**tiny, "warmup_epochs": 2, "state": "info"})
     trainer.tensorboard.flush()
-    events = EventAccumulator(glob.glob("log_tensorboard/*")[0]).Reload()
+    events = EventAccumulator(trainer.tensorboard.log_dir).Reload()
     tags = events.Tags()["scalars"]
     assert {"Loss/reconstruction", "Loss/kl", "Loss/kl_weight", "Vaild_score"} <= set(tags)
     assert [e.value for e in events.Scalars("Loss/kl_weight")] == pytest.approx([0, 0.15])
@@ -170,7 +170,7 @@ def test_a_broken_loss_leaves_the_last_good_model(tiny, device):
     assert str(caught.value).startswith(
         "Training loss is nan in epoch 2, step 2, with learning_rate 0.01: try a smaller one. "
         f"The model of epoch {trainer.best_epoch} is kept in "
-        f"{trainer.saved_model_file}, and resume={trainer.saved_model_file} goes on from there."
+        f"{trainer.saved_model_file}, and resume={trainer.saved_model_file} resumes from there."
     )
     assert all(value.isfinite().all() for value in saved_weights())
 

@@ -1,9 +1,11 @@
 """The page on a search, as a browser's parser and plotly read it."""
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from recbole_evcf.tuning.params_file import Parameter
@@ -38,6 +40,13 @@ def trial(number, score, status="finished"):
         "epochs": 2,
         "seconds": 61.2,
     }
+
+
+def array(values):
+    """A trace's values, which plotly encodes where they are an array."""
+    if isinstance(values, list):
+        return values
+    return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
 
 
 class Tables(HTMLParser):
@@ -88,9 +97,11 @@ def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
         for data in re.findall(r"Plotly\.newPlot\(\s*\"[^\"]+\",\s*(\[.*?\]),\s*\{\"", text, re.S)
     ]
     assert len(figures) == 3
-    assert [trace["y"] for trace in figures[0] if trace["name"] == "best so far"] == [leaders]
+    assert [array(trace["y"]) for trace in figures[0] if trace["name"] == "best so far"] == [
+        leaders
+    ]
     # A panel for each parameter: all trials, then the best.
     assert len(figures[1]) == 2 * len(SPACE)
-    assert figures[1][4]["x"] == [0.1, 0.2, 0.3]
+    assert array(figures[1][4]["x"]) == [0.1, 0.2, 0.3]
     assert figures[1][5]["x"] == [winner / 10]
     assert figures[2][-1]["name"] == f"trial {winner}"

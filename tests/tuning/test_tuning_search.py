@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 
+from recbole_evcf.results import write_sealed
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.store import TrialStore
-from recbole_evcf.utils.sealed_json import write_sealed
 
 MIXED = [
     Parameter("size", "choice", ([8], [8, 8])),

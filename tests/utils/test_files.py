@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_evcf.results import read_sealed, write_sealed
 from recbole_evcf.utils import files
 from recbole_evcf.utils.files import atomic_write, remove_leftovers, write_json
-from recbole_evcf.utils.sealed_json import read_sealed, write_sealed
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):

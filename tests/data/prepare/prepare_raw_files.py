@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from pathlib import Path
-
-import pandas as pd
 
 PRO_SG = {
     "train.csv": "uid,sid\n0,10\n0,2\n1,2\n1,33\n2,10\n2,7\n",
@@ -61,19 +58,6 @@ def write_zip(path: Path, files: dict[str, str | bytes]) -> Path:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
-
-
-def read_atomic(path: Path) -> pd.DataFrame:
-    """Read an atomic file the way RecBole does."""
-    with open(path, encoding="utf-8") as stream:
-        header = stream.readline()[:-1].split("\t")
-    dtype = {column: "float64" if column.endswith(":float") else str for column in header}
-    return pd.read_csv(path, delimiter="\t", dtype=dtype, encoding="utf-8", engine="python")
-
-
-def read_ratings(text: str) -> pd.DataFrame:
-    """Read the text of a `ratings.csv`, ids as text."""
-    return pd.read_csv(io.StringIO(text), dtype={"userId": str, "movieId": str})
 
 
 def everything_under(folder: Path) -> list[str]:

@@ -1,53 +1,70 @@
-"""A list of models with overrides, ``EASE,GatedHVamp[mlp_hidden_size=[600,600]]``, read as data."""
+"""The models of a comparison, ``EASE,GatedHVamp[mlp_hidden_size=[600,600]]``, read as data."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from recbole_evcf.comparison.entry import Entry
 from recbole_evcf.config.plain_yaml import read_yaml
 from recbole_evcf.utils.text import shown
 
-__all__ = ["parse_models"]
+__all__ = ["ModelSpec", "parse_models"]
 
 CLOSING = {"[": "]", "(": ")", "{": "}"}
 QUOTES = "'\""
 
 
-def parse_models(text: str) -> list[Entry]:
-    """The entries of a comparison.
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as it takes part in a comparison.
+
+    Attributes:
+        label: its name in tables and figures.
+        model: RecBole's or our name of it.
+        settings: config keys of this model alone; they override the settings of all models.
+        config_files: files of this model alone, read after those that set the protocol.
+    """
+
+    label: str
+    model: str
+    settings: dict = field(default_factory=dict)
+    config_files: tuple[str, ...] = ()
+
+
+def parse_models(text: str) -> list[ModelSpec]:
+    """Return the models of a comparison.
 
     Args:
-        text: names separated by commas, each with ``[key=value,...]`` behind it if some settings
+        text: names separated by commas, each with ``[key=value,...]`` after it if some settings
             are its own. Values are Python literals or YAML; nothing of the text is run.
 
     Raises:
         ValueError: the text cannot be read, or names the same model with the same settings twice.
     """
-    entries = [_entry(piece) for piece in _pieces(text, text)]
-    for place, entry in enumerate(entries):
-        if any(_same(entry, other) for other in entries[:place]):
-            raise ValueError(f"--models names {entry.label} twice with the same settings.")
-    return entries
+    specs = [_spec(piece) for piece in _pieces(text, text)]
+    for place, spec in enumerate(specs):
+        if any(_same(spec, other) for other in specs[:place]):
+            raise ValueError(f"--models names {spec.label} twice with the same settings.")
+    return specs
 
 
-def _same(entry: Entry, other: Entry) -> bool:
-    return (entry.model, entry.settings) == (other.model, other.settings)
+def _same(spec: ModelSpec, other: ModelSpec) -> bool:
+    return (spec.model, spec.settings) == (other.model, other.settings)
 
 
-def _entry(piece: str) -> Entry:
+def _spec(piece: str) -> ModelSpec:
     name, bracket, rest = piece.partition("[")
     name = name.strip()
     if not bracket:
-        return Entry(name, name)
+        return ModelSpec(name, name)
     inner = rest.rstrip()
     if not name or not inner.endswith("]") or _closing_place(piece) != len(piece.rstrip()) - 1:
         raise ValueError(
             f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...]."
         )
     settings = dict(_settings(inner[:-1], piece))
-    return Entry(f"{name}[{_normal(inner[:-1])}]" if settings else name, name, settings)
+    return ModelSpec(f"{name}[{_normal(inner[:-1])}]" if settings else name, name, settings)
 
 
 def _closing_place(piece: str) -> int:

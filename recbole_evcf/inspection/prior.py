@@ -1,20 +1,34 @@
-"""The VampPrior's components: whom each explains, and what it recommends."""
+"""The VampPrior's components, and the prior and the users in the plane of two dimensions."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from recbole_evcf.inspection.latent import LatentModel, batches
 from recbole_evcf.model.gaussian import LOG_2PI, Gaussian
 
-__all__ = ["Assignment", "assign", "component_items", "component_table", "effective_number"]
+__all__ = [
+    "Assignment",
+    "assign",
+    "component_items",
+    "component_table",
+    "density_table",
+    "effective_number",
+    "fit_plane",
+]
 
 TINY = torch.finfo(torch.float32).tiny
+# Points of the grid along each axis, and standard deviations of the drawn range beyond the mean.
+GRID, REACH = 80, 3.0
+# Components whose density is computed at once: it takes a matrix of grid points x components.
+CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -43,21 +57,18 @@ def assign(posterior: Gaussian, components: Gaussian) -> Assignment:
         posterior: of the users, (users, latent).
         components: (K, latent).
     """
-    best, certainty = [], []
+    largest = []
     total = torch.zeros(len(components.mean), dtype=torch.float64)
     for users in batches(torch.arange(len(posterior.mean)), len(components.mean)):
         part = Gaussian(posterior.mean[users], posterior.log_variance[users])
-        responsibility = expected_log_prob(part, components).softmax(1)
-        largest, place = responsibility.max(1)
-        best.append(place)
-        certainty.append(largest)
+        responsibility = _expected_log_prob(part, components).softmax(1)
+        largest.append(responsibility.max(1))
         total += responsibility.sum(0)
-    return Assignment(
-        torch.cat(best).numpy(), torch.cat(certainty).numpy(), (total / len(posterior.mean)).numpy()
-    )
+    certainty, best = (torch.cat(parts).numpy() for parts in zip(*largest))
+    return Assignment(best, certainty, (total / len(posterior.mean)).numpy())
 
 
-def expected_log_prob(posterior: Gaussian, components: Gaussian) -> Tensor:
+def _expected_log_prob(posterior: Gaussian, components: Gaussian) -> Tensor:
     """E over each posterior of the log-density of each component, (users, K), in double precision.
 
     -1/2 sum over units of log(2 pi v_k) + ((m - m_k)^2 + v) / v_k; the square is expanded so that
@@ -118,32 +129,88 @@ def component_items(
         ``probability``, ``lift`` (over the average user's), ``pseudo_input`` (the item's value
         in u_k, from 0 to 1).
     """
+    assert model.components is not None
     # Softmax can be 0 in single precision.
     usual = torch.from_numpy(average).clamp(min=TINY)
+    k = min(k, len(items))
     tables = []
     for part in batches(torch.arange(len(model.components.mean)), len(items)):
         top = model.components.mean[part.to(model.components.mean.device)]
         decoded = model.probabilities(model.logits(*model.below(top))).cpu().double()
+        inputs = model.pseudo_inputs()[part]
         distinction = decoded * (decoded.clamp(min=TINY) / usual).log()
         for by, score in (("probability", decoded), ("distinction", distinction)):
-            tables.append(_top(model, part, by, score, decoded, usual, items, k))
+            place = score.topk(k, dim=1).indices
+            probability = decoded.gather(1, place)
+            columns = {
+                "component": part.repeat_interleave(k).numpy(),
+                "by": by,
+                "rank": np.tile(np.arange(1, k + 1), len(part)),
+                "item": items[place.flatten().numpy()],
+                "probability": probability.flatten().numpy(),
+                "lift": (probability / usual[place]).flatten().numpy(),
+                "pseudo_input": inputs.gather(1, place).flatten().numpy(),
+            }
+            tables.append(pd.DataFrame(columns))
     table = pd.concat(tables, ignore_index=True)
     return table.sort_values(["component", "by", "rank"], ignore_index=True)
 
 
-def _top(model, part, by, score, decoded, usual, items, k) -> pd.DataFrame:
-    place = score.topk(min(k, len(items)), dim=1).indices
-    n = place.shape[1]
-    probability = decoded.gather(1, place)
-    pseudo_inputs = model.network.prior.pseudo_inputs.detach()[part.to(score.device)].clamp(0, 1)
-    return pd.DataFrame(
-        {
-            "component": part.repeat_interleave(n).numpy(),
-            "by": by,
-            "rank": np.tile(np.arange(1, n + 1), len(part)),
-            "item": items[place.flatten().numpy()],
-            "probability": probability.flatten().numpy(),
-            "lift": (probability / usual[place]).flatten().numpy(),
-            "pseudo_input": pseudo_inputs.cpu().gather(1, place).flatten().numpy(),
-        }
-    )
+def fit_plane(means: np.ndarray) -> PCA:
+    """The first two principal components of posterior means, (users, latent), at least 2 of each.
+
+    The sign of an axis is chosen so that its largest entry is positive.
+    """
+    plane = PCA(2, svd_solver="full").fit(means)
+    axes = plane.components_
+    largest = np.abs(axes).argmax(1)
+    axes *= np.where(axes[[0, 1], largest] < 0, -1, 1)[:, None]
+    return plane
+
+
+def density_table(plane: PCA, mixtures: dict[str, Gaussian]) -> pd.DataFrame:
+    """The exact densities of mixtures of Gaussians, projected into the plane, on a common grid.
+
+    A diagonal Gaussian of the latent space is a Gaussian in the plane: nothing is drawn.
+
+    Args:
+        plane: :func:`fit_plane`.
+        mixtures: equally weighted components, (components, latent), by the name of their column.
+
+    Returns:
+        columns ``pc1``, ``pc2`` and one per mixture; the first axis runs slowest.
+    """
+    axes = plane.components_
+    projected = {}
+    for name, mixture in mixtures.items():
+        variance = mixture.log_variance.double().exp().numpy()
+        covariance = np.einsum("al,nl,bl->nab", axes, variance, axes)
+        projected[name] = plane.transform(mixture.mean.double().numpy()), covariance
+    ranges = [_range(axis, list(projected.values())) for axis in (0, 1)]
+    grid = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 2)
+    densities = {name: _density(grid, *pair) for name, pair in projected.items()}
+    return pd.DataFrame({"pc1": grid[:, 0], "pc2": grid[:, 1], **densities})
+
+
+def _range(axis: int, projected: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Points along an axis over the range where nearly all of every mixture lies."""
+    bounds = []
+    for mean, covariance in projected:
+        centres = mean[:, axis]
+        reach = REACH * math.sqrt(centres.var() + covariance[:, axis, axis].mean())
+        bounds += [centres.mean() - reach, centres.mean() + reach]
+    return np.linspace(min(bounds), max(bounds), GRID)
+
+
+def _density(grid: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Mean over components of the Gaussian density at each grid point, (points,)."""
+    precision = np.linalg.inv(covariance)
+    scale = 1 / (2 * np.pi * np.sqrt(np.linalg.det(covariance)))
+    total = np.zeros(len(grid))
+    for start in range(0, len(mean), CHUNK):
+        part = slice(start, start + CHUNK)
+        x, y = (grid[:, axis, None] - mean[part, axis] for axis in (0, 1))
+        inverse = precision[part]
+        squares = inverse[:, 0, 0] * x**2 + inverse[:, 1, 1] * y**2 + 2 * inverse[:, 0, 1] * x * y
+        total += np.exp(-0.5 * squares) @ scale[part]
+    return total / len(mean)

@@ -1,10 +1,12 @@
-"""A trainer that remembers what an epoch brought and what it cost."""
+"""What a run brought and cost: a record of each epoch, and the most memory that was taken."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from time import perf_counter
 
-__all__ = ["recording"]
+__all__ = ["peak_memory", "recording"]
 
 
 def recording(trainer_class: type) -> type:
@@ -39,3 +41,19 @@ def recording(trainer_class: type) -> type:
 
     Recording.__name__ = trainer_class.__name__
     return Recording
+
+
+def peak_memory() -> int | None:
+    """The greatest resident memory of this process so far, in bytes; None where it is unknown."""
+    # Not getrusage where there is this: on Linux a new program inherits the peak of its parent.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from recbole_evcf.comparison.memory import peak_memory
+from recbole_evcf.comparison.measuring import peak_memory
 
 
 def test_a_large_array_raises_the_peak():
@@ -18,8 +18,8 @@ def test_a_large_array_raises_the_peak():
 
 
 def test_a_new_program_does_not_inherit_it():
-    source = "import recbole_evcf.comparison.memory as m; print(m.peak_memory())"
-    code = source.replace("import recbole_evcf.comparison.memory as m", _loaded_alone())
+    source = "import recbole_evcf.comparison.measuring as m; print(m.peak_memory())"
+    code = source.replace("import recbole_evcf.comparison.measuring as m", _loaded_alone())
     kept = np.ones(2**25)
     peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
     assert kept.nbytes == 2**28
@@ -28,9 +28,9 @@ def test_a_new_program_does_not_inherit_it():
 
 def _loaded_alone() -> str:
     """Without the package, whose imports are large themselves."""
-    from recbole_evcf.comparison import memory
+    from recbole_evcf.comparison import measuring
 
     return (
         "import importlib.util as u; s = u.spec_from_file_location('m', "
-        f"{memory.__file__!r}); m = u.module_from_spec(s); s.loader.exec_module(m)"
+        f"{measuring.__file__!r}); m = u.module_from_spec(s); s.loader.exec_module(m)"
     )

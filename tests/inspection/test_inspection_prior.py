@@ -1,15 +1,19 @@
-"""The components' weights and items against their formulas written out."""
+"""Components against their formulas written out, the plane and its densities against SciPy's."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA
 
 from inspected import untrained
-from recbole_evcf.inspection.components import (
+from recbole_evcf.inspection.prior import (
     assign,
     component_items,
     component_table,
+    density_table,
     effective_number,
+    fit_plane,
 )
 from recbole_evcf.model.gaussian import Gaussian
 
@@ -117,3 +121,55 @@ def test_impossible_items_are_nobodys_top(tiny):
     table = component_items(model, average, np.arange(histories.shape[1]), 5)
     assert not (table["item"] == 3).any()
     assert np.isfinite(table[["probability", "lift"]]).all().all()
+
+
+RNG = np.random.default_rng(4)
+POINTS = RNG.normal(size=(200, 6)) @ np.diag([4, 3, 1, 1, 0.5, 0.1]) + 2
+
+
+def mixture_of(mean, variance):
+    return Gaussian(torch.from_numpy(mean), torch.from_numpy(variance).log())
+
+
+def test_the_plane_is_that_of_principal_components():
+    plane, pca = fit_plane(POINTS), PCA(2).fit(POINTS)
+    np.testing.assert_allclose(np.abs(plane.components_), np.abs(pca.components_), atol=1e-10)
+    np.testing.assert_allclose(plane.explained_variance_ratio_, pca.explained_variance_ratio_)
+    np.testing.assert_allclose(np.abs(plane.transform(POINTS)), np.abs(pca.transform(POINTS)))
+
+
+def test_axes_point_where_their_largest_entry_is_positive():
+    for _ in range(20):
+        plane = fit_plane(RNG.normal(size=(9, 5)))
+        assert (plane.components_[[0, 1], np.abs(plane.components_).argmax(1)] > 0).all()
+
+
+def test_densities_are_those_of_projected_gaussians():
+    plane = fit_plane(POINTS)
+    mixture = mixture_of(POINTS[:5], RNG.uniform(0.5, 2, size=(5, 6)))
+    narrow = mixture_of(np.zeros((1, 6)), np.ones((1, 6)))
+    table = density_table(plane, {"prior": mixture, "normal": narrow})
+    grid = table[["pc1", "pc2"]].to_numpy()
+    for name, given in (("prior", mixture), ("normal", narrow)):
+        expected = np.mean(
+            [
+                multivariate_normal(
+                    plane.components_ @ (mean - plane.mean_),
+                    plane.components_ @ np.diag(variance) @ plane.components_.T,
+                ).pdf(grid)
+                for mean, variance in zip(given.mean.numpy(), given.log_variance.exp().numpy())
+            ],
+            axis=0,
+        )
+        np.testing.assert_allclose(table[name], expected, rtol=1e-9, atol=1e-300)
+
+
+def test_the_grid_holds_nearly_all_of_every_mixture():
+    plane = fit_plane(POINTS)
+    wide = mixture_of(POINTS, np.full(POINTS.shape, 0.3))
+    table = density_table(
+        plane, {"posterior": wide, "prior": mixture_of(POINTS[:2], np.full((2, 6), 0.3))}
+    )
+    step = [np.diff(np.unique(table[axis])).mean() for axis in ("pc1", "pc2")]
+    for name in ("posterior", "prior"):
+        assert 0.98 < table[name].sum() * np.prod(step) < 1.001

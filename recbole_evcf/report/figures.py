@@ -1,0 +1,37 @@
+"""How the figures of reports look, and the text in them."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+__all__ = ["COLOURS", "figure_text", "one_colour_each", "styled"]
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+
+
+def figure_text(text: object) -> str:
+    """Foreign text for a figure, in which plotly reads tags and some entities, but no quotes."""
+    return escape(str(text), quote=False)
+
+
+def one_colour_each(names: list[str]) -> dict[str, str]:
+    """A colour for each name, in order; they begin again where there are more names."""
+    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+
+
+def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
+    """Set the reports' style: white, with the legend in a line above.
+
+    Args:
+        figure: of plotly's; it is changed.
+        height: in pixels.
+        layout: what else plotly's ``update_layout`` is to set.
+    """
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}
+    return figure.update_layout(
+        **{"template": "plotly_white", "height": height, "legend": legend, **layout}
+    )

@@ -1,0 +1,205 @@
+"""One store of results: kept under a key, and used again when the same is asked for.
+
+A key is a dict of all that decides a result: settings with an effect, a digest of the data,
+versions. Files are JSON with a digest of their content, written atomically, so that one that is
+corrupt, edited or of another key counts as absent. A lock file makes a folder, or an
+unfinished run, the business of one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from recbole import __version__ as recbole_version
+
+from recbole_evcf import __version__
+from recbole_evcf.utils.files import plain_json, write_json
+
+__all__ = [
+    "VERSIONS",
+    "Store",
+    "digest",
+    "folder_held",
+    "holds",
+    "read_sealed",
+    "release",
+    "take",
+    "write_sealed",
+]
+
+VERSIONS = {"recbole_evcf": __version__, "recbole": recbole_version}
+SEAL = "sha256"
+ENDING = ".lock"
+# What file systems without locks answer: there, everything is as if there were none.
+NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+# By the path of the lock file: a process may take its own again, since a training stopped in a
+# notebook leaves the next one to resume it.
+_held: dict[str, FileLock] = {}
+
+
+def digest(*parts: object) -> str:
+    """Return the SHA-256 of contents, in hexadecimal digits: equal for equal contents.
+
+    Args:
+        parts: NumPy arrays and tensors (their bytes), ``Path`` objects (the bytes of the file),
+            and whatever JSON takes.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found = hashlib.sha256()
+    for place, part in enumerate(parts):
+        if place:
+            found.update(b"\0")
+        for block in _bytes_of(part):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _bytes_of(part: object) -> Iterator[Any]:
+    if isinstance(part, Path):
+        with open(part, "rb") as file:
+            yield from iter(lambda: file.read(2**20), b"")
+    elif isinstance(part, (np.ndarray, torch.Tensor)):
+        array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    else:
+        yield json.dumps(part, sort_keys=True, default=str).encode()
+
+
+def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a dict as JSON with a digest of itself, atomically."""
+    plain = plain_json(dict(content))
+    write_json(str(path), {**plain, SEAL: digest(plain)})
+
+
+def read_sealed(path: str | Path) -> dict[str, Any]:
+    """Read what :func:`write_sealed` wrote, as JSON's types.
+
+    Raises:
+        ValueError: it is no such file, or has changed since.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    # Brackets without end.
+    except RecursionError:
+        raise ValueError("too many brackets") from None
+    if not isinstance(content, dict) or SEAL not in content:
+        raise ValueError(f"there is no {SEAL} in it")
+    if content.pop(SEAL) != digest(content):
+        raise ValueError(f"its {SEAL} is not that of its content")
+    return content
+
+
+class Store:
+    """Results in a folder, a sealed JSON file each.
+
+    Args:
+        folder: made if it does not exist.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str, ending: str = ".json") -> Path:
+        """Return the path of a result's file, or of one beside it with another ending."""
+        return self.folder / f"{name}{ending}"
+
+    def put(self, name: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+        """Keep a result; whatever it names on disk must be complete already.
+
+        Args:
+            name: of its file.
+            key: all that decides the result.
+            value: JSON's types.
+        """
+        write_sealed(self.path(name), {"key": key, "value": value})
+
+    def get(self, name: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the result kept under a name if it is of this key, otherwise None.
+
+        A file that cannot be read, or has changed since it was written, counts as absent.
+        """
+        try:
+            content = read_sealed(self.path(name))
+        except (OSError, ValueError):
+            return None
+        return content["value"] if content.get("key") == plain_json(dict(key)) else None
+
+
+def take(path: str) -> bool:
+    """Take a lock; True if it is now, or was already, this process's, False if another's."""
+    file = _lock_file(path)
+    if file in _held:
+        return True
+    # Whichever thread releases it.
+    lock = FileLock(file, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    _held[file] = lock
+    return True
+
+
+def holds(path: str) -> bool:
+    """Whether this process has the lock."""
+    return _lock_file(path) in _held
+
+
+def release(path: str) -> None:
+    """Release a lock, if it is this process's; however a process ends, its locks end with it."""
+    lock = _held.pop(_lock_file(path), None)
+    if lock is not None:
+        # While it is held, so that no other process's new file is removed; Windows does it itself.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextlib.contextmanager
+def folder_held(folder: str) -> Iterator[None]:
+    """Make a folder; within the block its results are for this command alone to write.
+
+    Raises:
+        ValueError: another command writes there now, or the folder cannot be written to.
+    """
+    path = os.path.join(folder, "results")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        taken = not holds(path) and take(path)
+    except OSError as error:
+        raise ValueError(
+            f"The output folder {folder} cannot be written ({error.strerror})."
+        ) from None
+    if not taken:
+        raise ValueError(
+            f"The output folder {folder} is in use by another command that is still running: wait "
+            "for it, or give another output folder."
+        )
+    try:
+        yield
+    finally:
+        release(path)
+
+
+def _lock_file(path: str) -> str:
+    return os.path.realpath(path) + ENDING

@@ -1,0 +1,227 @@
+"""Raw data become atomic files, row for row; broken ones become one sentence."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from prepare_raw_files import ATOMIC_NAMES, MOVIES, NETFLIX, PRO_SG, RATINGS, write_files, write_zip
+from recbole_evcf.data.prepare import KINDS, prepare, raw
+
+REAL = Path("/work/shared/data/ml-1m-pro_sg")
+FILES = {
+    "pro_sg": PRO_SG,
+    "ml-20m": {"ratings.csv": RATINGS, "movies.csv": MOVIES},
+    "netflix": {name: text.encode("latin-1") for name, text in NETFLIX.items()},
+}
+
+
+def rows(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def expected_ratings(kind: str, texts: list[str]) -> list[list[str]]:
+    """A second reading of raw ratings, line by line."""
+    found, movie = [], None
+    for line in [line for text in texts for line in text.splitlines()]:
+        fields = line.split(",")
+        if kind == "ml-20m":
+            found.append(fields)
+        elif line.endswith(":"):
+            movie = line[:-1]
+        else:
+            day = datetime.strptime(fields[2], "%Y-%m-%d").replace(tzinfo=timezone.utc)
+            found.append([fields[0], movie, fields[1], str(int(day.timestamp()))])
+    return found[1:] if kind == "ml-20m" else found
+
+
+def back_to_csv(folder: Path) -> dict[str, str]:
+    """Turn the five atomic files back into the raw ones."""
+    files = {}
+    for csv_name, part in ATOMIC_NAMES.items():
+        header, _, text = (folder / f"{folder.name}.{part}.inter").read_text().partition("\n")
+        assert header == "user_id:token\titem_id:token"
+        files[csv_name] = "uid,sid\n" + text.replace("\t", ",")
+    return files
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10**6])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind(tmp_path, monkeypatch, kind, packed, chunk):
+    monkeypatch.setattr(raw, "CHUNK_ROWS", chunk)
+    monkeypatch.chdir(tmp_path)
+    where = tmp_path / "raw.zip"
+    (write_zip if packed else write_files)(where, FILES[kind])
+    report = prepare(kind, where, "mine").splitlines()
+    assert report[0] == f"dataset/mine: prepared from {kind}"
+    folder = tmp_path / "dataset" / "mine"
+    if kind == "pro_sg":
+        assert back_to_csv(folder) == {name: PRO_SG[name] for name in ATOMIC_NAMES}
+        assert report[-4:] == ["in all:", "  interactions 16", "  users 7", "  items 4"]
+        assert yaml.safe_load((folder / "mine.yaml").read_text()) == {
+            "data_path": "dataset",
+            "benchmark_filename": list(ATOMIC_NAMES.values()),
+            "load_col": {"inter": ["user_id", "item_id"]},
+        }
+        return
+    names = ["ratings.csv"] if kind == "ml-20m" else [f"combined_data_{n}.txt" for n in (1, 2, 10)]
+    texts = [RATINGS if kind == "ml-20m" else NETFLIX[name] for name in names]
+    assert rows(folder / "mine.inter") == expected_ratings(kind, texts)
+    items = {
+        "ml-20m": [
+            ["2", "Jumanji (1995)", "Adventure Children"],
+            ["29", "City of Lost Children, The (Cité des enfants perdus, La) (1995)", "Sci-Fi"],
+            ["131262", '"""Great Performances"" Cats (1998)"', ""],
+        ],
+        "netflix": [["1", "2003", "Dinosaur Planet"], ["2", "", "7 Seconds, or été"]],
+    }
+    assert rows(folder / "mine.item") == items[kind]
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the shared ML-1M split")
+def test_there_and_back_on_a_real_split(tmp_path):
+    assert "warning" not in prepare("pro_sg", REAL, "ml", tmp_path)
+    assert back_to_csv(tmp_path / "ml") == {
+        name: (REAL / name).read_text() for name in ATOMIC_NAMES
+    }
+
+
+def test_column_order_extra_columns_and_line_ends(tmp_path):
+    lines = [line.split(",") for line in RATINGS.splitlines()]
+    shuffled = "\r\n".join(f"{t},é {k},{r},{m},{u}" for k, (u, m, r, t) in enumerate(lines))
+    write_files(tmp_path / "raw" / "ml-20m", {"ratings.csv": shuffled})
+    prepare("ml-20m", tmp_path / "raw", None, tmp_path)
+    assert rows(tmp_path / "ml-20m" / "ml-20m.inter") == lines[1:]
+
+
+@pytest.mark.parametrize("chunk", [100, 10**6])
+def test_counts_beside_the_published_ones(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(raw, "CHUNK_ROWS", chunk)
+    rng = np.random.default_rng(0)
+    users, items = rng.geometric(0.004, 3000) * 10**14, rng.geometric(0.002, 3000)
+    stars = rng.integers(1, 11, 3000) / 2
+    table = pd.DataFrame({"userId": users, "movieId": items, "rating": stars, "timestamp": 9})
+    write_files(tmp_path / "raw", {"ratings.csv": table.to_csv(index=False)})
+    liked = table[stars >= 4]
+    kept = liked[liked["userId"].map(liked["userId"].value_counts()) >= 5]
+    interactions, users = len(kept), kept["userId"].nunique()
+    assert prepare("ml-20m", tmp_path / "raw", None, tmp_path).splitlines()[1:4] == [
+        "  ml-20m.inter: 3,000 interactions",
+        "after the published filter (rating >= 4, users with >= 5 such ratings):",
+        f"  interactions {interactions:,} (published 9,990,682: differs by "
+        f"{interactions - 9_990_682:+,})",
+    ]
+    monkeypatch.setattr("recbole_evcf.data.prepare.movielens.PUBLISHED", (interactions, users, 1))
+    text = prepare("ml-20m", tmp_path / "raw", None, tmp_path, overwrite=True)
+    assert f"  users {users:,} (published {users:,}: equal)" in text
+
+
+def test_odd_but_possible_is_a_warning(tmp_path):
+    files = {**PRO_SG, "unique_sid.txt": "1\n", "test_te.csv": "uid,sid\n5,33\n5,33\n6,2\n"}
+    raw_files = write_files(tmp_path / "raw", files)
+    assert prepare("pro_sg", raw_files, "a", tmp_path).splitlines()[-2:] == [
+        f"warning: {raw_files / 'test_te.csv'}: 1 rows repeat an earlier one",
+        f"warning: {raw_files / 'unique_sid.txt'}: lists 1 items, but training has 4",
+    ]
+
+
+RATINGS_FAULTS = [
+    ("", "ratings.csv: No columns"),
+    ("userId,movieId,rating,timestamp\n", "ratings.csv: holds no ratings"),
+    (RATINGS.replace("rating", "stars"), "line 1: the column rating is not in the header"),
+    (RATINGS.replace("timestamp", "rating"), "line 1: the column rating is .* more than once"),
+    (RATINGS + "x,2,3.5,1\n", "line 6: 'x' is not a whole number .*column userId"),
+    *(
+        (RATINGS + f"1,2,{stars},1\n", f"line 6: '{re.escape(stars)}' is not a rating from 0.5")
+        for stars in ("5.5", "0.0", "nan", "4e0", "4.00000000", "")
+    ),
+    (RATINGS + "1,2,3.5\0,1\n", "ratings.csv: is not text"),
+    (RATINGS + "1" * 300_000, "ratings.csv: is not text"),
+    (RATINGS + "1,2,4,1.5\n", "line 6: '1.5' is not a whole number"),
+    (RATINGS + "1,2,4\n", r"line 6: '' is not a whole number .*column timestamp"),
+    (RATINGS + "\n1,2,4,5\n", "line 6: '' is not a whole number"),
+    (RATINGS + "1,2,4,5,6\n", "Expected 4 fields in line 6, saw 5"),
+    (RATINGS.encode() + b"\xff\xfe,2,4,5\n", "line 6: '\ufffd\ufffd' is not a whole"),
+]
+MOVIES_FAULTS = [
+    ("id,title\n", "movies.csv, line 1: the column movieId"),
+    (MOVIES + '3,"x,y\n', "movies.csv: EOF inside string starting at row 4"),
+    (MOVIES + "three,x,y\n", "movies.csv, line 5: 'three' is not a whole number"),
+    (MOVIES + "2,x,y\n", "movies.csv, line 5: '2' is not new"),
+    (MOVIES.encode("latin-1"), "movies.csv, line 3: .* is not UTF-8"),
+]
+NETFLIX_FAULTS = [
+    ("", "line 1: there is no movie's id"),
+    ("1:\n", "combined_data_1.txt: holds no ratings"),
+    ("1,2,2005-01-01\n1:\n", "line 1: there is no movie's id"),
+    ("1,2,2005-01-01,3\n1:\n", "Expected 3 fields in line 1"),
+    ("1:\n2,6,2005-01-01\n", "line 2: '6' is not a rating"),
+    *(
+        (f"1:\n2,5,2005-01-01\n2,5,{day}\n", f"line 3: '{day}' is not a date YYYY-MM-DD")
+        for day in ("2005-02-29", "2005-W06-1", "2005-1-1", "2005-01-011", "0000-01-01", "")
+    ),
+    ("1:\n2,5,2005-01-01\n2:3:\n", "line 3: '2:3' is not a whole number"),
+    ("1:\n2,5,2005-01-01\n:\n", "line 3: '' is not a whole number"),
+    ("1:\n2,5,2005-01-01,7\n", "Expected 3 fields in line 2, saw 4"),
+]
+PRO_SG_FAULTS = [
+    ("train.csv", "uid,sid\n", "train.csv, line 2: there are no rows"),
+    *(
+        ("train.csv", f"uid,sid\n1,2\n{user},2\n", f"train.csv, line 3: '{user}' is not a whole")
+        for user in ("-1", "02", "9" * 19, "1.0", "")
+    ),
+    ("train.csv", None, "raw: holds no train.csv"),
+    ("test_tr.csv", "uid,sid\n5,10\n5,2\n6,99\n", "test_tr.csv, line 4: '99' is not in train.csv"),
+    ("test_te.csv", "uid,sid\n5,34\n", "test_te.csv, line 2: '34' is not in train.csv"),
+    ("test_tr.csv", "uid,sid\n5,2\n0,2\n", "test_tr.csv, line 3: '0' .* in train.csv as well"),
+    ("test_tr.csv", "uid,sid\n5,2\n4,2\n", "line 3: '4' .* in validation_tr.csv as well"),
+    ("test_te.csv", "uid,sid\n5,33\n8,2\n", "line 3: '8' is not in test_tr.csv"),
+    ("validation_te.csv", "uid,sid\n3,10\n3,2\n", "line 3: '2' .* validation_tr.csv shows it"),
+]
+
+
+@pytest.mark.parametrize("chunk", [1, 10**6])
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "message"),
+    [
+        *(("ml-20m", "ratings.csv", *fault) for fault in RATINGS_FAULTS),
+        *(("ml-20m", "movies.csv", *fault) for fault in MOVIES_FAULTS),
+        *(("netflix", "combined_data_1.txt", *fault) for fault in NETFLIX_FAULTS),
+        ("netflix", "combined_data_2.txt", "2,5,2005-01-01", "data_2.txt, line 1: there is no mov"),
+        ("netflix", "movie_titles.csv", "1,2003\n", "line 1: '1,2003' is not id,year,title"),
+        *(("pro_sg", *fault) for fault in PRO_SG_FAULTS),
+    ],
+)
+def test_broken_raw_data_are_refused(tmp_path, monkeypatch, kind, name, content, message, chunk):
+    monkeypatch.setattr(raw, "CHUNK_ROWS", chunk)
+    files = {k: v for k, v in {**FILES[kind], name: content}.items() if v is not None}
+    if kind == "netflix" and name == "combined_data_1.txt":
+        files = {name: content}
+    with pytest.raises(ValueError, match=message) as caught:
+        prepare(kind, write_files(tmp_path / "raw", files), "a", tmp_path / "out" / "deep")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "message"),
+    [
+        ("ml-1m", "raw", "cannot prepare 'ml-1m': the kinds are " + ", ".join(KINDS)),
+        ("pro_sg", "raw", "pro_sg needs a name"),
+        ("ml-20m", "raw", "raw: holds no ratings.csv"),
+        ("netflix", "raw", r"raw: holds no combined_data_\*.txt"),
+        ("netflix", "nowhere", "there is no such folder or zip archive"),
+    ],
+)
+def test_nothing_to_prepare(tmp_path, kind, folder, message):
+    write_files(tmp_path / "raw", {"x.txt": ""})
+    with pytest.raises(ValueError, match=message):
+        prepare(kind, tmp_path / folder, None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

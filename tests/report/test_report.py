@@ -1,0 +1,143 @@
+"""Values, tables and pages as readers see them."""
+
+import math
+from html.parser import HTMLParser
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from recbole_evcf.report.figures import figure_text, styled
+from recbole_evcf.report.page import Report, Section
+from recbole_evcf.report.table import Table, validation_and_test
+from recbole_evcf.report.values import duration, number, setting, value_and_error
+
+HOSTILE = "<script>alert('x')</script> & \"quotes\" | \x1b[31m"
+
+
+class Reader(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self._in = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in.append(tag)
+
+    def handle_endtag(self, tag):
+        self._in.pop()
+
+    def handle_data(self, data):
+        if self._in and data.strip():
+            self.texts.setdefault(self._in[-1], []).append(data)
+
+
+def written(tmp_path, *parts, title="report"):
+    Report(title, [Section(title, parts)]).write_html(str(tmp_path / "page.html"))
+    return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (0.41234, ".4f", "0.4123"),
+        (1682, ".4f", "1,682"),
+        (2020, "d", "2020"),
+        (0.00001, "p", "<\u00a00.0001"),
+        (0.25, "p", "0.2500"),
+        (math.nan, "+.4f", "–"),
+        (None, "p", "–"),
+        ("failed", ".4f", "failed"),
+    ],
+)
+def test_numbers(value, spec, text):
+    assert number(value, spec) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0.41234, 0.0045), "0.4123 ± 0.0045"),
+        ((0.41234, None), "0.4123"),
+        ((0.41234, math.nan), "0.4123"),
+        ((math.nan, 0.1), "–"),
+        ((0.5, 0.25, "+.2f"), "+0.50 ± 0.25"),
+    ],
+)
+def test_a_value_has_its_error_behind_it_if_there_is_one(arguments, text):
+    assert value_and_error(*arguments) == text
+
+
+def test_settings_and_durations():
+    assert [setting(value) for value in (0.00012345, 4096, [8])] == ["0.0001234", "4096", "[8]"]
+    assert [duration(s) for s in (61.2, 600, 9000)] == ["61 s", "10 min", "2.5 h"]
+
+
+FRAME = pd.DataFrame(
+    {
+        "model": ["Pop", HOSTILE],
+        "ndcg@10": [0.1, 0.25],
+        "ndcg@10_se": [0.01, None],
+        "users": [1000, 7],
+    }
+)
+TABLE = Table(FRAME, {"ndcg@10": "NDCG@10"}, bold=pd.DataFrame({"ndcg@10": [False, True]}))
+
+
+def test_a_terminal_gets_blocks_that_fit_and_nothing_that_steers_it():
+    text = TABLE.text()
+    assert text.splitlines()[2].split() == ["Pop", "0.1000", "±", "0.0100", "1,000"]
+    assert text.splitlines()[3].endswith(r"\x1b[31m          *0.2500        7")
+    blocks = TABLE.text(width=70).split("\n\n")
+    assert [block.split("\n")[0].split() for block in blocks] == [
+        ["model", "NDCG@10"],
+        ["model", "users"],
+    ]
+
+
+def test_markdown_and_latex_are_plain_text():
+    line = TABLE.markdown().splitlines()[3]
+    assert line.startswith(r"| \<script\>alert('x')\</script\> \& " + '"quotes"')
+    assert [cell.strip() for cell in line.split(" | ")[1:]] == ["**0.2500**", "7 |"]
+    rows = [line for line in TABLE.latex("100 % ± _", "tab:x").splitlines() if "&" in line]
+    assert rows[0] == r"model & NDCG@10 & users \\"
+    assert rows[1] == r"Pop & $0.1000 \pm 0.0100$ & $1,000$ \\"
+    assert r"\& " in rows[2]
+    assert rows[2].endswith(r" & $\mathbf{0.2500}$ & $7$ \\")
+    assert r"\caption{100 \% $\pm$ \_}" in TABLE.latex("100 % ± _", "tab:x")
+
+
+def test_metrics_of_a_run():
+    table = validation_and_test({"recall@5": 0.5, "recall@5_se": 0.01}, {"recall@5": None})
+    assert table.text().splitlines()[2].split() == ["recall@5", "0.5000", "±", "0.0100", "–"]
+
+
+def test_a_page_shows_text_as_text(tmp_path):
+    read = Reader(written(tmp_path, HOSTILE, TABLE, title=HOSTILE))
+    assert "script" not in [tag for tag, _ in read.tags]
+    assert read.texts["h1"] == read.texts["h2"] == read.texts["p"] == [HOSTILE]
+    assert read.texts["td"] == ["Pop", "0.1000 ± 0.0100", "1,000", HOSTILE, "7"]
+    assert read.texts["b"] == ["0.2500"]
+    cells = [attributes["class"] for tag, attributes in read.tags if tag == "td"]
+    assert cells == ["words", "number", "number"] * 2
+
+
+def test_figures_ask_nothing_of_the_network(tmp_path):
+    figures = [go.Figure(go.Bar(x=["</script><i>"], y=[1])), go.Figure(go.Bar(x=["b"], y=[2]))]
+    text = written(tmp_path, *figures)
+    assert text == written(tmp_path, *figures)
+    read = Reader(text)
+    assert not [attrs for _, attrs in read.tags if "src" in attrs or "href" in attrs]
+    assert text.count("</script><i>") == 0
+    ids = [attrs["id"] for _, attrs in read.tags if attrs.get("id", "").startswith("figure-")]
+    assert ids == ["figure-1", "figure-2"]
+
+
+def test_the_style_of_figures():
+    figure = go.Figure(go.Bar(x=["a"], y=[1]))
+    assert styled(figure, 320, margin={"l": 7}) is figure
+    layout = figure.to_plotly_json()["layout"]
+    assert (layout["height"], layout["margin"]) == (320, {"l": 7})
+    assert layout["legend"]["orientation"] == "h"
+    assert figure_text('<b>"it\'s" & &lt;') == '&lt;b&gt;"it\'s" &amp; &amp;lt;'
