@@ -34,6 +34,7 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connect
     """
     os.chdir(folder)
     sys.argv = sys.argv[:1]
+    torch.set_num_threads(1)
     dataloader.SCORE_BYTES = 4 * 41 * 7
     place = {"local_rank": rank, **distributed.layout(count, count, 0, "127.0.0.1", port)}
     results = {
