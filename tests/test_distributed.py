@@ -499,7 +499,7 @@ def test_a_killed_process_is_started_again_and_nothing_differs(start, by_torchru
     training(command, tmp_path)[1].kill()
     _, err = command.communicate(timeout=500)
     assert command.returncode == 0, err
-    assert "Going on after epoch" in err
+    assert "Resuming after epoch" in err
     assert len(list(tmp_path.glob("saved/*"))) == 1
     for ours, theirs in zip(trained(tmp_path), by_torchrun):
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
