@@ -8,9 +8,10 @@ function itself names.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ __all__ = [
     "whole",
 ]
 
-COMPAT = Path(__file__).parents[1] / "recbole_evcf" / "hooks" / "fixes.py"
+PACKAGE = Path(__file__).parents[1] / "recbole_evcf"
 # What RecBole ranks with in the order of its loaders; enough digits to compare.
 EXACT = {"metric_decimal_place": 12}
 
@@ -328,16 +329,19 @@ class _Parts:
 def _import(plugin: bool) -> None:
     """RecBole with the plugin; or without it, with nothing but the repairs that it needs to run.
 
-    Importing ``recbole_evcf`` would register the plugin's reader, dataloaders and models.
-    Run from its file it knows nothing of the package, and only mends what newer packages broke.
+    Importing ``recbole_evcf`` registers the plugin's dataloaders and models: in its place there is
+    an empty package, of which the repairs are imported.
     """
     if plugin:
-        import recbole_evcf  # noqa: F401
+        import recbole_evcf
 
+        recbole_evcf.speed_up_recbole()
         return
-    spec = importlib.util.spec_from_file_location("fixes", COMPAT)
-    fixes = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixes)
+    package = types.ModuleType("recbole_evcf")
+    package.__path__ = [str(PACKAGE)]
+    sys.modules["recbole_evcf"] = package
+    from recbole_evcf.hooks import fixes
+
     fixes.repair()
 
 
@@ -372,19 +376,22 @@ def _recboles_steps() -> Iterator[None]:
     from recbole.evaluator import Collector
     from recbole.trainer import Trainer
 
+    from recbole_evcf.hooks.evaluation import HitCollector
+    from recbole_evcf.hooks.training import PluginTrainer
+
     steps = [
-        (Collector, "eval_batch_collect"),
-        (Interaction, "__getitem__"),
-        (Trainer, "evaluate"),
+        (HitCollector, "eval_batch_collect", Collector.eval_batch_collect),
+        (Interaction, "__getitem__", Interaction.__getitem__.__wrapped__),
+        (PluginTrainer, "evaluate", Trainer.evaluate),
     ]
-    wrappers = [getattr(owner, name) for owner, name in steps]
-    for (owner, name), wrapper in zip(steps, wrappers):
-        setattr(owner, name, wrapper.__wrapped__)
+    ours = [getattr(owner, name) for owner, name, _ in steps]
+    for owner, name, recboles in steps:
+        setattr(owner, name, recboles)
     try:
         yield
     finally:
-        for (owner, name), wrapper in zip(steps, wrappers):
-            setattr(owner, name, wrapper)
+        for (owner, name, _), function in zip(steps, ours):
+            setattr(owner, name, function)
 
 
 class _UsedItems:

@@ -314,10 +314,10 @@ def load(run: Run) -> list[Row]:
 # As RecBole alone has to be helped on today's NumPy; without Ray, names stand in for it.
 ALONE = """
 import importlib.util, sys, types
-spec = importlib.util.spec_from_file_location("fixes", {path!r})
-fixes = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fixes)
-fixes.repair_numpy_names()
+spec = importlib.util.spec_from_file_location("packages", {path!r})
+packages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(packages)
+packages.repair_numpy_names()
 if not {ray}:
     sys.modules["ray"] = sys.modules["ray.tune"] = types.ModuleType("ray")
     sys.modules["ray"].tune = sys.modules["ray"]
@@ -336,7 +336,7 @@ def startup(run: Run) -> list[Row]:
         what = f"recbole-evcf {' '.join(words)}"
         ratio = AT_ONCE / seconds
         rows.append(Row(what, "half a second", f"{seconds:.2f} s", "0.50 s", ratio, at_least=1))
-    path = str(Path(__file__).resolve().parents[1] / "recbole_evcf" / "hooks" / "fixes.py")
+    path = str(Path(__file__).resolve().parents[1] / "recbole_evcf" / "utils" / "packages.py")
     codes = ["import recbole_evcf", *(ALONE.format(path=path, ray=ray) for ray in (False, True))]
     ours, *theirs = (_wall(run, [sys.executable, "-c", code]) for code in codes)
     for seconds, name in zip(theirs, ("without Ray", "with Ray")):

@@ -10,7 +10,7 @@ then is run once more with the repairs of ``hooks/fixes.py`` alone, and the tabl
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 import pkgutil
@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,6 @@ from pathlib import Path
 __all__ = ["main"]
 
 ROOT = Path(__file__).parents[1]
-FIXES = ROOT / "recbole_evcf" / "hooks" / "fixes.py"
 TOO_LONG = "TimeoutError: it took too long"
 WAYS = ("plain", "repaired", "plugin")
 # One epoch of each takes many minutes.
@@ -127,12 +127,11 @@ def _import_recbole(way: str) -> None:
         import recbole_evcf  # noqa: F401
 
         return
-    # From its file: as a module of the package it would register the plugin.
-    spec = importlib.util.spec_from_file_location(
-        "fixes", ROOT / "recbole_evcf" / "hooks" / "fixes.py"
-    )
-    fixes = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixes)
+    # An empty package: the whole one would register the plugin.
+    sys.modules["recbole_evcf"] = package = types.ModuleType("recbole_evcf")
+    package.__path__ = [str(ROOT / "recbole_evcf")]
+    from recbole_evcf.hooks import fixes
+
     fixes.repair() if way == "repaired" else fixes.repair_numpy_names()
 
 

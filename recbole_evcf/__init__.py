@@ -21,7 +21,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from recbole_evcf.comparison.comparison import compare
-    from recbole_evcf.hooks.register import register_fold_in, register_model
+    from recbole_evcf.hooks.models import register_fold_in, register_model
+    from recbole_evcf.hooks.speedups import speed_up_recbole
     from recbole_evcf.inspection.inspection import inspect_model
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
     from recbole_evcf.model.wmf import WMF
@@ -42,6 +43,7 @@ __all__ = [
     "register_fold_in",
     "register_model",
     "run",
+    "speed_up_recbole",
 ]
 
 # The module of each name that is imported when it is first used.
@@ -51,8 +53,9 @@ _LAZY = {
     "Recommender": "serving.recommender",
     "compare": "comparison.comparison",
     "inspect_model": "inspection.inspection",
-    "register_fold_in": "hooks.register",
-    "register_model": "hooks.register",
+    "register_fold_in": "hooks.models",
+    "register_model": "hooks.models",
+    "speed_up_recbole": "hooks.speedups",
 }
 
 
@@ -60,7 +63,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     activate()
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    value = getattr(importlib.import_module(f"recbole_evcf.{_LAZY[name]}"), name)
     # From now on it is found without this function.
     globals()[name] = value
     return value
@@ -85,9 +88,23 @@ def activate() -> None:
     # Before anything of RecBole is imported: some of the faults are in its imports.
     fixes.repair()
 
-    from recbole_evcf.hooks import register
+    from recbole_evcf.hooks.checkpoints import register_checkpoints
+    from recbole_evcf.hooks.config import register_config
+    from recbole_evcf.hooks.data import register_data
+    from recbole_evcf.hooks.evaluation import register_evaluation
+    from recbole_evcf.hooks.models import register_models
+    from recbole_evcf.hooks.speedups import SPEED_UP, speed_up_recbole
+    from recbole_evcf.hooks.training import register_training
 
-    register.register()
+    register_config()
+    register_data()
+    register_models()
+    register_evaluation()
+    register_checkpoints()
+    register_training()
+    # Of the process that started this one.
+    if os.environ.get(SPEED_UP):
+        speed_up_recbole()
 
 
 def run(

@@ -53,6 +53,7 @@ def _run(command: str, arguments: list[str]) -> int:
         # Help, and what is wrong so far, are said before RecBole is imported, which takes seconds.
         options.check_files(options.parse(command, arguments)[0])
         recbole_evcf.activate()
+        recbole_evcf.speed_up_recbole()
         import_plugins()
         # A module for each command, with a function main(arguments) -> exit code.
         return import_module(f"recbole_evcf.commands.{command}").main(arguments)

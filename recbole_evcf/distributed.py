@@ -3,8 +3,8 @@
 torch's elastic agent, one on each machine, starts the processes, ends them together and starts
 them again (:func:`launch`); or ``torchrun`` or Slurm has started them (:func:`from_environment`).
 Each reads the same data, makes the same batches and draws the same random numbers as one process
-alone would; of every batch it computes a :class:`~recbole_evcf.data.part.Part`. RecBole's own
-division (``single_spec: False``) pads batches and averages metrics, and is not used.
+alone would; of every batch it computes a shard of the rows. RecBole's own division
+(``single_spec: False``) pads batches and averages metrics, and is not used.
 
 A process that never joined others is the first and only one: nothing is then exchanged.
 """
@@ -37,7 +37,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from recbole_evcf.data.part import Part, part_of
+from recbole_evcf.data.histories import BatchShard, shard_of
 
 __all__ = [
     "FailedElsewhere",
@@ -346,9 +346,9 @@ def is_first() -> bool:
     return _group.rank == 0
 
 
-def part(total: int) -> Part | None:
+def part(total: int) -> BatchShard | None:
     """What this process computes of ``total`` rows; None if it is alone."""
-    return None if count() == 1 else part_of(total, rank(), count())
+    return None if count() == 1 else shard_of(total, rank(), count())
 
 
 def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> None:

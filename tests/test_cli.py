@@ -1,6 +1,7 @@
 """The command that holds the others."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_it_runs_as_a_module():
     "words",
     [
         ["compare", "--models=Pop,Vamp", "--worker=1", "--output=compared"],
-        ["run", "--model=Vamp", "--nproc=2"],
+        ["run", "--model=Vamp", "--nproc=2", "--result_file=result.json"],
     ],
 )
 def test_processes_that_the_installed_command_starts_know_the_plugin(words, tiny):
@@ -164,3 +165,5 @@ def test_processes_that_the_installed_command_starts_know_the_plugin(words, tiny
     done = subprocess.run([sys.executable, "recbole-evcf", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ndcg@10" in done.stdout.lower()
+    if words[0] == "run":
+        assert Path(json.loads(Path("result.json").read_text())["model_file"]).exists()

@@ -4,7 +4,7 @@ import functools
 
 import torch.nn.functional as F
 
-from recbole_evcf.hooks.register import register_fold_in
+from recbole_evcf import register_fold_in
 from recbole_evcf.quick_start import run_recbole
 
 

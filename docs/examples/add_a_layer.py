@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from recbole_evcf.hooks.register import register_model
+from recbole_evcf import register_model
 from recbole_evcf.model.models import HVamp
 from recbole_evcf.quick_start import run_recbole
 

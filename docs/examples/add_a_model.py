@@ -1,6 +1,6 @@
 """A model of your own: two latent levels without a VampPrior, a config key and a loss."""
 
-from recbole_evcf.hooks.register import register_model
+from recbole_evcf import register_model
 from recbole_evcf.model.models import GatedMultiVAE
 from recbole_evcf.model.vae import TwoLevelVAE
 from recbole_evcf.quick_start import run_recbole

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from textwrap import wrap
+from typing import Any
 
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
 
 from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
-from recbole_evcf.report.figures import figure_text, one_colour_each, styled
+from recbole_evcf.report.figures import faceted, figure_text, one_colour_each
 
 __all__ = ["learning_curves", "metric_bars"]
 
@@ -22,87 +24,62 @@ MARGIN = {"l": 20, "r": 20, "t": 70, "b": 30}
 
 def metric_bars(outcome: Outcome) -> go.Figure:
     """A chart for each metric: a bar for each model with its standard error."""
-    # Loading it takes half a second.
-    import plotly.express as px
-
-    bars = pd.DataFrame(
-        [
-            (_label(model), name, model.test[key], model.standard_error.get(key))
-            for key, name in outcome.metrics.items()
-            for model in outcome.finished
-            if key in model.test
-        ],
-        columns=["model", "metric", "value", "error"],
-    )
+    bars = [
+        (_label(model), name, model.test[key], model.standard_error.get(key))
+        for key, name in outcome.metrics.items()
+        for model in outcome.finished
+        if key in model.test
+    ]
     rows = -(-len(outcome.metrics) // COLUMNS)
     figure = px.bar(
-        bars,
+        pd.DataFrame(bars, columns=["model", "metric", "value", "error"]),
         x="value",
         y="model",
         error_x="error",
-        color="model",
-        color_discrete_map=_colours(outcome),
         facet_col="metric",
         facet_col_wrap=min(COLUMNS, len(outcome.metrics)),
         facet_col_spacing=0.03,
         facet_row_spacing=0.3 / max(rows, 2),
+        **_coloured(outcome),
     )
-    figure.update_traces(
-        hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x={"color": "#333", "thickness": 1.2}
-    )
+    error = {"color": "#333", "thickness": 1.2}
+    figure.update_traces(hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x=error)
     figure.update_xaxes(matches=None, showticklabels=True, rangemode="tozero", nticks=5, title="")
     figure.update_yaxes(automargin=True, title="")
     height = 60 + rows * (80 + 26 * len(outcome.finished))
-    return _styled(figure, height, showlegend=False)
+    return faceted(figure, height, margin=MARGIN, showlegend=False)
 
 
 def learning_curves(outcome: Outcome) -> go.Figure:
     """Validation metric, reconstruction, KL term and KL weight by epoch, a line for each seed."""
-    import plotly.express as px
-
     valid = outcome.metrics.get(outcome.plan.valid_metric, outcome.plan.valid_metric)
-    points = pd.DataFrame(
-        [
-            # Counted from 1, as people count epochs; RecBole's log counts from 0.
-            (_label(model), seed, row["epoch"] + 1, name, row[key])
-            for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
-            for model in outcome.finished
-            for seed, result in model.results.items()
-            for row in result["curve"]
-            if key in row
-        ],
-        columns=["model", "seed", "epoch", "term", "value"],
-    )
+    points = [
+        # Counted from 1, as people count epochs; RecBole's log counts from 0.
+        (_label(model), seed, row["epoch"] + 1, name, row[key])
+        for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
+        for model in outcome.finished
+        for seed, result in model.results.items()
+        for row in result["curve"]
+        if key in row
+    ]
     figure = px.line(
-        points,
+        pd.DataFrame(points, columns=["model", "seed", "epoch", "term", "value"]),
         x="epoch",
         y="value",
-        color="model",
-        color_discrete_map=_colours(outcome),
         line_group="seed",
         facet_col="term",
         facet_col_wrap=2,
         facet_col_spacing=0.08,
         facet_row_spacing=0.14,
         hover_data={"seed": True, "value": ":.4f", "term": False},
+        **_coloured(outcome),
     )
-    figure.for_each_trace(
-        lambda line: line.update(mode="lines" if len(line.x) > 1 else "markers", line_width=1.6)
-    )
+    for line in figure.data:
+        line.update(mode="lines" if len(line.x) > 1 else "markers", line_width=1.6)
     figure.update_yaxes(matches=None, showticklabels=True, title="")
     figure.update_xaxes(showticklabels=True)
     legend = {"orientation": "h", "y": -0.1, "yanchor": "top", "title": None}
-    return _styled(figure, 720, legend=legend)
-
-
-def _styled(figure: go.Figure, height: int, **layout: object) -> go.Figure:
-    """In the reports' style; plotly.express titles a chart ``metric=NDCG@10``."""
-    figure.for_each_annotation(
-        lambda title: title.update(
-            text=figure_text(title.text.partition("=")[2]), font={"size": 15}
-        )
-    )
-    return styled(figure, height, margin=MARGIN, **layout)
+    return faceted(figure, 720, margin=MARGIN, legend=legend)
 
 
 def _label(model: ModelOutcome) -> str:
@@ -110,5 +87,6 @@ def _label(model: ModelOutcome) -> str:
     return "<br>".join(map(figure_text, lines))
 
 
-def _colours(outcome: Outcome) -> dict[str, str]:
-    return one_colour_each([_label(model) for model in outcome.models])
+def _coloured(outcome: Outcome) -> dict[str, Any]:
+    colours = one_colour_each([_label(model) for model in outcome.models])
+    return {"color": "model", "color_discrete_map": colours}

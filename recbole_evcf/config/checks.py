@@ -24,7 +24,6 @@ from recbole_evcf.config.keys import OWN_KEYS, new_in_1_2_1
 from recbole_evcf.config.names import check_names
 from recbole_evcf.config.plain_yaml import read_yaml
 from recbole_evcf.data.strong_generalization import is_sg
-from recbole_evcf.hooks.fixes import plain_value
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
@@ -32,6 +31,7 @@ from recbole_evcf.model.settings import Settings
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.effective_settings import WITHOUT_EFFECT
 from recbole_evcf.trainer.trainer import VAETrainer
+from recbole_evcf.utils.literals import plain_value
 from recbole_evcf.utils.plugins import import_failure
 from recbole_evcf.utils.text import one_line, shortened, shown
 

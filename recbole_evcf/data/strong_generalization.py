@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from logging import getLogger
 
 import numpy as np
+from recbole.data.interaction import Interaction
 
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.loading import rows_of
 from recbole_evcf.utils.text import shown
 
 __all__ = [
@@ -364,14 +366,19 @@ def _keep_training_items(dataset, split: Split) -> None:
 
 def _parts(dataset, split: Split) -> list:
     feat = dataset.inter_feat
-    parts = [dataset.copy(feat[places]) for places in (split.train, *split.target)]
-    shown = dataset.copy(feat[np.concatenate([split.train, *split.fold_in])])
+    parts = [dataset.copy(_rows(feat, places)) for places in (split.train, *split.target)]
+    shown = dataset.copy(_rows(feat, np.concatenate([split.train, *split.fold_in])))
     histories = Histories.from_dataset(shown)
     for part in parts:
         part.input_histories = histories
     for part, places in zip(parts[1:], split.fold_in):
-        part.fold_in = Histories.from_dataset(dataset.copy(feat[places]))
+        part.fold_in = Histories.from_dataset(dataset.copy(_rows(feat, places)))
     # What is left of the data set: no row may name an item that is gone.
     everything = np.sort(np.concatenate([split.train, *split.fold_in, *split.target]))
-    dataset.inter_feat = feat[everything]
+    dataset.inter_feat = _rows(feat, everything)
     return parts
+
+
+def _rows(feat: Interaction, places: np.ndarray) -> Interaction:
+    # RecBole makes a list of the places.
+    return Interaction(rows_of(feat.interaction, places))

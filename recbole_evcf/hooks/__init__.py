@@ -1,0 +1,1 @@
+"""All that changes RecBole, a file for each of its parts; ``recbole_evcf`` alone imports it."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from recbole_evcf.inspection.levels import ACTIVE, DRAWS
-from recbole_evcf.report.figures import COLOURS, figure_text, styled
+from recbole_evcf.report.figures import COLOURS, faceted, figure_text, styled
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.report.values import number
@@ -202,37 +202,31 @@ def _apart(points: np.ndarray, names: list[str]) -> list[int]:
 
 def _densities(tables: Mapping[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     density, names = tables["density"], ["aggregated_posterior", "prior"]
-    titles = [name.replace("_", " ") for name in names]
-    figure = make_subplots(
-        cols=2, subplot_titles=titles, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.04
-    )
     # The square root shows thin regions beside dense ones.
-    ticks = np.linspace(0, np.sqrt(density[names].to_numpy().max()), 5)
-    figure.update_layout(
-        coloraxis={
-            "colorscale": "Blues",
-            "cmin": 0,
-            "cmax": ticks[-1],
-            "colorbar": {
-                "title": "density",
-                "tickvals": ticks,
-                "ticktext": [f"{tick**2:.2g}" for tick in ticks],
-            },
-        }
+    grids = np.sqrt([density.pivot(index="pc2", columns="pc1", values=name) for name in names])
+    figure = px.imshow(
+        grids,
+        x=density["pc1"].unique(),
+        y=density["pc2"].unique(),
+        facet_col=0,
+        origin="lower",
+        aspect="auto",
+        color_continuous_scale="Blues",
     )
-    for column, name in enumerate(names, 1):
-        panel = {"row": 1, "col": column}
-        grid = density.pivot(index="pc2", columns="pc1", values=name)
-        heat = go.Heatmap(x=grid.columns, y=grid.index, z=np.sqrt(grid.to_numpy()), zsmooth="best")
-        figure.add_trace(heat.update(coloraxis="coloraxis", hoverinfo="skip"), **panel)
-        if "components" in tables:
-            used = tables["components"].query("users > 0")
-            dots = _dots(ORANGE, 4, showlegend=False)
-            figure.add_scatter(x=used["pc1"], y=used["pc2"], **dots, **panel)
+    figure.update_traces(zsmooth="best", hoverinfo="skip", hovertemplate=None)
+    for title, name in zip(figure.layout.annotations, names):
+        title.text = f"={name.replace('_', ' ')}"
+    if "components" in tables:
+        used = tables["components"].query("users > 0")
+        dots = _dots(ORANGE, 4, showlegend=False)
+        figure.add_scatter(x=used["pc1"], y=used["pc2"], **dots, row="all", col="all")
+    ticks = np.linspace(0, grids.max(), 5)
+    labels = [f"{tick**2:.2g}" for tick in ticks]
+    bar = {"title": "density", "tickvals": ticks, "ticktext": labels}
     figure.update_xaxes(showgrid=False, zeroline=False, title=axes[0])
     figure.update_yaxes(showgrid=False, zeroline=False)
     figure.update_yaxes(title=axes[1], col=1)
-    return styled(figure, 460, **LAYOUT)
+    return faceted(figure, 460, coloraxis={"cmin": 0, "colorbar": bar}, **LAYOUT)
 
 
 def _units(table: pd.DataFrame, is_mixture: bool) -> Section:
@@ -244,23 +238,22 @@ def _units(table: pd.DataFrame, is_mixture: bool) -> Section:
         f"A unit is active where the variance over users of its posterior mean exceeds {ACTIVE} "
         f"(Burda et al. 2016).{measured if is_mixture else ''}"
     )
-    figure = go.Figure()
-    for colour, (level, part) in zip(COLOURS, table.groupby("level", sort=False)):
-        figure.add_scatter(
-            x=part["variance"],
-            y=part["kl"],
-            mode="markers",
-            marker={"color": colour, "size": 6, "opacity": 0.7},
-            name=f"{level}: {part['active'].sum()} of {len(part)} active",
-            customdata=part["unit"],
-            hovertemplate=f"{level}, unit %{{customdata}}<br>variance %{{x:.3g}}"
-            "<br>KL %{y:.3g} nats<extra></extra>",
-            showlegend=True,
-        )
+    active = table.groupby("level")["active"].agg(["sum", "size"])
+    names = {level: f"{level}: {n} of {of} active" for level, n, of in active.itertuples()}
+    figure = px.scatter(
+        table.assign(level=table["level"].map(names)),
+        x="variance",
+        y="kl",
+        color="level",
+        color_discrete_sequence=COLOURS,
+        log_x=True,
+        opacity=0.7,
+        hover_data={"unit": True, "variance": ":.3g", "kl": ":.3g"},
+    )
     figure.add_vline(x=ACTIVE, line={"color": GREY, "dash": "dash"})
-    figure.update_xaxes(type="log", title="variance over users of the posterior mean")
+    figure.update_xaxes(title="variance over users of the posterior mean")
     figure.update_yaxes(title="KL term, nats per user", rangemode="tozero")
-    return Section("Latent units", [text, styled(figure, 380, **LAYOUT)])
+    return Section("Latent units", [text, styled(figure, 380, showlegend=True, **LAYOUT)])
 
 
 def _levels(tables: Mapping[str, pd.DataFrame], metrics: Mapping[str, str]) -> Section:
@@ -310,25 +303,21 @@ def _gates(tables: Mapping[str, pd.DataFrame]) -> Section:
 
 def _gate_curves(table: pd.DataFrame) -> go.Figure:
     ways = {"users": "users, by their history", "items": "one item alone, by its own"}
-    figure = make_subplots(cols=2, subplot_titles=tuple(ways.values()), shared_yaxes=True)
-    colours = {layer: COLOURS[n % len(COLOURS)] for n, layer in enumerate(table["layer"].unique())}
-    for (way, layer), line in table.groupby(["grouped", "layer"], sort=False):
-        figure.add_scatter(
-            x=_ranges(line),
-            y=line["mean"],
-            error_y={"array": line["mean_se"], "thickness": 1},
-            mode="lines+markers",
-            marker={"color": colours[layer]},
-            name=layer,
-            legendgroup=layer,
-            showlegend=way == "users",
-            row=1,
-            col=list(ways).index(way) + 1,
-        )
-    figure.update_xaxes(title="popularity", type="category")
+    figure = px.line(
+        table.assign(popularity=_ranges(table), way=table["grouped"].map(ways)),
+        x="popularity",
+        y="mean",
+        error_y="mean_se",
+        color="layer",
+        color_discrete_sequence=COLOURS,
+        facet_col="way",
+        markers=True,
+    )
+    figure.update_traces(error_y_thickness=1)
+    figure.update_xaxes(matches=None, type="category")
     figure.update_yaxes(title="mean gate", col=1)
     # Above the titles of the two halves.
-    return styled(figure, 400, **LAYOUT).update_layout(margin_t=80, legend_y=1.12)
+    return faceted(figure, 400, **LAYOUT).update_layout(margin_t=80, legend_y=1.12)
 
 
 def _quality(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> list[Section]:
@@ -364,9 +353,8 @@ def _bars(table: pd.DataFrame, title: str, names: Mapping[str, str]) -> go.Figur
     figure = go.Figure()
     for colour, (metric, name) in zip(COLOURS, names.items()):
         error = {"array": table[f"{metric}_se"], "thickness": 1}
-        figure.add_bar(
-            x=_ranges(table), y=table[metric], error_y=error, marker={"color": colour}, name=name
-        )
+        look = {"name": name, "marker_color": colour}
+        figure.add_bar(x=_ranges(table), y=table[metric], error_y=error, **look)
     figure.update_xaxes(title=title, type="category")
     return styled(figure, 320, **LAYOUT)
 

@@ -35,3 +35,11 @@ def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
     return figure.update_layout(
         **{"template": "plotly_white", "height": height, "legend": legend, **layout}
     )
+
+
+def faceted(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
+    """Style the panels of plotly.express, which titles one ``metric=NDCG@10``: by its value."""
+    figure.for_each_annotation(
+        lambda title: title.update(text=figure_text(title.text.partition("=")[2]), font_size=15)
+    )
+    return styled(figure, height, **layout)

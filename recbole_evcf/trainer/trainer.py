@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
-from recbole_evcf.data.part import Part
+from recbole_evcf.data.histories import BatchShard
 from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of
@@ -344,7 +344,7 @@ class _GatheringCollector(Collector):
             self.data_struct.update_tensor(name, rows)
 
 
-def _rows_of_batch(batched_data: tuple, part: Part) -> tuple:
+def _rows_of_batch(batched_data: tuple, part: BatchShard) -> tuple:
     """Take some users of a batch: (users, seen items, positives' rows, positive items)."""
     interaction, history, positive_u, positive_i = batched_data
 

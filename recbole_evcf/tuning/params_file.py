@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 from recbole_evcf.config.files import named_file
-from recbole_evcf.hooks.fixes import plain_value
+from recbole_evcf.utils.literals import plain_value
 from recbole_evcf.utils.text import shown
 
 __all__ = ["KINDS", "Parameter", "read_params_file"]

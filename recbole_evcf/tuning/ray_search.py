@@ -24,9 +24,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
 from recbole_evcf.config.checks import is_vae
-from recbole_evcf.hooks import fixes
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.trial import Task, attempt_trial
+from recbole_evcf.utils import packages
 
 try:
     from ray.tune import RunConfig
@@ -185,12 +185,12 @@ def _connected(address: str | None) -> Iterator[None]:
     os.environ.update(QUIET)
     # Each worker imports Ray Tune before anything of ours. The repair goes to it as code: by name,
     # idle workers too would import the plugin and torch.
-    ray.cloudpickle.register_pickle_by_value(fixes)
+    ray.cloudpickle.register_pickle_by_value(packages)
     here = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(
             address=address,
-            runtime_env={"worker_process_setup_hook": fixes.repair_numpy_names},
+            runtime_env={"worker_process_setup_hook": packages.repair_numpy_names},
             log_to_driver=False,
             logging_level=logging.ERROR,
             **({} if address else here),
@@ -200,7 +200,7 @@ def _connected(address: str | None) -> Iterator[None]:
         text = " ".join(str(error).split())
         raise ValueError(f"{where} cannot be used ({text}).") from error
     finally:
-        ray.cloudpickle.unregister_pickle_by_value(fixes)
+        ray.cloudpickle.unregister_pickle_by_value(packages)
     try:
         yield
     finally:

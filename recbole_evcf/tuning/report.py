@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+import plotly.express as px
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -18,6 +19,7 @@ __all__ = ["write_report"]
 
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], COLOURS[-1]
 SYMBOLS = {"finished": "circle", "stopped": "circle-open"}
+HOVER = "%{customdata[0]}<extra></extra>"
 BEST = {"color": ORANGE, "size": 12, "symbol": "diamond"}
 COLUMNS = 3
 MARGIN = {"l": 60, "r": 20, "t": 30, "b": 60}
@@ -83,14 +85,12 @@ def _hover(trial: dict[str, Any]) -> str:
 
 
 def _over_time(scored: pd.DataFrame, best: dict, metric: str, bigger: bool) -> go.Figure:
+    look = {"symbol": "status", "symbol_map": SYMBOLS, "color_discrete_sequence": [BLUE]}
+    figure = px.scatter(scored, x="number", y="score", custom_data="text", **look)
+    figure.update_traces(marker_size=9, hovertemplate=HOVER)
     leaders = scored["score"].cummax() if bigger else scored["score"].cummin()
-    figure = go.Figure()
     line = {"mode": "lines", "line": {"shape": "hv", "color": ORANGE}, "hoverinfo": "skip"}
     figure.add_scatter(x=scored["number"], y=leaders, name="best so far", **line)
-    for status, part in scored.groupby("status"):
-        name = "stopped early" if status == "stopped" else status
-        marker = {"symbol": SYMBOLS[status], "color": BLUE, "size": 9}
-        figure.add_scatter(x=part["number"], y=part["score"], name=name, **_points(part, marker))
     _mark_best(figure, best["number"], best["score"])
     figure.update_xaxes(title="trial", dtick=1 if len(scored) < 20 else None)
     figure.update_yaxes(title=f"{figure_text(metric)} (validation)")
@@ -116,7 +116,8 @@ def _by_parameter(
     for place, parameter in enumerate(parameters):
         panel = {"row": place // columns + 1, "col": place % columns + 1}
         x = [_position(parameter, trial, last) for trial in scored.to_dict("records")]
-        figure.add_scatter(x=x, y=scored["score"], **_points(scored, marker), **panel)
+        points = {"mode": "markers", "marker": marker, "customdata": scored[["text"]]}
+        figure.add_scatter(x=x, y=scored["score"], hovertemplate=HOVER, **points, **panel)
         _mark_best(figure, _position(parameter, best, last), best["score"], **panel)
         figure.update_xaxes(title=figure_text(parameter.name), **_axis(parameter), **panel)
     figure.update_yaxes(title=figure_text(metric), col=1)
@@ -140,29 +141,20 @@ def _axis(parameter: Parameter) -> dict[str, Any]:
 
 
 def _curves(scored: pd.DataFrame, best: dict, metric: str) -> go.Figure:
-    figure = go.Figure()
-    is_best = scored["number"] == best["number"]
+    points = scored[["number", "history"]].explode("history", ignore_index=True)
+    points[["epoch", "score"]] = points["history"].tolist()
+    points["best"] = points["number"] == best["number"]
     # The best one last, above the others.
-    for trial in pd.concat([scored[~is_best], scored[is_best]]).to_dict("records"):
-        epochs, values = zip(*trial["history"])
-        chosen = trial["number"] == best["number"]
-        figure.add_scatter(
-            x=epochs,
-            y=values,
-            mode="lines" if len(epochs) > 1 else "markers",
-            line={"color": ORANGE if chosen else GREY, "width": 2.5 if chosen else 1},
-            opacity=1 if chosen else 0.6,
-            name=f"trial {trial['number']}",
-            hovertemplate="epoch %{x}: %{y:.4f}",
-        )
-    figure.update_xaxes(title="epoch")
+    order = {"category_orders": {"best": [False, True]}, "line_group": "number", "color": "best"}
+    colours = {False: GREY, True: ORANGE}
+    figure = px.line(
+        points, x="epoch", y="score", hover_data=["number"], color_discrete_map=colours, **order
+    )
+    for line in figure.data:
+        line.update(mode="lines" if len(line.x) > 1 else "markers")
+        line.update(line_width=2.5 if line.name == "True" else 1)
     figure.update_yaxes(title=f"{figure_text(metric)} (validation)")
     return styled(figure, 420, margin=MARGIN, showlegend=False)
-
-
-def _points(trials: pd.DataFrame, marker: dict) -> dict[str, Any]:
-    template = "%{text}<extra></extra>"
-    return {"mode": "markers", "marker": marker, "text": trials["text"], "hovertemplate": template}
 
 
 def _mark_best(figure: go.Figure, x: float, y: float, **panel: int) -> None:

@@ -16,7 +16,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_evcf.hooks.fixes import CONSOLE
+from recbole_evcf.utils.packages import CONSOLE
 
 __all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]
 

@@ -15,7 +15,7 @@ PLUGINS = "RECBOLE_EVCF_PLUGINS"
 def import_plugins() -> None:
     """Import the modules that ``RECBOLE_EVCF_PLUGINS`` names, separated by commas, once each.
 
-    They register what they bring, as :func:`recbole_evcf.hooks.register.register_model` does.
+    They register what they bring, as :func:`recbole_evcf.hooks.models.register_model` does.
 
     Raises:
         ValueError: one cannot be imported.

@@ -10,10 +10,9 @@ import yaml
 from recbole.config import Config
 from recbole.model.general_recommender import BPR
 
-from recbole_evcf import cli
+from recbole_evcf import cli, register_model
 from recbole_evcf.config.checks import _model_names
 from recbole_evcf.config.keys import DECLARED, RENAMED
-from recbole_evcf.hooks.register import register_model
 from recbole_evcf.model.models import Vamp
 
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
+from recbole_evcf import speed_up_recbole
 from recbole_evcf.data.loading import count, grouped_index, parts_by_ratio, rows_of, with_c_engine
+
+speed_up_recbole()
 
 OPTIONS = {
     "delimiter": "\t",

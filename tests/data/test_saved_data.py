@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from build import build
-from recbole_evcf.data.digest import digest_of_files
 from recbole_evcf.quick_start import load_data_and_model
 
 SAVING = {
@@ -143,13 +141,3 @@ class TestRecBolesOwn:
             prepared("BPR", {**tiny, "save_dataset": True})
         with pytest.raises(ValueError, match=r"save_dataloaders or dataloaders_save_path .* corru"):
             prepared("BPR", {**tiny, "save_dataloaders": True})
-
-
-def test_a_name_that_is_a_pattern(tiny):
-    folder = Path(tiny["data_path"])
-    shutil.copytree(folder / "tiny", folder / "[t]*")
-    (folder / "[t]*" / "tiny.inter").rename(folder / "[t]*" / "[t]*.inter")
-    config = Config("HVamp", "[t]*", config_dict=dict(tiny))
-    before = digest_of_files(config)
-    (folder / "[t]*" / "[t]*.inter").write_text("other\n")
-    assert digest_of_files(config) != before

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from recbole.evaluator.metrics import AveragePopularity, ItemCoverage, TailPercentage
+from recbole.evaluator.evaluator import Evaluator
 
 from build import build
 
@@ -101,13 +101,14 @@ def test_k_above_the_number_of_items_with_sampled_candidates(tiny):
 
 def test_metrics_of_the_recommended_items_are_those_of_all():
     items = torch.tensor([[1, 2, 3], [2, 1, 3]])
-    config = {"topk": [2, 3, 9], "metric_decimal_place": 9, "tail_ratio": 0.4}
+    names = ["AveragePopularity", "TailPercentage", "ItemCoverage"]
+    config = {"metrics": names, "topk": [2, 3, 9], "metric_decimal_place": 9, "tail_ratio": 0.4}
     data = {"rec.items": items, "data.count_items": {1: 9, 2: 6, 3: 3}, "data.num_items": 4}
-    popularity = AveragePopularity(config).calculate_metric(data)
-    assert list(popularity.values()) == [7.5, 6, 6]
-    tail = TailPercentage(config).calculate_metric(data)
-    assert list(tail.values()) == pytest.approx([0, 1 / 3, 1 / 3])
-    assert list(ItemCoverage(config).calculate_metric(data).values()) == [0.5, 0.75, 0.75]
+    result = Evaluator({**config, "standard_error": False}).evaluate(data)
+    assert [result[f"averagepopularity@{k}"] for k in (2, 3, 9)] == [7.5, 6, 6]
+    tail = [result[f"tailpercentage@{k}"] for k in (2, 3, 9)]
+    assert tail == pytest.approx([0, 1 / 3, 1 / 3])
+    assert [result[f"itemcoverage@{k}"] for k in (2, 3, 9)] == [0.5, 0.75, 0.75]
 
 
 @pytest.mark.parametrize("model", ["BPR", "HVamp"])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from scipy.sparse import dok_matrix
 
+import recbole_evcf
 from recbole_evcf.hooks import fixes
 
 fixes.repair()
@@ -32,6 +33,8 @@ from recbole.utils.case_study import full_sort_topk  # noqa: E402
 
 from build import SIZES, build  # noqa: E402
 from recbole_evcf import Recommender  # noqa: E402
+from recbole_evcf.hooks import fixes_data  # noqa: E402
+from recbole_evcf.utils.packages import repair_numpy_names  # noqa: E402
 
 INTER = """user_id:token\titem_id:token\trating:float
 u1\ti1\t1
@@ -46,12 +49,12 @@ i1\tb1\tx y\t1.0\t0.5 0.25
 i2\t\t\t\t
 i3\tb2\ty\t3.0\t0.75
 """
-# Loads the module on its own: the package repairs everything when it is imported.
+# The package alone registers everything: here it is an empty one with the repairs in it.
 PRELUDE = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("fixes", {fixes.__file__!r})
-fixes = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fixes)
+import sys, types
+sys.modules["recbole_evcf"] = package = types.ModuleType("recbole_evcf")
+package.__path__ = {recbole_evcf.__path__!r}
+from recbole_evcf.hooks import fixes
 """
 
 
@@ -149,9 +152,9 @@ class TestNumpyNames:
         )
 
     def test_can_be_sent_to_a_worker(self):
-        sent = pickle.dumps(fixes.repair_numpy_names)
-        assert b"recbole_evcf.hooks.fixes" in sent
-        assert pickle.loads(sent) is fixes.repair_numpy_names
+        sent = pickle.dumps(repair_numpy_names)
+        assert b"recbole_evcf.utils.packages" in sent
+        assert pickle.loads(sent) is repair_numpy_names
 
     def test_config(self):
         write_tiny()
@@ -322,7 +325,7 @@ class TestLongTokens:
         write_tiny(inter=INTER.replace("u3", long))
         before = create_dataset(tiny_config())
         assert before.field2id_token["user_id"].dtype.kind == "U"
-        monkeypatch.setattr(fixes, "MAX_TOKEN_CHARACTERS", 2000)
+        monkeypatch.setattr(fixes_data, "MAX_TOKEN_CHARACTERS", 2000)
         dataset = create_dataset(tiny_config())
         tokens = dataset.field2id_token["user_id"]
         assert tokens.dtype == object

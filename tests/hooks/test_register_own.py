@@ -1,6 +1,7 @@
 """What a user registers: models of every kind, and adapters of RecBole's."""
 
-import functools
+import copy
+import pickle
 
 import pytest
 from recbole.model.general_recommender import BPR, EASE, LINE
@@ -8,9 +9,10 @@ from recbole.trainer import TraditionalTrainer, Trainer
 from recbole.utils import get_trainer
 
 from build import build
+from recbole_evcf import register_fold_in, register_model
 from recbole_evcf.config.checks import unknown_model
-from recbole_evcf.hooks import register
-from recbole_evcf.hooks.fixes import wrap_once
+from recbole_evcf.hooks import wrapping
+from recbole_evcf.hooks.wrapping import wrap_once
 from recbole_evcf.model import fold_in
 from recbole_evcf.model.models import Vamp
 from recbole_evcf.model.wmf import WMF
@@ -34,9 +36,9 @@ class OwnToo(BPR):
 
 
 def test_the_trainer_follows_from_the_model_unless_it_is_given():
-    register.register_model(OwnVamp)
-    register.register_model(OwnBPR)
-    register.register_model(OwnToo, OwnTrainer)
+    register_model(OwnVamp)
+    register_model(OwnBPR)
+    register_model(OwnToo, OwnTrainer)
     assert get_trainer(OwnVamp.type, "OwnVamp") is VAETrainer
     assert get_trainer(OwnBPR.type, "OwnBPR") is Trainer
     assert get_trainer(OwnToo.type, "OwnToo") is OwnTrainer
@@ -44,14 +46,14 @@ def test_the_trainer_follows_from_the_model_unless_it_is_given():
 
 
 def test_a_registered_model_is_suggested():
-    register.register_model(OwnVamp)
+    register_model(OwnVamp)
     assert str(unknown_model("ownvampp")).endswith("Did you mean OwnVamp or Vamp or HVamp?")
 
 
 @pytest.mark.parametrize("name", ["Nope", "bpr"])
 def test_an_adapter_needs_a_general_recommender_of_recboles(name):
     with pytest.raises(ValueError, match=f"no general recommender named '{name}'"):
-        register.register_fold_in(name, None, None)
+        register_fold_in(name, None, None)
 
 
 class Heir(EASE):
@@ -69,18 +71,18 @@ def test_the_adapter_of_a_class_that_inherits_its_constructor_is_called(model, t
     called = []
 
     def adapter(construct, network, config, dataset):
-        called.append(type(network))
+        called.append(type(network).__name__)
         construct(network, config, dataset)
 
-    register.register_model(model)
-    register.register_fold_in(model.__name__, adapter, lambda network, histories: None)
+    register_model(model)
+    register_fold_in(model.__name__, adapter, lambda network, histories: None)
     split = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
     settings = {**tiny, "eval_args": split, "reg_weight": 5.0, "embedding_size": 8}
     build(model.__name__, "tiny", settings)
-    assert called == [model]
+    assert called == [model.__name__]
     # Nor is it called for the class that it extends.
     build("EASE", "tiny", settings)
-    assert called == [model]
+    assert called == [model.__name__]
 
 
 def test_one_owner_takes_one_wrapper_of_a_function():
@@ -91,21 +93,54 @@ def test_one_owner_takes_one_wrapper_of_a_function():
     def twice(original):
         return lambda self: original(self) * 2
 
-    def repeated(times, original):
-        return lambda self: original(self) * times
-
-    for _ in range(2):
-        wrap_once(Owner, "name", twice)
-        assert Owner().name() == "nn"
-    for other in (functools.partial(repeated, 3), lambda original: original):
-        with pytest.raises(RuntimeError, match=r"Owner\.name is wrapped by .*twice: no room for"):
-            wrap_once(Owner, "name", other)
+    def thrice(original):
+        return lambda self: original(self) * 3
 
     class Child(Owner):
         pass
 
-    wrap_once(Child, "name", functools.partial(repeated, 3))
-    wrap_once(Child, "name", functools.partial(repeated, 3))
-    assert (Child().name(), Owner().name()) == ("nnnnnn", "nn")
-    with pytest.raises(RuntimeError, match=r"Child\.name is wrapped by"):
-        wrap_once(Child, "name", functools.partial(repeated, 4))
+    for _ in range(2):
+        wrap_once(Owner, "name", twice)
+        wrap_once(Child, "name", thrice)
+        assert (Owner().name(), Child().name()) == ("nn", "nnnnnn")
+    for owner in (Owner, Child):
+        with pytest.raises(
+            RuntimeError, match=rf"{owner.__name__}\.name is wrapped by .*: no room"
+        ):
+            wrap_once(owner, "name", lambda original: original)
+
+
+class Base:
+    """RecBole's, say."""
+
+    def name(self):
+        return "base"
+
+
+class Extension(Base):
+    def name(self):
+        return f"extended {super().name()}"
+
+
+class Second(Base):
+    def name(self):
+        return f"second {super().name()}"
+
+
+class Own(Base):
+    def name(self):
+        return f"own {super().name()}"
+
+
+def test_an_extended_class_has_the_methods_of_its_extensions(monkeypatch):
+    monkeypatch.setattr(wrapping, "REPLACED", set())
+    for extension in (Extension, Second, Extension):
+        wrapping.extend(Base, extension)
+    assert Base().name() == "second extended base"
+    assert Own().name() == "own second extended base"
+    assert (type(Own()).__name__, Base.name(Base())) == ("Own", "base")
+    made = Own()
+    made.value = [1]
+    for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert (again.name(), again.value) == (made.name(), [1])
+        assert type(again) is type(made)

@@ -21,9 +21,11 @@ from recbole.quick_start import run_recbole
 
 from allocating import run_and_allocate
 from build import SIZES
-from recbole_evcf.hooks import fixes, register
+from recbole_evcf import speed_up_recbole
+from recbole_evcf.hooks import evaluation, training
+from recbole_evcf.hooks.wrapping import Forward
 from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
-from recbole_evcf.model.blocks import item_blocks
+from recbole_evcf.model.dropout import item_blocks
 
 SETTINGS = {
     "epochs": 8,
@@ -98,21 +100,23 @@ def without_what_was_made_fast(patch):
     patch.setattr(encoder, "clamp_and_drop", plain_clamp_and_drop)
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(prior, "mixture_log_prob", plain_mixture)
-    patch.setattr(register, "AdamNormGrad", PlainAdam)
+    patch.setattr(training, "AdamNormGrad", PlainAdam)
+    collect = Collector.eval_batch_collect
+    patch.setattr(evaluation.HitCollector, "eval_batch_collect", collect)
     for owner, name in (
-        (Collector, "eval_batch_collect"),
         (Interaction, "__getitem__"),
         (Dataset, "split_by_ratio"),
         (Dataset, "_grouped_index"),
     ):
         patch.setattr(owner, name, getattr(owner, name).__wrapped__)
     patch.setattr(dataset_module, "Counter", collections.Counter)
-    patch.setattr(dataset_module, "pd", fixes.Forward(dataset_module.pd, read_csv=pandas.read_csv))
+    patch.setattr(dataset_module, "pd", Forward(dataset_module.pd, read_csv=pandas.read_csv))
 
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("model", ["GatedHVamp", "Vamp"])
 def test_metrics_on_ml_100k_are_the_same_to_1e_6(model):
+    speed_up_recbole()
     fast = run_recbole(model=model, dataset="ml-100k", config_dict=SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         without_what_was_made_fast(patch)
@@ -124,6 +128,7 @@ def test_metrics_on_ml_100k_are_the_same_to_1e_6(model):
 
 @pytest.mark.usefixtures("double")
 def test_a_change_of_what_is_computed_would_show():
+    speed_up_recbole()
     fast = run_recbole(model="Vamp", dataset="ml-100k", config_dict=SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         without_what_was_made_fast(patch)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_evcf.model.blocks import LARGE_BLOCK, item_blocks
+from recbole_evcf.model.dropout import LARGE_BLOCK, item_blocks
 
 
 @pytest.mark.parametrize(("size", "items"), [(1, 1), (12, 3), (15, 3), (10**6, 7)])

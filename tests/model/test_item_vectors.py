@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from build import build
-from recbole_evcf.model.item_vectors import item_vectors
+from recbole_evcf.model.models import item_vectors
 
 SMALL = {"hidden_dimension": 16, "embedding_size": 8}
 

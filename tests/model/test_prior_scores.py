@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from build import build
-from recbole_evcf.model.prior_scores import prior_scores
+from recbole_evcf.model.vae import prior_scores
 
 
 @pytest.mark.parametrize("likelihood", ["multinomial", "bernoulli"])
@@ -30,5 +30,5 @@ def test_the_mean_probability_over_the_components(model, likelihood, tiny, monke
             probability += p.numpy() / len(means)
     np.testing.assert_allclose(prior_scores(network), np.log(probability), rtol=1e-4)
     # Not all components at once.
-    monkeypatch.setattr("recbole_evcf.model.prior_scores.SCORES_AT_ONCE", 3 * 40)
+    monkeypatch.setattr("recbole_evcf.model.vae.SCORES_AT_ONCE", 3 * 40)
     np.testing.assert_allclose(prior_scores(network), np.log(probability), rtol=1e-4)

@@ -144,7 +144,7 @@ def test_the_seed_decides(settings):
 def test_fit_evaluate_and_load(settings, split):
     settings = {**settings, **split, "weight_decay": 0.1}
     config, (train, valid, test), model, trainer = build("WMF", "tiny", settings)
-    assert type(trainer) is TraditionalTrainer
+    assert isinstance(trainer, TraditionalTrainer)
     before = model.item_factors.clone()
     trainer.fit(train, valid, show_progress=False)
     assert torch.equal(model.item_factors, before)

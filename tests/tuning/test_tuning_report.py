@@ -104,4 +104,6 @@ def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
     assert len(figures[1]) == 2 * len(SPACE)
     assert array(figures[1][4]["x"]) == [0.1, 0.2, 0.3]
     assert figures[1][5]["x"] == [winner / 10]
-    assert figures[2][-1]["name"] == f"trial {winner}"
+    # The best trial is drawn last, above the others.
+    assert array(figures[2][-1]["y"]) == [score - 0.1, score]
+    assert figures[2][-1]["line"]["color"] == "#D55E00"

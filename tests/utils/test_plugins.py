@@ -12,7 +12,7 @@ from recbole_evcf.utils.plugins import PLUGINS
 
 MINE = """
 from recbole_evcf.model.models import Vamp
-from recbole_evcf.hooks.register import register_model
+from recbole_evcf import register_model
 
 class {name}(Vamp):
     pass

@@ -1,0 +1,131 @@
+"""RecBole's ``Config`` with the shipped settings, checked, for several processes too."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import Any
+
+import torch
+from recbole.config import Config
+
+from recbole_evcf import distributed
+from recbole_evcf.config import checks
+from recbole_evcf.config.evaluation import overridden
+from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.config.keys import DECLARED
+from recbole_evcf.data.loading_settings import check_loading
+from recbole_evcf.data.strong_generalization import is_sg
+from recbole_evcf.hooks.wrapping import extend
+from recbole_evcf.model.fold_in import SAMPLING_MODELS
+from recbole_evcf.utils.plugins import import_plugins
+
+__all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
+
+# The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
+DATASET_KEYS = ("save_dataset", "dataset_save_path")
+SPLIT_KEYS = ("save_dataloaders", "dataloaders_save_path")
+# Of all processes but the first: it alone logs and writes.
+_QUIET = {"state": "error", "show_progress": False, "verbose": False, "log_wandb": False}
+
+
+def register_config() -> None:
+    """Make RecBole's ``Config`` read the shipped settings, and check them all."""
+    extend(Config, CheckedConfig)
+
+
+class CheckedConfig(Config):
+    """A ``Config`` that knows our models' settings and says what is wrong with a user's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        checks.check_settings(self)
+        check_loading(self)
+        _refuse_to_save_data(self)
+        if is_sg(self) and self["model"] not in SAMPLING_MODELS:
+            self["train_neg_sample_args"] = None
+            self._set_train_neg_sample_args()
+
+    def __str__(self) -> str:
+        return checks.settings_in_lines(self)
+
+    def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
+        name = self.external_config_dict.get("dataset") if dataset is None else dataset
+        if name is not None:
+            checks.check_dataset_name(name)
+        import_plugins()
+        try:
+            return super()._get_model_and_dataset(model, dataset)
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
+        # Whatever a module raises when it is imported.
+        except Exception:
+            name = str(model or self.external_config_dict["model"])
+            raise checks.unknown_model(name) from None
+
+    def _load_internal_config_dict(self, model: Any, model_class: Any, dataset: Any) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        # A subclass starts from the defaults of the model it extends.
+        for base in reversed(model_class.__mro__):
+            self._read_shipped(f"model/{base.__name__}")
+            self.internal_config_dict.update(DECLARED.get(base, {}))
+        if checks.is_vae(self):
+            self._read_shipped(f"quick_start_config/{dataset}")
+
+    def _read_shipped(self, name: str) -> None:
+        path = shipped_yaml(name)
+        if path is not None:
+            self._update_internal_config_dict(path)
+
+    def _load_config_files(self, file_list: Any) -> dict:
+        paths = checks.resolve_config_files(file_list or [])
+        contents = {path: super(CheckedConfig, self)._load_config_files([path]) for path in paths}
+        self.file_of_key = {key: path for path in paths for key in contents[path]}
+        return overridden(*(contents[path] for path in paths))
+
+    def _set_default_parameters(self) -> None:
+        folder = os.path.join(self.final_config_dict["data_path"], self.dataset)
+        super()._set_default_parameters()
+        # For this name RecBole always takes the files that it ships.
+        if self.dataset == "ml-100k" and glob.glob(f"{glob.escape(folder)}/ml-100k*.inter"):
+            self.final_config_dict["data_path"] = folder
+
+    def _merge_external_config_dict(self) -> None:
+        sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        self.external_config_dict = checks.with_nulls(overridden(*sources))
+
+    def _init_device(self) -> None:
+        settings = self.final_config_dict
+        if "local_rank" not in settings or not checks.is_vae(self):
+            super()._init_device()
+            return
+        # As one process that is alone, which each is to RecBole: distributed.py divides the work.
+        local_rank = settings.pop("local_rank")
+        super()._init_device()
+        settings["local_rank"] = local_rank
+        if settings["use_gpu"] is False:
+            settings["device"] = torch.device("cpu")
+        if settings["device"].type == "cuda":
+            settings["device"] = torch.device("cuda", local_rank)
+            torch.cuda.set_device(local_rank)
+        distributed.join(
+            local_rank + settings["offset"],
+            settings["world_size"],
+            settings["device"],
+            settings["ip"],
+            int(settings["port"]),
+        )
+        if not distributed.is_first():
+            settings.update(_QUIET)
+
+
+def _refuse_to_save_data(config: Config) -> None:
+    if not (checks.is_vae(config) or is_sg(config)):
+        return
+    for key in (*DATASET_KEYS, *SPLIT_KEYS):
+        if config[key]:
+            who = "the split by users (SG)" if is_sg(config) else config["model"]
+            raise ValueError(
+                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
+                "remove it; reading and splitting takes seconds."
+            )

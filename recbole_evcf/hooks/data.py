@@ -1,0 +1,223 @@
+"""RecBole's data sets, splits, samplers and dataloaders."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import recbole.data.utils
+import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.sampler import RepeatableSampler, Sampler
+from recbole.utils import FeatureSource
+
+from recbole_evcf.config.checks import is_vae
+from recbole_evcf.data import atomic
+from recbole_evcf.data.dataloader import (
+    FullSortHistoryDataLoader,
+    TrainUserDataLoader,
+    held_out_phases,
+    ranked_phases,
+)
+from recbole_evcf.data.exact_times import round_times
+from recbole_evcf.data.loading_settings import check_columns, check_values
+from recbole_evcf.data.strong_generalization import build_parts, check_times, is_sg, split_seed
+from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
+from recbole_evcf.hooks.wrapping import exchange, extend, wrap_once
+from recbole_evcf.model.fold_in import SAMPLING_MODELS
+from recbole_evcf.trainer.generators import drawing_apart
+
+__all__ = ["register_data"]
+
+
+def register_data() -> None:
+    """Make RecBole check the files it reads, and give our models and splits their dataloaders."""
+    utils = recbole.data.utils
+    extend(Dataset, CheckedDataset)
+    wrap_once(utils, "get_dataloader", _with_history_dataloaders)
+    wrap_once(utils, "create_samplers", _without_sampling)
+    wrap_once(utils, "create_dataset", _reading_only_if_asked)
+    wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
+    # RecBole compares these with a saved file's: the seed of the split is one of ours.
+    if "split_seed" not in utils.dataset_arguments:
+        exchange(utils, "dataset_arguments", [*utils.dataset_arguments, "split_seed"])
+
+
+class CheckedDataset(Dataset):
+    """A data set of RecBole's whose files are checked, and which is split by users if asked to."""
+
+    def build(self) -> list:
+        """Split the data set into its training, validation and test parts."""
+        parts = build_parts(self) if is_sg(self.config) else self._parts_of_recbole()
+        round_times((self, *parts))
+        return parts
+
+    def _parts_of_recbole(self) -> list:
+        in_time = self.config["eval_args"]["order"] == "TO"
+        if in_time and self.benchmark_filename_list is None:
+            times = self.inter_feat.get(self.time_field)
+            # Without the plugin built-in models run where all times are missing: they still do.
+            if times is None or is_vae(self.config):
+                check_times(self, times)
+        if self.config["split_seed"] is None:
+            return super().build()
+        # RecBole shuffles with torch's generator, which the seed of the model has set.
+        with drawing_apart(split_seed(self.config)):
+            return super().build()
+
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", ", ")
+
+    def _dataframe_to_interaction(self, data: Any) -> Any:
+        """Times stay in double precision for as long as the data set is split."""
+        feat, field = super()._dataframe_to_interaction(data), self.time_field
+        if data is self.inter_feat and field in data and feat[field].is_floating_point():
+            times = data[field]
+            # A numerical feature is a list in each row.
+            times = times.tolist() if times.dtype == object else times
+            feat[field] = torch.from_numpy(np.array(times, dtype=np.float64))
+        return feat
+
+    def _load_feat(self, filepath: str, source: Any) -> Any:
+        suffix = getattr(source, "value", source)
+        # RecBole opens no file of which nothing is asked for.
+        if self._get_load_and_unload_col(suffix)[0] == set():
+            return super()._load_feat(filepath, source)
+        required = {
+            FeatureSource.INTERACTION: (self.uid_field, self.iid_field),
+            FeatureSource.USER: (self.uid_field,),
+            FeatureSource.ITEM: (self.iid_field,),
+        }.get(source, ())
+        form = filepath, self.config["field_separator"], self.config["encoding"]
+        columns = atomic.check_header(*form, required)
+        check_columns(self.config, suffix, filepath, columns, required)
+        with atomic.reading(*form, required, self.config["seq_separator"]):
+            feat = super()._load_feat(filepath, source)
+        if source is FeatureSource.INTERACTION and feat is not None:
+            self._check_ids(filepath, feat, required)
+            self._warn_of_missing_times(filepath, feat)
+        return feat
+
+    def _check_ids(self, filepath: str, feat: Any, required: tuple[str, ...]) -> None:
+        """RecBole filters no benchmark files: who is missing there would become its padding."""
+        ours = is_sg(self.config) or is_vae(self.config)
+        for field in required if ours and self.benchmark_filename_list is not None else ():
+            missing = np.flatnonzero(feat[field].isna())
+            if len(missing):
+                # The header is line 1.
+                raise ValueError(f"{filepath}, line {missing[0] + 2}: there is no {field}.")
+
+    def _warn_of_missing_times(self, filepath: str, feat: Any) -> None:
+        if self.config["eval_args"]["order"] != "TO" or self.time_field not in feat:
+            return
+        missing = int(feat[self.time_field].isna().sum())
+        if missing:
+            getLogger().warning(
+                f"{filepath}: {missing:,} of {len(feat):,} interactions have no {self.time_field}; "
+                "in the order TO they stand at the mean of all times."
+            )
+
+    def _load_user_or_item_feat(
+        self, token: str, dataset_path: str, source: Any, field_name: str
+    ) -> Any:
+        path = os.path.join(dataset_path, f"{token}.{source.value}")
+        if not os.path.isfile(path):
+            check_columns(self.config, source.value, path, None)
+        return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
+
+    def _filter_by_field_value(self) -> None:
+        check_values(self.config["val_interval"], self.field2type)
+        super()._filter_by_field_value()
+
+
+def _with_history_dataloaders(original: Callable) -> Callable:
+    def get_dataloader(config: Config, phase: str) -> Any:
+        if is_sg(config):
+            if phase != "train":
+                return FullSortHistoryDataLoader
+            sampling = config["model"] in SAMPLING_MODELS
+            return original(config, phase) if sampling else TrainUserDataLoader
+        if not is_vae(config):
+            return original(config, phase)
+        if phase == "train":
+            return TrainUserDataLoader
+        return FullSortHistoryDataLoader if _ranks_all_items(config) else original(config, phase)
+
+    return get_dataloader
+
+
+def _without_sampling(original: Callable) -> Callable:
+    def create_samplers(config: Config, dataset: Dataset, built_datasets: list) -> Any:
+        if is_sg(config):
+            train, *held_out = built_datasets
+            phases = held_out_phases(held_out, config["repeatable"])
+            return [_sampler_of_training_users(config, train), *phases]
+        if is_vae(config) and _ranks_all_items(config):
+            return ranked_phases(built_datasets, config["repeatable"])
+        return original(config, dataset, built_datasets)
+
+    return create_samplers
+
+
+def _sampler_of_training_users(config: Config, dataset: Dataset) -> Any:
+    if config["model"] not in SAMPLING_MODELS:
+        return None
+    arguments = config["train_neg_sample_args"]
+    sampler_class = RepeatableSampler if config["repeatable"] else Sampler
+    sampler = sampler_class("train", dataset, arguments["distribution"], arguments["alpha"])
+    return sampler.set_phase("train")
+
+
+def _ranks_all_items(config: Config) -> bool:
+    return set(config["eval_args"]["mode"].values()) == {"full"}
+
+
+def _reading_only_if_asked(original: Callable) -> Callable:
+    def create_dataset(config: Config) -> Dataset:
+        if config["dataset"] == "ml-100k":
+            getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
+        if any(config[key] for key in DATASET_KEYS):
+            with _announced_pickle(DATASET_KEYS):
+                dataset = original(config)
+            # A saved one has the config that it was saved with, by which it would be split.
+            dataset.config = config
+            return dataset
+        named = config["dataset_save_path"]
+        # RecBole unpickles whatever lies under its default name.
+        config["dataset_save_path"] = os.path.join(os.devnull, "none")
+        try:
+            return original(config)
+        finally:
+            config["dataset_save_path"] = named
+
+    return create_dataset
+
+
+def _loading_only_if_asked(original: Callable) -> Callable:
+    def load_split_dataloaders(config: Config) -> Any:
+        if not any(config[key] for key in SPLIT_KEYS):
+            return None
+        with _announced_pickle(SPLIT_KEYS):
+            return original(config)
+
+    return load_split_dataloaders
+
+
+@contextmanager
+def _announced_pickle(keys: tuple[str, str]) -> Iterator[None]:
+    getLogger().warning(
+        f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
+        "use only files that you made."
+    )
+    try:
+        yield
+    except (EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"the file that {' or '.join(keys)} names or has made is corrupt ({error}): remove it."
+        ) from error

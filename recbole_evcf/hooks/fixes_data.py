@@ -1,0 +1,204 @@
+"""Repairs of how RecBole downloads and reads data, and of what it collects to evaluate."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.dataset import dataset as dataset_module
+from recbole.evaluator import Collector
+from recbole.utils import FeatureType
+
+from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, extend, wrap_once
+
+__all__ = ["repair_data"]
+
+# 256 MB in NumPy's arrays of strings.
+MAX_TOKEN_CHARACTERS = 2**26
+# Far above any data set of ratings; text seldom shrinks to a twentieth.
+MAX_UNPACKED_BYTES = 200 * 10**9
+MAX_EXPANSION = 200
+
+
+def repair_data() -> None:
+    """Repair downloads, missing values, sequences, long ids and collected numbers."""
+    extend(Dataset, RepairedDataset)
+    extend(Collector, RepairedCollector)
+    wrap_once(importlib.import_module("recbole.utils.url"), "extract_zip", _extract_within_bounds)
+    repair_sequence_lengths()
+    if f"{dataset_module.__name__}.np" not in EXCHANGED:
+        exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
+        exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
+    # torch warns of the read-only columns that pandas 3 hands out. RecBole drops the frame once
+    # its columns are tensors, so that nobody else sees what is written.
+    warnings.filterwarnings(
+        "ignore",
+        message="The given NumPy array is not writable",
+        category=UserWarning,
+        module=r"recbole\.data\.",
+    )
+    if not chained_fill_works():
+        warnings.filterwarnings(
+            "ignore",
+            category=pd.errors.ChainedAssignmentError,
+            module=r"recbole\.data\.dataset\.",
+        )
+
+
+class RepairedDataset(Dataset):
+    """A data set of RecBole's without the faults of its reading."""
+
+    def _fill_nan(self) -> None:
+        """RecBole fills in place on a column: pandas 3 fills a copy, and the gaps stay."""
+        frames = () if chained_fill_works() else map(self.__getattribute__, self.feat_name_list)
+        for frame in frames:
+            for field in frame:
+                if self.field2type[field] == FeatureType.TOKEN:
+                    frame[field] = frame[field].fillna(0)
+                elif self.field2type[field] == FeatureType.FLOAT:
+                    frame[field] = frame[field].fillna(frame[field].mean())
+        super()._fill_nan()
+
+    def _filter_nan_user_or_item(self) -> None:
+        """RecBole looks for rows by their place after it has dropped some: where both a user and
+        an item are missing it fails, or drops other rows.
+        """
+        for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
+            for feat_name in ("inter_feat", name):
+                feat = getattr(self, feat_name)
+                if feat is None or field is None:
+                    continue
+                missing = feat.index[feat[field].isna()]
+                if len(missing):
+                    lines = ", ".join(map(str, missing[:5] + 2)) + (", ..." * (len(missing) > 5))
+                    self.logger.warning(
+                        f"In {feat_name}, {len(missing)} rows have no {field} and are left out "
+                        f"(line {lines})."
+                    )
+                    feat.drop(missing, inplace=True)
+        super()._filter_nan_user_or_item()
+
+    def _download(self) -> None:
+        """RecBole waits for other processes even where there are none (#2050), and leaves a
+        half-written folder behind a failed download, which the next run takes for data.
+        """
+        path, distributed = self.dataset_path, torch.distributed
+        existed, barrier = os.path.exists(path), distributed.barrier
+        distributed.barrier = lambda *args, **kwargs: None
+        try:
+            super()._download()
+        except BaseException as error:
+            if not existed:
+                shutil.rmtree(path, ignore_errors=True)
+            if isinstance(error, (OSError, RuntimeError, TypeError, zipfile.BadZipFile)):
+                raise ValueError(
+                    f"The data set [{self.dataset_name}] could not be downloaded to [{path}] "
+                    f"({error}); put its atomic files under that path."
+                ) from error
+            raise
+        finally:
+            distributed.barrier = barrier
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()
+
+
+def _extract_within_bounds(original: Callable) -> Callable:
+    """An archive may unpack to any size."""
+
+    def extract_zip(path: str, folder: str) -> None:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        packed = os.path.getsize(path)
+        if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
+            raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
+        original(path, folder)
+
+    return extract_zip
+
+
+def repair_sequence_lengths() -> None:
+    """RecBole takes `Series.agg(len)` for the length of each sequence: pandas 3 gives one number.
+
+    Sequence fields then fail to load, or all get the number of rows as their length.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if isinstance(pd.Series([(1, 2), (3,)]).agg(len), pd.Series):
+            return
+    for name in ("dataset", "kg_dataset", "sequential_dataset"):
+        module = importlib.import_module(f"recbole.data.dataset.{name}")
+        if "len" not in vars(module):
+            exchange(module, "len", _length)
+
+
+def _length(value: Any) -> Any:
+    if isinstance(value, pd.Series) and value.dtype == object:
+        return value.map(len)
+    return len(value)
+
+
+def _with_whole_sequences(read_csv: Callable) -> Callable:
+    """`Dataset._load_feat` fills missing sequences in place on a column: pandas 3 fills a copy, and
+    the missing value is then split like a string, which fails.
+    """
+
+    def read(*args: Any, **kwargs: Any) -> pd.DataFrame:
+        frame = read_csv(*args, **kwargs)
+        for name in frame if not chained_fill_works() else ():
+            if name.endswith((":token_seq", ":float_seq")):
+                frame[name] = frame[name].fillna("")
+        return frame
+
+    return read
+
+
+@functools.cache
+def chained_fill_works() -> bool:
+    """Whether pandas fills a frame by way of its column, as it did before version 3."""
+    frame = pd.DataFrame({"column": [np.nan]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frame["column"].fillna(0.0, inplace=True)
+    return not frame["column"].isna().any()
+
+
+def _array_of_tokens(values: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    """`Dataset._remap` keeps tokens in an array that gives each the room of the longest.
+
+    One id of 100,000 characters among 30,000 would take 12 GB; in such a case the array holds
+    Python's strings, which look the same.
+    """
+    if not args and not kwargs and isinstance(values, list) and values[:1] == ["[PAD]"]:
+        widest = max(len(value) for value in values if isinstance(value, str))
+        if widest * len(values) > MAX_TOKEN_CHARACTERS:
+            return np.array(values, dtype=object)
+    return np.array(values, *args, **kwargs)
+
+
+class RepairedCollector(Collector):
+    """A collector of RecBole's that takes numbers and counts beside tensors."""
+
+    def get_data_struct(self) -> Any:
+        """RecBole 1.2.1 calls `.cpu()` on numbers and counts, which metrics such as ItemCoverage
+        and AveragePopularity need.
+        """
+        collected = self.data_struct._data_dict
+        rest = {
+            name: value for name, value in collected.items() if not isinstance(value, torch.Tensor)
+        }
+        for name in rest:
+            del collected[name]
+        struct = super().get_data_struct()
+        collected.update(rest)
+        struct._data_dict.update(rest)
+        return struct

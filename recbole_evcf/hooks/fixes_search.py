@@ -1,0 +1,77 @@
+"""Repairs of RecBole's search for hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from recbole.trainer import hyper_tuning
+
+from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, wrap_once
+from recbole_evcf.utils.literals import plain_value
+
+__all__ = ["repair_search"]
+
+
+def repair_search() -> None:
+    """Repair exhaustive search, choices that are lists or dicts, and parameter files."""
+    repair_exhaustive_search()
+    repair_structured_choices()
+    exchange(hyper_tuning, "eval", _parameter_value)
+
+
+def repair_exhaustive_search() -> None:
+    """Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
+    `integers`, which it lacks (#1868, #1320, #1240, #1081).
+    """
+    if f"{hyper_tuning.__name__}.np" not in EXCHANGED:
+        exchange(
+            hyper_tuning, "np", Forward(np, random=Forward(np.random, RandomState=_RandomState))
+        )
+
+
+class _RandomState(np.random.RandomState):
+    def integers(self, low: int, high: int | None = None, size: Any = None) -> Any:
+        return self.randint(low, high, size)
+
+
+def repair_structured_choices() -> None:
+    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt hands lists on
+    as tuples, which no model takes.
+    """
+    wrap_once(hyper_tuning, "_parameters", _counting_choices)
+    wrap_once(hyper_tuning.HyperTuning, "trial", _with_lists)
+
+
+def _counting_choices(original: Callable) -> Callable:
+    def parameters(space: Any) -> dict:
+        nodes = list(space.values()) if isinstance(space, dict) else space
+        # A switch has the parameter first, and then its choices.
+        return {
+            node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1)
+            for node in hyper_tuning._recursiveFindNodes(nodes)
+        }
+
+    return parameters
+
+
+def _with_lists(original: Callable) -> Callable:
+    return lambda self, params: original(self, _lists(params))
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _parameter_value(text: str) -> Any:
+    """RecBole hands the choices of a parameter file to `eval`; here they are only read."""
+    try:
+        return plain_value(text)
+    except SyntaxError as error:
+        raise ValueError(
+            f"The parameter file gives the choices [{text}], which are no plain Python values; "
+            "write a list such as [1, 2] or ['a', 'b']."
+        ) from error

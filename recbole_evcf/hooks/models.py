@@ -1,0 +1,202 @@
+"""RecBole's models: ours beside them, what each knows of its data, and adapters for new users."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from typing import Any
+
+import recbole.trainer
+import torch
+from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import (
+    AbstractRecommender,
+    AutoEncoderMixin,
+    ContextRecommender,
+    GeneralRecommender,
+    KnowledgeRecommender,
+    SequentialRecommender,
+)
+from recbole.trainer.trainer import Trainer
+from thop.profile import register_hooks
+from torch import nn
+
+from recbole_evcf.config.keys import DECLARED
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.vocabulary import Vocabulary
+from recbole_evcf.hooks.wrapping import making_objects_by
+from recbole_evcf.model.fold_in import (
+    ADAPTERS,
+    add_adapter,
+    input_rating_matrix,
+    remembering_projection,
+)
+from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
+from recbole_evcf.model.models import BASELINES, MODELS
+from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.trainer import VAETrainer
+
+__all__ = ["register_fold_in", "register_model", "register_models"]
+
+
+def register_models() -> None:
+    """Make RecBole know our models, and its own ones know their data."""
+    for model in (*MODELS, *BASELINES):
+        register_model(model)
+    making_objects_by(AbstractRecommender, _new_model)
+    # RecBole's FLOP counter knows layers by their exact class.
+    register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
+    register_hooks[HistoryLinear] = _count_history_linear
+
+
+def register_model(
+    model: type[nn.Module],
+    trainer: type[Trainer] | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> None:
+    """Make a recommender known to ``get_model`` and ``get_trainer`` by its class name.
+
+    Args:
+        model: a RecBole recommender class.
+        trainer: its trainer class; by default ours for our models and their subclasses, and what
+            RecBole takes for the model's ``type`` for others.
+        defaults: config keys and what they are unless the user sets them. What they do not name is
+            as in the classes it extends.
+
+    >>> import recbole_evcf
+    >>> class WideVamp(recbole_evcf.Vamp):
+    ...     "Vamp with other defaults."
+    >>> recbole_evcf.register_model(WideVamp, defaults={"mlp_hidden_size": [900]})
+    """
+    DECLARED[model] = dict(defaults or {})
+    name = f"recbole.model.general_recommender.{model.__name__.lower()}"
+    if name not in sys.modules:
+        sys.modules[name] = module_from_spec(ModuleSpec(name, loader=None))
+    setattr(sys.modules[name], model.__name__, model)
+    if trainer is None and issubclass(model, VAERecommender):
+        trainer = VAETrainer
+    if trainer is not None:
+        setattr(recbole.trainer, f"{model.__name__}Trainer", trainer)
+
+
+def register_fold_in(
+    name: str,
+    adapter: Callable[..., None],
+    show: Callable[[nn.Module, Histories], None],
+    samples: bool = False,
+) -> None:
+    """Let a general recommender of RecBole's be trained and scored under the split by users.
+
+    Args:
+        name: of RecBole's class, in ``recbole.model.general_recommender``.
+        adapter: ``adapter(construct, model, config, dataset)`` runs ``construct(model, config,
+            dataset)``, the class's own constructor, and makes the model score from
+            ``dataset.input_histories``: a :class:`~recbole_evcf.data.histories.Histories` with a
+            row for each user id, the fold-in history of a held-out user. ``dataset.inter_feat``
+            holds interactions of training users alone.
+        show: ``show(view, histories)`` makes a view of a trained model score from other histories:
+            user id n then is row n. What it sets on the view the model does not get; the tensors
+            are the model's, and not to be written to.
+        samples: whether it learns from interactions and sampled negatives, as BPR does; otherwise
+            it gets batches of training users, as autoencoders do, or learns in its constructor.
+
+    Raises:
+        ValueError: RecBole has no general recommender of this name.
+
+    An unseen user's vector of BPR as the mean of the vectors of the items in the history:
+
+    >>> import functools, recbole_evcf, torch
+    >>> def scores(model, histories, interaction):
+    ...     history = histories.rows(interaction["user_id"])
+    ...     items = model.item_embedding.weight
+    ...     ids = history.column + 1  # RecBole has a padding item.
+    ...     return torch.nn.functional.embedding_bag(ids, items, history.offsets) @ items.T
+    >>> def show(model, histories):
+    ...     model.full_sort_predict = functools.partial(scores, model, histories.to(model.device))
+    >>> def adapter(construct, model, config, dataset):
+    ...     construct(model, config, dataset)
+    ...     show(model, dataset.input_histories)
+    >>> recbole_evcf.register_fold_in("BPR", adapter, show, samples=True)
+    >>> files = ["protocol/strong_generalization"]
+    >>> result = recbole_evcf.run("BPR", "ml-100k", files, epochs=1, embedding_size=8)
+    >>> result["test_result"]["ndcg@100"] > 0
+    True
+    """
+    with suppress(ImportError):
+        importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
+    if _general_recommender(name) is None:
+        raise ValueError(f"RecBole has no general recommender named {name!r}.")
+    add_adapter(name, adapter, show, samples)
+
+
+def _general_recommender(name: str) -> type | None:
+    module = sys.modules.get(f"recbole.model.general_recommender.{name.lower()}")
+    return getattr(module, name, None)
+
+
+def _new_model(cls: type, *args: Any, **kwargs: Any) -> nn.Module:
+    """An empty object of a model, before its constructor runs with the same arguments."""
+    dataset = kwargs.get("dataset", args[1] if len(args) > 1 else None)
+    # A copy is made without arguments.
+    if not issubclass(cls, _KINDS) or dataset is None:
+        return object.__new__(cls)
+    model: nn.Module = object.__new__(_adapted(cls, dataset))
+    # Past nn.Module's bookkeeping, which is not there yet.
+    model.__dict__["vocabulary"] = Vocabulary(dataset)
+    if isinstance(model, GeneralRecommender):
+        model.__dict__["item_catalogue"] = ItemCatalogue.from_dataset(dataset)
+    return model
+
+
+_KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, SequentialRecommender)
+
+
+def _adapted(cls: type, dataset: Dataset) -> type:
+    """The class, or one whose constructor an adapter runs."""
+    names = [each.__name__ for each in cls.__mro__]
+    known = (n for n, each in zip(names, cls.__mro__) if _general_recommender(n) is each)
+    name = next((name for name in known if name in ADAPTERS), None)
+    if name is None:
+        return cls
+    own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    # Pop is wrong whatever the split.
+    if hasattr(dataset, "input_histories") or name == "Pop":
+        adapter = ADAPTERS[name]
+    elif name == "NCEPLRec":
+        adapter = remembering_projection
+    else:
+        return cls
+    own["__init__"] = lambda self, config, dataset: adapter(cls.__init__, self, config, dataset)
+    if name == "Pop":
+        own["calculate_loss"] = lambda self, interaction: torch.zeros((), requires_grad=True)
+    if issubclass(cls, AutoEncoderMixin) and hasattr(dataset, "input_histories"):
+        own.update(_FROM_INPUT_HISTORIES)
+    return type(cls.__name__, (cls,), own)
+
+
+def _build_no_matrix(self: Any, dataset: Dataset) -> None:
+    if not hasattr(self, "_input_histories"):
+        AutoEncoderMixin.build_histroy_items(self, dataset)
+
+
+def _get_rating_matrix(self: Any, user: torch.Tensor) -> torch.Tensor:
+    if hasattr(self, "_input_histories"):
+        return input_rating_matrix(self, user)
+    return AutoEncoderMixin.get_rating_matrix(self, user)
+
+
+# RecBole's padded matrix of histories is never built where there are histories to score from.
+_FROM_INPUT_HISTORIES = {
+    "build_histroy_items": _build_no_matrix,
+    "get_rating_matrix": _get_rating_matrix,
+}
+
+
+def _count_history_linear(layer: HistoryLinear, inputs: Any, output: torch.Tensor) -> None:
+    entries = len(inputs[0].column) + layer.n_dense * len(output)
+    layer.total_ops += entries * output.shape[1]
