@@ -112,7 +112,7 @@ def remark_on_settings(config: Config) -> str:
     return odd_settings(config["model"], config["dataset"], config.external_config_dict)
 
 
-def odd_settings(model: str, dataset: str, given: Mapping) -> str:
+def odd_settings(model: str | None, dataset: str | None, given: Mapping) -> str:
     """A remark on settings of another kind than their defaults, which RecBole does not check.
 
     Args:
