@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
     from recbole_evcf.model.wmf import WMF
     from recbole_evcf.serving.recommender import Recommender
+    from recbole_evcf.tuning.tuning import tune
 
 __all__ = [
     "WMF",
@@ -44,6 +45,7 @@ __all__ = [
     "register_model",
     "run",
     "speed_up_recbole",
+    "tune",
 ]
 
 # The module of each name that is imported when it is first used.
@@ -56,6 +58,7 @@ _LAZY = {
     "register_fold_in": "hooks.models",
     "register_model": "hooks.models",
     "speed_up_recbole": "hooks.speedups",
+    "tune": "tuning.tuning",
 }
 
 

@@ -78,7 +78,7 @@ CONFIG_ERRORS = (
 )
 
 
-def finished_config(model: str, dataset: str, config_files, settings=None) -> Config:
+def finished_config(model: str | None, dataset: str | None, config_files, settings=None) -> Config:
     """RecBole's ``Config``; whatever it raises is one sentence on what is wrong in a setting.
 
     Args:
@@ -112,7 +112,7 @@ def remark_on_settings(config: Config) -> str:
     return odd_settings(config["model"], config["dataset"], config.external_config_dict)
 
 
-def odd_settings(model: str, dataset: str, given: Mapping) -> str:
+def odd_settings(model: str | None, dataset: str | None, given: Mapping) -> str:
     """A remark on settings of another kind than their defaults, which RecBole does not check.
 
     Args:
