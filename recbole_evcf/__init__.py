@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     activate()
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    value = getattr(importlib.import_module(f"recbole_evcf.{_LAZY[name]}"), name)
     # From now on it is found without this function.
     globals()[name] = value
     return value

@@ -97,7 +97,7 @@ class CheckedDataset(Dataset):
         form = filepath, self.config["field_separator"], self.config["encoding"]
         columns = atomic.check_header(*form, required)
         check_columns(self.config, suffix, filepath, columns, required)
-        with atomic.reading(*form, required, self.config["seq_separator"]):
+        with atomic.reading(*form, self.config["seq_separator"]):
             feat = super()._load_feat(filepath, source)
         if source is FeatureSource.INTERACTION and feat is not None:
             self._check_ids(filepath, feat, required)
