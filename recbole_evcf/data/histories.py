@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.data.dataset import Dataset
 from torch import Tensor
 
 from recbole_evcf.data.part import Part
@@ -50,7 +51,7 @@ class Histories:
         return cls(scipy.sparse.coo_matrix((ones, (users, items - 1)), (n_users, n_items - 1)))
 
     @classmethod
-    def from_dataset(cls, dataset) -> Histories:
+    def from_dataset(cls, dataset: Dataset) -> Histories:
         """All interactions of a RecBole ``Dataset``, each user-item pair once."""
         feat = dataset.inter_feat
         return cls.from_interactions(
@@ -61,16 +62,16 @@ class Histories:
         )
 
     @classmethod
-    def input_of(cls, dataset) -> Histories:
+    def input_of(cls, dataset: Dataset) -> Histories:
         """What each user of a training dataset is scored from.
 
         With the split by users (strong generalization) that is the training history of a training
-        user and the fold-in set of a held-out one; else the training history.
+        user and the fold-in set of a held-out one; otherwise the training history.
         """
         known = getattr(dataset, "input_histories", None)
         return cls.from_dataset(dataset) if known is None else known
 
-    def __deepcopy__(self, memo) -> Histories:
+    def __deepcopy__(self, memo: object) -> Histories:
         # Never written to after construction: RecBole's FLOP counter copies the whole model.
         return self
 
