@@ -136,10 +136,6 @@ def test_no_rows(write, rows):
     assert fault_in_header(write(HEADER + rows)) == " holds no rows, only the header in line 1."
 
 
-def test_no_rows_nor_end_of_line(write):
-    assert "holds no rows" in fault_in_header(write(HEADER.rstrip()))
-
-
 def test_required_columns(write):
     path = write(HEADER + "a\tb\t3\n")
     atomic.check_header(path, "\t", None, ["user_id", "item_id", "rating"])
@@ -167,13 +163,6 @@ def test_separators_that_pandas_and_recbole_take_differently(write, separator):
     assert f"cannot be split at field_separator {separator!r}" in message
 
 
-def test_separator_with_a_regular_expression_that_splits_the_header_otherwise(write):
-    path = write(HEADER.replace("\t", "||") + "a||b||3\n")
-    assert "it must be one character" in fault_in_header(path, separator="||")
-    with pytest.raises(ValueError, match="Usecols"):
-        read(path, separator="||")
-
-
 def test_byte_order_mark(write):
     path = write(HEADER + "a\tb\t3\n", "utf-8-sig")
     for encoding in (None, "utf-8"):
@@ -192,11 +181,6 @@ def test_undecodable_header(write):
     assert "line 1 holds a NUL" in fault_in_header(write(good, "utf-16-le"))
     assert "cannot be read as utf-16" in fault_in_header(write(good), encoding="utf-16")
     assert "'nonsense', unknown to Python" in fault_in_header(write(good), encoding="nonsense")
-
-
-def test_a_missing_file_is_left_to_the_system(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none"):
-        atomic.check_header(str(tmp_path / "none"), "\t", None)
 
 
 def test_a_first_row_with_surplus_columns_would_shift_them_all(write):
