@@ -323,15 +323,21 @@ def _refuse(dataset: Dataset, part: int, places: np.ndarray, field: str, why: st
 def _log(dataset: Dataset, split: Split) -> None:
     feat = dataset.inter_feat
     users, items = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
-    lines = [
-        _describe("training", users, items, split.train),
-        _describe("validation fold-in", users, items, split.fold_in[0]),
-        _describe("validation target", users, items, split.target[0]),
-        _describe("test fold-in", users, items, split.fold_in[1]),
-        _describe("test target", users, items, split.target[1]),
-        *(f"  dropped: {count:,} {reason}" for reason, count in split.dropped.items()),
-    ]
-    getLogger().info("Strong generalization\n" + "\n".join(lines))
+    (valid_shown, test_shown), (valid_target, test_target) = split.fold_in, split.target
+    parts = {
+        "training": split.train,
+        "validation fold-in": valid_shown,
+        "validation target": valid_target,
+        "test fold-in": test_shown,
+        "test target": test_target,
+    }
+    text = "Strong generalization"
+    for name, places in parts.items():
+        n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
+        text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
+    for reason, count in split.dropped.items():
+        text += f"\n  dropped: {count:,} {reason}"
+    getLogger().info(text)
     left_out = split.dropped.get(BEYOND_COUNTS)
     if left_out:
         getLogger().warning(
@@ -339,11 +345,6 @@ def _log(dataset: Dataset, split: Split) -> None:
             f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "
             "(-1 stands for all the others)."
         )
-
-
-def _describe(name: str, users: np.ndarray, items: np.ndarray, places: np.ndarray) -> str:
-    n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
-    return f"  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
 
 
 def _keep_training_items(dataset: Dataset, split: Split) -> None:

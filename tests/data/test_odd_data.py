@@ -335,11 +335,6 @@ def test_a_split_made_elsewhere_with_odd_ids(part, more, sentence, capsys):
     assert len(error) < 500
 
 
-def test_a_split_made_elsewhere_with_duplicates(capsys):
-    assert run("odd", benchmark("vf", ("v0", "i0"))) == 0
-    assert "ndcg@5" in capsys.readouterr().out
-
-
 class TestRecommend:
     @pytest.fixture
     def trained(self, capsys):

@@ -174,15 +174,6 @@ def test_split_follows_the_rules(seed, shares, ratio, by_time):
     assert len({user for user, _ in parts[4]}) <= sizes[2]
 
 
-def test_counts_below_the_total_leave_users_out_altogether():
-    rows = [(user, item) for user in range(30) for item in range(5)]
-    parts = split_rows(rows, [10, 4, 3])
-    assert [len({user for user, _ in part}) for part in parts] == [10, 4, 4, 3, 3]
-    users, items = (np.array(column) for column in zip(*rows))
-    dropped = split_users(users, items, [10, 4, 3], 0).dropped
-    assert dropped["interactions of users beyond the counts asked for"] == 13 * 5
-
-
 def test_what_was_dropped_is_counted(rows):
     users, items = (np.unique(column, return_inverse=True)[1] for column in list(zip(*rows))[:2])
     split = split_users(users, items, [0.6, 0.2, 0.2], 4)
@@ -265,12 +256,6 @@ def test_shares_that_make_no_sense(shares, sentence):
 def test_fold_in_ratios_that_make_no_sense(ratio):
     with pytest.raises(ValueError, match="fold_in_ratio must lie between 0 and 1, not"):
         split_rows([(u, i) for u in range(9) for i in range(5)], [3, 3, 3], ratio=ratio)
-
-
-def test_nobody_with_five_interactions():
-    rows = [(user, item) for user in range(30) for item in range(4)]
-    with pytest.raises(ValueError, match="No validation user has the 5 interactions"):
-        split_rows(rows, [10, 10, 10])
 
 
 # The split of a data set
