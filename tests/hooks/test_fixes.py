@@ -389,7 +389,8 @@ class TestHyperTuning:
         assert not os.path.exists("made")
 
 
-PLAIN = [
+PLAIN = ["True", "None", "7", "-1", "0.1", "1e-3", "'text'", "(1, 2)", " 3"]
+PLAIN += ["[1, 'a', [0.5]]", "{'a': {'b': [1]}}"]
     "True",
     "None",
     "7",
