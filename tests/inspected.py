@@ -18,9 +18,8 @@ def untrained(model: str, settings: dict, **more):
         config, loaders, recommender, trainer, latent model, input histories, training user ids.
     """
     config, loaders, recommender, trainer = build(model, "tiny", {**settings, **more})
-    with torch.no_grad():
-        for parameter in recommender.network.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+    for parameter in recommender.network.requires_grad_(False).parameters():
+        parameter.add_(0.2 * torch.randn_like(parameter))
     histories = Histories.input_of(loaders[0]._dataset)
     users = Histories.from_dataset(loaders[0]._dataset).lengths.nonzero().squeeze(1)
     return config, loaders, recommender, trainer, LatentModel(recommender.network), histories, users

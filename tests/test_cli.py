@@ -1,6 +1,7 @@
 """The command that holds the others."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -12,8 +13,7 @@ import yaml
 
 from recbole_evcf import __version__, cli
 from recbole_evcf.commands import options
-from recbole_evcf.commands.common import Terminated
-from recbole_evcf.commands.several import stopped_by
+from recbole_evcf.commands.common import Terminated, stopped_by
 from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
 from recbole_evcf.model.settings import Settings
@@ -85,7 +85,7 @@ def test_whatever_a_command_raises_is_one_line(name, error, code, line, monkeypa
 @pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_what_is_done_is_kept(kind, code, capsys):
     assert stopped_by(kind(), "folder") == code
-    assert "kept in folder: repeat the command to go on" in capsys.readouterr().err
+    assert "kept in folder: repeat the command to resume" in capsys.readouterr().err
 
 
 # Answered before RecBole or PyTorch is imported.
@@ -151,7 +151,7 @@ def test_it_runs_as_a_module():
     "words",
     [
         ["compare", "--models=Pop,Vamp", "--worker=1", "--output=compared"],
-        ["run", "--model=Vamp", "--nproc=2"],
+        ["run", "--model=Vamp", "--nproc=2", "--result_file=result.json"],
     ],
 )
 def test_processes_that_the_installed_command_starts_know_the_plugin(words, tiny):
@@ -165,3 +165,5 @@ def test_processes_that_the_installed_command_starts_know_the_plugin(words, tiny
     done = subprocess.run([sys.executable, "recbole-evcf", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ndcg@10" in done.stdout.lower()
+    if words[0] == "run":
+        assert Path(json.loads(Path("result.json").read_text())["model_file"]).exists()

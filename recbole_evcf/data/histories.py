@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
-from recbole.data.dataset import Dataset
 from torch import Tensor
 
-from recbole_evcf.data.part import Part
+__all__ = ["BatchShard", "Histories", "HistoryBatch", "shard_of"]
 
-__all__ = ["Histories", "HistoryBatch"]
+
+@dataclass(frozen=True)
+class BatchShard:
+    """The rows of a batch that one of several processes computes: `start` to `stop` of `total`."""
+
+    start: int
+    stop: int
+    total: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def rows(self) -> slice:
+        """A slice to index a tensor of all rows with."""
+        return slice(self.start, self.stop)
+
+
+def shard_of(total: int, rank: int, n_shards: int) -> BatchShard:
+    """Divide ``total`` rows as evenly as possible into ``n_shards``; give the one of a rank."""
+    start, stop = (total * edge // n_shards for edge in (rank, rank + 1))
+    return BatchShard(start, stop, total)
 
 
 class Histories:
@@ -51,7 +72,7 @@ class Histories:
         return cls(scipy.sparse.coo_matrix((ones, (users, items - 1)), (n_users, n_items - 1)))
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset) -> Histories:
+    def from_dataset(cls, dataset: Any) -> Histories:
         """All interactions of a RecBole ``Dataset``, each user-item pair once."""
         feat = dataset.inter_feat
         return cls.from_interactions(
@@ -62,16 +83,16 @@ class Histories:
         )
 
     @classmethod
-    def input_of(cls, dataset: Dataset) -> Histories:
+    def input_of(cls, dataset: Any) -> Histories:
         """What each user of a training dataset is scored from.
 
         With the split by users (strong generalization) that is the training history of a training
-        user and the fold-in set of a held-out one; otherwise the training history.
+        user and the fold-in set of a held-out one; else the training history.
         """
         known = getattr(dataset, "input_histories", None)
         return cls.from_dataset(dataset) if known is None else known
 
-    def __deepcopy__(self, memo: object) -> Histories:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Histories:
         # Never written to after construction: RecBole's FLOP counter copies the whole model.
         return self
 
@@ -94,18 +115,18 @@ class Histories:
         ones = np.ones(len(columns), dtype=np.float32)
         return scipy.sparse.csr_matrix((ones, columns, self.starts.cpu().numpy()), self.shape)
 
-    def rows(self, users: Tensor, part: Part | None = None) -> HistoryBatch:
+    def rows(self, users: Tensor, shard: BatchShard | None = None) -> HistoryBatch:
         """The histories of some users.
 
         Args:
             users: user ids, (batch,), on the device of the histories; or on the host, which is
                 better for a GPU: it need not be waited for to know how many entries there are.
-            part: of which rows of the batch to return the histories; all by default.
+            shard: of which rows of the batch to return the histories; all by default.
         """
-        if part is not None:
-            entries = self._entries(users, part)
-            batch = self.rows(users[part.rows])
-            return replace(batch, part=part, part_of_entries=entries)
+        if shard is not None:
+            entries = self._entries(users, shard)
+            batch = self.rows(users[shard.rows])
+            return replace(batch, shard=shard, entry_shard=entries)
         size = None
         if users.device.type == "cpu":
             host = self._starts_on_host
@@ -119,11 +140,11 @@ class Histories:
         column = self.columns[starts[row] + within].long()
         return HistoryBatch(row, column, offsets, lengths, self.shape[1])
 
-    def _entries(self, users: Tensor, part: Part) -> Part:
+    def _entries(self, users: Tensor, shard: BatchShard) -> BatchShard:
         users = users.cpu()
         lengths = self._starts_on_host[users + 1] - self._starts_on_host[users]
-        start, stop = int(lengths[: part.start].sum()), int(lengths[: part.stop].sum())
-        return Part(start, stop, int(lengths.sum()))
+        start, stop = int(lengths[: shard.start].sum()), int(lengths[: shard.stop].sum())
+        return BatchShard(start, stop, int(lengths.sum()))
 
 
 @dataclass(frozen=True)
@@ -137,8 +158,8 @@ class HistoryBatch:
         lengths: number of entries of each user, (batch,).
         n_items: number of item columns.
         values: input value of each entry, (entries,), or None for ones.
-        part: which rows of a larger batch these are, or None.
-        part_of_entries: and which of its entries.
+        shard: which rows of a larger batch these are, or None.
+        entry_shard: and which of its entries.
     """
 
     row: Tensor
@@ -147,8 +168,8 @@ class HistoryBatch:
     lengths: Tensor
     n_items: int
     values: Tensor | None = None
-    part: Part | None = None
-    part_of_entries: Part | None = None
+    shard: BatchShard | None = None
+    entry_shard: BatchShard | None = None
     _transposed: list = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ __all__ = [
 SE_SUFFIX = "_se"
 
 
-def per_user_values(metrics: Mapping[str, object], topk: list[int]) -> dict[str, np.ndarray]:
+def per_user_values(metrics: Mapping[str, Any], topk: list[int]) -> dict[str, np.ndarray]:
     """Values of each ranking metric at each K, (users,).
 
     Args:
@@ -38,7 +39,7 @@ def per_user_values(metrics: Mapping[str, object], topk: list[int]) -> dict[str,
     }
 
 
-def ranked_users(eval_data) -> np.ndarray | None:
+def ranked_users(eval_data: Any) -> np.ndarray | None:
     """Original ids of the users that a dataloader of RecBole's or ours ranks for, in its order.
 
     Returns:
@@ -70,7 +71,7 @@ def standard_error(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
-def write_per_user(path: str, user_tokens, values: Mapping[str, np.ndarray]) -> None:
+def write_per_user(path: str, user_tokens: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
     """Write a CSV file with a line per user, whole or not at all.
 
     Args:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.data.strong_generalization import is_sg
-from recbole_evcf.evaluator.hits import top_hits
-from recbole_evcf.evaluator.metrics import TruncatedRecall
+from recbole_evcf.evaluator.metrics import TruncatedRecall, top_hits
 from recbole_evcf.evaluator.per_user import per_user_values, standard_errors
 from recbole_evcf.hooks.wrapping import extend
 

@@ -104,34 +104,34 @@ def gate_table(users: pd.DataFrame, extremes: pd.DataFrame, items: pd.DataFrame)
         users, extremes: :func:`gate_values` of the users' histories.
         items: of the histories of single items.
     """
-    return pd.DataFrame(
-        {
-            "layer": users.columns,
-            "mean": users.mean().to_numpy(),
-            "std": users.std().to_numpy(),
-            "shut": extremes["shut"].to_numpy(),
-            "open": extremes["open"].to_numpy(),
-            "single_item_mean": items.mean().to_numpy(),
-        }
+    table = pd.DataFrame({"mean": users.mean(), "std": users.std(), **extremes})
+    return table.assign(single_item_mean=items.mean()).rename_axis("layer").reset_index()
+
+
+def mean_popularity(histories: Histories, ids: Tensor, popularity: np.ndarray) -> np.ndarray:
+    """The mean popularity of the items of each user's history, (users,).
+
+    Args:
+        histories: the input histories.
+        ids: user ids, (users,), with a history each.
+        popularity: number of training interactions, (items,).
+    """
+    batch = histories.rows(ids.to(histories.starts.device))
+    return (
+        pd.Series(popularity[batch.column.cpu()]).groupby(batch.row.cpu().numpy()).mean().to_numpy()
     )
 
 
 def gates_by_popularity(
-    users: pd.DataFrame,
-    items: pd.DataFrame,
-    histories: Histories,
-    ids: Tensor,
-    popularity: np.ndarray,
-    n: int,
+    users: pd.DataFrame, items: pd.DataFrame, of_users: np.ndarray, of_items: np.ndarray, n: int
 ) -> pd.DataFrame:
     """Mean gates along item popularity, in groups of equal numbers, measured in two ways.
 
     Args:
         users: :func:`gate_values` of the users' histories.
         items: of the histories of single items, an item after the other.
-        histories: the input histories.
-        ids: user ids, (users,), with a history each.
-        popularity: number of training interactions, (items,).
+        of_users: :func:`mean_popularity`.
+        of_items: popularity, (items,).
         n: number of groups.
 
     Returns:
@@ -139,15 +139,12 @@ def gates_by_popularity(
         history, or ``items``, each alone in a history, by their own), ``layer``,
         ``from``, ``to`` (popularity), ``count``, ``mean`` and its standard error ``mean_se``.
     """
-    batch = histories.rows(ids.to(histories.starts.device))
-    of_entries = torch.from_numpy(popularity).double()[batch.column.cpu()]
-    of_users = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, batch.row.cpu(), of_entries)
-    of_users = (of_users / batch.lengths.cpu()).numpy()
-    tables = []
-    for grouped, table, along in (("users", users, of_users), ("items", items, popularity)):
-        for layer in table:
-            part = means_by_group(pd.DataFrame({"mean": table[layer]}), along, n)
-            part.insert(0, "grouped", grouped)
-            part.insert(1, "layer", layer)
-            tables.append(part)
-    return pd.concat(tables, ignore_index=True)
+    ways = {"users": (users, of_users), "items": (items, of_items)}
+    return pd.concat(
+        {
+            (way, layer): means_by_group(pd.DataFrame({"mean": table[layer]}), along, n)
+            for way, (table, along) in ways.items()
+            for layer in table
+        },
+        names=["grouped", "layer", None],
+    ).reset_index(["grouped", "layer"])

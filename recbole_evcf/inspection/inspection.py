@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,13 +260,13 @@ class _Inspector:
         self.tables["users"] = users
         if self.components is None:
             return
-        assignment = prior.assign(self.posterior, self.components)
-        table = prior.component_table(self.components, assignment)
+        certainty, best, mean = prior.responsibilities(self.posterior, self.components)
+        table = prior.component_table(self.components, best, mean)
         items = prior.component_items(self.model, self.average, self.items, TOP_ITEMS)
         if self.names is not None:
             name_of = dict(zip(self.items, self.names))
             items.insert(items.columns.get_loc("item") + 1, "name", items["item"].map(name_of))
-        users["component"], users["responsibility"] = assignment.best, assignment.certainty
+        users["component"], users["responsibility"] = best, certainty
         self.tables.update(components=table, component_items=items)
         effective = prior.effective_number(table["share"].to_numpy())
         self.result.facts |= {
@@ -314,9 +315,10 @@ class _Inspector:
         users, extremes = gates.gate_values(self.model, histories)
         single = gates.single_item_histories(len(self.items), self.device)
         items, _ = gates.gate_values(self.model, single)
+        of_users = gates.mean_popularity(self.histories, self.users, self.popularity)
         self.tables["gates"] = gates.gate_table(users, extremes, items)
         self.tables["gates_by_popularity"] = gates.gates_by_popularity(
-            users, items, self.histories, self.users, self.popularity, N_GROUPS
+            users, items, of_users, self.popularity, N_GROUPS
         )
 
     def _quality(self) -> None:
@@ -329,7 +331,7 @@ class _Inspector:
         truncated = "truncatedrecall" in [str(name).lower() for name in self.config["metrics"]]
         recall = "Truncated recall" if truncated else "Recall"
         self.result.metrics = {"ndcg": f"NDCG@{k}", "recall": f"{recall}@{k}"}
-        plain = levels.replacements(self.model)["nothing"]
+        plain = partial(levels.logits_without, self.model, "nothing")
         ranking = quality.rank(plain, self.histories, self.phase, users, k)
         metrics = quality.per_user(ranking.hits, ranking.targets, truncated)
         overall = quality.mean_and_error(metrics)

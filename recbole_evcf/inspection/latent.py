@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.likelihood import Bernoulli
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
-from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+from recbole_evcf.model.vae import TwoLevelVAE
 
 __all__ = ["LatentModel", "batches", "history_batches"]
 
@@ -34,51 +34,51 @@ def history_batches(histories: Histories, users: Tensor) -> Iterator[HistoryBatc
 class LatentModel:
     """The distributions of a network in evaluation mode: no dropout.
 
-    The level that the prior stands on is called the top one: z of a one-level network, z2 of a
-    two-level one, whose lower level is z1.
+    The level that has the prior is called the top one: z of a one-level network, z2 of a two-level
+    one, whose lower level is z1. Call its methods under ``torch.no_grad``.
 
     Args:
         network: that of a :class:`~recbole_evcf.model.recommender.VAERecommender`.
+
+    Attributes:
+        components: the VampPrior's q(z | u_k), (K, latent); None of the standard normal prior.
+        levels: names of the latent levels, from the top.
+
+    Raises:
+        ValueError: the prior is another one.
     """
 
-    def __init__(self, network: OneLevelVAE | TwoLevelVAE):
+    def __init__(self, network: Any):
         self.network = network.eval()
         self.hierarchical = isinstance(network, TwoLevelVAE)
         self.levels = ("z2", "z1") if self.hierarchical else ("z",)
-        self._encoder = network.encoder_z2 if self.hierarchical else network.encoder
         self.n_items = network.output.out_features
-        self.components = self._components()
-
-    @torch.no_grad()
-    def _components(self) -> Gaussian | None:
-        """The VampPrior's q(z | u_k), mean and log-variance (K, latent); None of another prior."""
-        prior = self.network.prior
-        if isinstance(prior, (VampPrior, StandardNormalPrior)):
-            return prior.components(self._encoder)
-        raise ValueError(
-            f"inspect reads a VampPrior or the standard normal prior, no {type(prior).__name__}."
-        )
+        # q(z | x) or q(z2 | x), of normalized histories.
+        self._encoder = network.encoder_z2 if self.hierarchical else network.encoder
+        if not isinstance(network.prior, (VampPrior, StandardNormalPrior)):
+            raise ValueError(
+                "inspect reads a VampPrior or the standard normal prior, no "
+                f"{type(network.prior).__name__}."
+            )
+        with torch.no_grad():
+            self.components: Gaussian | None = network.prior.components(self._encoder)
 
     def pseudo_inputs(self) -> Tensor:
         """The VampPrior's imaginary users, (K, items), from 0 to 1, on the CPU."""
         return self.network.prior.pseudo_inputs.detach().clamp(0, 1).cpu()
 
-    @torch.no_grad()
     def top_posterior(self, history: HistoryBatch) -> Gaussian:
         """q(z | x) or q(z2 | x) of a binary history batch."""
         return self._encoder(history.normalized())
 
-    @torch.no_grad()
     def lower_posterior(self, history: HistoryBatch, z2: Tensor) -> Gaussian:
         """q(z1 | x, z2)."""
         return self.network.encoder_z1(history.normalized(), z2)
 
-    @torch.no_grad()
     def lower_prior(self, z2: Tensor) -> Gaussian:
         """p(z1 | z2)."""
         return self.network.prior_z1(z2)
 
-    @torch.no_grad()
     def top_log_prior(self, z: Tensor) -> Tensor:
         """log p(z) or log p(z2) of each row, (batch,)."""
         return self.network.prior.log_prob(z, lambda pseudo_inputs: self.components)
@@ -98,7 +98,6 @@ class LatentModel:
         """The levels that the prior expects where the top one is ``z``, (batch, latent) each."""
         return (z, self.lower_prior(z).mean) if self.hierarchical else (z,)
 
-    @torch.no_grad()
     def logits(self, *levels: Tensor) -> Tensor:
         """The decoder's logits of all items, (batch, items), at latent vectors from the top."""
         return self.network.output(self.network.decoder(*reversed(levels)))
@@ -107,4 +106,4 @@ class LatentModel:
         """p(item | z) under the likelihood: softmax, or of the Bernoulli the sigmoid."""
         if self.network.likelihood is Bernoulli:
             return torch.sigmoid(logits)
-        return F.softmax(logits, dim=1)
+        return torch.softmax(logits, dim=1)

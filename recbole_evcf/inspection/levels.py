@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from recbole_evcf.inspection.latent import LatentModel, batches, history_batches
 from recbole_evcf.inspection.quality import mean_and_error, per_user, rank
 from recbole_evcf.model.gaussian import Gaussian
 
-__all__ = ["ACTIVE", "level_kl", "marginal_kl", "replaced_levels", "replacements", "unit_table"]
+__all__ = ["ACTIVE", "level_kl", "logits_without", "marginal_kl", "replaced_levels", "unit_table"]
 
 # Draws of z per user for the KL terms.
 DRAWS = 8
@@ -99,45 +100,33 @@ def unit_table(level: str, means: Tensor, kl: Tensor) -> pd.DataFrame:
         means: posterior means, (users, latent).
         kl: mean KL term of each unit over users, (latent,), in nats.
     """
-    variance = means.double().var(0).numpy()
-    table = pd.DataFrame(
-        {
-            "level": level,
-            "unit": np.arange(len(variance)),
-            "variance": variance,
-            "active": variance > ACTIVE,
-            "kl": kl.double().numpy(),
-        }
-    )
+    table = pd.DataFrame({"level": level, "unit": np.arange(len(kl))})
+    table["variance"] = means.double().var(0).numpy()
+    table["active"] = table["variance"] > ACTIVE
+    table["kl"] = kl.double().numpy()
     return table.sort_values(["variance", "unit"], ascending=[False, True], ignore_index=True)
 
 
-def replacements(model: LatentModel) -> dict[str, Callable[[HistoryBatch], Tensor]]:
-    """Logits of a batch of histories with levels put in the place of what a user's data say.
+def logits_without(model: LatentModel, replaced: str, history: HistoryBatch) -> Tensor:
+    """Logits of a batch of histories with levels replaced by their prior's mean, (batch, items).
 
     The prior's mean of z1 is that of p(z1 | z2) at the z2 that is decoded beside it, so that
     z1 then adds nothing to z2. Where z2 alone is replaced, z1 stays what the user's own z2 and
     history made it.
+
+    Args:
+        model: the network.
+        replaced: ``nothing``, ``z``, ``z1``, ``z2`` or ``z1 and z2``.
+        history: binary histories.
     """
-
-    def unknown(history: HistoryBatch) -> Tensor:
-        # The same for everybody.
-        top = model.top_prior_mean()[None]
-        return model.logits(*model.below(top)).repeat(len(history), 1)
-
-    def without_lower(history: HistoryBatch) -> Tensor:
-        return model.logits(*model.below(model.means(history)[0]))
-
-    def without_top(history: HistoryBatch) -> Tensor:
-        top, lower = model.means(history)
-        return model.logits(model.top_prior_mean().expand_as(top), lower)
-
-    def nothing(history: HistoryBatch) -> Tensor:
-        return model.logits(*model.means(history))
-
-    if not model.hierarchical:
-        return {"nothing": nothing, "z": unknown}
-    return {"nothing": nothing, "z1": without_lower, "z2": without_top, "z1 and z2": unknown}
+    levels = dict(zip(model.levels, model.means(history)))
+    names = replaced.split(" and ")
+    top, lowest = model.levels[0], model.levels[-1]
+    if top in names:
+        levels[top] = model.top_prior_mean().expand_as(levels[top])
+    if "z1" in names:
+        levels[lowest] = model.lower_prior(levels[top]).mean
+    return model.logits(*levels.values())
 
 
 def replaced_levels(
@@ -161,7 +150,9 @@ def replaced_levels(
         over users; and each one's standard error, ``_se``.
     """
     rows = []
-    for name, logits in replacements(model).items():
+    names = ("nothing", "z1", "z2", "z1 and z2") if model.hierarchical else ("nothing", "z")
+    for name in names:
+        logits = partial(logits_without, model, name)
         ranking = rank(logits, histories, phase, users, k)
         metrics = per_user(ranking.hits, ranking.targets, truncated)
         metrics["log_likelihood"] = _log_likelihood(model, logits, histories, users)
@@ -175,10 +166,10 @@ def _log_likelihood(
     histories: Histories,
     users: Tensor,
 ) -> np.ndarray:
-    values = []
-    for history in history_batches(histories, users):
-        value = model.network.likelihood.log_prob(logits(history), history)
-        values.append((value / history.lengths.clamp(min=1)).cpu())
+    values = [
+        (model.network.likelihood.log_prob(logits(batch), batch) / batch.lengths.clamp(min=1)).cpu()
+        for batch in history_batches(histories, users)
+    ]
     return torch.cat(values).double().numpy()
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from recbole_evcf.inspection.latent import LatentModel, batches
 from recbole_evcf.model.gaussian import LOG_2PI, Gaussian
 
 __all__ = [
-    "Assignment",
-    "assign",
     "component_items",
     "component_table",
     "density_table",
     "effective_number",
     "fit_plane",
+    "responsibilities",
 ]
 
 TINY = torch.finfo(torch.float32).tiny
@@ -31,22 +28,9 @@ GRID, REACH = 80, 3.0
 CHUNK = 512
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """Which components explain which users.
-
-    Attributes:
-        best: the component with the largest responsibility for each user, (users,).
-        certainty: that responsibility, (users,).
-        mean: the mean responsibility of each component over users, (K,).
-    """
-
-    best: np.ndarray
-    certainty: np.ndarray
-    mean: np.ndarray
-
-
-def assign(posterior: Gaussian, components: Gaussian) -> Assignment:
+def responsibilities(
+    posterior: Gaussian, components: Gaussian
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Responsibilities of the components for whole posteriors.
 
     r_uk is proportional to exp(-KL(q(z | x_u) || q(z | u_k))): of all distributions over the
@@ -56,6 +40,10 @@ def assign(posterior: Gaussian, components: Gaussian) -> Assignment:
     Args:
         posterior: of the users, (users, latent).
         components: (K, latent).
+
+    Returns:
+        the largest responsibility for each user, (users,); the component that has it, (users,);
+        and the mean responsibility of each component over users, (K,).
     """
     largest = []
     total = torch.zeros(len(components.mean), dtype=torch.float64)
@@ -65,7 +53,7 @@ def assign(posterior: Gaussian, components: Gaussian) -> Assignment:
         largest.append(responsibility.max(1))
         total += responsibility.sum(0)
     certainty, best = (torch.cat(parts).numpy() for parts in zip(*largest))
-    return Assignment(best, certainty, (total / len(posterior.mean)).numpy())
+    return certainty, best, (total / len(posterior.mean)).numpy()
 
 
 def _expected_log_prob(posterior: Gaussian, components: Gaussian) -> Tensor:
@@ -88,23 +76,22 @@ def effective_number(weights: np.ndarray) -> float:
     return float(np.exp(-(used * np.log(used)).sum()))
 
 
-def component_table(components: Gaussian, assignment: Assignment) -> pd.DataFrame:
+def component_table(components: Gaussian, best: np.ndarray, mean: np.ndarray) -> pd.DataFrame:
     """A row per component, the one that explains most users first.
 
     Columns: ``component`` (its number k), ``users`` (whose posterior it explains best), ``share``
     (of all users), ``mean_responsibility``, and ``spread``, the mean over units of the standard
     deviation of q(z | u_k).
+
+    Args:
+        components: (K, latent).
+        best, mean: of :func:`responsibilities`.
     """
-    users = np.bincount(assignment.best, minlength=len(assignment.mean))
-    table = pd.DataFrame(
-        {
-            "component": np.arange(len(users)),
-            "users": users,
-            "share": users / users.sum(),
-            "mean_responsibility": assignment.mean,
-            "spread": (0.5 * components.log_variance).exp().mean(1).numpy(),
-        }
-    )
+    table = pd.DataFrame({"component": np.arange(len(mean))})
+    table["users"] = np.bincount(best, minlength=len(mean))
+    table["share"] = table["users"] / len(best)
+    table["mean_responsibility"] = mean
+    table["spread"] = (0.5 * components.log_variance).exp().mean(1).numpy()
     order = ["users", "mean_responsibility", "component"]
     return table.sort_values(order, ascending=[False, False, True], ignore_index=True)
 
@@ -180,37 +167,28 @@ def density_table(plane: PCA, mixtures: dict[str, Gaussian]) -> pd.DataFrame:
     Returns:
         columns ``pc1``, ``pc2`` and one per mixture; the first axis runs slowest.
     """
-    axes = plane.components_
+    axes = torch.from_numpy(plane.components_)
+    centre = torch.from_numpy(plane.mean_)
     projected = {}
     for name, mixture in mixtures.items():
-        variance = mixture.log_variance.double().exp().numpy()
-        covariance = np.einsum("al,nl,bl->nab", axes, variance, axes)
-        projected[name] = plane.transform(mixture.mean.double().numpy()), covariance
-    ranges = [_range(axis, list(projected.values())) for axis in (0, 1)]
-    grid = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 2)
-    densities = {name: _density(grid, *pair) for name, pair in projected.items()}
-    return pd.DataFrame({"pc1": grid[:, 0], "pc2": grid[:, 1], **densities})
+        variance = mixture.log_variance.double().exp()
+        covariance = torch.einsum("al,nl,bl->nab", axes, variance, axes)
+        projected[name] = (mixture.mean.double() - centre) @ axes.T, covariance
+    # Nearly all of every mixture is between them.
+    ends = []
+    for mean, covariance in projected.values():
+        variance = mean.var(0, correction=0) + covariance.diagonal(dim1=1, dim2=2).mean(0)
+        ends += [mean.mean(0) - REACH * variance.sqrt(), mean.mean(0) + REACH * variance.sqrt()]
+    bounds = torch.stack(torch.stack(ends).aminmax(dim=0), dim=1).tolist()
+    ranges = [torch.linspace(low, high, GRID, dtype=torch.float64) for low, high in bounds]
+    grid = torch.cartesian_prod(*ranges)
+    densities = {name: _density(grid, *pair).numpy() for name, pair in projected.items()}
+    return pd.DataFrame({"pc1": grid[:, 0].numpy(), "pc2": grid[:, 1].numpy(), **densities})
 
 
-def _range(axis: int, projected: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Points along an axis over the range where nearly all of every mixture lies."""
-    bounds = []
-    for mean, covariance in projected:
-        centres = mean[:, axis]
-        reach = REACH * math.sqrt(centres.var() + covariance[:, axis, axis].mean())
-        bounds += [centres.mean() - reach, centres.mean() + reach]
-    return np.linspace(min(bounds), max(bounds), GRID)
-
-
-def _density(grid: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def _density(grid: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """Mean over components of the Gaussian density at each grid point, (points,)."""
-    precision = np.linalg.inv(covariance)
-    scale = 1 / (2 * np.pi * np.sqrt(np.linalg.det(covariance)))
-    total = np.zeros(len(grid))
-    for start in range(0, len(mean), CHUNK):
-        part = slice(start, start + CHUNK)
-        x, y = (grid[:, axis, None] - mean[part, axis] for axis in (0, 1))
-        inverse = precision[part]
-        squares = inverse[:, 0, 0] * x**2 + inverse[:, 1, 1] * y**2 + 2 * inverse[:, 0, 1] * x * y
-        total += np.exp(-0.5 * squares) @ scale[part]
+    total = torch.zeros(len(grid), dtype=torch.float64)
+    for part in zip(mean.split(CHUNK), covariance.split(CHUNK)):
+        total += MultivariateNormal(*part).log_prob(grid[:, None]).exp().sum(1)
     return total / len(mean)

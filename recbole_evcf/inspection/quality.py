@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class Ranking:
     targets: np.ndarray
 
 
-def held_out(train_data, valid_data, test_data) -> RankedPhase:
+def held_out(train_data: Any, valid_data: Any, test_data: Any) -> RankedPhase:
     """The test phase, ranked in full: what is to be found and what is not ranked.
 
     Args: the dataloaders; those that rank in full know it, of others it is made of their data.

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import HistoryBatch
-from recbole_evcf.model.blocks import item_blocks
 
-__all__ = ["clamp_and_drop", "drop_entries", "keep_mask"]
+__all__ = ["clamp_and_drop", "drop_entries", "item_blocks", "keep_mask"]
 
 # Levels of a 16-bit draw.
 LEVELS = 2**16
-# Entries in a block.
-BLOCK = 2**17
+# Entries of a block of a matrix on a processor; a GPU would rather start few kernels.
+BLOCK, LARGE_BLOCK = 2**17, 2**26
 
 
 def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
     """Dropout of probability ``p`` on the entries of histories only: a zero stays zero."""
     if p == 0.0:
         return x
-    part = x.part_of_entries
-    drawn = x.values if part is None else x.values.new_empty(part.total)
-    keep, scale = keep_mask(drawn, p)
-    keep = keep if part is None else keep[part.rows]
-    return replace(x, values=x.values * keep * scale)
+    values, shard = x.values, x.entry_shard
+    assert values is not None, "the encoder gives every entry a value"
+    if shard is None:
+        keep, scale = keep_mask(values, p)
+    else:
+        # Drawn for the whole batch: what an entry gets does not depend on how it is divided.
+        keep, scale = keep_mask(values.new_empty(shard.total), p)
+        keep = keep[shard.rows]
+    return replace(x, values=values * keep * scale)
 
 
 def clamp_and_drop(x: Tensor, p: float) -> Tensor:
@@ -73,13 +77,24 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     return keep.view(torch.uint8), LEVELS / (LEVELS - dropped)
 
 
+def item_blocks(matrix: Tensor, on_cpu: int) -> tuple[Tensor, ...]:
+    """Views (items of a block, rows) of a (rows, items) matrix, which stay in the caches.
+
+    Args:
+        matrix: (rows, items).
+        on_cpu: entries that a block has at most, but for a single item's, on a processor.
+    """
+    size = on_cpu if matrix.device.type == "cpu" else LARGE_BLOCK
+    return matrix.T.split(max(size // max(len(matrix), 1), 1))
+
+
 class _ClampAndDrop(torch.autograd.Function):
     """Both in one, block by block, so that what lies between stays in the processor's caches;
     for the gradient there is one byte an entry. At the bounds it passes, where that of torch.clamp
     has been 0 since 2.15: a pseudo-input that starts at 0 or 1 would never move."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
+    def forward(ctx: Any, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
         ctx.dtype, ctx.scale = x.dtype, 1.0
@@ -95,7 +110,7 @@ class _ClampAndDrop(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
         for source, target, through in _pieces(grad, result, passes):

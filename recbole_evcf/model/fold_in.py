@@ -14,6 +14,7 @@ import contextlib
 import copy
 import importlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -36,19 +37,24 @@ __all__ = [
     "view_of",
 ]
 
+# The model's own constructor, which an adapter calls with the model, its config and its data set.
+Construct = Callable[[Any, Any, Any], None]
+# Lets a model score the users of some histories.
+Show = Callable[[Any, Histories], None]
 
-def input_rating_matrix(model: nn.Module, users: Tensor) -> Tensor:
+
+def input_rating_matrix(model: Any, users: Tensor) -> Tensor:
     """The dense input rows of some users, (batch, items), RecBole's padding item included."""
     return nn.functional.pad(model._input_histories.rows(users).dense(), (1, 0))
 
 
-def _auto_encoder(construct, model, config, dataset) -> None:
+def _auto_encoder(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """Autoencoders ask for rows of the history: RecBole's padded matrix is never built."""
     _show_rows(model, dataset.input_histories.to(config["device"]))
     construct(model, config, dataset)
 
 
-def _diffusion(construct, model, config, dataset) -> None:
+def _diffusion(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     if config["time-aware"]:
         raise ValueError(
             f"{config['model']} with time-aware: True weighs histories that it builds by itself "
@@ -57,7 +63,7 @@ def _diffusion(construct, model, config, dataset) -> None:
     _auto_encoder(construct, model, config, dataset)
 
 
-def _cdae(construct, model, config, dataset) -> None:
+def _cdae(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """A held-out user's own vector is zero: it cannot be known. Zero, it has no gradient."""
     _auto_encoder(construct, model, config, dataset)
     trained = torch.as_tensor(dataset.inter_feat[dataset.uid_field]).unique()
@@ -68,19 +74,19 @@ def _cdae(construct, model, config, dataset) -> None:
         weight.mul_(known)
 
 
-def _linear(construct, model, config, dataset) -> None:
+def _linear(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """Item-item weights applied to rows of a matrix: the rows become the input histories."""
     construct(model, config, dataset)
     _show_matrix(model, dataset.input_histories)
 
 
-def _admm_slim(construct, model, config, dataset) -> None:
+def _admm_slim(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     with _training_rows_only(dataset):
         construct(model, config, dataset)
     _show_matrix(model, dataset.input_histories)
 
 
-def _item_neighbours(construct, model, config, dataset) -> None:
+def _item_neighbours(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     if config["knn_method"] == "user":
         raise ValueError(
             f"{config['model']} with knn_method: user compares users seen in training and cannot "
@@ -90,7 +96,9 @@ def _item_neighbours(construct, model, config, dataset) -> None:
     _show_neighbours(model, dataset.input_histories)
 
 
-def _asymmetric(model, matrix, scores):
+def _asymmetric(
+    model: Any, matrix: scipy.sparse.csr_matrix, scores: scipy.sparse.spmatrix
+) -> scipy.sparse.coo_matrix:
     # AsymKNN's normalisation of a score by the norms of the user's row and of the item's weights.
     row = np.power(np.sqrt(matrix.power(2).sum(axis=1)), 2 * model.beta)
     column = np.power(np.sqrt(model.w.power(2).sum(axis=1)), 2 * (1 - model.beta))
@@ -100,20 +108,21 @@ def _asymmetric(model, matrix, scores):
     return scipy.sparse.coo_matrix((values, (scores.row, scores.col)), scores.shape)
 
 
-def _nce_plrec(construct, model, config, dataset) -> None:
+def _nce_plrec(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """The user vectors are a projection of the histories."""
     with _training_rows_only(dataset):
         remembering_projection(construct, model, config, dataset)
     _show_projected(model, dataset.input_histories)
 
 
-def remembering_projection(construct, model, config, dataset) -> None:
+def remembering_projection(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """Run NCEPLRec's constructor and keep what it forgets: the projection of a history to the
     user's vector, (items, rank), as ``model.projection``."""
-    module = importlib.import_module("recbole.model.general_recommender.nceplrec")
-    original, found = module.randomized_svd, []
+    module: Any = importlib.import_module("recbole.model.general_recommender.nceplrec")
+    original = module.randomized_svd
+    found: list[Any] = []
 
-    def recording(*args, **kwargs):
+    def recording(*args: Any, **kwargs: Any) -> Any:
         found.append(original(*args, **kwargs))
         return found[0]
 
@@ -126,7 +135,7 @@ def remembering_projection(construct, model, config, dataset) -> None:
     model.projection = right.T * np.sqrt(sigma)
 
 
-def _item_history(construct, model, config, dataset) -> None:
+def _item_history(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """Sums over the items of a history: the histories become the input histories.
 
     Training asks for those of training users only, and a user's own bias changes no ranking.
@@ -141,7 +150,7 @@ def _item_history(construct, model, config, dataset) -> None:
         del dataset.history_item_matrix
 
 
-def _popularity(construct, model, config, dataset) -> None:
+def _popularity(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     """RecBole's Pop counts an item once per batch however often it occurs there, and sampled
     negatives too: all training interactions are counted here, and none while it trains."""
     construct(model, config, dataset)
@@ -151,12 +160,12 @@ def _popularity(construct, model, config, dataset) -> None:
     model.max_cnt = model.item_cnt.max(dim=0)[0]
 
 
-def _as_it_is(construct, model, config, dataset) -> None:
+def _as_it_is(construct: Construct, model: Any, config: Any, dataset: Any) -> None:
     construct(model, config, dataset)
 
 
 @contextlib.contextmanager
-def _training_rows_only(dataset) -> Iterator[None]:
+def _training_rows_only(dataset: Any) -> Iterator[None]:
     """Let ``inter_matrix`` give rows of training users only: means over rows then are theirs."""
     rows = np.unique(np.asarray(dataset.inter_feat[dataset.uid_field]))
     original = dataset.inter_matrix
@@ -172,7 +181,7 @@ def folds_in(model: nn.Module) -> bool:
     return getattr(model, "folds_in", False) or type(model).__name__ in _SHOW
 
 
-def scoring(model: nn.Module, histories: Histories) -> nn.Module:
+def scoring(model: Any, histories: Histories) -> nn.Module:
     """A view of a trained model to which user id ``n`` is row ``n`` of ``histories``.
 
     The model itself is not changed, so that any number of threads may score with it.
@@ -197,7 +206,7 @@ def scoring(model: nn.Module, histories: Histories) -> nn.Module:
     return view
 
 
-def view_of(model: nn.Module) -> nn.Module:
+def view_of(model: nn.Module) -> Any:
     """A module of the same tensors in evaluation mode; what is set on it, or on its parts, the
     model does not get."""
     views: dict[int, nn.Module] = {}
@@ -215,32 +224,32 @@ def view_of(model: nn.Module) -> nn.Module:
     return view(model)
 
 
-def learned_matrices(model: nn.Module) -> dict:
+def learned_matrices(model: nn.Module) -> dict[str, Any]:
     """What a model's constructor learned and RecBole does not count among its parameters."""
     return {name: getattr(model, name) for name in _LEARNED.get(type(model).__name__, ())}
 
 
-def _show_rows(model, histories: Histories) -> None:
+def _show_rows(model: Any, histories: Histories) -> None:
     # In a constructor this runs before nn.Module's own, so past its bookkeeping.
     object.__setattr__(model, "_input_histories", histories)
 
 
-def _show_to_cdae(model, histories: Histories) -> None:
+def _show_to_cdae(model: Any, histories: Histories) -> None:
     """No user has a vector of its own."""
     _show_rows(model, histories.to(model.device))
     zeros = torch.zeros(histories.shape[0], model.embedding_size, device=model.device)
     model.h_user = nn.Embedding.from_pretrained(zeros)
 
 
-def _show_on_device(model, histories: Histories) -> None:
+def _show_on_device(model: Any, histories: Histories) -> None:
     _show_rows(model, histories.to(model.device))
 
 
-def _show_matrix(model, histories: Histories) -> None:
+def _show_matrix(model: Any, histories: Histories) -> None:
     model.interaction_matrix = _input_matrix(histories)
 
 
-def _show_neighbours(model, histories: Histories) -> None:
+def _show_neighbours(model: Any, histories: Histories) -> None:
     matrix = _input_matrix(histories)
     scores = matrix.dot(model.w)
     if type(model).__name__ == "AsymKNN":
@@ -248,13 +257,13 @@ def _show_neighbours(model, histories: Histories) -> None:
     model.interaction_matrix, model.pred_mat = matrix, scores.tocsr()
 
 
-def _show_projected(model, histories: Histories) -> None:
+def _show_projected(model: Any, histories: Histories) -> None:
     users = _input_matrix(histories) @ model.projection
     items = model.item_embeddings
     model.user_embeddings = torch.from_numpy(users).to(items.device, items.dtype)
 
 
-def _show_items(model, histories: Histories) -> None:
+def _show_items(model: Any, histories: Histories) -> None:
     matrix, lengths = _padded(histories)
     model.history_item_matrix = matrix.to(model.device)
     model.history_lens = lengths.to(model.device)
@@ -264,7 +273,7 @@ def _show_items(model, histories: Histories) -> None:
         model.user_bias = nn.Parameter(zeros, requires_grad=False)
 
 
-def _show_nothing(model, histories: Histories) -> None:
+def _show_nothing(model: Any, histories: Histories) -> None:
     """Every user gets the same."""
 
 
@@ -309,7 +318,9 @@ _MODELS = {
 ADAPTERS = {
     name: adapter for name, (adapter, _) in _MODELS.items() if hasattr(general_recommender, name)
 }
-_SHOW = {name: show for name, (_, show) in _MODELS.items()}
+_SHOW: dict[str, Callable[[Any, Histories], None]] = {
+    name: show for name, (_, show) in _MODELS.items()
+}
 _LEARNED = {
     "ADMMSLIM": ("item_similarity", "item_means"),
     "NCEPLRec": ("item_embeddings", "projection"),
@@ -325,7 +336,7 @@ SAMPLING_MODELS = {"FISM", "NAIS"}
 def add_adapter(
     name: str,
     adapter: Callable[..., None],
-    show: Callable[[nn.Module, Histories], None],
+    show: Show,
     samples: bool = False,
 ) -> None:
     """Add an adapter, see :func:`~recbole_evcf.hooks.models.register_fold_in`."""

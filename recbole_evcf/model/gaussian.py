@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recbole_evcf.data.part import Part
+from recbole_evcf.data.histories import BatchShard
 
 __all__ = ["Gaussian", "mixture_log_prob"]
 
@@ -22,17 +23,18 @@ class Gaussian:
     mean: Tensor
     log_variance: Tensor
 
-    def sample(self, part: Part | None = None) -> Tensor:
+    def sample(self, shard: BatchShard | None = None) -> Tensor:
         """One draw per row with unit-variance noise, differentiable (reparameterised).
 
         Args:
-            part: which rows of a larger batch these are.
+            shard: which rows of a larger batch these are.
         """
-        if part is None:
+        if shard is None:
             noise = torch.randn_like(self.mean)
         else:
             # Drawn for the whole batch: what a row gets does not depend on how it is divided.
-            noise = torch.randn_like(self.mean.new_empty(part.total, self.mean.shape[1]))[part.rows]
+            batch = self.mean.new_empty(shard.total, self.mean.shape[1])
+            noise = torch.randn_like(batch)[shard.rows]
         return self.mean + noise * torch.exp(0.5 * self.log_variance)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ class _MixtureLogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
         wide, m, v = z.double(), mean.double(), log_variance.double()
         precision = torch.exp(-v)
         scaled = m * precision
@@ -86,7 +88,7 @@ class _MixtureLogProb(torch.autograd.Function):
         return (total - math.log(len(mean))).to(z.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z, mean, precision, responsibility = ctx.saved_tensors
         weight = responsibility.mul_(grad[:, None])
         by_component = torch.cat([precision, mean * precision], dim=1).to(ctx.dtype)

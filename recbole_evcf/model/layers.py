@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,12 +118,12 @@ class _DenseProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, *weights)
         return tuple(x @ weight for weight in weights)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         x, *weights = ctx.saved_tensors
         by_item = weights[0] @ grads[0].T
         for weight, grad in zip(weights[1:], grads[1:]):
@@ -137,8 +140,9 @@ class _SumOfRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, x: HistoryBatch, dense: Tensor | None) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, x: HistoryBatch, dense: Tensor | None) -> Tensor:
         ctx.x = x
+        assert x.values is not None, "a history is normalized before it is encoded"
         values = x.values.to(weight.dtype)
         result = F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
         if dense is not None:
@@ -147,7 +151,7 @@ class _SumOfRows(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
         x, (weight, dense) = ctx.x, ctx.saved_tensors
         order, offsets = x.transposed()
         n_dense = len(weight) - x.n_items
@@ -163,7 +167,7 @@ class _SumOfRows(torch.autograd.Function):
 class TanhLayer(nn.Module):
     """``tanh(x W + b)``; ``linear`` makes the affine map."""
 
-    def __init__(self, linear):
+    def __init__(self, linear: Callable[[], nn.Module]):
         super().__init__()
         self.linear = linear()
 
@@ -174,14 +178,15 @@ class TanhLayer(nn.Module):
 class GatedLayer(nn.Module):
     """``(x W + b) * sigmoid(x V + c)``, equation 7; ``linear`` makes each affine map."""
 
-    def __init__(self, linear):
+    def __init__(self, linear: Callable[[], nn.Module]):
         super().__init__()
         self.linear = linear()
         self.gate = linear()
 
     def forward(self, x: Input, *dense: Tensor) -> Tensor:
-        if isinstance(x, Tensor) and isinstance(self.linear, HistoryLinear) and not dense:
-            linear, gate = dense_products(x, [self.linear, self.gate])
+        maps = [each for each in (self.linear, self.gate) if isinstance(each, HistoryLinear)]
+        if isinstance(x, Tensor) and maps and not dense:
+            linear, gate = dense_products(x, maps)
         else:
             linear, gate = self.linear(x, *dense), self.gate(x, *dense)
         return linear * torch.sigmoid(gate)
@@ -198,9 +203,7 @@ def hidden_layers(widths: list[int], layer: Layer) -> nn.Sequential:
         widths: of the input, and of each layer.
         layer: from a function that makes an affine map to a module, as :class:`GatedLayer`.
     """
-    return nn.Sequential(
-        *(layer(lambda i=i: Linear(widths[i], widths[i + 1])) for i in range(len(widths) - 1))
-    )
+    return nn.Sequential(*(layer(partial(Linear, *pair)) for pair in pairwise(widths)))
 
 
 class GaussianHead(nn.Module):

@@ -3,19 +3,20 @@
 Sums over all items are made block by block of items, in single precision whatever the logits
 come in: what lies between is of a block's size and stays in the processor's caches, where autograd
 would hold several batch x items tensors. In the backward pass the gradient takes the place of the
-logits: whoever needs them after it keeps a copy.
+logits: keep a copy to use them afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_evcf.data.histories import HistoryBatch
-from recbole_evcf.model.blocks import item_blocks
+from recbole_evcf.model.dropout import item_blocks
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Multinomial"]
 
@@ -42,7 +43,10 @@ class Bernoulli:
         return _BernoulliLogProb.apply(logits, history)
 
 
-LIKELIHOODS = {"multinomial": Multinomial, "bernoulli": Bernoulli}
+LIKELIHOODS: dict[str, type[Multinomial] | type[Bernoulli]] = {
+    "multinomial": Multinomial,
+    "bernoulli": Bernoulli,
+}
 
 
 def _copies(logits: Tensor) -> Iterator[Tensor]:
@@ -61,7 +65,7 @@ def _sum_of_logits(logits: Tensor, history: HistoryBatch) -> Tensor:
 
 
 def _add_at_history(matrix: Tensor, history: HistoryBatch, value: Tensor) -> Tensor:
-    # No item stands twice in a history, so a plain read-add-write is exact.
+    # No item is in a history twice, so a plain read-add-write is exact.
     where = (history.row, history.column)
     matrix[where] += value[history.row].to(matrix.dtype)
     return matrix
@@ -81,14 +85,14 @@ class _MultinomialLogProb(torch.autograd.Function):
     """Sum of the logits at the history minus n logsumexp, and its gradient."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, history: HistoryBatch) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, history: HistoryBatch) -> Tensor:
         normalizer = _log_normalizer(logits)
         ctx.save_for_backward(logits, normalizer)
         ctx.history = history
         return _sum_of_logits(logits, history) - history.lengths * normalizer
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logits, normalizer = ctx.saved_tensors
         factor = -grad * ctx.history.lengths
         for block, part in zip(_copies(logits), item_blocks(logits, BLOCK)):
@@ -101,14 +105,14 @@ class _BernoulliLogProb(torch.autograd.Function):
     gradient."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, history: HistoryBatch) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, history: HistoryBatch) -> Tensor:
         ctx.save_for_backward(logits)
         ctx.history = history
         missed = sum(F.softplus(block).sum(0) for block in _copies(logits))
         return _sum_of_logits(logits, history) - missed
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (logits,) = ctx.saved_tensors
         for block, part in zip(_copies(logits), item_blocks(logits, BLOCK)):
             part.copy_(block.sigmoid_().mul_(-grad))

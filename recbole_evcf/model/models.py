@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 from recbole_evcf.model.wmf import WMF
 
-__all__ = ["BASELINES", "MODELS", "GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"]
+__all__ = [
+    "BASELINES",
+    "MODELS",
+    "GatedHVamp",
+    "GatedMultiVAE",
+    "GatedVamp",
+    "HVamp",
+    "Vamp",
+    "item_vectors",
+]
 
 
 class GatedMultiVAE(VAERecommender):
@@ -77,3 +88,29 @@ class GatedHVamp(HVamp):
 
 MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp)
 BASELINES = (WMF,)
+# RecBole's decoders have a row for the padding item too.
+_DECODERS = {
+    "MultiVAE": lambda model: model.decoder[-1],
+    "MultiDAE": lambda model: model.decoder[-1],
+    "RecVAE": lambda model: model.decoder,
+    "CDAE": lambda model: model.out_layer,
+}
+
+
+def item_vectors(model: nn.Module) -> Tensor:
+    """Vectors of all items, (items, width), which a user's last hidden layer is multiplied with.
+
+    Raises:
+        ValueError: the model has no decoder that ends in a linear layer.
+    """
+    if isinstance(model, VAERecommender):
+        return model.network.output.weight.detach()
+    if isinstance(model, WMF):
+        return model.item_factors.detach()
+    decoder = _DECODERS.get(type(model).__name__)
+    if decoder is None:
+        raise ValueError(
+            f"{type(model).__name__} has no decoder with item vectors; the paper's models, WMF, "
+            f"{', '.join(_DECODERS)} have one."
+        )
+    return decoder(model).weight.detach()[1:]

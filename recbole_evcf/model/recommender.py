@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.part import Part
+from recbole_evcf.data.histories import BatchShard, Histories
 from recbole_evcf.model.layers import Layer
 from recbole_evcf.model.prior import (
     Prior,
@@ -20,6 +21,11 @@ from recbole_evcf.model.prior import (
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 from recbole_evcf.model.warmup import KLWarmup
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
 
 __all__ = ["VAERecommender"]
 
@@ -48,7 +54,7 @@ class VAERecommender(GeneralRecommender):
     # None: as the key ``gated`` says.
     layer_class: Layer | None = None
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         settings = Settings.from_config(config)
         # Held aside from the module's buffers: data, not state of the model.
@@ -63,7 +69,7 @@ class VAERecommender(GeneralRecommender):
             users=len(torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique()),
         )
 
-    def make_prior(self, settings: Settings, dataset) -> Prior:
+    def make_prior(self, settings: Settings, dataset: Dataset) -> Prior:
         """The prior at the start of training.
 
         Args:
@@ -73,7 +79,7 @@ class VAERecommender(GeneralRecommender):
         """
         return self._vamp_prior(settings, dataset) if self.vamp_prior else StandardNormalPrior()
 
-    def _vamp_prior(self, settings: Settings, dataset) -> VampPrior:
+    def _vamp_prior(self, settings: Settings, dataset: Dataset) -> VampPrior:
         k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std
         if settings.pseudo_inputs_init == "normal":
             start = normal_pseudo_inputs(k, self.n_items - 1, settings.pseudo_inputs_mean, std)
@@ -85,24 +91,26 @@ class VAERecommender(GeneralRecommender):
         drawn = drawn.repeat(-(-k // len(drawn)))[:k]
         return VampPrior(data_pseudo_inputs(self._histories.rows(drawn).dense().cpu(), std))
 
-    def loss_terms(self, interaction, part: Part | None = None) -> tuple[Tensor, Tensor]:
+    def loss_terms(
+        self, interaction: Interaction, shard: BatchShard | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The two parts of the loss of a batch of training users, before weighting.
 
         Args:
             interaction: with the user ids, (batch,).
-            part: the rows that are computed here, where several processes share a batch.
+            shard: the rows that are computed here, where several processes share a batch.
 
         Returns:
-            reconstruction, the mean negative log-likelihood; and the mean KL estimate. With a part,
-            its summands of these means: summed over all parts they are the same.
+            reconstruction, the mean negative log-likelihood; and the mean KL estimate. With a
+            shard, its share of these means: summed over all shards they are the same.
         """
-        history = self._histories.rows(interaction[self.USER_ID], part)
+        history = self._histories.rows(interaction[self.USER_ID], shard)
         log_likelihood, kl = self.network.elbo_terms(history)
-        if part is None:
+        if shard is None:
             return -log_likelihood.mean(), kl.mean()
-        return -log_likelihood.sum() / part.total, kl.sum() / part.total
+        return -log_likelihood.sum() / shard.total, kl.sum() / shard.total
 
-    def calculate_loss(self, interaction) -> tuple[Tensor, Tensor]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """RecBole's loss of a batch, in two parts: reconstruction and weighted KL term.
 
         In training mode it counts the batch, so that the weight rises whoever trains the model: an
@@ -116,7 +124,7 @@ class VAERecommender(GeneralRecommender):
             self.warmup.after_batch(len(interaction))
         return reconstruction, weighted
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""
         users, place = interaction[self.USER_ID].unique(return_inverse=True)
         items = interaction[self.ITEM_ID] - 1
@@ -126,7 +134,7 @@ class VAERecommender(GeneralRecommender):
         return (hidden * output.weight[items]).sum(1) + output.bias[items]
 
     @torch.no_grad()
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items for the given users, (batch, items); the padding item has -inf."""
         hidden = self.network.last_hidden(self._histories.rows(interaction[self.USER_ID]))
         scores = hidden.new_empty(len(hidden), self.n_items)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from recbole_evcf.model.likelihood import LIKELIHOODS
 from recbole_evcf.utils.text import shortened
 
 __all__ = ["Settings"]
+
+# Takes the key and its value; returns the value as the models take it, or raises a ValueError.
+Check = Callable[[str, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Settings:
     warmup_epochs: int | None
 
     @classmethod
-    def from_config(cls, config) -> Settings:
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Read from a RecBole ``Config`` or a dict.
 
         Raises:
@@ -59,12 +64,12 @@ class Settings:
         return cls(**values)
 
 
-def _brief(value) -> str:
+def _brief(value: Any) -> str:
     return shortened(repr(value), 200)
 
 
-def _whole(minimum: int, optional: bool = False):
-    def check(key: str, value) -> int | None:
+def _whole(minimum: int, optional: bool = False) -> Check:
+    def check(key: str, value: Any) -> int | None:
         if optional and value is None:
             return None
         # Tuners draw whole numbers as floats.
@@ -79,8 +84,8 @@ def _whole(minimum: int, optional: bool = False):
     return check
 
 
-def _number(minimum: float = -math.inf, below: float = math.inf):
-    def check(key: str, value) -> float:
+def _number(minimum: float = -math.inf, below: float = math.inf) -> Check:
+    def check(key: str, value: Any) -> float:
         valid = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not valid or not math.isfinite(value) or not minimum <= value < below:
             bounds = "" if minimum == -math.inf else f" of at least {minimum:g}"
@@ -91,8 +96,8 @@ def _number(minimum: float = -math.inf, below: float = math.inf):
     return check
 
 
-def _choice(*choices: str):
-    def check(key: str, value) -> str:
+def _choice(*choices: str) -> Check:
+    def check(key: str, value: Any) -> str:
         if value not in choices:
             raise ValueError(f"{key} must be {' or '.join(choices)}, not {_brief(value)}.")
         return value
@@ -100,13 +105,13 @@ def _choice(*choices: str):
     return check
 
 
-def _flag(key: str, value) -> bool:
+def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{key} must be True or False, not {_brief(value)}.")
     return value
 
 
-def _widths(key: str, value) -> list[int]:
+def _widths(key: str, value: Any) -> list[int]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(
             f"{key} must be a list of at least one hidden width, such as [600], "
@@ -115,7 +120,7 @@ def _widths(key: str, value) -> list[int]:
     return [_whole(1)(f"{key}[{place}]", width) for place, width in enumerate(value)]
 
 
-_CHECKS = {
+_CHECKS: dict[str, Check] = {
     "mlp_hidden_size": _widths,
     "latent_dimension": _whole(1),
     "dropout_prob": _number(0, below=1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["KLWarmup"]
 
@@ -26,6 +26,8 @@ class KLWarmup(nn.Module):
 
     was_finished = False
     _seen = 0
+    step: Tensor
+    epoch: Tensor
 
     def __init__(
         self, cap: float, steps: int | None = None, epochs: int | None = None, users: int = 1
@@ -39,15 +41,13 @@ class KLWarmup(nn.Module):
         return f"cap={self.cap}, steps={self.steps}, epochs={self.epochs}"
 
     @property
-    def weight(self) -> torch.Tensor:
+    def weight(self) -> Tensor:
         """The present weight, a scalar tensor (on the device, so that reading it never waits)."""
-        if self.steps is not None:
-            if self.steps == 0:
-                return torch.full_like(self.step, self.cap, dtype=torch.get_default_dtype())
+        if self.steps:
             return (self.step / self.steps).clamp(max=self.cap)
-        if self.epochs == 0:
-            return torch.full_like(self.epoch, self.cap, dtype=torch.get_default_dtype())
-        return self.cap * (self.epoch / self.epochs).clamp(max=1.0)
+        if self.steps is None and self.epochs:
+            return self.cap * (self.epoch / self.epochs).clamp(max=1.0)
+        return torch.full_like(self.step, self.cap, dtype=torch.get_default_dtype())
 
     @property
     def finished(self) -> bool:
@@ -57,25 +57,25 @@ class KLWarmup(nn.Module):
         return int(self.epoch) >= self.epochs
 
     def begin_epoch(self) -> None:
-        """To be called before each training epoch."""
+        """Call this before each training epoch."""
         self.was_finished = self.finished
 
     def next_step(self) -> None:
-        """To be called before each training batch."""
+        """Call this before each training batch."""
         self.step += 1
 
     def next_epoch(self) -> None:
-        """To be called after each training epoch."""
+        """Call this after each training epoch."""
         self.epoch += 1
 
     def before_batch(self) -> None:
-        """To be called before each training batch where nobody counts epochs."""
+        """Call this before each training batch if the trainer does not count epochs."""
         if not self._seen:
             self.begin_epoch()
         self.next_step()
 
     def after_batch(self, users: int) -> None:
-        """To be called after each such batch, once its loss is computed, with its size."""
+        """Call this after each such batch with its size, once its loss is computed."""
         self._seen += users
         if self._seen >= self.users:
             self._seen = 0

@@ -13,6 +13,7 @@ The item vectors come from the alternating least squares of the package ``implic
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +23,11 @@ from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
 
 __all__ = ["WMF", "fold_in"]
 
@@ -60,7 +66,7 @@ class WMF(GeneralRecommender):
     # It can score a user that it was not trained on.
     folds_in = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         n_factors = _whole("embedding_size", config["embedding_size"])
         iterations = _whole("als_iterations", config["als_iterations"])
@@ -91,7 +97,7 @@ class WMF(GeneralRecommender):
                 "embedding_size."
             )
 
-    def calculate_loss(self, interaction) -> Tensor:
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Zero: the constructor has trained the model."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
@@ -106,14 +112,14 @@ class WMF(GeneralRecommender):
         vectors = fold_in(items, self._histories, users, self.alpha, self.reg_weight)
         return vectors.to(self.item_factors.dtype)
 
-    def predict(self, interaction) -> Tensor:
+    def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""
         users, place = interaction[self.USER_ID].unique(return_inverse=True)
         # Item -1, the padding item, reads the last row; RecBole never ranks it.
         items = self.item_factors[interaction[self.ITEM_ID] - 1]
         return (self.user_vectors(users)[place] * items).sum(1)
 
-    def full_sort_predict(self, interaction) -> Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items for the given users, (batch, items); the padding item has -inf."""
         vectors = self.user_vectors(interaction[self.USER_ID])
         scores = vectors.new_empty(len(vectors), self.n_items)
@@ -168,7 +174,7 @@ def _padded_columns(history: HistoryBatch) -> Tensor:
     return columns
 
 
-def _train(histories: Histories, *, alpha: float, show_progress: bool, **settings) -> Tensor:
+def _train(histories: Histories, *, alpha: float, show_progress: bool, **settings: Any) -> Tensor:
     """Item vectors by ALS over the users who have a history, (items, factors)."""
     try:
         from implicit.cpu.als import AlternatingLeastSquares
@@ -193,7 +199,7 @@ def _train(histories: Histories, *, alpha: float, show_progress: bool, **setting
     return torch.from_numpy(np.ascontiguousarray(als.item_factors))
 
 
-def _whole(key: str, value) -> int:
+def _whole(key: str, value: Any) -> int:
     # Tuners draw whole numbers as floats.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -202,7 +208,7 @@ def _whole(key: str, value) -> int:
     return value
 
 
-def _number(key: str, value, zero: bool = False) -> float:
+def _number(key: str, value: Any, zero: bool = False) -> float:
     valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not valid or not 0 <= value < math.inf or (value == 0 and not zero):
         bound = "of at least 0" if zero else "above 0"

@@ -175,6 +175,11 @@ def _cell_in_latex(cell: Cell, words: bool) -> str:
 
 
 def _in_latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "–": "--"}
+    special: dict[str, str | int | None] = {
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "~": r"\textasciitilde{}",
+        "–": "--",
+    }
     special.update({letter: rf"\{letter}" for letter in "&%$#_{}"}, **{"^": r"\textasciicircum{}"})
     return text.translate(str.maketrans(special))

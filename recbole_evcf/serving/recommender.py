@@ -17,7 +17,7 @@ from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.data.item_catalogue import ItemCatalogue
 from recbole_evcf.model.fold_in import scoring, view_of
-from recbole_evcf.model.item_vectors import item_vectors
+from recbole_evcf.model.models import item_vectors
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.wmf import WMF
 from recbole_evcf.serving.saved_model import load_model
@@ -121,7 +121,7 @@ class Recommender:
         Neither the order of a history nor an item's second mention changes anything. Items that
         the model does not know are left out, with a warning that names some. A user with no known
         item gets what the model recommends to anyone, with ``from_prior`` True: for the paper's
-        models the prior's (see :func:`recbole_evcf.model.prior_scores.prior_scores`), for others
+        models the prior's (see :func:`recbole_evcf.model.vae.prior_scores`), for others
         what they make of an empty history, or the most popular items where that is nothing.
 
         Args:

@@ -14,8 +14,8 @@ from torch import Tensor
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.fold_in import folds_in, scoring
 from recbole_evcf.model.models import BASELINES, MODELS
-from recbole_evcf.model.prior_scores import prior_scores
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.model.vae import prior_scores
 from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["best_items", "scores_of_histories", "scores_of_users", "scores_without_history"]

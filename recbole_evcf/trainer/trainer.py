@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.digest import digest_of_training
-from recbole_evcf.data.part import Part
-from recbole_evcf.trainer.checkpoint import load_checkpoint
+from recbole_evcf.data.histories import BatchShard
+from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of
 
@@ -214,7 +214,8 @@ class VAETrainer(Trainer):
         scaler.scale(loss).backward()
         terms = reconstruction.detach(), kl.detach()
         # The losses too: a number that is not finite ends all processes at once.
-        distributed.sum_up([*terms, *_gradients(self.model)])
+        gradients = (weight.grad for weight in self.model.parameters())
+        distributed.sum_up([*terms, *(each for each in gradients if each is not None)])
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -252,6 +253,7 @@ class VAETrainer(Trainer):
 
     def _load_from_first(self, path: str) -> None:
         """Load a model file that only the first process need have."""
+        note_tested(path)
         if distributed.is_first():
             checkpoint = load_checkpoint(path, self.device)
             self.model.load_state_dict(checkpoint["state_dict"])
@@ -342,7 +344,7 @@ class _GatheringCollector(Collector):
             self.data_struct.update_tensor(name, rows)
 
 
-def _rows_of_batch(batched_data: tuple, part: Part) -> tuple:
+def _rows_of_batch(batched_data: tuple, part: BatchShard) -> tuple:
     """Take some users of a batch: (users, seen items, positives' rows, positive items)."""
     interaction, history, positive_u, positive_i = batched_data
 
@@ -352,14 +354,6 @@ def _rows_of_batch(batched_data: tuple, part: Part) -> tuple:
 
     history = own(*history) if history is not None else None
     return interaction[part.rows], history, *own(positive_u, positive_i)
-
-
-def _gradients(model: nn.Module) -> list[Tensor]:
-    """Return the gradients of all parameters that have one, each contiguous."""
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad = parameter.grad.contiguous()
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def _named(name: str, value: str) -> str:

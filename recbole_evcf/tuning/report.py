@@ -151,7 +151,8 @@ def _curves(scored: pd.DataFrame, best: dict, metric: str) -> go.Figure:
         points, x="epoch", y="score", hover_data=["number"], color_discrete_map=colours, **order
     )
     for line in figure.data:
-        line.update(mode="lines" if len(line.x) > 1 else "markers", line_width=1.5)
+        line.update(mode="lines" if len(line.x) > 1 else "markers")
+        line.update(line_width=2.5 if line.name == "True" else 1)
     figure.update_yaxes(title=f"{figure_text(metric)} (validation)")
     return styled(figure, 420, margin=MARGIN, showlegend=False)
 

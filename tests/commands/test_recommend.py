@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from recbole.utils.case_study import full_sort_topk
 
-from build import build, trained
-from conftest import write_inter
+from build import trained
 from recbole_evcf import Recommender, cli
-from recbole_evcf.quick_start import load_data_and_model
 
 
 @pytest.fixture
@@ -34,11 +31,6 @@ def test_new_users_from_a_file(model_file, capsys):
     recommender = Recommender.load(model_file)
     expected = recommender.recommend({"ann": ["i1", "i5"], "ben": ["i7"], "carl": []}, k=4)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
-    assert found.groupby("user")["from_prior"].first().to_dict() == {
-        "ann": False,
-        "ben": False,
-        "carl": True,
-    }
 
 
 def test_options(model_file, capsys):
@@ -49,20 +41,15 @@ def test_options(model_file, capsys):
     assert recommend(*command, "--output=recs.jsonl") == 0
     assert "allow.txt names 1 item that the model does not know: 'x'." in capsys.readouterr().err
     assert sorted(json.loads(Path("recs.jsonl").read_text())["items"]) == ["i2", "i3"]
-    more = ["--block_items=block.txt", "--include_seen", "--output=recs.csv"]
+    more = ["--block_items=block.txt", "--include_seen", "--topk=99", "--output=recs.csv"]
     assert recommend(*command, *more) == 0
     assert sorted(pd.read_csv("recs.csv")["item"]) == ["i1", "i2"]
 
 
 def test_users_of_the_data_set(model_file):
+    """What they get: test_data_set_users.py."""
     assert recommend(f"--model_file={model_file}", "--topk=5", "--output=recs.csv") == 0
-    found = pd.read_csv("recs.csv")
-    assert found.groupby("user").size().tolist() == [5] * 60
-    _, model, dataset, _, _, test = load_data_and_model(model_file)
-    _, columns = full_sort_topk(test.uid_list.numpy(), model, test, 5)
-    for user, items in zip(test.uid_list, dataset.id2token("item_id", columns.numpy())):
-        name = dataset.id2token("user_id", int(user))
-        assert found.loc[found["user"] == name, "item"].tolist() == items.tolist()
+    assert pd.read_csv("recs.csv").groupby("user").size().tolist() == [5] * 60
 
 
 GOOD = "user,item\nann,i1\n"
@@ -77,8 +64,6 @@ GOOD = "user,item\nann,i1\n"
         (["--topk=0"], GOOD, "--topk must be at least 1"),
         (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
         (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),
-        (["--model_file=half.pth"], GOOD, "half.pth is not a model file"),
-        (["--model_file=bpr.pth"], GOOD, "bpr.pth holds a BPR"),
         (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
         (["--output=new.csv"], GOOD, "--output would replace new.csv"),
@@ -87,15 +72,8 @@ GOOD = "user,item\nann,i1\n"
         (["--allow_items=new.csv"], GOOD, "leave none that the model could recommend"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_file(model_file, arguments, content, message, tiny, capsys):
+def test_a_mistake_is_one_line_and_no_file(model_file, arguments, content, message, capsys):
     Path("new.csv").write_text(content)
-    if "half" in str(arguments):
-        whole = Path(model_file).read_bytes()
-        Path("half.pth").write_bytes(whole[: len(whole) // 2])
-    if "bpr" in str(arguments):
-        _, loaders, _, trainer = build("BPR", "tiny", {**tiny, "epochs": 1})
-        trainer.saved_model_file = "bpr.pth"
-        trainer.fit(loaders[0], loaders[1])
     capsys.readouterr()
     before = set(Path().iterdir())
     command = [f"--model_file={model_file}", "--histories=new.csv", "--output=recs.csv"]
@@ -117,18 +95,6 @@ def test_a_data_set_that_changed(model_file, tiny, capsys):
     assert recommend(f"--model_file={model_file}", "--output=recs.csv") == 2
     assert "tiny.inter" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("recs.csv").exists()
-
-
-def test_fewer_items_than_topk_are_all_ranked(tiny, tmp_path):
-    rows = [(f"u{user}", f"i{(user + step) % 15}", 1) for user in range(30) for step in range(6)]
-    write_inter(tmp_path / "data", "tiny", rows)
-    _, trainer = trained("GatedHVamp", {**tiny, "topk": [5], "valid_metric": "MRR@5"})
-    Path("new.csv").write_text("user,item\nann,i1\nann,i2\n")
-    command = [f"--model_file={trainer.saved_model_file}", "--histories=new.csv"]
-    assert recommend(*command, "--output=recs.csv") == 0
-    assert set(pd.read_csv("recs.csv")["item"]) == {f"i{item}" for item in (0, *range(3, 15))}
-    assert recommend(*command, "--topk=99", "--include_seen", "--output=recs.csv") == 0
-    assert len(pd.read_csv("recs.csv")) == 15
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from recbole_evcf import speed_up_recbole
 from recbole_evcf.hooks import evaluation, training
 from recbole_evcf.hooks.wrapping import Forward
 from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
-from recbole_evcf.model.blocks import item_blocks
+from recbole_evcf.model.dropout import item_blocks
 
 SETTINGS = {
     "epochs": 8,

@@ -10,6 +10,7 @@ from recbole_evcf.inspection.gates import (
     gate_table,
     gate_values,
     gates_by_popularity,
+    mean_popularity,
     single_item_histories,
 )
 from recbole_evcf.inspection.latent import history_batches
@@ -77,9 +78,10 @@ def test_by_popularity(tiny):
     users, extremes = gate_values(model, history_batches(histories, ids))
     items, _ = gate_values(model, single_item_histories(histories.shape[1], torch.device("cpu")))
     popularity = np.arange(histories.shape[1]) % 7
-    table = gates_by_popularity(users, items, histories, ids, popularity, 3)
+    of_users = mean_popularity(histories, ids, popularity)
+    table = gates_by_popularity(users, items, of_users, popularity, 3)
     dense = histories.rows(ids).dense().numpy()
-    of_users = (dense @ popularity) / dense.sum(1)
+    np.testing.assert_allclose(of_users, (dense @ popularity) / dense.sum(1))
     for along, grouped, values in ((of_users, "users", users), (popularity, "items", items)):
         for row in table[table["grouped"] == grouped].to_dict("records"):
             inside = (along >= row["from"] - 1e-6) & (along <= row["to"] + 1e-6)

@@ -8,12 +8,12 @@ from sklearn.decomposition import PCA
 
 from inspected import untrained
 from recbole_evcf.inspection.prior import (
-    assign,
     component_items,
     component_table,
     density_table,
     effective_number,
     fit_plane,
+    responsibilities,
 )
 from recbole_evcf.model.gaussian import Gaussian
 
@@ -42,26 +42,25 @@ def test_a_user_belongs_to_the_component_of_the_smallest_divergence():
         ]
     )
     responsibility = torch.exp(-divergence) / torch.exp(-divergence).sum(1, keepdim=True)
-    found = assign(users, components)
-    assert found.best.tolist() == divergence.argmin(1).tolist()
-    np.testing.assert_allclose(found.certainty, responsibility.max(1).values, rtol=1e-4)
-    np.testing.assert_allclose(found.mean, responsibility.mean(0), rtol=1e-4)
+    certainty, best, mean = responsibilities(users, components)
+    assert best.tolist() == divergence.argmin(1).tolist()
+    np.testing.assert_allclose(certainty, responsibility.max(1).values, rtol=1e-4)
+    np.testing.assert_allclose(mean, responsibility.mean(0), rtol=1e-4)
 
 
 def test_wide_and_narrow_components_are_told_apart_by_the_whole_posterior():
     # At the mean itself the narrow component is the denser one.
     user = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1))
     components = Gaussian(torch.zeros(2, 1), torch.tensor([[0.0], [-4.0]]))
-    assert assign(user, components).best.tolist() == [0]
+    assert responsibilities(user, components)[1].tolist() == [0]
 
 
 def test_parts_of_the_users_give_what_all_give(monkeypatch):
     users, components = gaussians(20, 3, 1), gaussians(5, 3, 2)
-    whole = assign(users, components)
+    whole = responsibilities(users, components)
     monkeypatch.setattr("recbole_evcf.inspection.latent.BATCH_BYTES", 8 * 5 * 3)
-    parts = assign(users, components)
-    assert (parts.best == whole.best).all()
-    np.testing.assert_allclose(parts.mean, whole.mean)
+    for part, all_at_once in zip(responsibilities(users, components), whole):
+        np.testing.assert_allclose(part, all_at_once)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +72,13 @@ def test_effective_number(weights, number):
 
 def test_table_orders_by_users():
     users, components = gaussians(50, 3, 1), gaussians(6, 3, 2)
-    assignment = assign(users, components)
-    table = component_table(components, assignment)
+    _, best, mean = responsibilities(users, components)
+    table = component_table(components, best, mean)
     assert table["users"].is_monotonic_decreasing
     assert sorted(table["component"]) == list(range(6))
     assert table["users"].sum() == 50
     for row in table.itertuples():
-        assert row.users == (assignment.best == row.component).sum()
+        assert row.users == (best == row.component).sum()
         spread = (0.5 * components.log_variance[row.component]).exp().mean()
         assert row.spread == pytest.approx(float(spread), rel=1e-5)
 
@@ -90,7 +89,8 @@ def test_top_items(name, tiny):
     average = np.full(histories.shape[1], 1 / histories.shape[1])
     average[0] *= 3
     tokens = np.array([f"token{column}" for column in range(histories.shape[1])], dtype=object)
-    table = component_items(model, average, tokens, 5)
+    with torch.no_grad():
+        table = component_items(model, average, tokens, 5)
     assert len(table) == 7 * 2 * 5
     network = model.network
     for k in range(7):
@@ -118,7 +118,8 @@ def test_impossible_items_are_nobodys_top(tiny):
         model.network.output.bias[3] = -500
     average = np.full(histories.shape[1], 1 / histories.shape[1])
     average[3] = 0
-    table = component_items(model, average, np.arange(histories.shape[1]), 5)
+    with torch.no_grad():
+        table = component_items(model, average, np.arange(histories.shape[1]), 5)
     assert not (table["item"] == 3).any()
     assert np.isfinite(table[["probability", "lift"]]).all().all()
 

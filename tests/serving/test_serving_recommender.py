@@ -13,7 +13,7 @@ import torch
 from build import trained
 from conftest import write_inter
 from recbole_evcf import Recommender
-from recbole_evcf.model.prior_scores import prior_scores
+from recbole_evcf.model.vae import prior_scores
 
 LISTS = [["i3", "i7", "i20"], ["i1"], ["i0", "i2", "i4", "i6", "i39"], ["i11", "i12"]]
 
