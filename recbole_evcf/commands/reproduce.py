@@ -18,7 +18,7 @@ from recbole_evcf.commands.several import (
     stopped_by,
     tell,
 )
-from recbole_evcf.comparison.comparison import finish_plan
+from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.paper import PaperTable, paper_table
 from recbole_evcf.comparison.plan import Plan, make_plan
 from recbole_evcf.comparison.report import write_reproduction
