@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
     from recbole_evcf.model.wmf import WMF
     from recbole_evcf.serving.recommender import Recommender
+    from recbole_evcf.tuning.tuning import tune
 
 __all__ = [
     "WMF",
@@ -44,6 +45,7 @@ __all__ = [
     "register_model",
     "run",
     "speed_up_recbole",
+    "tune",
 ]
 
 # The module of each name that is imported when it is first used.
@@ -56,6 +58,7 @@ _LAZY = {
     "register_fold_in": "hooks.models",
     "register_model": "hooks.models",
     "speed_up_recbole": "hooks.speedups",
+    "tune": "tuning.tuning",
 }
 
 
@@ -122,8 +125,7 @@ def run(
         config_files: paths of YAML files, or names of shipped ones such as
             ``"protocol/strong_generalization"``.
         **settings: keys of RecBole's config and of the model, which override those of the files;
-            and ``nproc``, ``world_size``, ``ip``, ``port`` and ``group_offset``, for training in
-            several processes.
+            and the command's options for several processes, such as ``nproc``.
 
     Returns:
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and

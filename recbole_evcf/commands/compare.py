@@ -7,20 +7,18 @@ import shutil
 
 from recbole_evcf.commands.common import (
     fail_somewhere,
-    put_words_aside,
-    read_settings,
-)
-from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.commands.several import (
     print_failures,
+    put_words_aside,
     read_seeds,
+    read_settings,
     remark_on,
     stopped_by,
     tell,
 )
+from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.comparison.compare import Comparison, baseline_of, finish_plan
 from recbole_evcf.comparison.plan import ModelSpec, make_plan, parse_models
-from recbole_evcf.comparison.report import caption, metric_table
+from recbole_evcf.comparison.tables import caption, metric_table
 
 __all__ = ["main"]
 

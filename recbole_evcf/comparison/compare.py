@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_evcf.comparison.outcome import Outcome, numbers, read_outcome
+from recbole_evcf.comparison.outcome import Outcome, read_outcome
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run, make_plan, parse_models
 from recbole_evcf.comparison.report import write_comparison
+from recbole_evcf.comparison.tables import numbers
 from recbole_evcf.comparison.worker import work
 from recbole_evcf.results import Store, digest, folder_held
 

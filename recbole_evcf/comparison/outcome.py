@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,17 +12,9 @@ from scipy import stats
 from recbole_evcf.comparison.plan import ModelSpec, Plan
 from recbole_evcf.comparison.significance import PairedTest, compare_with_baseline
 
-__all__ = ["ModelOutcome", "Outcome", "numbers", "read_outcome"]
+__all__ = ["ModelOutcome", "Outcome", "read_outcome"]
 
 DECIMALS = 4
-MIB = 2**20
-TIMES = (
-    "training_seconds",
-    "total_seconds",
-    "training_users_per_second",
-    "evaluation_users_per_second",
-)
-MEMORY = ("memory_before", "peak_memory", "peak_gpu_memory")
 
 
 @dataclass(frozen=True)
@@ -210,32 +201,3 @@ def _over_seeds(tests: pd.DataFrame, frames: list[pd.DataFrame]) -> dict[str, fl
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def numbers(outcome: Outcome) -> pd.DataFrame:
-    """A row for each model with all its values, unrounded.
-
-    Columns: ``model``, ``finished_seeds``, ``failure``; each test metric, behind it ``_se``, its
-    standard error, and ``_seed_sd``; ``valid_`` and the validation metrics; the costs.
-    """
-    return pd.DataFrame([_row(model, outcome) for model in outcome.models])
-
-
-def _row(model: ModelOutcome, outcome: Outcome) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "model": model.label,
-        "finished_seeds": len(model.results),
-        "failure": next(iter(model.failures.values()), None),
-    }
-    for key in outcome.metrics:
-        row[key] = model.test.get(key)
-        row[f"{key}_se"] = model.standard_error.get(key)
-        row[f"{key}_seed_sd"] = model.seed_deviation.get(key)
-    row |= {f"valid_{key}": model.valid.get(key) for key in outcome.metrics}
-    epochs = [len(result["curve"]) for result in model.results.values()]
-    row["epochs"] = sum(epochs) / len(epochs) if epochs else None
-    row |= {name: model.cost(name) for name in TIMES}
-    for name in MEMORY:
-        cost = model.cost(name)
-        row[f"{name}_mib"] = None if cost is None else cost / MIB
-    return {**row, "measured_on": model.measured_on}

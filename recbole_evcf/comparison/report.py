@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
 
 import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
 
 from recbole_evcf.comparison import reproduction
-from recbole_evcf.comparison.figures import learning_curves, metric_bars
-from recbole_evcf.comparison.outcome import Outcome, numbers
+from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
 from recbole_evcf.comparison.paper import PaperTable
-from recbole_evcf.comparison.reproduction import ClaimCheck
+from recbole_evcf.comparison.tables import (
+    about_tests,
+    caption,
+    cost_table,
+    metric_table,
+    numbers,
+    paired_tests,
+)
+from recbole_evcf.report.figures import faceted, figure_text, one_colour_each
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json
 
 __all__ = [
-    "caption",
-    "metric_table",
-    "sections",
+    "learning_curves",
+    "metric_bars",
     "write_comparison",
     "write_reproduction",
     "write_tables",
 ]
 
-LEVEL = 0.05
-COSTS = {
-    "model": "model",
-    "epochs": "epochs",
-    "training_seconds": "training, s",
-    "total_seconds": "with validation, s",
-    "training_users_per_second": "users/s, training",
-    "evaluation_users_per_second": "users/s, evaluation",
-    "peak_memory_mib": "peak memory, MiB",
-    "memory_before_mib": "before the model, MiB",
-    "peak_gpu_memory_mib": "peak GPU memory, MiB",
-    "measured_on": "measured on",
-}
-DIGITS = {"training_seconds": ",.2f", "total_seconds": ",.2f"}
+COLUMNS = 3
+# Longer labels are broken into lines of so many letters.
+LABEL_WIDTH = 30
+# Keys of a curve's rows for our models, and what they are called.
+TERMS = {"reconstruction": "Reconstruction", "kl": "KL term", "kl_weight": "KL weight"}
+MARGIN = {"l": 20, "r": 20, "t": 70, "b": 30}
 
 
 def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
@@ -51,15 +53,15 @@ def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
     """
     write_tables(outcome, folder, "comparison")
     path = os.path.join(folder, "report.html")
-    report = Report(_title(outcome), [*sections(outcome), Section("Command", [command])])
-    report.write_html(path)
+    sections = [*_sections(outcome), Section("Command", [command])]
+    Report(f"Comparison on {outcome.plan.dataset}", sections).write_html(path)
     return path
 
 
 def write_reproduction(
     outcome: Outcome,
     table: PaperTable,
-    checks: list[ClaimCheck],
+    checks: list[reproduction.ClaimCheck],
     folder: str,
     name: str,
     command: str,
@@ -77,32 +79,28 @@ def write_reproduction(
     path = os.path.join(folder, f"{name}.html")
     title = f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}"
     beside = [Section("Beside the paper", []), *reproduction.sections(outcome, table, checks)]
-    Report(title, [*beside, *sections(outcome), Section("Command", [command])]).write_html(path)
+    Report(title, [*beside, *_sections(outcome), Section("Command", [command])]).write_html(path)
     return path
 
 
 def write_tables(outcome: Outcome, folder: str, name: str) -> None:
     """Write ``name.csv``, ``.json``, ``.md`` and ``.tex``, each atomically."""
     path = os.path.join(folder, name)
-    write_numbers(outcome, path)
+    with atomic_write(f"{path}.csv") as temporary:
+        numbers(outcome).to_csv(temporary, index=False)
+    write_json(f"{path}.json", _content(outcome))
     brief = [*_metrics(outcome), *_failures(outcome), *_tests(outcome)]
-    Report(_title(outcome), brief).write_markdown(f"{path}.md")
+    Report(f"Comparison on {outcome.plan.dataset}", brief).write_markdown(f"{path}.md")
     text = metric_table(outcome).latex(_bold(caption(outcome)), "tab:comparison")
     with atomic_write(f"{path}.tex") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
 
 
-def write_numbers(outcome: Outcome, path: str) -> None:
-    """Write ``path``.csv, :func:`numbers`, and ``path``.json, each atomically."""
-    with atomic_write(f"{path}.csv") as temporary:
-        numbers(outcome).to_csv(temporary, index=False)
+def _content(outcome: Outcome) -> dict:
     plan = outcome.plan
     models = [
         {
-            "label": model.label,
-            "model": model.spec.model,
-            "settings": model.spec.settings,
-            "config_files": list(model.spec.config_files),
+            **asdict(model.spec),
             "test": model.test,
             "standard_error": model.standard_error,
             "seed_deviation": model.seed_deviation,
@@ -112,7 +110,7 @@ def write_numbers(outcome: Outcome, path: str) -> None:
         }
         for model in outcome.models
     ]
-    content = {
+    return {
         "dataset": plan.dataset,
         "eval_args": plan.eval_args,
         "split_seed": plan.split_seed,
@@ -124,70 +122,13 @@ def write_numbers(outcome: Outcome, path: str) -> None:
         "baseline": outcome.baseline,
         "comparisons": [asdict(comparison) for comparison in outcome.comparisons],
     }
-    write_json(f"{path}.json", content)
 
 
-def metric_table(outcome: Outcome) -> Table:
-    """The test metrics of the finished models with their standard errors, the best bold."""
-    table = numbers(outcome).query("finished_seeds > 0")
-    values = [name for key in outcome.metrics for name in (key, f"{key}_se")]
-    best = {key: table["model"].isin(outcome.best(key)) for key in outcome.metrics}
-    return Table(table[["model", *values]], outcome.metrics, bold=pd.DataFrame(best))
-
-
-def caption(outcome: Outcome) -> str:
-    """What the values of the table are, and what their standard errors say."""
-    plan, n_users = outcome.plan, outcome.n_users()
-    kind = "by users" if "SG" in (plan.eval_args["split"] or {}) else "of interactions"
-    text = (
-        f"Test metrics on {plan.dataset}, one split {kind} (seed {plan.split_seed}), {n_users:,} "
-        "users."
-    )
-    seeds = len(plan.seeds)
-    if seeds > 1:
-        listed = ", ".join(map(str, plan.seeds))
-        text += f" Each value is the mean over {seeds} seeds ({listed})."
-    if outcome.has_user_errors:
-        whose = "each user's mean over the seeds" if seeds > 1 else "the users' values"
-        text += (
-            f" ± is the standard error over the test users, of {whose}: how far the value would "
-            "move with other users."
-        )
-        if seeds > 1:
-            text += " The spread between seeds is on the page, and in the CSV file as _seed_sd."
-    elif seeds > 1:
-        text += " ± is the standard error over the seeds: there are no values of several users."
-    return text + " The best of each column is marked."
-
-
-def about_tests(outcome: Outcome) -> str:
-    """What the tests against the baseline are, and what they say."""
-    whose = ", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else ""
-    return (
-        f"Paired t-tests on the metrics of {outcome.comparisons[0].n_users:,} test users{whose}. "
-        f"The p-values are corrected by Holm's method for all {len(outcome.comparisons)} "
-        "comparisons of the table, the intervals are not. The test says whether the difference "
-        "would hold for other users, not whether it would hold for another training run."
-    )
-
-
-def sections(outcome: Outcome) -> list[Section]:
+def _sections(outcome: Outcome) -> list[Section]:
     """Every part of the page that has something to show."""
-    if not outcome.finished:
-        return [*_failures(outcome), *_settings(outcome)]
-    return [
-        *_metrics(outcome),
-        *_spread(outcome),
-        *_failures(outcome),
-        *_charts(outcome),
-        *_tests(outcome),
-        *_costs(outcome),
-        *_settings(outcome),
-    ]
-
-
-def _title(outcome: Outcome) -> str:
-    return f"Comparison on {outcome.plan.dataset}"
+    parts = [_metrics, _spread, _failures, _charts, _tests, _costs, _settings]
+    chosen = parts if outcome.finished else [_failures, _settings]
+    return [section for part in chosen for section in part(outcome)]
 
 
 def _bold(text: str) -> str:
@@ -195,9 +136,8 @@ def _bold(text: str) -> str:
 
 
 def _metrics(outcome: Outcome) -> list[Section]:
-    if not outcome.finished:
-        return []
-    return [Section("Test metrics", [metric_table(outcome), _bold(caption(outcome))])]
+    parts = [metric_table(outcome), _bold(caption(outcome))] if outcome.finished else []
+    return [Section("Test metrics", parts)] if parts else []
 
 
 def _spread(outcome: Outcome) -> list[Section]:
@@ -230,46 +170,15 @@ def _charts(outcome: Outcome) -> list[Section]:
 def _tests(outcome: Outcome) -> list[Section]:
     if len(outcome.models) < 2 or not outcome.finished:
         return []
-    title = f"Against {outcome.baseline}"
-    if not outcome.comparisons:
-        text = (
-            "There are no two models with metrics of the same two users or more, which a paired "
-            "test needs."
-        )
-        return [Section(title, [text])]
-    table = pd.DataFrame(outcome.comparisons)
-    # Those of the metric by which models are selected first.
-    table = table.sort_values(
-        "metric", key=lambda key: key != outcome.plan.valid_metric, kind="stable"
+    text = (
+        "There are no two models with metrics of the same two users or more, which a paired test "
+        "needs."
     )
-    # A space at which no line is broken.
-    table["interval"] = [
-        f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in zip(table.low, table.high)
-    ]
-    table["metric"] = table["metric"].map(outcome.metrics)
-    names = {
-        "label": "model",
-        "metric": "metric",
-        "difference": "mean difference",
-        "interval": "95% interval",
-        "p_value": "p",
-        "p_corrected": "corrected p",
-    }
-    shown = Table(
-        table[list(names)],
-        names,
-        {"difference": "+.4f", "p_value": "p", "p_corrected": "p"},
-        bold=table[["p_corrected"]] < LEVEL,
-    )
-    return [
-        Section(title, [shown, f"{about_tests(outcome)} Bold: below 0.05 after the correction."])
-    ]
+    found = [paired_tests(outcome), about_tests(outcome)] if outcome.comparisons else [text]
+    return [Section(f"Against {outcome.baseline}", found)]
 
 
 def _costs(outcome: Outcome) -> list[Section]:
-    table = numbers(outcome).query("finished_seeds > 0")[list(COSTS)]
-    if not table["peak_gpu_memory_mib"].fillna(0).any():
-        table = table.drop(columns="peak_gpu_memory_mib")
     text = (
         "Training includes making the model, where some models learn all they learn, and the "
         "training epochs. Users per second count every training user once an epoch, and in the "
@@ -278,16 +187,15 @@ def _costs(outcome: Outcome) -> list[Section]:
         "different machines cannot be compared; of a run by an earlier version the machine is "
         "unknown."
     )
-    whole = dict.fromkeys(COSTS, ",.0f")
-    return [Section("Costs", [Table(table, COSTS, {**whole, **DIGITS}), text])]
+    return [Section("Costs", [cost_table(outcome), text])]
 
 
 def _settings(outcome: Outcome) -> list[Section]:
     plan = outcome.plan
-    table = pd.DataFrame(
-        [(model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models],
-        columns=["label", "model", "its own settings"],
-    )
+    rows = [
+        (model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models
+    ]
+    table = pd.DataFrame(rows, columns=["label", "model", "its own settings"])
     text = (
         f"Split: {_listed(plan.eval_args)}; its seed is {plan.split_seed}. Seeds of the models: "
         f"{', '.join(map(str, plan.seeds))}. Every other setting of every run is in the folder "
@@ -298,3 +206,73 @@ def _settings(outcome: Outcome) -> list[Section]:
 
 def _listed(settings: dict) -> str:
     return ", ".join(f"{key}: {value}" for key, value in settings.items()) or "–"
+
+
+def metric_bars(outcome: Outcome) -> go.Figure:
+    """A chart for each metric: a bar for each model with its standard error."""
+    bars = [
+        (_label(model), name, model.test[key], model.standard_error.get(key))
+        for key, name in outcome.metrics.items()
+        for model in outcome.finished
+        if key in model.test
+    ]
+    rows = -(-len(outcome.metrics) // COLUMNS)
+    figure = px.bar(
+        pd.DataFrame(bars, columns=["model", "metric", "value", "error"]),
+        x="value",
+        y="model",
+        error_x="error",
+        facet_col="metric",
+        facet_col_wrap=min(COLUMNS, len(outcome.metrics)),
+        facet_col_spacing=0.03,
+        facet_row_spacing=0.3 / max(rows, 2),
+        **_coloured(outcome),
+    )
+    error = {"color": "#333", "thickness": 1.2}
+    figure.update_traces(hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x=error)
+    figure.update_xaxes(matches=None, showticklabels=True, rangemode="tozero", nticks=5, title="")
+    figure.update_yaxes(automargin=True, title="")
+    height = 60 + rows * (80 + 26 * len(outcome.finished))
+    return faceted(figure, height, margin=MARGIN, showlegend=False)
+
+
+def learning_curves(outcome: Outcome) -> go.Figure:
+    """Validation metric, reconstruction, KL term and KL weight by epoch, a line for each seed."""
+    valid = outcome.metrics.get(outcome.plan.valid_metric, outcome.plan.valid_metric)
+    points = [
+        # Counted from 1, as people count epochs; RecBole's log counts from 0.
+        (_label(model), seed, row["epoch"] + 1, name, row[key])
+        for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
+        for model in outcome.finished
+        for seed, result in model.results.items()
+        for row in result["curve"]
+        if key in row
+    ]
+    figure = px.line(
+        pd.DataFrame(points, columns=["model", "seed", "epoch", "term", "value"]),
+        x="epoch",
+        y="value",
+        line_group="seed",
+        facet_col="term",
+        facet_col_wrap=2,
+        facet_col_spacing=0.08,
+        facet_row_spacing=0.14,
+        hover_data={"seed": True, "value": ":.4f", "term": False},
+        **_coloured(outcome),
+    )
+    for line in figure.data:
+        line.update(mode="lines" if len(line.x) > 1 else "markers", line_width=1.6)
+    figure.update_yaxes(matches=None, showticklabels=True, title="")
+    figure.update_xaxes(showticklabels=True)
+    legend = {"orientation": "h", "y": -0.1, "yanchor": "top", "title": None}
+    return faceted(figure, 720, margin=MARGIN, legend=legend)
+
+
+def _label(model: ModelOutcome) -> str:
+    lines = wrap(model.label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "<br>".join(map(figure_text, lines))
+
+
+def _coloured(outcome: Outcome) -> dict[str, Any]:
+    colours = one_colour_each([_label(model) for model in outcome.models])
+    return {"color": "model", "color_discrete_map": colours}

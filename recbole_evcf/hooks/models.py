@@ -107,6 +107,25 @@ def register_fold_in(
 
     Raises:
         ValueError: RecBole has no general recommender of this name.
+
+    An unseen user's vector of BPR as the mean of the vectors of the items in the history:
+
+    >>> import functools, recbole_evcf, torch
+    >>> def scores(model, histories, interaction):
+    ...     history = histories.rows(interaction["user_id"])
+    ...     items = model.item_embedding.weight
+    ...     ids = history.column + 1  # RecBole has a padding item.
+    ...     return torch.nn.functional.embedding_bag(ids, items, history.offsets) @ items.T
+    >>> def show(model, histories):
+    ...     model.full_sort_predict = functools.partial(scores, model, histories.to(model.device))
+    >>> def adapter(construct, model, config, dataset):
+    ...     construct(model, config, dataset)
+    ...     show(model, dataset.input_histories)
+    >>> recbole_evcf.register_fold_in("BPR", adapter, show, samples=True)
+    >>> files = ["protocol/strong_generalization"]
+    >>> result = recbole_evcf.run("BPR", "ml-100k", files, epochs=1, embedding_size=8)
+    >>> result["test_result"]["ndcg@100"] > 0
+    True
     """
     with suppress(ImportError):
         importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from recbole_evcf.config.files import named_file
 from recbole_evcf.utils.literals import plain_value
@@ -23,8 +24,6 @@ __all__ = ["KINDS", "Parameter", "read_params_file"]
 
 # How many numbers a kind takes; a choice takes a list instead.
 KINDS = {"choice": None, "uniform": 2, "quniform": 3, "loguniform": 2}
-
-ENDING = ".hyper"
 # The natural logarithm of the largest float is just above.
 MAX_EXPONENT = 709.0
 
@@ -36,21 +35,16 @@ class Parameter:
     Args:
         name: a key of the config.
         kind: one of :data:`KINDS`.
-        range: the values of a choice; else the lower and upper bound, and for ``quniform`` the
-            step. The bounds of ``loguniform`` are natural logarithms.
+        range: the values of a choice; otherwise the lower and upper bound, and for ``quniform``
+            the step. The bounds of ``loguniform`` are natural logarithms.
     """
 
     name: str
     kind: str
-    range: tuple
+    range: tuple[Any, ...]
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it takes whole numbers only: a ``quniform`` with such bounds and step."""
-        return self.kind == "quniform" and all(float(number).is_integer() for number in self.range)
-
-    def extremes(self) -> tuple:
-        """Values to try beforehand: all those of a choice, else both bounds."""
+    def extremes(self) -> tuple[Any, ...]:
+        """Values to try beforehand: all those of a choice, otherwise both bounds."""
         if self.kind == "choice":
             return self.range
         low, high = self.range[:2]
@@ -62,11 +56,12 @@ class Parameter:
             return tuple(self.setting(round(bound / step) * step) for bound in (low, high))
         return low, high
 
-    def setting(self, drawn):
-        """The value for the config of what hyperopt drew, which for a choice is its position."""
+    def setting(self, drawn: float) -> Any:
+        """The value for the config of what was drawn, which for a choice is its position."""
         if self.kind == "choice":
             return self.range[int(drawn)]
-        return round(drawn) if self.is_whole else float(drawn)
+        is_whole = all(float(number).is_integer() for number in self.range)
+        return round(drawn) if self.kind == "quniform" and is_whole else float(drawn)
 
 
 def read_params_file(file: str) -> list[Parameter]:
@@ -76,9 +71,9 @@ def read_params_file(file: str) -> list[Parameter]:
         file: such as ``mine.hyper`` or ``hyper/GatedHVamp.hyper``.
 
     Raises:
-        ValueError: there is no such file, or a line of it is wrong; the text says which.
+        ValueError: there is no such file, or a line of it is wrong; the message says which.
     """
-    path = named_file(file, ENDING, "There is no params file")
+    path = named_file(file, ".hyper", "There is no params file")
     try:
         with open(path, encoding="utf-8-sig") as opened:
             lines = opened.read().splitlines()
@@ -115,43 +110,45 @@ def _parameter(line: str) -> Parameter:
     return Parameter(name, kind, values)
 
 
-def _choices(name: str, text: str) -> tuple:
-    try:
-        values = plain_value(text)
-    except SyntaxError:
-        values = None
+def _choices(name: str, text: str) -> tuple[Any, ...]:
+    values = _literal(text)
     if not isinstance(values, (list, tuple)) or not values:
         raise ValueError(
             f"the choices of {name} must be a list such as [1, 2] or ['a', 'b'], not "
             f"{shown(text.strip())}."
         )
-    settings = tuple(_setting(value) for value in values)
-    for i, value in enumerate(settings):
+    settings = tuple(map(_setting, values))
+    for place, value in enumerate(settings):
         if not _is_plain(value):
             raise ValueError(
-                f"the choice {shown(value)} of {name} is no number, text, list or None."
+                f"the choice {shown(value)} of {name} is no number, string, list or None."
             )
-        if value in settings[:i]:
-            raise ValueError(f"the choices of {name} hold {shown(value)} twice.")
+        if value in settings[:place]:
+            raise ValueError(f"{shown(value)} is among the choices of {name} twice.")
     return settings
 
 
-def _setting(value):
-    """The value that RecBole's ``Config`` makes of a text: ``'[600, 600]'`` is a list."""
+def _literal(text: str) -> Any:
+    """A Python literal; what is none comes back as it is."""
+    try:
+        return plain_value(text)
+    except SyntaxError:
+        return text
+
+
+def _setting(value: Any) -> Any:
+    """The value that RecBole's ``Config`` makes of a string: ``'[600, 600]'`` is a list."""
     if isinstance(value, tuple):
         return list(value)
     if not isinstance(value, str):
         return value
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
-    try:
-        read = plain_value(value)
-    except SyntaxError:
-        return value
+    read = _literal(value)
     return read if read is None or isinstance(read, (int, float, list, dict)) else value
 
 
-def _is_plain(value) -> bool:
+def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
     if isinstance(value, dict):

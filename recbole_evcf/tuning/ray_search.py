@@ -1,7 +1,7 @@
 """Trials in parallel by Ray Tune, on this machine or a cluster, with ASHA stopping the poor ones.
 
 Ray is asked for processes and for early stopping only: what is tried next comes from
-:class:`~recbole_evcf.tuning.hyperopt_search.Search`, and what is done lies in its store.
+:class:`~recbole_evcf.tuning.hyperopt_search.Search`, and what is done is in its store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,14 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
+from recbole.config import Config
 
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.trial import Task, attempt_trial
+from recbole_evcf.tuning.tuning import SearchOptions
 from recbole_evcf.utils import packages
+from recbole_evcf.utils.text import one_line
 
 try:
     from ray.tune import RunConfig
@@ -44,7 +47,7 @@ __all__ = ["grace_period", "run"]
 
 # Only settings and results pass through Ray's object store; its own default is a third of memory.
 OBJECT_STORE_BYTES = 128 * 1024**2
-# Half of the trials go on at each of ASHA's rungs, which lie at doubled epochs.
+# Half of the trials pass each of ASHA's rungs, which are at doubled epochs.
 REDUCTION_FACTOR = 2
 
 QUIET = {
@@ -59,72 +62,64 @@ QUIET = {
 
 def run(
     search: Search,
-    config,
+    options: SearchOptions,
+    config: Config,
     task: Task,
-    model_file,
-    address: str | None,
-    cpus: float,
-    gpus: float,
-    grace: int | None,
+    model_file: Callable[[int], str],
 ) -> None:
     """Search until it is over; an interruption costs the trials that are being trained.
 
     Args:
         search: proposes trials and keeps their outcomes.
-        config: RecBole's ``Config`` that the trials share.
+        options: of the cluster, and what each trial gets of it.
+        config: that the trials share.
         task: what the trials share.
         model_file: called with a trial's number; where its model belongs.
-        address: of a Ray cluster; None starts Ray on this machine.
-        cpus: CPUs for each trial.
-        gpus: GPUs for each trial; 0 trains on CPUs.
-        grace: epochs before a trial may be stopped; None as :func:`grace_period` says.
 
     Raises:
         ValueError: there is no such cluster, or it has no room for a single trial.
     """
+    cpus, gpus = options.cpus_per_trial, options.gpus_per_trial
+    # Workers of a cluster may run in another folder; RecBole's default is ``dataset``.
+    path = os.path.abspath(task.settings.get("data_path") or "dataset")
+    task = replace(task, settings={**task.settings, "data_path": path})
+    shared = {"task": task, "epochs": config["epochs"], "on_gpu": gpus > 0}
     trainable = tune.with_resources(
-        tune.with_parameters(
-            _train, task=_with_absolute_path(task), epochs=config["epochs"], on_gpu=gpus > 0
-        ),
-        {"cpu": cpus, "gpu": gpus},
+        tune.with_parameters(_train, **shared), {"cpu": cpus, "gpu": gpus}
     )
-    bigger = config["valid_metric_bigger"]
     epochs = _most_epochs(config, search)
     scheduler = ASHAScheduler(
         time_attr="epoch",
         max_t=epochs,
-        grace_period=min(grace or grace_period(config), epochs),
+        grace_period=min(options.grace_period or grace_period(config), epochs),
         reduction_factor=REDUCTION_FACTOR,
     )
-    with _connected(address), tempfile.TemporaryDirectory() as folder:
+    tune_config = tune.TuneConfig(
+        metric="score",
+        mode="max" if config["valid_metric_bigger"] else "min",
+        search_alg=_Proposals(search, model_file),
+        scheduler=scheduler,
+        num_samples=-1,
+        **STAY_IN_FOLDER,
+    )
+    with _connected(options.ray_address), tempfile.TemporaryDirectory() as folder:
         _check_room(cpus, gpus)
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                metric="score",
-                mode="max" if bigger else "min",
-                search_alg=_Proposals(search, model_file),
-                scheduler=scheduler,
-                num_samples=-1,
-                **STAY_IN_FOLDER,
-            ),
-            run_config=RunConfig(storage_path=folder, verbose=0),
-        )
+        run_config = RunConfig(storage_path=folder, verbose=0)
         with contextlib.redirect_stdout(sys.stderr):
-            tuner.fit()
+            tune.Tuner(trainable, tune_config=tune_config, run_config=run_config).fit()
 
 
-def grace_period(config) -> int:
-    """Epochs before ASHA may stop a trial: the warm-up of the KL weight, or a tenth of them all.
+def grace_period(config: Config) -> int:
+    """Return the epochs before ASHA may stop a trial: the warm-up, or a tenth of them all.
 
     During the warm-up, validation metrics say little of what the final KL weight will give.
     """
     if is_vae(config) and config["warmup_epochs"]:
-        return config["warmup_epochs"]
+        return int(config["warmup_epochs"])
     return max(1, config["epochs"] // 10)
 
 
-def _most_epochs(config, search: Search) -> int:
+def _most_epochs(config: Config, search: Search) -> int:
     tuned = [parameter for parameter in search.parameters if parameter.name == "epochs"]
     return max([config["epochs"], *(epochs for p in tuned for epochs in p.extremes())])
 
@@ -132,22 +127,24 @@ def _most_epochs(config, search: Search) -> int:
 class _Proposals(Searcher):
     """A search as Ray Tune asks for one."""
 
-    def __init__(self, search: Search, model_file):
+    def __init__(self, search: Search, model_file: Callable[[int], str]):
         super().__init__()
         self._search = search
         self._model_file = model_file
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str):
+    def suggest(self, trial_id: str) -> Any:
         proposal = self._search.propose()
         if proposal is None:
             return Searcher.FINISHED
         number, params = proposal
         self._numbers[trial_id] = number
-        # As text: Ray would make settings of its own kinds of what is in a config.
+        # As a string: Ray would make settings of its own kinds of what is in a config.
         return {"trial": json.dumps([params, self._model_file(number)])}
 
-    def on_trial_complete(self, trial_id: str, result=None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         if result and "outcome" in result:
             outcome = json.loads(result["outcome"])
         else:
@@ -158,7 +155,7 @@ class _Proposals(Searcher):
 def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> None:
     """A trial in a process of Ray's; by its module, that process imports the plugin."""
     params, model_file = json.loads(config["trial"])
-    # Else RecBole's Config would take the first GPU of the machine for every trial.
+    # Otherwise RecBole's Config would take the first GPU of the machine for every trial.
     devices = ",".join(map(str, ray.get_gpu_ids())) if on_gpu else ""
     task = replace(task, settings={**task.settings, "gpu_id": devices, "use_gpu": on_gpu})
     last = {"epoch": 0, "score": 0.0}
@@ -172,12 +169,6 @@ def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> Non
 
     outcome = attempt_trial(task, params, model_file, report)
     report_to_ray({**last, "outcome": json.dumps(outcome)})
-
-
-def _with_absolute_path(task: Task) -> Task:
-    """A worker of a cluster may run in another folder; RecBole's default is ``dataset``."""
-    path = os.path.abspath(task.settings.get("data_path") or "dataset")
-    return replace(task, settings={**task.settings, "data_path": path})
 
 
 @contextlib.contextmanager
@@ -197,8 +188,7 @@ def _connected(address: str | None) -> Iterator[None]:
         )
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
         where = f"the Ray cluster {address}" if address else "Ray on this machine"
-        text = " ".join(str(error).split())
-        raise ValueError(f"{where} cannot be used ({text}).") from error
+        raise ValueError(f"{where} cannot be used ({one_line(error)}).") from error
     finally:
         ray.cloudpickle.unregister_pickle_by_value(packages)
     try:

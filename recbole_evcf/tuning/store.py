@@ -1,171 +1,111 @@
-"""The folder of a search: its settings and each trial that is done, so that it can go on later.
+"""The finished trials of a search in its folder, so that it can be resumed.
 
-Each file is JSON with a digest of itself, and whole or absent::
-
-    search.json          what the search is
-    trials/0001.json     a trial
-    models/0001/         the model of the best trial so far
+``trials/0001.json`` is a trial, ``models/0001/`` the model of the best trial so far.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
-from recbole_evcf.results import read_sealed, write_sealed
+from recbole_evcf.results import Store, read_sealed
 from recbole_evcf.trainer.effective_settings import differences
+from recbole_evcf.utils.files import plain_json
 
-__all__ = ["TrialStore", "read_kept"]
+__all__ = ["TrialStore"]
 
-# Settings that leave the result of a trial as it is.
-WITHOUT_EFFECT = (
-    "checkpoint_dir",
-    "gpu_id",
-    "log_wandb",
-    "show_progress",
-    "state",
-    "use_gpu",
-    "wandb_project",
-)
-# What no setting says, and yet decides the result of a trial.
-OF_THE_TIME = ("data", "versions")
+# No setting that a user could repeat, and yet decisive.
+NO_SETTINGS = ("data", "versions")
 
 
 class TrialStore:
-    """The trials of a search that are done, in the order of their numbers.
+    """The finished trials of a search, in the order of their numbers.
 
     A trial is a dict with the keys ``number`` (from 1), ``status`` (``finished``, ``stopped``
-    early, or ``failed``), ``params``, ``point`` (what hyperopt drew), and either ``reason`` or
-    what :func:`~recbole_evcf.tuning.trial.train_trial` returns.
+    early, or ``failed``), ``params``, ``point`` (what was drawn for it), and either ``reason`` or
+    what :func:`~recbole_evcf.tuning.trial.train_trial` returns. One whose file is corrupt counts
+    as not done.
 
     Args:
         folder: path; made if it does not exist.
-        search: what makes the search this one and no other, as JSON's types; kept as the attribute
-            ``search``, without settings that have no effect.
+        key: all that decides the trials of this search: settings, data and versions.
         bigger: whether a larger score is better.
 
     Raises:
-        ValueError: the folder holds another search, or trials of which nothing says what they
-            are of.
+        ValueError: the folder holds trials of another search.
     """
 
-    def __init__(self, folder: str, search: dict[str, Any], bigger: bool):
-        self.folder = folder
-        self.bigger = bigger
-        self.search = json.loads(json.dumps(_without_effectless(search)))
-        self._trials: dict[int, dict] = {}
-        os.makedirs(os.path.join(folder, "trials"), exist_ok=True)
-        for name in sorted(os.listdir(os.path.join(folder, "trials"))):
-            if name.endswith(".json"):
-                trial = read_kept(os.path.join(folder, "trials", name))
-                self._trials[trial["number"]] = trial
-        self._claim()
-
-    def _claim(self) -> None:
-        path = os.path.join(self.folder, "search.json")
-        if self._trials:
-            _check_same(self.folder, _read_search(path, self.folder), self.search)
-        write_sealed(path, self.search)
+    def __init__(self, folder: str, key: Mapping[str, Any], bigger: bool):
+        self.folder, self.bigger = folder, bigger
+        self.key = plain_json(dict(key))
+        self._store = Store(os.path.join(folder, "trials"))
+        self._trials: dict[int, dict[str, Any]] = {}
+        for path in self._store.folder.glob("[0-9]*.json"):
+            try:
+                content = read_sealed(path)
+            except (OSError, ValueError):
+                continue
+            if "key" in content:
+                _check_same(folder, content["key"], self.key)
+                self._trials[content["value"]["number"]] = content["value"]
 
     @property
-    def trials(self) -> list[dict]:
-        """The trials that are done."""
+    def trials(self) -> list[dict[str, Any]]:
+        """The finished trials."""
         return [self._trials[number] for number in sorted(self._trials)]
 
     @property
-    def best(self) -> dict | None:
+    def best(self) -> dict[str, Any] | None:
         """The trial with the best score, the first of several; None if there is none."""
         scored = [trial for trial in self.trials if trial["status"] != "failed"]
         better = max if self.bigger else min
         return better(scored, key=lambda trial: trial["score"], default=None)
 
-    def add(self, trial: dict) -> None:
+    def add(self, trial: Mapping[str, Any]) -> None:
         """Keep a trial; of the models, only that of the best trial stays."""
+        number = trial["number"]
+        self._store.put(f"{number:04d}", self.key, trial)
         # As it will be read again.
-        trial = json.loads(json.dumps(trial))
-        write_sealed(self._path("trials", trial["number"]) + ".json", trial)
-        self._trials[trial["number"]] = trial
+        self._trials[number] = plain_json(trial)
         kept = self.best and self.best["number"]
         for number in self._trials:
             if number != kept:
-                shutil.rmtree(self._path("models", number), ignore_errors=True)
+                shutil.rmtree(os.path.dirname(self.model_file(number)), ignore_errors=True)
 
     def model_file(self, number: int) -> str:
-        """Where the model of a trial belongs."""
-        return os.path.join(os.path.abspath(self._path("models", number)), "model.pth")
+        """Return where the model of a trial belongs."""
+        return os.path.join(os.path.abspath(self.folder), "models", f"{number:04d}", "model.pth")
 
-    def _path(self, kind: str, number: int) -> str:
-        return os.path.join(self.folder, kind, f"{number:04d}")
+    def test_result(self, trial: Mapping[str, Any]) -> dict[str, float] | None:
+        """Return the metrics of a trial on the test users, if they are known."""
+        return self._store.get("best", {**self.key, "trial": trial})
+
+    def add_test_result(self, trial: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of the best trial on the test users."""
+        self._store.put("best", {**self.key, "trial": trial}, metrics)
 
 
-def read_kept(path: str) -> dict:
-    """Read such a file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        return read_sealed(path)
-    except ValueError as error:
+def _check_same(folder: str, kept: Mapping[str, Any], key: Mapping[str, Any]) -> None:
+    changed = differences(kept, key)
+    settings = [name for name in changed if name not in NO_SETTINGS]
+    if settings:
         raise ValueError(
-            f"{path} is damaged ({error}): remove it, and the search does without it."
-        ) from None
-
-
-def _read_search(path: str, folder: str) -> dict:
-    """What the trials in a folder are of. Without it, any search could take them for its own."""
-    try:
-        return read_sealed(path)
-    except FileNotFoundError:
-        fault = "missing"
-    except ValueError as error:
-        fault = f"damaged ({error})"
-    raise ValueError(
-        f"{path} is {fault}, and nothing else says what the trials beside it are of: name another "
-        f"--output folder, or remove {folder}."
-    )
-
-
-def _without_effectless(search: dict) -> dict:
-    settings = search.get("settings", {})
-    kept = {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT}
-    return {**search, "settings": kept}
-
-
-def _check_same(folder: str, stored: dict, search: dict) -> None:
-    changed = differences(_settings(stored), _settings(search))
-    if changed:
-        raise ValueError(
-            f"{folder} holds a search with other settings ({', '.join(changed)}): repeat its "
-            "settings to go on with it, or give another output folder."
+            f"{folder} holds a search with other settings ({', '.join(settings)}): repeat its "
+            "settings to resume it, or give another output folder."
         )
-    changed = [key for key in OF_THE_TIME if stored.get(key) != search.get(key)]
     if changed:
-        what = " and ".join(_difference(key, stored.get(key), search[key]) for key in changed)
+        reasons = {
+            "data": "the files of the data set have changed",
+            "versions": f"they were made with {_listed(kept.get('versions', {}))}, and this is "
+            f"{_listed(key.get('versions', {}))}",
+        }
         raise ValueError(
-            f"{folder} holds a search whose trials cannot be compared with new ones, since {what}: "
-            "give another output folder."
+            f"{folder} holds a search whose trials cannot be compared with new ones, since "
+            f"{' and '.join(reasons[name] for name in changed)}: give another output folder."
         )
 
 
-def _settings(search: dict) -> dict:
-    apart = (*OF_THE_TIME, "settings")
-    return {
-        **{key: value for key, value in search.items() if key not in apart},
-        **search.get("settings", {}),
-    }
-
-
-def _difference(key: str, then, now) -> str:
-    """What differs between a search and the one before in a key of :data:`OF_THE_TIME`."""
-    if then is None:
-        return f"it does not say with which {key} they were made"
-    if key == "data":
-        return "the files of the data set have changed"
-    return f"they were made with {_listed(then)}, and this is {_listed(now)}"
-
-
-def _listed(versions: dict[str, str]) -> str:
+def _listed(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())

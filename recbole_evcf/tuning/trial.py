@@ -8,17 +8,21 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
 from recbole_evcf.utils.packages import CONSOLE
+from recbole_evcf.utils.text import one_line
 
 __all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]
+
+Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Task:
 class _TrialConfig(Config):
     """A ``Config`` of the given settings, whatever the command line of this process says."""
 
-    def _load_cmd_line(self):
+    def _load_cmd_line(self) -> dict[str, Any]:
         return {}
 
 
@@ -49,13 +53,10 @@ def load_data(task: Task) -> None:
     Raises:
         ValueError: the data are missing or malformed, or nothing is left for validation or testing.
     """
-    config = _TrialConfig(task.model, task.dataset, config_dict=dict(task.settings))
-    _log_to_file_only(config)
+    config = _config(task, {}, task.settings.get("checkpoint_dir"))
     _, valid_data, test_data = _loaders(config)
-    for data, use in (
-        (valid_data, "validation, by which the best trial is chosen"),
-        (test_data, "testing the best trial"),
-    ):
+    uses = ("validation, by which the best trial is chosen", "testing the best trial")
+    for data, use in zip((valid_data, test_data), uses):
         if not data:
             split = config["eval_args"]["split"]
             raise ValueError(f"eval_args: {split} leaves nothing for {use}.")
@@ -63,11 +64,11 @@ def load_data(task: Task) -> None:
 
 def train_trial(
     task: Task,
-    params: dict[str, Any],
+    params: Params,
     model_file: str,
-    on_validation: Callable[[dict], None] = lambda outcome: None,
+    on_validation: Callable[[dict[str, Any]], None] = lambda outcome: None,
 ) -> dict[str, Any]:
-    """Train with a trial's parameters; the same ones give the same numbers.
+    """Train with a trial's parameters; the same ones give the same values.
 
     Args:
         task: what the trials share.
@@ -76,7 +77,7 @@ def train_trial(
         on_validation: is called with the outcome so far after each validation.
 
     Returns:
-        dict: ``score`` (best value of ``valid_metric``), ``valid`` (every metric of that epoch),
+        ``score`` (best value of ``valid_metric``), ``valid`` (every metric of that epoch),
         ``best_epoch`` and ``epochs`` (how many were trained), counted from 1, ``history`` (pairs
         of epoch and value of ``valid_metric``) and ``seconds``.
 
@@ -84,21 +85,18 @@ def train_trial(
         ValueError: training broke down, or no validation took place.
     """
     start = time.perf_counter()
-    folder = os.path.dirname(model_file)
-    config = _config(task, params, folder)
-    os.makedirs(folder, exist_ok=True)
+    os.makedirs(os.path.dirname(model_file), exist_ok=True)
+    config = _config(task, params, os.path.dirname(model_file))
     (train_data, valid_data, _), trainer = _prepare(config, model_file)
     history: list[tuple[int, float]] = []
 
     def outcome() -> dict[str, Any]:
-        values = [value for _, value in history]
-        # As RecBole chooses: the last one of the best.
-        better = max if config["valid_metric_bigger"] else min
-        best_epoch = max(epoch for epoch, value in history if value == better(values))
+        score = (max if config["valid_metric_bigger"] else min)(value for _, value in history)
         return {
-            "score": better(values),
+            "score": score,
             "valid": {name: float(value) for name, value in trainer.best_valid_result.items()},
-            "best_epoch": best_epoch,
+            # As RecBole chooses: the last one of the best.
+            "best_epoch": max(epoch for epoch, value in history if value == score),
             "epochs": history[-1][0],
             "history": list(history),
             "seconds": round(time.perf_counter() - start, 3),
@@ -117,32 +115,28 @@ def train_trial(
     return outcome()
 
 
-def attempt_trial(*args, **kwargs) -> dict[str, Any]:
-    """Train a trial that may fail without ending the search.
-
-    Args: as :func:`train_trial`.
+def attempt_trial(
+    task: Task,
+    params: Params,
+    model_file: str,
+    on_validation: Callable[[dict[str, Any]], None] = lambda outcome: None,
+) -> dict[str, Any]:
+    """Train a trial that may fail without ending the search; arguments as :func:`train_trial`.
 
     Returns:
-        dict: the result of :func:`train_trial` with the ``status`` ``finished``; or the ``status``
+        the result of :func:`train_trial` with the ``status`` ``finished``; or the ``status``
         ``failed`` and its ``reason``.
     """
     try:
-        return {"status": "finished", **train_trial(*args, **kwargs)}
+        return {"status": "finished", **train_trial(task, params, model_file, on_validation)}
     # Whatever a model may raise, out of memory included.
     except Exception as error:
         logging.getLogger().exception("The trial failed.")
-        text = " ".join(str(error).split())
-        return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+        return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
 
 
-def evaluate_on_test_users(task: Task, params: dict[str, Any], model_file: str) -> dict[str, float]:
-    """The metrics of a trained model on the test users.
-
-    Args:
-        task: what the trials share.
-        params: those the model was trained with.
-        model_file: its path.
-    """
+def evaluate_on_test_users(task: Task, params: Params, model_file: str) -> dict[str, float]:
+    """Return the metrics of a trained model on the test users; arguments as :func:`train_trial`."""
     config = _config(task, params, os.path.dirname(model_file))
     (train_data, _, test_data), trainer = _prepare(config, model_file)
     try:
@@ -154,14 +148,19 @@ def evaluate_on_test_users(task: Task, params: dict[str, Any], model_file: str) 
     return {name: float(value) for name, value in result.items()}
 
 
-def _config(task: Task, params: dict[str, Any], folder: str) -> Config:
-    settings = {**task.settings, **params, "checkpoint_dir": folder}
-    return _TrialConfig(task.model, task.dataset, config_dict=settings)
+def _config(task: Task, params: Params, folder: str | None) -> Config:
+    settings = {**task.settings, **params, **({"checkpoint_dir": folder} if folder else {})}
+    config = _TrialConfig(task.model, task.dataset, config_dict=settings)
+    # A log file for each trial, as RecBole's tuning has it; the terminal shows the search.
+    init_logger(config)
+    for handler in logging.getLogger().handlers:
+        if handler.name == CONSOLE:
+            handler.setLevel(logging.CRITICAL)
+    return config
 
 
-def _prepare(config: Config, model_file: str):
+def _prepare(config: Config, model_file: str) -> tuple[tuple[Any, Any, Any], Trainer]:
     """The dataloaders (training, validation, test) and a trainer that saves to ``model_file``."""
-    _log_to_file_only(config)
     loaders = _loaders(config)
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
@@ -170,14 +169,6 @@ def _prepare(config: Config, model_file: str):
     return loaders, trainer
 
 
-def _loaders(config: Config):
+def _loaders(config: Config) -> tuple[Any, Any, Any]:
     init_seed(config["seed"], config["reproducibility"])
     return data_preparation(config, create_dataset(config))
-
-
-def _log_to_file_only(config: Config) -> None:
-    """A log file for each trial, as RecBole's tuning has it; the terminal shows the search."""
-    init_logger(config)
-    for handler in logging.getLogger().handlers:
-        if handler.name == CONSOLE:
-            handler.setLevel(logging.CRITICAL)

@@ -35,12 +35,6 @@ def test_the_seed_decides():
     assert not np.array_equal(first, other)
 
 
-def test_popularity_has_the_proportions_of_ml_20m():
-    counts = generate._popularity(26_744) * 20_000_263
-    assert counts[0] == pytest.approx(67_310, rel=0.05)
-    assert np.median(counts) == pytest.approx(18, rel=0.1)
-
-
 def test_activity_has_the_stated_tail():
     lengths = generate._lengths(generate.ML_20M, np.random.default_rng(0))
     assert lengths.sum() == generate.ML_20M.interactions
@@ -78,13 +72,6 @@ def test_the_file_is_read_back(tmp_path):
     assert np.array_equal(frame["item_id:token"], items + 1)
     assert set(frame["rating:float"]) == {4.0, 4.5, 5.0}
     assert list(tmp_path.glob("**/*.part")) == []
-
-
-def test_pieces_of_a_file_fit_together(tmp_path, monkeypatch):
-    users, items = generate.interactions(SHAPES[0], seed=3)
-    monkeypatch.setattr(generate, "ROWS_AT_ONCE", 999)
-    generate.write(tmp_path / "a.inter", users, items, seed=3)
-    assert np.array_equal(pd.read_csv(tmp_path / "a.inter", sep="\t")["item_id:token"], items + 1)
 
 
 @pytest.mark.parametrize(

@@ -43,18 +43,6 @@ def test_the_page_gives_shares_of_the_rate():
     assert "| K | 10 | 2.000 | 1.0 | 50% | 0.500 | 0.1 | 20% |" in page
 
 
-def test_the_plot_is_written(tmp_path):
-    shown = scaling._plot(results(), tmp_path / "scaling.md")
-    (plot,) = tmp_path.iterdir()
-    assert plot.name in shown
-    assert plot.stat().st_size > 1000
-
-
-def test_a_wrong_base_ends_in_one_line(capsys):
-    assert scaling.main(["--base=30x20"]) == 2
-    assert "--base=30x20: give USERS" in capsys.readouterr().err
-
-
 def test_without_a_gpu_there_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr(gpu, "_cuda_name", lambda: None)
     assert gpu.main([]) == 2
@@ -66,10 +54,3 @@ def test_metrics_of_a_gpu_are_compared(other, good):
     result = {"device": "cuda", "metrics": {"ndcg@10": other}, "cpu": {"ndcg@10": 0.2}}
     one = Measured("model", [1.0], [result])
     assert gpu._verdict(Case("model", "cases:both_devices", {}), one)[1] is good
-
-
-def test_what_waits_for_a_gpu_is_told():
-    one = Measured("model", error="RuntimeError: called a synchronizing CUDA operation")
-    text, good = gpu._verdict(Case("model", "cases:unsynchronised", {}), one)
-    assert not good
-    assert "synchronizing" in text

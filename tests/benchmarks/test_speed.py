@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import data
 import rows
 import speed
-import table
 from measure import Measured
-from rows import Row
 
 SPEED = Path(speed.__file__)
 
@@ -61,56 +58,12 @@ def test_wrong_input_ends_in_one_line(argument, message, capsys):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_data_by_path(tmp_path):
-    folder = tmp_path / "some"
-    folder.mkdir()
-    (folder / "some.inter").touch()
-    for path in (tmp_path, folder):
-        found = data.find(f"some:{path}", tmp_path)
-        assert (found.name, found.settings) == ("some", {"data_path": str(tmp_path)})
-        assert not found.by_users
-    (folder / "some.inter").rename(folder / "some.train.inter")
-    (folder / "some.yaml").touch()
-    found = data.find(f"some:{tmp_path}", tmp_path)
-    assert found.config_files == (str(folder / "some.yaml"), "protocol/strong_generalization")
-
-
-def test_generated_data_are_found_again(tmp_path):
-    first = data.find("generated:30x20x200x15", tmp_path)
-    file = tmp_path / first.name / f"{first.name}.inter"
-    file.write_text("kept")
-    assert data.find("generated:30x20x200x15", tmp_path) == first
-    assert file.read_text() == "kept"
-
-
-def row(**values):
-    return Row(**{"what": "a", "against": "b", "ours": "1 s", "theirs": "2 s", **values})
-
-
-def test_targets():
-    assert row().met is None
-    assert row(ratio=2, at_least=2).met is True
-    assert row(ratio=1.9, at_least=2).met is False
-    assert row(at_least=2).met is None
-    memory = {"memory_ours": 4e9, "memory_theirs": 10e9, "memory_at_most": 0.5}
-    assert row(**memory).met is True
-    assert row(ratio=1, at_least=2, **memory).met is False
-
-
 def test_different_results_are_not_compared():
     one, other = (Measured(name, [1.0], [{"metrics": {"ndcg@10": 0.5}}]) for name in "ab")
     rows._check_metrics(one, other)
     other.results[0]["metrics"]["ndcg@10"] += 2e-6
     with pytest.raises(RuntimeError, match="a and b differ in ndcg@10"):
         rows._check_metrics(one, other)
-
-
-def test_formulations_that_differ_are_not_compared(monkeypatch):
-    found = Measured("agreement", [1.0], [{"loss": 2e-4, "gradient": 0.0}])
-    monkeypatch.setattr(rows, "measure", lambda *args, **kwargs: {"agreement": found})
-    run = rows.Run(data.Data("x", "x"), 3, {}, None, None, None, lambda message: None)
-    with pytest.raises(RuntimeError, match=r"loss by 2\.0e-04"):
-        rows.epoch(run)
 
 
 def test_a_case_that_ran_out_of_memory_is_a_result():
@@ -133,13 +86,3 @@ def test_phases_that_ended_before_the_memory_did_are_compared():
     assert (found.ours, found.theirs) == ("4.00 s", "out of memory")
     assert math.isnan(found.ratio)
     assert found.note == "ours: epoch from 25.00% of the batches"
-
-
-def test_the_table_shows_every_figure_and_note():
-    given = [row(ratio=2.0, at_least=1.5), row(note="c | d"), row(memory_ours=1e9, note="e")]
-    for text in (table.terminal(given), table.markdown(given, "T", ["l"])):
-        assert "2.0x" in text
-        assert "1.5x" in text
-        assert "1.00 GB" in text
-        assert "[1] c | d" in text
-        assert "[2] e" in text

@@ -7,30 +7,19 @@ ONE, OTHER, SLOW = {"ndcg@10": 0.5}, {"ndcg@10": 0.25}, {"error": "TimeoutError:
 FAILED = {"error": "AttributeError: dok_matrix"}
 
 
+SHOWN = "ndcg@10 0.5000"
+UNREPAIRED = f"without repairs: {FAILED['error']}"
+
+
 @pytest.mark.parametrize(
     ("plain", "repaired", "plugin", "row"),
     [
-        (ONE, None, ONE, ["ndcg@10 0.5000", "ndcg@10 0.5000", "yes", ""]),
-        (ONE, None, OTHER, ["ndcg@10 0.5000", "ndcg@10 0.2500", "no", ""]),
-        (ONE, None, FAILED, ["ndcg@10 0.5000", "AttributeError", "no", ""]),
-        (
-            FAILED,
-            ONE,
-            ONE,
-            ["ndcg@10 0.5000", "ndcg@10 0.5000", "yes", f"without repairs: {FAILED['error']}"],
-        ),
-        (
-            FAILED,
-            FAILED,
-            FAILED,
-            ["AttributeError"] * 2 + ["same error", f"without repairs: {FAILED['error']}"],
-        ),
-        (
-            SLOW,
-            None,
-            ONE,
-            ["TimeoutError", "ndcg@10 0.5000", "too slow", ""],
-        ),
+        (ONE, None, ONE, [SHOWN, SHOWN, "yes", ""]),
+        (ONE, None, OTHER, [SHOWN, "ndcg@10 0.2500", "no", ""]),
+        (ONE, None, FAILED, [SHOWN, "AttributeError", "no", ""]),
+        (FAILED, ONE, ONE, [SHOWN, SHOWN, "yes", UNREPAIRED]),
+        (FAILED, FAILED, FAILED, ["AttributeError"] * 2 + ["same error", UNREPAIRED]),
+        (SLOW, None, ONE, ["TimeoutError", SHOWN, "too slow", ""]),
     ],
 )
 def test_a_model_is_unchanged_if_every_digit_is(plain, repaired, plugin, row):

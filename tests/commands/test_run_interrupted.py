@@ -33,19 +33,21 @@ def words(tiny, tmp_path):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Let training get a signal in an epoch, once."""
+    """Let training get a signal in an epoch, once; the epochs that were started."""
+    original, waiting, started = VAETrainer._train_epoch, {}, []
+
+    def _train_epoch(self, data, at, **kwargs):
+        started.append(at)
+        if at in waiting:
+            signal.raise_signal(waiting.pop(at))
+        return original(self, data, at, **kwargs)
 
     def send(number, epoch):
-        original, waiting = VAETrainer._train_epoch, [epoch]
+        waiting[epoch] = number
+        started.clear()
+        return started
 
-        def _train_epoch(self, data, at, **kwargs):
-            if at in waiting:
-                waiting.remove(at)
-                signal.raise_signal(number)
-            return original(self, data, at, **kwargs)
-
-        monkeypatch.setattr(VAETrainer, "_train_epoch", _train_epoch)
-
+    monkeypatch.setattr(VAETrainer, "_train_epoch", _train_epoch)
     return send
 
 
@@ -53,7 +55,15 @@ def saved(ending):
     return sorted(Path("saved").glob(f"*{ending}"))
 
 
-def test_ctrl_c_says_how_to_go_on_and_that_works(words, tmp_path, capsys):
+def interrupted(capsys):
+    """The command of the line that an interrupted run ends with."""
+    line = capsys.readouterr().err
+    found = re.fullmatch(r"recbole-evcf: interrupted after epoch \d+: resume with (.+)\n", line)
+    assert found, line
+    return shlex.split(found[1])
+
+
+def test_ctrl_c_says_how_to_resume_and_that_works(words, tmp_path, capsys):
     more = ["--epochs=60", "--stopping_step=60"]
     assert cli.main([*words, *more, "--checkpoint_dir=whole"]) == 0
     expected = capsys.readouterr().out
@@ -65,12 +75,9 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(words, tmp_path, capsys):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate()
-    assert process.returncode == 130
-    assert output == ""
-    found = re.fullmatch(r"recbole-evcf: interrupted after epoch \d+: resume with (.+)\n", error)
-    assert found, error
-    command = shlex.split(found[1])
-    assert command == ["recbole-evcf", *words, *more, "--resume"]
+    assert (process.returncode, output) == (130, "")
+    command = shlex.split(error.partition(": resume with ")[2])
+    assert command == ["recbole-evcf", *words, *more, "--resume"], error
     done = subprocess.run([COMMAND, *command[1:]], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, expected)
     assert len(saved(".pth")) == 1
@@ -83,106 +90,66 @@ def test_ctrl_c_says_how_to_go_on_and_that_works(words, tmp_path, capsys):
 def test_signals(words, sent, capsys, number, code):
     before = signal.getsignal(signal.SIGTERM)
     sent(number, epoch=3)
+    # On the first start, it trains.
     assert cli.main([*words, "--resume"]) == code
-    error = capsys.readouterr().err
-    assert error.startswith("recbole-evcf: interrupted after epoch ")
-    assert error.endswith(f"resume with {shlex.join(['recbole-evcf', *words, '--resume'])}\n")
-    assert error.count("\n") == 1
+    assert interrupted(capsys) == ["recbole-evcf", *words, "--resume"]
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+NOTHING = "recbole-evcf: interrupted before there was anything to resume from: the same command "
+
+
 def test_before_the_first_epoch_has_ended(words, sent, capsys):
-    sent(signal.SIGINT, epoch=0)
-    assert cli.main(words) == 130
-    assert capsys.readouterr().err == (
-        "recbole-evcf: interrupted before there was anything to resume from: "
-        "the same command starts from scratch.\n"
-    )
-
-
-def test_before_training(words, monkeypatch, capsys):
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("recbole_evcf.quick_start.planned_run", interrupted)
-    assert cli.main(words) == 130
-    assert capsys.readouterr().err == "recbole-evcf: interrupted before training started.\n"
-
-
-def test_an_old_unfinished_run_is_not_taken_for_the_present_one(words, sent, capsys):
+    """An old unfinished run is not taken for the present one."""
     sent(signal.SIGINT, epoch=4)
     cli.main(words)
     for path in (*saved(".pth"), *saved(".resume")):
         os.utime(path, (1, 1))
+    capsys.readouterr()
     sent(signal.SIGINT, epoch=0)
-    cli.main(words)
-    assert "before there was anything" in capsys.readouterr().err.splitlines()[-1]
-    cli.main([*words, "--resume"])
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err == f"{NOTHING}starts from scratch.\n"
+
+
+def test_before_training(words, monkeypatch, capsys):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recbole_evcf.quick_start.planned_run", interrupt)
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err == "recbole-evcf: interrupted before training started.\n"
 
 
 def test_other_models_are_interrupted_without_a_state(words, monkeypatch, capsys):
     from recbole.trainer import Trainer
 
-    def interrupted(*args, **kwargs):
+    def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_train_epoch", interrupted)
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupt)
     words[1] = "--model=MultiVAE"
     assert cli.main(words) == 130
-    assert "before there was anything to resume from" in capsys.readouterr().err
+    assert NOTHING in capsys.readouterr().err
     assert cli.main([*words, "--resume"]) == 2
     assert "MultiVAE cannot be resumed" in capsys.readouterr().err
 
 
-def test_resume_on_the_first_start_trains(words, capsys):
-    assert cli.main([*words, "--resume"]) == 0
-    assert capsys.readouterr().out.startswith("metric")
-    assert saved(".resume") == []
-
-
-@pytest.mark.parametrize("word", ["--resume=True", "--resume=FILE"])
-def test_ways_to_write_it(words, sent, monkeypatch, word):
-    sent(signal.SIGINT, epoch=4)
-    cli.main(words)
-    (path,) = saved(".pth")
-    started = []
-    original = resumption.Resumption._restore
-    monkeypatch.setattr(
-        resumption.Resumption,
-        "_restore",
-        lambda self, model_file, path: (
-            started.append(model_file),
-            original(self, model_file, path),
-        ),
-    )
-    assert cli.main([*words, word.replace("FILE", str(path))]) == 0
-    assert started == [str(path)]
-
-
-def test_the_line_says_how_a_named_run_goes_on(words, sent, capsys):
-    """Its files are where they were, not in the present checkpoint_dir."""
-    sent(signal.SIGINT, epoch=3)
-    cli.main([*words, "--checkpoint_dir=elsewhere"])
+def test_ways_to_write_it(words, sent, capsys):
+    """A named run's files are where they were, not in the present checkpoint_dir."""
+    sent(signal.SIGINT, epoch=2)
+    assert cli.main([*words, "--checkpoint_dir=elsewhere", "--resume=False"]) == 130
+    assert "--resume" in interrupted(capsys)
     (path,) = Path("elsewhere").glob("*.pth")
-    sent(signal.SIGINT, epoch=4)
     more = [*words, f"--resume={path}", "--learning_rate=0.0001"]
-    assert cli.main(more) == 130
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(r"recbole-evcf: interrupted after epoch \d: resume with (.+)", line)
-    assert line.endswith(shlex.join(["recbole-evcf", *more]))
-    assert cli.main(more) == 0
-
-
-@pytest.mark.parametrize("no", [["--resume=False"], ["--resume", "False"]])
-def test_the_line_takes_back_that_nothing_is_to_be_resumed(words, sent, capsys, no):
-    sent(signal.SIGINT, epoch=4)
-    assert cli.main([*words, *no]) == 130
-    command = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("resume with ")[2])
-    started = []
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(VAETrainer, "_train_epoch", lambda self, data, at, **_: started.append(at))
-        cli.main(command[1:])
-    assert started == [4]
+    for epoch in (3, 4):
+        started = sent(signal.SIGINT, epoch)
+        assert cli.main(more) == 130
+        assert started[0] > 0
+        assert interrupted(capsys) == ["recbole-evcf", *more]
+    more[-2] = "--resume=True"
+    started = sent(signal.SIGINT, epoch=9)
+    assert cli.main([*more, "--checkpoint_dir=elsewhere"]) == 0
+    assert started[0] > 0
 
 
 def test_states_can_be_left_out(words, sent):
@@ -210,7 +177,7 @@ def test_metrics_that_cannot_be_written_do_not_cost_the_run(words, capsys, more)
     assert len(os.listdir("saved")) == 1
 
 
-def test_a_result_file_that_cannot_be_is_told_before_training(words, capsys):
+def test_a_result_file_that_cannot_be_is_refused_before_training(words, capsys):
     assert cli.main([*words, "--result_file=no/such/folder.json"]) == 2
     assert "no/such/folder.json cannot be written: there is no folder" in capsys.readouterr().err
     assert saved("") == []

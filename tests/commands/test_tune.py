@@ -84,7 +84,6 @@ def test_the_files_of_a_search(tune, tmp_path, capsys):
         "best.yaml",
         "models",
         "report.html",
-        "search.json",
         "trials",
         "trials.csv",
         "trials.json",
@@ -99,11 +98,11 @@ def test_going_on_after_the_end(tune, tmp_path, capsys):
     # The same again trains nothing; more of it trains the rest.
     assert tune(*words) == 0
     again = capsys.readouterr()
-    assert again.err == "out: 1 of 1 trials are done; going on.\n"
+    assert again.err == "out: 1 of 1 trials are done; resuming.\n"
     assert again.out.startswith("Best is trial 1:")
     assert tune("--algo=random", "--max_evals=2", "--epochs=1") == 0
     assert (tmp_path / "out" / "trials" / "0001.json").read_text(encoding="utf-8") == first
-    assert len(os.listdir(tmp_path / "out" / "trials")) == 2
+    assert len(list(tmp_path.glob("out/trials/0*.json"))) == 2
     assert tune("--algo=random", "--max_evals=2", "--epochs=2") == 2
     assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
 
@@ -206,7 +205,7 @@ WRONG = [
     ([], "user_inter_num_interval choice ['[5,inf)']\n", "user_inter_num_interval cannot be"),
     ([RS[0].replace("0.1]", "0]")], SPACE, "leaves nothing for testing the best trial"),
     ([RS[0].replace(" 0.1,", " 0,")], SPACE, "leaves nothing for validation, by which the best"),
-    (["--likelihood=bernoulli"], SPACE, "likelihood stands in space.hyper and on the command"),
+    (["--likelihood=bernoulli"], SPACE, "likelihood is in space.hyper and on the command"),
     (["--params_file=nope.hyper"], SPACE, "There is no params file nope.hyper"),
     (["--config_files=nope.yaml"], SPACE, "no config file nope.yaml"),
     (["--model=Vam"], SPACE, "no model named 'Vam'"),
@@ -229,7 +228,7 @@ WRONG = [
 def test_a_mistake_is_one_line_before_any_training(
     words, space, message, tune, capsys, monkeypatch
 ):
-    monkeypatch.setattr("recbole_evcf.commands.tune.attempt_trial", None)
+    monkeypatch.setattr("recbole_evcf.tuning.tuning.attempt_trial", None)
     assert tune(*words, space=space) == 2
     output = capsys.readouterr()
     assert output.err.count("\n") == 1

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_evcf.comparison.outcome import numbers
-from recbole_evcf.comparison.report import caption, metric_table, write_comparison
+from recbole_evcf.comparison.report import write_comparison
+from recbole_evcf.comparison.tables import caption, metric_table, numbers
 from recbole_evcf.results import folder_held, read_sealed, write_sealed
 
 

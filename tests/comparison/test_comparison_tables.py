@@ -6,7 +6,8 @@ import json
 import pandas as pd
 import pytest
 
-from recbole_evcf.comparison.report import caption, metric_table, write_tables
+from recbole_evcf.comparison.report import write_tables
+from recbole_evcf.comparison.tables import caption, metric_table
 
 MODELS = "Pop,EASE[reg_weight=2.0],Vamp[likelihood=bernoulli]"
 

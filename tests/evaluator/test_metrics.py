@@ -8,38 +8,42 @@ import recbole.evaluator.metrics
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recbole.config import Config
+from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
+from recbole.evaluator.evaluator import Evaluator
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.evaluator.metrics import TruncatedRecall
+from recbole_evcf.evaluator.metrics import TruncatedRecall, top_hits
+from recbole_evcf.hooks.evaluation import HitCollector
 
 SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}
 TOPK = [1, 3, 5, 10]
+CUT_OFFS = [3, 41, 42, 100]
+RS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 KEYS = [f"{name}@{k}" for name in ("ndcg", "truncatedrecall", "recall") for k in TOPK]
 
 
-def naive_truncated_recall(ranking, targets, k):
-    return sum(item in targets for item in ranking[:k]) / min(k, len(targets))
-
-
-def naive_recall(ranking, targets, k):
-    return sum(item in targets for item in ranking[:k]) / len(targets)
-
-
-def naive_ndcg(ranking, targets, k):
-    found = sum(
-        1 / math.log2(place + 2) for place, item in enumerate(ranking[:k]) if item in targets
-    )
-    return found / sum(1 / math.log2(place + 2) for place in range(min(k, len(targets))))
-
-
-NAIVE = {"ndcg": naive_ndcg, "truncatedrecall": naive_truncated_recall, "recall": naive_recall}
+def naive(ranking: list, targets: set, k: int) -> dict[str, float]:
+    """Each metric at K of one user, by its formula."""
+    hits = [item in targets for item in ranking[:k]]
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(targets)) + 1))
+    precisions = [sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1)]
+    return {
+        "ndcg": sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit) / ideal,
+        "recall": sum(hits) / len(targets),
+        "truncatedrecall": sum(hits) / min(k, len(targets)),
+        "precision": sum(hits) / k,
+        "hit": float(any(hits)),
+        "mrr": 1 / (hits.index(True) + 1) if any(hits) else 0.0,
+        "map": sum(p for p, hit in zip(precisions, hits) if hit) / min(k, len(targets)),
+    }
 
 
 def naive_values(rankings, targets, key):
     name, k = key.split("@")
-    return [NAIVE[name](rankings[user], targets[user], int(k)) for user in rankings]
+    return [naive(rankings[user], targets[user], int(k))[name] for user in rankings]
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_truncated_recall_of_random_rankings(seed, k, n_items):
         targets = set(rng.choice(n_items, size=int(rng.integers(1, n_items + 1)), replace=False))
         hits.append([item in targets for item in ranking[:k]])
         lengths.append(len(targets))
-        expected.append([naive_truncated_recall(ranking, targets, n + 1) for n in range(k)])
+        expected.append([naive(list(ranking), targets, n + 1)["truncatedrecall"] for n in range(k)])
     metric = TruncatedRecall({"topk": [k], "metric_decimal_place": 4})
     values = metric.metric_info(np.array(hits), np.array(lengths))
     np.testing.assert_allclose(values, expected, rtol=1e-12)
@@ -131,45 +135,12 @@ def test_ties_lie_between_their_best_and_their_worst_order(sg):
     assert worst["ndcg@5"] < best["ndcg@5"]
 
 
-def test_a_perfect_ranking_reaches_one_where_recall_cannot(sg):
-    _, _, targets, _ = evaluated(sg, table("equal"))
-    perfect = torch.zeros(61, 41)
-    for user, items in targets.items():
-        perfect[user, list(items)] = 1
-    result, _, _, _ = evaluated(sg, perfect)
-    for k in TOPK:
-        assert result[f"truncatedrecall@{k}"] == 1
-        assert result[f"ndcg@{k}"] == pytest.approx(1)
-        recall = np.mean([min(k, len(items)) / len(items) for items in targets.values()])
-        assert result[f"recall@{k}"] == pytest.approx(recall)
-    assert result["recall@3"] < 1
-
-
 def test_recboles_recall_is_its_own(sg):
     assert metric_registry.metrics_dict["recall"] is recbole.evaluator.metrics.Recall
     assert metric_registry.metrics_dict["truncatedrecall"] is TruncatedRecall
     with_ours, *_ = evaluated(sg, table("tied"))
     alone, *_ = evaluated({**sg, "metrics": ["Recall"], "valid_metric": "Recall@10"}, table("tied"))
     assert alone == {key: with_ours[key] for key in KEYS if key.startswith("recall")}
-
-
-@pytest.mark.parametrize("kind", ["distinct", "tied"])
-def test_standard_errors_are_those_of_naive_values(sg, kind):
-    result, rankings, targets, _ = evaluated({**sg, "standard_error": True}, table(kind))
-    assert list(result) == [*KEYS, *(f"{key}_se" for key in KEYS)]
-    for key in KEYS:
-        values = naive_values(rankings, targets, key)
-        error = np.std(values, ddof=1) / np.sqrt(len(values))
-        assert result[f"{key}_se"] == pytest.approx(error, abs=1e-9)
-        assert error > 0
-
-
-def test_standard_errors_are_rounded_as_the_metrics_are(sg):
-    exact, *_ = evaluated({**sg, "standard_error": True}, table("tied"))
-    rounded, *_ = evaluated(
-        {**sg, "standard_error": True, "metric_decimal_place": 3}, table("tied")
-    )
-    assert rounded == {key: round(value, 3) for key, value in exact.items()}
 
 
 @pytest.mark.parametrize("model", ["Vamp", "EASE", "BPR"])
@@ -201,9 +172,128 @@ def test_a_single_test_user_has_no_standard_error(tiny, tmp_path):
     assert not math.isnan(trainer.evaluate(loaders[1], load_best_model=False)["ndcg@2_se"])
 
 
-def test_metrics_that_are_no_mean_over_users_have_no_standard_error(sg):
-    settings = {**sg, "metrics": ["NDCG", "GAUC"], "standard_error": True}
-    _, loaders, _, trainer = build("EASE", "tiny", settings)
+# K above the number of items: what there is is ranked; RecBole's topk ends in an error.
+
+
+def settings_of(tiny, eval_args, metrics):
+    return {
+        **tiny,
+        "eval_args": eval_args,
+        "metrics": metrics,
+        "topk": CUT_OFFS,
+        "valid_metric": "NDCG@100",
+        "metric_decimal_place": 9,
+        "standard_error": True,
+    }
+
+
+def pairs(dataset) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for user, item in zip(*(dataset.inter_feat[f].tolist() for f in ("user_id", "item_id"))):
+        found.setdefault(user, set()).add(item)
+    return found
+
+
+@pytest.mark.parametrize("more", [[], ["GAUC"]])
+@pytest.mark.parametrize(
+    ("model", "eval_args"),
+    [("BPR", RS), ("Vamp", RS), ("EASE", SG), ("Vamp", SG)],
+    ids=["RecBole's RS", "our RS", "RecBole's SG", "our SG"],
+)
+def test_k_above_the_number_of_items(tiny, model, eval_args, more):
+    metrics = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP", *more]
+    _, loaders, network, trainer = build(model, "tiny", settings_of(tiny, eval_args, metrics))
+    table = torch.from_numpy(np.random.default_rng(8).permutation(61 * 41).reshape(61, 41)).float()
+    n_items = loaders[2]._dataset.item_num
+    assert n_items <= 41
+    table = table[:, :n_items]
+    network.full_sort_predict = lambda interaction: table[interaction["user_id"]].flatten()
     result = trainer.evaluate(loaders[2], load_best_model=False)
-    keys = [f"ndcg@{k}" for k in TOPK]
-    assert list(result) == [*keys, "gauc", *(f"{key}_se" for key in keys)]
+    test, seen = pairs(loaders[2]._dataset), {}
+    if eval_args is RS:
+        before = [pairs(loader._dataset) for loader in loaders[:2]]
+        seen = {user: set().union(*(part.get(user, ()) for part in before)) for user in test}
+    else:
+        fold_in = loaders[2]._dataset.fold_in
+        seen = {u: {*(fold_in.rows(torch.tensor([u])).column + 1).tolist()} for u in test}
+    values: dict[str, list[float]] = {}
+    for user, targets in test.items():
+        candidates = [item for item in range(1, n_items) if item not in seen[user] - targets]
+        ranking = sorted(candidates, key=lambda item, user=user: -table[user, item])
+        for k in CUT_OFFS:
+            for name, value in naive(ranking, targets, k).items():
+                values.setdefault(f"{name}@{k}", []).append(value)
+    for key, of_users in values.items():
+        assert result[key] == pytest.approx(np.mean(of_users), abs=1e-6), key
+        error = np.std(of_users, ddof=1) / math.sqrt(len(of_users))
+        assert result[f"{key}_se"] == pytest.approx(error, abs=1e-6), key
+    assert result["recall@100"] == 1
+    assert ("gauc" in result) == bool(more)
+
+
+def test_k_above_the_number_of_items_with_sampled_candidates(tiny):
+    """All targets are candidates: at the end of the ranking all are found."""
+    eval_args = {**RS, "mode": "uni10"}
+    settings = settings_of(tiny, eval_args, ["NDCG", "Recall", "Precision"])
+    _, loaders, network, trainer = build("BPR", "tiny", settings)
+    network.predict = lambda interaction: interaction["item_id"].float()
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    lengths = [len(items) for items in pairs(loaders[2]._dataset).values()]
+    assert result["recall@100"] == 1
+    assert result["precision@100"] == pytest.approx(np.mean(lengths) / 100)
+    assert result["ndcg@42"] == result["ndcg@100"] > result["ndcg@3"]
+
+
+def test_metrics_of_the_recommended_items_are_those_of_all():
+    items = torch.tensor([[1, 2, 3], [2, 1, 3]])
+    names = ["AveragePopularity", "TailPercentage", "ItemCoverage"]
+    config = {"metrics": names, "topk": [2, 3, 9], "metric_decimal_place": 9, "tail_ratio": 0.4}
+    data = {"rec.items": items, "data.count_items": {1: 9, 2: 6, 3: 3}, "data.num_items": 4}
+    result = Evaluator({**config, "standard_error": False}).evaluate(data)
+    assert [result[f"averagepopularity@{k}"] for k in (2, 3, 9)] == [7.5, 6, 6]
+    tail = [result[f"tailpercentage@{k}"] for k in (2, 3, 9)]
+    assert tail == pytest.approx([0, 1 / 3, 1 / 3])
+    assert [result[f"itemcoverage@{k}"] for k in (2, 3, 9)] == [0.5, 0.75, 0.75]
+
+
+def draw(batch=7, n_items=30, density=0.2):
+    torch.manual_seed(3)
+    scores = torch.randn(batch, n_items)
+    positive_u, positive_i = (torch.rand(batch, n_items) < density).nonzero(as_tuple=True)
+    return scores, positive_u, positive_i
+
+
+@pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
+def test_hits_are_those_of_a_dense_matrix(density):
+    scores, users, items = draw(density=density)
+    wanted = torch.zeros(7, 30, dtype=torch.long)
+    wanted[users, items] = 1
+    order = torch.argsort(scores, dim=1, descending=True)[:, :10]
+    ranked, hits = top_hits(scores, 10, users, items)
+    assert torch.equal(ranked, order)
+    assert torch.equal(hits[:, :10], wanted.gather(1, order))
+    assert torch.equal(hits[:, 10], wanted.sum(1))
+
+
+def test_pairs_in_any_order_and_twice_count_once():
+    scores, users, items = draw()
+    expected = top_hits(scores, 10, users, items)[1]
+    mixed = torch.randperm(len(users)).repeat(2)
+    assert torch.equal(top_hits(scores, 10, users[mixed], items[mixed])[1], expected)
+
+
+@pytest.mark.parametrize("metrics", [["NDCG"], ["Recall", "ItemCoverage"], ["GAUC", "Recall"]])
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_collector_gathers_what_recboles_own_gathers(metrics, fast, monkeypatch):
+    monkeypatch.setattr(HitCollector, "fast_for_all", fast)
+    settings = {"metrics": metrics, "topk": [10], "valid_metric": f"{metrics[-1]}@10"}
+    config = Config("BPR", "ml-100k", config_dict=settings)
+    scores, users, items = draw()
+    ours, theirs = Collector(config), Collector(config)
+    ours.eval_batch_collect(scores.clone(), None, users, items)
+    Collector.eval_batch_collect(theirs, scores.clone(), None, users, items)
+    kept, expected = ours.data_struct._data_dict, theirs.data_struct._data_dict
+    assert kept.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(kept[name], value), name
+        assert kept[name].dtype == value.dtype

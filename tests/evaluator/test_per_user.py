@@ -1,4 +1,4 @@
-"""The file of metrics by user: who is in it, what it says, and that it is whole or absent."""
+"""The file of metrics by user: who is in it, and what it says."""
 
 import math
 from pathlib import Path
@@ -95,26 +95,11 @@ def test_validation_leaves_an_earlier_file_alone(sg):
     assert Path("results/users.csv").read_text() == "mine"
 
 
-def test_nothing_is_written_unless_asked_for(sg):
-    del sg["per_user_file"]
-    before = set(Path().rglob("*.csv"))
-    run_recbole(model="EASE", dataset="tiny", config_dict=sg)
-    assert set(Path().rglob("*.csv")) == before
-
-
-def test_without_the_split_by_users_our_models_write_it_too(sg):
-    del sg["eval_args"]
-    _, loaders, _, trainer = build("Vamp", "tiny", sg)
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    users = read()
-    assert set(users["user_id"]) == tokens(loaders[2])
-    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
-
-
-@pytest.mark.parametrize("model", ["BPR", "GRU4Rec"])
-def test_on_recboles_own_split_its_models_write_it_too(sg, model):
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec", "Vamp"])
+def test_on_recboles_own_split_every_model_writes_it(sg, model):
     sg["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
-    sg["train_neg_sample_args"] = None if model == "GRU4Rec" else {"distribution": "uniform"}
+    if model != "Vamp":
+        sg["train_neg_sample_args"] = None if model == "GRU4Rec" else {"distribution": "uniform"}
     _, loaders, _, trainer = build(model, "tiny", sg)
     result = trainer.evaluate(loaders[2], load_best_model=False)
     users = read()
@@ -139,35 +124,6 @@ def test_values_are_written_without_loss(tmp_path):
     table = pd.read_csv(tmp_path / "a.csv", float_precision="round_trip")
     for name, value in values.items():
         np.testing.assert_array_equal(table[name], value)
-
-
-def fail_in_writing(monkeypatch):
-    def to_csv(self, path, **kwargs):
-        Path(path).write_text("half a li")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(pd.DataFrame, "to_csv", to_csv)
-
-
-def fail_in_renaming(monkeypatch):
-    def replace(source, target):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("recbole_evcf.evaluator.per_user.os.replace", replace)
-
-
-@pytest.mark.parametrize("fail", [fail_in_writing, fail_in_renaming])
-@pytest.mark.parametrize("before", [None, "old"])
-def test_a_failing_write_leaves_no_partial_file(tmp_path, monkeypatch, fail, before):
-    path = tmp_path / "out" / "users.csv"
-    path.parent.mkdir()
-    if before:
-        path.write_text(before)
-    fail(monkeypatch)
-    with pytest.raises(OSError, match="No space left"):
-        write_per_user(str(path), ["u"], {"ndcg@3": np.ones(1)})
-    assert [file.name for file in path.parent.iterdir()] == (["users.csv"] if before else [])
-    assert not before or path.read_text() == before
 
 
 def test_per_user_values_are_taken_at_each_k_of_ranking_metrics_only():

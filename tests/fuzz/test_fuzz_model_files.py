@@ -20,28 +20,10 @@ from recbole_evcf.trainer.checkpoint import load_checkpoint
 
 MODELS = ("Vamp", "HVamp", "EASE", "MultiVAE", "BPR")
 HISTORIES = [["i1", "i5", "no such item"], [], ["i7"]]
-KEYS = (
-    "mlp_hidden_size",
-    "latent_dimension",
-    "n_pseudo_inputs",
-    "likelihood",
-    "gated",
-    "dropout_prob",
-    "USER_ID_FIELD",
-    "ITEM_ID_FIELD",
-    "model",
-    "dataset",
-    "seed",
-    "gpu_id",
-    "device",
-    "eval_args",
-    "metrics",
-    "topk",
-    "n_cate",
-    "data_path",
-    "load_col",
-    "no_such_key",
-)
+CONFIG_KEYS = """mlp_hidden_size latent_dimension n_pseudo_inputs likelihood gated dropout_prob
+USER_ID_FIELD ITEM_ID_FIELD model dataset seed gpu_id device eval_args metrics topk n_cate data_path
+load_col no_such_key"""
+KEYS = tuple(CONFIG_KEYS.split())
 SIZES = st.sampled_from([0, 1, 2, 5, 39, 41, 10**6, 10**9, 10**12, 2**63 - 1, 2**63, -1])
 
 
@@ -115,10 +97,7 @@ def test_members_of_the_archive_exchanged(trained, data):
         if kind == "drop" and len(members) > 1:
             del members[one]
         elif kind == "swap":
-            members[one], members[other] = (
-                (name, members[other][1]),
-                (members[other][0], content),
-            )
+            members[one], members[other] = (name, members[other][1]), (members[other][0], content)
         elif kind == "double":
             members.append((name, members[other][1]))
         elif kind == "damage":
@@ -142,65 +121,55 @@ def tensors(draw) -> torch.Tensor:
     if kind == "sparse" and tensor.dtype == torch.float32:
         return tensor.to_sparse()
     # A tensor of many numbers of which the file holds one.
-    return (
-        torch.ones(1).expand(draw(SIZES.filter(lambda n: 0 < n < 2**62)))
-        if kind == "view"
-        else tensor
-    )
+    many = draw(SIZES.filter(lambda n: 0 < n < 2**62))
+    return torch.ones(1).expand(many) if kind == "view" else tensor
 
 
 def mutate(data, state: dict, place) -> None:
     """Exchange a part of a model file's content."""
+    draw, anything = data.draw, ANY_VALUES.filter(storable)
     if place == "config":
-        state["config"][data.draw(st.sampled_from(KEYS))] = data.draw(
-            ANY_VALUES.filter(storable) | SIZES
-        )
+        state["config"][draw(st.sampled_from(KEYS))] = draw(anything | SIZES)
     elif place == "weights":
-        name = data.draw(st.sampled_from(sorted(state["state_dict"], key=str)))
-        weights = state["state_dict"][name]
-        # What an earlier mutation has put there.
-        if not isinstance(weights, torch.Tensor):
-            return
-        kind = data.draw(st.sampled_from(["drop", "nan", "other", "dtype", "value", "add", "turn"]))
-        if kind == "drop":
-            del state["state_dict"][name]
-        elif kind == "nan" and weights.is_floating_point() and weights.numel():
-            worst = data.draw(st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e38]))
-            weights.view(-1)[data.draw(st.integers(0, weights.numel() - 1))] = worst
-        elif kind == "dtype":
-            state["state_dict"][name] = weights.to(
-                data.draw(st.sampled_from([torch.float64, torch.int8, torch.bool, torch.float16]))
-            )
-        elif kind == "turn":
-            state["state_dict"][name] = (
-                weights.T.contiguous() if weights.dim() == 2 else weights[None]
-            )
-        else:
-            key = "no.such.weight" if kind == "add" else name
-            state["state_dict"][key] = data.draw(tensors() | ANY_VALUES.filter(storable))
+        mutate_weights(draw, state["state_dict"])
     elif place == "catalogue":
         catalogue = state.get("item_catalogue") or {"tokens": "[]", "counts": torch.ones(0)}
         names = json.loads(catalogue["tokens"])
         lists = [names[:-1], names[::-1], [*names[1:], "i1"], [names], list(range(40))]
         odd = [[None] * 40, [[1]] * 40, ["\ud800", *names[1:]], ["\x1b[31m", *names[1:]], {}, None]
-        tokens = data.draw(st.sampled_from([*lists, *odd]))
-        text = data.draw(st.sampled_from([json.dumps(tokens), "[" * 99_999, "", "NaN"]))
-        counts = data.draw(st.just(catalogue["counts"]) | tensors() | ANY_VALUES.filter(storable))
-        state["item_catalogue"] = data.draw(
-            st.sampled_from(
-                [{"tokens": text, "counts": counts}, {"tokens": tokens, "counts": counts}, {}, None]
-            )
-        )
+        tokens = draw(st.sampled_from([*lists, *odd]))
+        text = draw(st.sampled_from([json.dumps(tokens), "[" * 99_999, "", "NaN"]))
+        counts = draw(st.just(catalogue["counts"]) | tensors() | anything)
+        whole = [{"tokens": text, "counts": counts}, {"tokens": tokens, "counts": counts}, {}, None]
+        state["item_catalogue"] = draw(st.sampled_from(whole))
     elif place == "n_users":
-        state["n_users"] = data.draw(SIZES | ANY_VALUES.filter(storable))
+        state["n_users"] = draw(SIZES | anything)
     elif place == "other_parameter":
-        state[place] = data.draw(
-            st.sampled_from([tagged(kind) for kind in range(9)]) | ANY_VALUES.filter(storable)
-        )
+        state[place] = draw(st.sampled_from([tagged(kind) for kind in range(9)]) | anything)
     else:
-        state[data.draw(st.sampled_from([place, "config", "state_dict"]))] = data.draw(
-            ANY_VALUES.filter(storable)
-        )
+        state[draw(st.sampled_from([place, "config", "state_dict"]))] = draw(anything)
+
+
+def mutate_weights(draw, state: dict) -> None:
+    name = draw(st.sampled_from(sorted(state, key=str)))
+    weights = state[name]
+    # What an earlier mutation has put there.
+    if not isinstance(weights, torch.Tensor):
+        return
+    kind = draw(st.sampled_from(["drop", "nan", "other", "dtype", "value", "add", "turn"]))
+    if kind == "drop":
+        del state[name]
+    elif kind == "nan" and weights.is_floating_point() and weights.numel():
+        worst = draw(st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e38]))
+        weights.view(-1)[draw(st.integers(0, weights.numel() - 1))] = worst
+    elif kind == "dtype":
+        others = [torch.float64, torch.int8, torch.bool, torch.float16]
+        state[name] = weights.to(draw(st.sampled_from(others)))
+    elif kind == "turn":
+        state[name] = weights.T.contiguous() if weights.dim() == 2 else weights[None]
+    else:
+        key = "no.such.weight" if kind == "add" else name
+        state[key] = draw(tensors() | ANY_VALUES.filter(storable))
 
 
 def tagged(kind: int):

@@ -20,8 +20,8 @@ from recbole_evcf.commands.common import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.checks import finished_config, read_config_file, resolve_config_files
 from recbole_evcf.model.settings import Settings
-from recbole_evcf.tuning.check import check_parameters
 from recbole_evcf.tuning.params_file import KINDS, read_params_file
+from recbole_evcf.tuning.tuning import check_parameters
 
 OURS = (*(field.name for field in fields(Settings)), "learner", "learning_rate", "epochs")
 RECBOLES = tuple(

@@ -12,7 +12,6 @@ from recbole_evcf.model.layers import (
     HistoryLinear,
     Linear,
     OutputLayer,
-    TanhLayer,
     hidden_layers,
 )
 
@@ -65,12 +64,6 @@ def test_gated_layer_is_equation_7():
     linear = x @ layer.linear.weight.T + layer.linear.bias
     gate = x @ layer.gate.weight.T + layer.gate.bias
     torch.testing.assert_close(layer(x), linear / (1 + torch.exp(-gate)))
-
-
-def test_tanh_layer():
-    layer = TanhLayer(lambda: Linear(4, 3))
-    x = torch.randn(6, 4)
-    torch.testing.assert_close(layer(x), torch.tanh(x @ layer.linear.weight.T + layer.linear.bias))
 
 
 @pytest.mark.parametrize("linear", [lambda: Linear(400, 900), lambda: HistoryLinear(300, 900, 100)])

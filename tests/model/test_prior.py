@@ -14,7 +14,6 @@ from recbole_evcf.model.encoder import HistoryEncoder
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.layers import GatedLayer, TanhLayer
 from recbole_evcf.model.prior import (
-    Prior,
     StandardNormalPrior,
     VampPrior,
     data_pseudo_inputs,
@@ -37,13 +36,6 @@ def test_vamp_prior_is_the_mixture_of_posteriors_of_clamped_pseudo_inputs():
     torch.testing.assert_close(prior.log_prob(z, encoder), expected.log_prob(z))
 
 
-def test_training_drops_out_entries_of_the_pseudo_inputs():
-    encoder = HistoryEncoder(12, [6], 4, layer=TanhLayer, dropout_prob=0.5).train()
-    prior = VampPrior(torch.full((9, 12), 0.5))
-    z = torch.randn(3, 4)
-    assert not torch.equal(prior.log_prob(z, encoder), prior.log_prob(z, encoder))
-
-
 def test_gradient_reaches_pseudo_inputs_inside_the_bounds_only():
     encoder = HistoryEncoder(2, [6], 4, layer=TanhLayer, dropout_prob=0.0)
     prior = VampPrior(torch.tensor([[0.5, -0.5], [1.5, 0.3]]))
@@ -56,15 +48,6 @@ def test_standard_normal():
     z = torch.randn(7, 5)
     expected = Normal(0.0, 1.0).log_prob(z).sum(1)
     torch.testing.assert_close(StandardNormalPrior().log_prob(z, None), expected)
-
-
-def test_components_are_those_of_a_mixture_of_gaussians_only():
-    assert StandardNormalPrior().components(None) is None
-    encoder = HistoryEncoder(12, [6], 4, layer=TanhLayer, dropout_prob=0.5).eval()
-    prior = VampPrior(torch.rand(9, 12))
-    assert torch.equal(prior.components(encoder).mean, encoder(prior.pseudo_inputs).mean)
-    with pytest.raises(NotImplementedError):
-        Prior().log_prob(torch.zeros(1, 4), encoder)
 
 
 def test_monte_carlo_kl_agrees_with_the_closed_form():

@@ -1,10 +1,13 @@
 """The models as RecBole recommenders: scores by RecBole's ids."""
 
+import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
 
 from build import build
+from recbole_evcf.model.models import item_vectors
+from recbole_evcf.model.vae import prior_scores
 
 MODELS = ["Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp"]
 
@@ -75,3 +78,47 @@ def test_gated_false_makes_the_multi_vae_baseline_ungated(tiny):
     _, _, model, _ = build("GatedMultiVAE", "tiny", {**tiny, "gated": False})
     assert not any("gate" in name for name, _ in model.named_parameters())
     assert not any("pseudo" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "MultiVAE", "MultiDAE", "RecVAE", "CDAE"])
+def test_an_items_score_moves_with_its_vector_alone(model, tiny):
+    network = build(model, "tiny", {**tiny, "hidden_dimension": 16, "embedding_size": 8})[2].eval()
+    users = {"user_id": torch.arange(1, 9)}
+    before = network.full_sort_predict(users).reshape(8, -1)
+    vectors = item_vectors(network)
+    assert len(vectors) == 40
+    # Shares its memory with the decoder.
+    vectors[5] += 1
+    changed = (network.full_sort_predict(users).reshape(8, -1) != before).any(0)
+    assert changed.nonzero().flatten().tolist() == [6]
+
+
+def test_a_model_without_a_decoder_is_named(tiny):
+    with pytest.raises(ValueError, match="EASE has no decoder with item vectors"):
+        item_vectors(build("EASE", "tiny", tiny)[2])
+
+
+@pytest.mark.parametrize("likelihood", ["multinomial", "bernoulli"])
+@pytest.mark.parametrize("model", ["GatedHVamp", "HVamp", "Vamp", "GatedMultiVAE"])
+def test_the_mean_probability_over_the_components(model, likelihood, tiny, monkeypatch):
+    settings = {**tiny, "likelihood": likelihood, "mlp_hidden_size": [16, 12]}
+    network = build(model, "tiny", settings)[2].eval().network
+    two = "HVamp" in model
+    encoder = network.encoder_z2 if two else network.encoder
+    means = torch.zeros(1, 8)
+    if model != "GatedMultiVAE":
+        # Each pseudo-input by itself.
+        means = [encoder(u[None].clamp(0, 1)).mean[0] for u in network.prior.pseudo_inputs]
+        assert len(means) == 7
+    probability = np.zeros(40)
+    with torch.no_grad():
+        for z in means:
+            z = z[None]
+            hidden = network.decoder(network.prior_z1(z).mean, z) if two else network.decoder(z)
+            logits = network.output(hidden)[0].double()
+            p = logits.softmax(0) if likelihood == "multinomial" else logits.sigmoid()
+            probability += p.numpy() / len(means)
+    np.testing.assert_allclose(prior_scores(network), np.log(probability), rtol=1e-4)
+    # Not all components at once.
+    monkeypatch.setattr("recbole_evcf.model.vae.SCORES_AT_ONCE", 3 * 40)
+    np.testing.assert_allclose(prior_scores(network), np.log(probability), rtol=1e-4)

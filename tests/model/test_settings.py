@@ -30,30 +30,23 @@ def test_whole_floats_of_a_tuner_become_whole_numbers():
     assert isinstance(settings.n_pseudo_inputs, int)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("mlp_hidden_size", []),
-        ("mlp_hidden_size", 600),
-        ("mlp_hidden_size", [600, 0]),
-        ("mlp_hidden_size", ["a"]),
-        ("latent_dimension", 0),
-        ("latent_dimension", None),
-        ("latent_dimension", 2.5),
-        ("dropout_prob", 1.0),
-        ("dropout_prob", "half"),
-        ("likelihood", "poisson"),
-        ("gated", "yes"),
-        ("n_pseudo_inputs", -1),
-        ("n_pseudo_inputs", True),
-        ("pseudo_inputs_init", "random"),
-        ("pseudo_inputs_mean", float("nan")),
-        ("pseudo_inputs_std", -0.1),
-        ("anneal_cap", -0.1),
-        ("total_anneal_steps", -5),
-        ("warmup_epochs", 1.5),
-    ],
-)
+WRONG = {
+    "mlp_hidden_size": ([], 600, [600, 0], ["a"]),
+    "latent_dimension": (0, None, 2.5),
+    "dropout_prob": (1.0, "half"),
+    "likelihood": ("poisson",),
+    "gated": ("yes",),
+    "n_pseudo_inputs": (-1, True),
+    "pseudo_inputs_init": ("random",),
+    "pseudo_inputs_mean": (float("nan"),),
+    "pseudo_inputs_std": (-0.1,),
+    "anneal_cap": (-0.1,),
+    "total_anneal_steps": (-5,),
+    "warmup_epochs": (1.5,),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, value) for k in WRONG for value in WRONG[k]])
 def test_wrong_values_are_named(key, value):
     with pytest.raises(ValueError, match=key):
         Settings.from_config({**GOOD, key: value})

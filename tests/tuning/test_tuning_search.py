@@ -1,13 +1,11 @@
 """The search by itself: what it tries, in which order, and that interruptions change nothing."""
 
 import itertools
-import json
 import os
 
 import numpy as np
 import pytest
 
-from recbole_evcf.results import write_sealed
 from recbole_evcf.tuning.hyperopt_search import Search
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.store import TrialStore
@@ -31,13 +29,14 @@ def train(number, params):
     return {"status": "finished", "score": score, "valid": {"ndcg@10": score}}
 
 
-def search(folder, algo, space, max_evals, early_stop=None, seed=3, bigger=True, train=train):
+def search(folder, algo, space, max_evals, early_stop=None, bigger=True, train=train):
+    """Search until it is over; the search and its trials."""
     store = TrialStore(str(folder), {}, bigger)
-    return Search(train, space, store, algo, max_evals, early_stop, seed), store
-
-
-def tried(store):
-    return [(trial["number"], trial["params"]) for trial in store.trials]
+    searching = Search(space, store, algo, max_evals, early_stop, seed=3)
+    while (proposal := searching.propose()) is not None:
+        searching.settle(proposal[0], train(*proposal))
+    assert searching.is_over
+    return store
 
 
 @pytest.mark.parametrize(
@@ -46,67 +45,56 @@ def tried(store):
 )
 def test_an_interruption_changes_nothing(tmp_path, algo, space, total, cut):
     # hyperopt models the results (bayes) from the 21st trial on.
-    whole, whole_store = search(tmp_path / "whole", algo, space, total)
-    whole.run()
+    whole = search(tmp_path / "whole", algo, space, total)
 
     def interrupted(number, params):
         if number > cut:
             raise KeyboardInterrupt
         return train(number, params)
 
-    first, store = search(tmp_path / "parts", algo, space, total, train=interrupted)
     with pytest.raises(KeyboardInterrupt):
-        first.run()
-    assert len(store.trials) == cut
-    second, store = search(tmp_path / "parts", algo, space, total)
-    second.run()
-    assert store.trials == whole_store.trials
-    assert [trial["number"] for trial in store.trials] == list(range(1, total + 1))
-    assert second.is_over
+        search(tmp_path / "parts", algo, space, total, train=interrupted)
+    assert len(TrialStore(str(tmp_path / "parts"), {}, True).trials) == cut
+    # Corrupt, the last counts as not done.
+    (tmp_path / "parts" / "trials" / f"{cut:04d}.json").write_bytes(b"[1]]")
+    parts = search(tmp_path / "parts", algo, space, total)
+    assert parts.trials == whole.trials
+    assert [trial["number"] for trial in parts.trials] == list(range(1, total + 1))
 
 
 def test_bayes_learns_from_the_trials_before(tmp_path):
-    bayes, learned = search(tmp_path / "a", "bayes", MIXED, 32)
-    bayes.run()
-    random, drawn = search(tmp_path / "b", "random", MIXED, 32)
-    random.run()
-    assert tried(learned)[:20] == tried(drawn)[:20]
-    late = [[trial.get("score", -2) for trial in store.trials[20:]] for store in (learned, drawn)]
+    learned, drawn = (
+        search(tmp_path / algo, algo, MIXED, 32).trials for algo in ("bayes", "random")
+    )
+    assert learned[:20] == drawn[:20]
+    late = [[trial.get("score", -2) for trial in trials[20:]] for trials in (learned, drawn)]
     assert np.mean(late[0]) > np.mean(late[1])
 
 
-def test_exhaustive_tries_all_of_a_large_grid_once(tmp_path):
+def test_exhaustive_tries_all_of_a_grid_once_in_no_order(tmp_path):
     space = [Parameter(name, "choice", tuple(range(9))) for name in ("width", "b")]
     space.append(Parameter("size", "choice", ("", "-")))
-    # RecBole gives up after 1000 draws in vain, which some of 162 points outlast now and then.
-    grid, store = search(tmp_path, "exhaustive", space, None)
-    grid.run()
-    points = {tuple(trial["params"].values()) for trial in store.trials}
-    assert points == set(itertools.product(range(9), range(9), ("", "-")))
-    assert len(store.trials) == 162
+    points = [
+        tuple(t["params"].values()) for t in search(tmp_path, "exhaustive", space, None).trials
+    ]
+    whole = list(itertools.product(range(9), range(9), ("", "-")))
+    assert sorted(points) == sorted(whole) != points
 
 
-@pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
-def test_who_trains_elsewhere_gets_the_same_trials(tmp_path, algo):
-    ours, store = search(tmp_path / "a", algo, GRID, 10)
-    ours.run()
-    theirs, proposed = search(tmp_path / "b", algo, GRID, 10)
-    while (proposal := theirs.propose()) is not None:
-        theirs.settle(proposal[0], train(*proposal))
-    assert proposed.trials == store.trials
+def test_a_grid_may_be_huge(tmp_path):
+    space = [Parameter(name, "choice", tuple(range(1000))) for name in ("width", "b", "c")]
+    space.append(Parameter("size", "choice", ("", "-")))
+    assert len(search(tmp_path, "exhaustive", space, 3).trials) == 3
 
 
-def test_trials_lost_in_parallel_come_first(tmp_path):
-    first, _ = search(tmp_path / "a", "random", MIXED, 6)
+@pytest.mark.parametrize("algo", ["exhaustive", "random"])
+def test_trials_lost_in_parallel_come_first(tmp_path, algo):
+    first = Search(GRID, TrialStore(str(tmp_path / "a"), {}, True), algo, 6, None, 3)
     proposals = [first.propose() for _ in range(4)]
     assert [number for number, _ in proposals] == [1, 2, 3, 4]
-    first.settle(4, train(*proposals[3]))
-    first.settle(1, train(*proposals[0]))
-    second, store = search(tmp_path / "a", "random", MIXED, 6)
-    second.run()
-    whole, expected = search(tmp_path / "b", "random", MIXED, 6)
-    whole.run()
-    assert tried(store) == tried(expected)
+    for place in (3, 0):
+        first.settle(place + 1, train(*proposals[place]))
+    assert search(tmp_path / "a", algo, GRID, 6).trials == search(tmp_path, algo, GRID, 6).trials
 
 
 def test_early_stop_counts_trials_without_a_better_one(tmp_path):
@@ -117,19 +105,15 @@ def test_early_stop_counts_trials_without_a_better_one(tmp_path):
 
     # The largest: the 2nd, the 5th, then two worse ones and the 8th; the smallest: the 1st.
     for bigger, expected in ((True, 8), (False, 4)):
-        stopped, store = search(tmp_path / str(bigger), "random", MIXED, 8, 3, 1, bigger, scripted)
-        stopped.run()
-        assert len(store.trials) == expected
-    again, _ = search(tmp_path / "False", "random", MIXED, 8, 3, 1, False, scripted)
-    assert again.is_over
+        # Then once more: it is over.
+        for _ in range(2):
+            found = search(tmp_path / str(bigger), "random", MIXED, 8, 3, bigger, scripted)
+            assert len(found.trials) == expected
 
 
 def test_a_search_of_failures_ends(tmp_path):
-    def failing(number, params):
-        return {"status": "failed", "reason": "ValueError: no"}
-
-    failed, store = search(tmp_path, "bayes", MIXED, 3, train=failing)
-    failed.run()
+    failed = {"status": "failed", "reason": "ValueError: no"}
+    store = search(tmp_path, "bayes", MIXED, 3, train=lambda *proposal: failed)
     assert [trial["status"] for trial in store.trials] == ["failed"] * 3
     assert store.best is None
 
@@ -142,65 +126,33 @@ def test_the_store_keeps_the_model_of_the_best_trial_only(tmp_path):
     store.add({"number": 5, "status": "failed", "reason": "no"})
     assert store.best["number"] == 2
     assert os.listdir(tmp_path / "models") == ["0002"]
-    assert [trial["number"] for trial in TrialStore(str(tmp_path), {}, False).trials] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]
+    again = TrialStore(str(tmp_path), {}, False)
+    assert [trial["number"] for trial in again.trials] == [1, 2, 3, 4, 5]
+    # The test users' metrics are those of this very trial of this very search.
+    store.add_test_result(store.best, {"ndcg@10": 0.2})
+    assert again.test_result(again.best) == {"ndcg@10": 0.2}
+    assert again.test_result(again.trials[2]) is None
+    assert TrialStore(str(tmp_path / "other"), {}, False).test_result(again.best) is None
 
 
-def test_another_search_is_not_mixed_in(tmp_path):
-    search = {"algo": "random", "settings": {"epochs": 3, "show_progress": True}}
-    TrialStore(str(tmp_path), {"algo": "bayes"}, True)
-    # Nothing was tried yet.
-    store = TrialStore(str(tmp_path), search, True)
-    store.add({"number": 1, "status": "finished", "score": 1.0})
-    same = {"algo": "random", "settings": {"epochs": 3, "show_progress": False}}
-    assert len(TrialStore(str(tmp_path), same, True).trials) == 1
-    other = {"algo": "bayes", "settings": {"epochs": 4}}
-    with pytest.raises(ValueError, match=r"other settings \(algo, epochs\)"):
-        TrialStore(str(tmp_path), other, True)
-    with open(tmp_path / "trials" / "0001.json", "w", encoding="utf-8") as file:
-        json.dump([1], file)
-        file.write("]")
-    with pytest.raises(ValueError, match=r"0001\.json is damaged"):
-        TrialStore(str(tmp_path), same, True)
+KEY = {"epochs": 3, "algo": "random", "data": "abc", "versions": {"recbole": "1.2.1"}}
 
 
-@pytest.mark.parametrize(("content", "fault"), [(None, "missing"), (b"{}", r"damaged \(")])
-def test_trials_of_nobody_knows_what_are_not_taken(tmp_path, content, fault):
-    TrialStore(str(tmp_path), {"algo": "bayes"}, True).add({"number": 1, "status": "failed"})
-    path = tmp_path / "search.json"
-    path.unlink()
-    if content:
-        path.write_bytes(content)
-    said = rf"search\.json is {fault}.*: name another --output folder, or remove {tmp_path}\.$"
-    with pytest.raises(ValueError, match=said):
-        TrialStore(str(tmp_path), {"algo": "random"}, True)
-    assert path.exists() == bool(content)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 4, "algo": "bayes", "data": "def"}, r"other settings \(algo, epochs\): repeat"),
+        ({"data": "def"}, "since the files of the data set have changed: give another output"),
+        (
+            {"versions": {"recbole": "1.3.0"}},
+            "they were made with recbole 1.2.1, and this is recbole 1.3.0: give another output",
+        ),
+    ],
+)
+def test_trials_of_other_settings_data_or_versions_are_not_mixed_in(tmp_path, changed, message):
     # Without trials there is nothing to mix in.
-    (tmp_path / "trials" / "0001.json").unlink()
-    assert TrialStore(str(tmp_path), {"algo": "random"}, True).trials == []
-
-
-def test_trials_on_other_data_or_of_other_versions_are_not_mixed_in(tmp_path):
-    search = {"settings": {"epochs": 3}, "data": "abc", "versions": {"recbole": "1.2.1"}}
-
-    def store(**changed):
-        return TrialStore(str(tmp_path), {**search, **changed}, True)
-
-    store().add({"number": 1, "status": "finished", "score": 1.0})
-    assert len(store().trials) == 1
-    with pytest.raises(ValueError, match="since the files of the data set have changed: give anot"):
-        store(data="def")
-    made = "they were made with recbole 1.2.1, and this is recbole 1.3.0: give another output"
-    with pytest.raises(ValueError, match=made):
-        store(versions={"recbole": "1.3.0"})
-    # Settings are what a user can change.
-    with pytest.raises(ValueError, match=r"other settings \(epochs\)"):
-        store(settings={"epochs": 4}, data="def")
-    write_sealed(str(tmp_path / "search.json"), {"settings": search["settings"]})
-    with pytest.raises(ValueError, match=r"not say with which data .* not say with which versions"):
-        store()
+    TrialStore(str(tmp_path), {**KEY, **changed}, True)
+    TrialStore(str(tmp_path), KEY, True).add({"number": 1, "status": "finished", "score": 1.0})
+    assert len(TrialStore(str(tmp_path), KEY, True).trials) == 1
+    with pytest.raises(ValueError, match=message):
+        TrialStore(str(tmp_path), {**KEY, **changed}, True)
