@@ -125,8 +125,7 @@ def run(
         config_files: paths of YAML files, or names of shipped ones such as
             ``"protocol/strong_generalization"``.
         **settings: keys of RecBole's config and of the model, which override those of the files;
-            and ``nproc``, ``world_size``, ``ip``, ``port`` and ``group_offset``, for training in
-            several processes.
+            and the command's options for several processes, such as ``nproc``.
 
     Returns:
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and

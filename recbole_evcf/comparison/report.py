@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -10,34 +11,19 @@ from recbole_evcf.comparison import reproduction
 from recbole_evcf.comparison.figures import learning_curves, metric_bars
 from recbole_evcf.comparison.outcome import Outcome
 from recbole_evcf.comparison.paper import PaperTable
-from recbole_evcf.comparison.reproduction import ClaimCheck
 from recbole_evcf.comparison.tables import (
     about_tests,
     caption,
+    cost_table,
     metric_table,
     numbers,
-    write_numbers,
+    paired_tests,
 )
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
-from recbole_evcf.utils.files import atomic_write
+from recbole_evcf.utils.files import atomic_write, write_json
 
-__all__ = ["sections", "write_comparison", "write_reproduction", "write_tables"]
-
-LEVEL = 0.05
-COSTS = {
-    "model": "model",
-    "epochs": "epochs",
-    "training_seconds": "training, s",
-    "total_seconds": "with validation, s",
-    "training_users_per_second": "users/s, training",
-    "evaluation_users_per_second": "users/s, evaluation",
-    "peak_memory_mib": "peak memory, MiB",
-    "memory_before_mib": "before the model, MiB",
-    "peak_gpu_memory_mib": "peak GPU memory, MiB",
-    "measured_on": "measured on",
-}
-DIGITS = {"training_seconds": ",.2f", "total_seconds": ",.2f"}
+__all__ = ["write_comparison", "write_reproduction", "write_tables"]
 
 
 def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
@@ -50,15 +36,15 @@ def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
     """
     write_tables(outcome, folder, "comparison")
     path = os.path.join(folder, "report.html")
-    report = Report(_title(outcome), [*sections(outcome), Section("Command", [command])])
-    report.write_html(path)
+    sections = [*_sections(outcome), Section("Command", [command])]
+    Report(f"Comparison on {outcome.plan.dataset}", sections).write_html(path)
     return path
 
 
 def write_reproduction(
     outcome: Outcome,
     table: PaperTable,
-    checks: list[ClaimCheck],
+    checks: list[reproduction.ClaimCheck],
     folder: str,
     name: str,
     command: str,
@@ -76,38 +62,56 @@ def write_reproduction(
     path = os.path.join(folder, f"{name}.html")
     title = f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}"
     beside = [Section("Beside the paper", []), *reproduction.sections(outcome, table, checks)]
-    Report(title, [*beside, *sections(outcome), Section("Command", [command])]).write_html(path)
+    Report(title, [*beside, *_sections(outcome), Section("Command", [command])]).write_html(path)
     return path
 
 
 def write_tables(outcome: Outcome, folder: str, name: str) -> None:
     """Write ``name.csv``, ``.json``, ``.md`` and ``.tex``, each atomically."""
     path = os.path.join(folder, name)
-    write_numbers(outcome, path)
+    with atomic_write(f"{path}.csv") as temporary:
+        numbers(outcome).to_csv(temporary, index=False)
+    write_json(f"{path}.json", _content(outcome))
     brief = [*_metrics(outcome), *_failures(outcome), *_tests(outcome)]
-    Report(_title(outcome), brief).write_markdown(f"{path}.md")
+    Report(f"Comparison on {outcome.plan.dataset}", brief).write_markdown(f"{path}.md")
     text = metric_table(outcome).latex(_bold(caption(outcome)), "tab:comparison")
     with atomic_write(f"{path}.tex") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
 
 
-def sections(outcome: Outcome) -> list[Section]:
-    """Every part of the page that has something to show."""
-    if not outcome.finished:
-        return [*_failures(outcome), *_settings(outcome)]
-    return [
-        *_metrics(outcome),
-        *_spread(outcome),
-        *_failures(outcome),
-        *_charts(outcome),
-        *_tests(outcome),
-        *_costs(outcome),
-        *_settings(outcome),
+def _content(outcome: Outcome) -> dict:
+    plan = outcome.plan
+    models = [
+        {
+            **asdict(model.spec),
+            "test": model.test,
+            "standard_error": model.standard_error,
+            "seed_deviation": model.seed_deviation,
+            "valid": model.valid,
+            "runs": [{"seed": seed, **run} for seed, run in model.results.items()],
+            "failures": [{"seed": seed, "reason": why} for seed, why in model.failures.items()],
+        }
+        for model in outcome.models
     ]
+    return {
+        "dataset": plan.dataset,
+        "eval_args": plan.eval_args,
+        "split_seed": plan.split_seed,
+        "seeds": list(plan.seeds),
+        "valid_metric": plan.valid_metric,
+        "n_test_users": outcome.n_users(),
+        "note": caption(outcome),
+        "models": models,
+        "baseline": outcome.baseline,
+        "comparisons": [asdict(comparison) for comparison in outcome.comparisons],
+    }
 
 
-def _title(outcome: Outcome) -> str:
-    return f"Comparison on {outcome.plan.dataset}"
+def _sections(outcome: Outcome) -> list[Section]:
+    """Every part of the page that has something to show."""
+    parts = [_metrics, _spread, _failures, _charts, _tests, _costs, _settings]
+    chosen = parts if outcome.finished else [_failures, _settings]
+    return [section for part in chosen for section in part(outcome)]
 
 
 def _bold(text: str) -> str:
@@ -115,9 +119,8 @@ def _bold(text: str) -> str:
 
 
 def _metrics(outcome: Outcome) -> list[Section]:
-    if not outcome.finished:
-        return []
-    return [Section("Test metrics", [metric_table(outcome), _bold(caption(outcome))])]
+    parts = [metric_table(outcome), _bold(caption(outcome))] if outcome.finished else []
+    return [Section("Test metrics", parts)] if parts else []
 
 
 def _spread(outcome: Outcome) -> list[Section]:
@@ -150,46 +153,15 @@ def _charts(outcome: Outcome) -> list[Section]:
 def _tests(outcome: Outcome) -> list[Section]:
     if len(outcome.models) < 2 or not outcome.finished:
         return []
-    title = f"Against {outcome.baseline}"
-    if not outcome.comparisons:
-        text = (
-            "There are no two models with metrics of the same two users or more, which a paired "
-            "test needs."
-        )
-        return [Section(title, [text])]
-    table = pd.DataFrame(outcome.comparisons)
-    # Those of the metric by which models are selected first.
-    table = table.sort_values(
-        "metric", key=lambda key: key != outcome.plan.valid_metric, kind="stable"
+    text = (
+        "There are no two models with metrics of the same two users or more, which a paired test "
+        "needs."
     )
-    # A space at which no line is broken.
-    table["interval"] = [
-        f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in zip(table.low, table.high)
-    ]
-    table["metric"] = table["metric"].map(outcome.metrics)
-    names = {
-        "label": "model",
-        "metric": "metric",
-        "difference": "mean difference",
-        "interval": "95% interval",
-        "p_value": "p",
-        "p_corrected": "corrected p",
-    }
-    shown = Table(
-        table[list(names)],
-        names,
-        {"difference": "+.4f", "p_value": "p", "p_corrected": "p"},
-        bold=table[["p_corrected"]] < LEVEL,
-    )
-    return [
-        Section(title, [shown, f"{about_tests(outcome)} Bold: below 0.05 after the correction."])
-    ]
+    found = [paired_tests(outcome), about_tests(outcome)] if outcome.comparisons else [text]
+    return [Section(f"Against {outcome.baseline}", found)]
 
 
 def _costs(outcome: Outcome) -> list[Section]:
-    table = numbers(outcome).query("finished_seeds > 0")[list(COSTS)]
-    if not table["peak_gpu_memory_mib"].fillna(0).any():
-        table = table.drop(columns="peak_gpu_memory_mib")
     text = (
         "Training includes making the model, where some models learn all they learn, and the "
         "training epochs. Users per second count every training user once an epoch, and in the "
@@ -198,16 +170,15 @@ def _costs(outcome: Outcome) -> list[Section]:
         "different machines cannot be compared; of a run by an earlier version the machine is "
         "unknown."
     )
-    whole = dict.fromkeys(COSTS, ",.0f")
-    return [Section("Costs", [Table(table, COSTS, {**whole, **DIGITS}), text])]
+    return [Section("Costs", [cost_table(outcome), text])]
 
 
 def _settings(outcome: Outcome) -> list[Section]:
     plan = outcome.plan
-    table = pd.DataFrame(
-        [(model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models],
-        columns=["label", "model", "its own settings"],
-    )
+    rows = [
+        (model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models
+    ]
+    table = pd.DataFrame(rows, columns=["label", "model", "its own settings"])
     text = (
         f"Split: {_listed(plan.eval_args)}; its seed is {plan.split_seed}. Seeds of the models: "
         f"{', '.join(map(str, plan.seeds))}. Every other setting of every run is in the folder "

@@ -1,26 +1,29 @@
-"""A comparison as a tidy frame, as JSON, and the sentences on its values."""
+"""A comparison as a tidy frame, and the tables made of it with the sentences that explain them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
 from recbole_evcf.report.table import Table
-from recbole_evcf.utils.files import atomic_write, write_json
 
-__all__ = ["about_tests", "caption", "metric_table", "numbers", "write_numbers"]
+__all__ = ["about_tests", "caption", "cost_table", "metric_table", "numbers", "paired_tests"]
 
 MIB = 2**20
-COSTS = (
-    "training_seconds",
-    "total_seconds",
-    "training_users_per_second",
-    "evaluation_users_per_second",
-)
-MEMORY = ("memory_before", "peak_memory", "peak_gpu_memory")
+# Names of the costs that are shown; those in bytes are kept in MiB.
+COSTS = {
+    "epochs": "epochs",
+    "training_seconds": "training, s",
+    "total_seconds": "with validation, s",
+    "training_users_per_second": "users/s, training",
+    "evaluation_users_per_second": "users/s, evaluation",
+    "peak_memory_mib": "peak memory, MiB",
+    "memory_before_mib": "before the model, MiB",
+    "peak_gpu_memory_mib": "peak GPU memory, MiB",
+}
+LEVEL = 0.05
 
 
 def numbers(outcome: Outcome) -> pd.DataFrame:
@@ -29,62 +32,22 @@ def numbers(outcome: Outcome) -> pd.DataFrame:
     Columns: ``model``, ``finished_seeds``, ``failure``; each test metric, behind it ``_se``, its
     standard error, and ``_seed_sd``; ``valid_`` and the validation metrics; the costs.
     """
-    return pd.DataFrame([_row(model, outcome) for model in outcome.models])
+    return pd.DataFrame([_row(model, list(outcome.metrics)) for model in outcome.models])
 
 
-def _row(model: ModelOutcome, outcome: Outcome) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "model": model.label,
-        "finished_seeds": len(model.results),
-        "failure": next(iter(model.failures.values()), None),
-    }
-    for key in outcome.metrics:
+def _row(model: ModelOutcome, metrics: list[str]) -> dict[str, Any]:
+    failure = next(iter(model.failures.values()), None)
+    row = {"model": model.label, "finished_seeds": len(model.results), "failure": failure}
+    for key in metrics:
         row[key] = model.test.get(key)
         row[f"{key}_se"] = model.standard_error.get(key)
         row[f"{key}_seed_sd"] = model.seed_deviation.get(key)
-    row |= {f"valid_{key}": model.valid.get(key) for key in outcome.metrics}
-    epochs = [len(result["curve"]) for result in model.results.values()]
-    row["epochs"] = sum(epochs) / len(epochs) if epochs else None
-    row |= {name: model.cost(name) for name in COSTS}
-    for name in MEMORY:
-        cost = model.cost(name)
-        row[f"{name}_mib"] = None if cost is None else cost / MIB
+    row |= {f"valid_{key}": model.valid.get(key) for key in metrics}
+    row["epochs"] = pd.Series([len(run["curve"]) for run in model.results.values()]).mean()
+    for name in list(COSTS)[1:]:
+        cost = model.cost(name.removesuffix("_mib"))
+        row[name] = cost / MIB if cost is not None and name.endswith("_mib") else cost
     return {**row, "measured_on": model.measured_on}
-
-
-def write_numbers(outcome: Outcome, path: str) -> None:
-    """Write ``path``.csv, :func:`numbers`, and ``path``.json, each atomically."""
-    with atomic_write(f"{path}.csv") as temporary:
-        numbers(outcome).to_csv(temporary, index=False)
-    plan = outcome.plan
-    models = [
-        {
-            "label": model.label,
-            "model": model.spec.model,
-            "settings": model.spec.settings,
-            "config_files": list(model.spec.config_files),
-            "test": model.test,
-            "standard_error": model.standard_error,
-            "seed_deviation": model.seed_deviation,
-            "valid": model.valid,
-            "runs": [{"seed": seed, **run} for seed, run in model.results.items()],
-            "failures": [{"seed": seed, "reason": why} for seed, why in model.failures.items()],
-        }
-        for model in outcome.models
-    ]
-    content = {
-        "dataset": plan.dataset,
-        "eval_args": plan.eval_args,
-        "split_seed": plan.split_seed,
-        "seeds": list(plan.seeds),
-        "valid_metric": plan.valid_metric,
-        "n_test_users": outcome.n_users(),
-        "note": caption(outcome),
-        "models": models,
-        "baseline": outcome.baseline,
-        "comparisons": [asdict(comparison) for comparison in outcome.comparisons],
-    }
-    write_json(f"{path}.json", content)
 
 
 def metric_table(outcome: Outcome) -> Table:
@@ -97,13 +60,12 @@ def metric_table(outcome: Outcome) -> Table:
 
 def caption(outcome: Outcome) -> str:
     """What the values of the table are, and what their standard errors say."""
-    plan, n_users = outcome.plan, outcome.n_users()
+    plan, seeds = outcome.plan, len(outcome.plan.seeds)
     kind = "by users" if "SG" in (plan.eval_args["split"] or {}) else "of interactions"
     text = (
-        f"Test metrics on {plan.dataset}, one split {kind} (seed {plan.split_seed}), {n_users:,} "
-        "users."
+        f"Test metrics on {plan.dataset}, one split {kind} (seed {plan.split_seed}), "
+        f"{outcome.n_users():,} users."
     )
-    seeds = len(plan.seeds)
     if seeds > 1:
         listed = ", ".join(map(str, plan.seeds))
         text += f" Each value is the mean over {seeds} seeds ({listed})."
@@ -120,6 +82,27 @@ def caption(outcome: Outcome) -> str:
     return text + " The best of each column is marked."
 
 
+def paired_tests(outcome: Outcome) -> Table:
+    """The tests against the baseline, those of the metric that selects models first."""
+    table = pd.DataFrame(outcome.comparisons)
+    first = outcome.plan.valid_metric
+    table = table.sort_values("metric", key=lambda metric: metric != first, kind="stable")
+    # A space at which no line is broken.
+    bounds = zip(table["low"], table["high"])
+    table["interval"] = [f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in bounds]
+    table["metric"] = table["metric"].map(outcome.metrics)
+    names = {
+        "label": "model",
+        "metric": "metric",
+        "difference": "mean difference",
+        "interval": "95% interval",
+        "p_value": "p",
+        "p_corrected": "corrected p",
+    }
+    formats = {"difference": "+.4f", "p_value": "p", "p_corrected": "p"}
+    return Table(table[list(names)], names, formats, bold=table[["p_corrected"]] < LEVEL)
+
+
 def about_tests(outcome: Outcome) -> str:
     """What the tests against the baseline are, and what they say."""
     whose = ", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else ""
@@ -127,5 +110,16 @@ def about_tests(outcome: Outcome) -> str:
         f"Paired t-tests on the metrics of {outcome.comparisons[0].n_users:,} test users{whose}. "
         f"The p-values are corrected by Holm's method for all {len(outcome.comparisons)} "
         "comparisons of the table, the intervals are not. The test says whether the difference "
-        "would hold for other users, not whether it would hold for another training run."
+        "would hold for other users, not whether it would hold for another training run. Bold: "
+        "below 0.05 after the correction."
     )
+
+
+def cost_table(outcome: Outcome) -> Table:
+    """Time and memory of the finished models, of the GPU where one was used."""
+    table = numbers(outcome).query("finished_seeds > 0")
+    names = {"model": "model", **COSTS, "measured_on": "measured on"}
+    if not table["peak_gpu_memory_mib"].fillna(0).any():
+        del names["peak_gpu_memory_mib"]
+    seconds = dict.fromkeys(("training_seconds", "total_seconds"), ",.2f")
+    return Table(table[list(names)], names, {**dict.fromkeys(names, ",.0f"), **seconds})

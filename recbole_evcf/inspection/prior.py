@@ -180,7 +180,7 @@ def density_table(plane: PCA, mixtures: dict[str, Gaussian]) -> pd.DataFrame:
         variance = mean.var(0, correction=0) + covariance.diagonal(dim1=1, dim2=2).mean(0)
         ends += [mean.mean(0) - REACH * variance.sqrt(), mean.mean(0) + REACH * variance.sqrt()]
     bounds = torch.stack(torch.stack(ends).aminmax(dim=0), dim=1).tolist()
-    ranges = [torch.linspace(*bound, GRID, dtype=torch.float64) for bound in bounds]
+    ranges = [torch.linspace(low, high, GRID, dtype=torch.float64) for low, high in bounds]
     grid = torch.cartesian_prod(*ranges)
     densities = {name: _density(grid, *pair).numpy() for name, pair in projected.items()}
     return pd.DataFrame({"pc1": grid[:, 0].numpy(), "pc2": grid[:, 1].numpy(), **densities})

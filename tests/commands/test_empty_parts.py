@@ -15,6 +15,11 @@ from recbole_evcf.trainer.trainer import VAETrainer
 NO_VALIDATION = ({"RS": [0.9, 0, 0.1]}, {"LS": "test_only"}, {"TS": [0.8, 0, 0.2]})
 NO_TEST = ({"RS": [0.8, 0.2, 0]}, {"LS": "valid_only"}, {"TS": [0.8, 0.2, 0]})
 NEITHER = {"RS": [1, 0, 0]}
+WORDS = {
+    "run": ["--model=HVamp"],
+    "compare": ["--models=EASE,HVamp"],
+    "tune": ["--model=HVamp", "--params_file=hyper/Vamp.hyper", "--output=out"],
+}
 
 
 @pytest.fixture
@@ -56,13 +61,13 @@ def test_recommend_serves_a_model_of_any_split(called, split):
 
 @pytest.mark.parametrize("split", [*NO_TEST, NEITHER])
 def test_compare_refuses_a_split_without_test_part(called, capsys, split):
-    assert called("compare", split, "--models=EASE,HVamp") == 2
+    assert called("compare", split, *WORDS["compare"]) == 2
     assert refused(capsys, f"eval_args: split: {split} leaves nothing to test on.")
 
 
 @pytest.mark.parametrize("split", NO_VALIDATION)
 def test_compare_tests_without_validation_part(called, split, in_process):
-    assert called("compare", split, "--models=EASE,HVamp") == 0
+    assert called("compare", split, *WORDS["compare"]) == 0
     assert len(in_process) == 2
 
 
@@ -75,19 +80,12 @@ def test_compare_tests_without_validation_part(called, split, in_process):
 )
 def test_tune_refuses_a_split_without_either_part(called, capsys, monkeypatch, split, sentence):
     monkeypatch.setattr(VAETrainer, "fit", lambda *args, **kwargs: pytest.fail("trained"))
-    Path("p.hyper").write_text("learning_rate choice [0.001,0.01]\n", encoding="utf-8")
-    assert called("tune", split, "--model=HVamp", "--params_file=p.hyper", "--output=out") == 2
+    assert called("tune", split, *WORDS["tune"]) == 2
     assert refused(capsys, sentence)
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "tune"])
+@pytest.mark.parametrize("command", WORDS)
 @pytest.mark.parametrize("shares", [[0.8, 0, 0.2], [0.8, 0.2, 0], [50, 10, 0]])
 def test_a_split_by_users_without_held_out_users_is_refused(called, capsys, command, shares):
-    Path("p.hyper").write_text("learning_rate choice [0.001,0.01]\n", encoding="utf-8")
-    words = {
-        "run": ["--model=HVamp"],
-        "compare": ["--models=HVamp,EASE"],
-        "tune": ["--model=HVamp", "--params_file=p.hyper", "--output=out"],
-    }[command]
-    assert called(command, {"SG": shares}, *words) == 2
+    assert called(command, {"SG": shares}, *WORDS[command]) == 2
     assert refused(capsys, f"eval_args: split: SG: {shares}")

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from recbole.utils.case_study import full_sort_topk
 
 from build import trained
-from conftest import write_inter
 from recbole_evcf import Recommender, cli
-from recbole_evcf.quick_start import load_data_and_model
 
 
 @pytest.fixture
@@ -44,20 +41,15 @@ def test_options(model_file, capsys):
     assert recommend(*command, "--output=recs.jsonl") == 0
     assert "allow.txt names 1 item that the model does not know: 'x'." in capsys.readouterr().err
     assert sorted(json.loads(Path("recs.jsonl").read_text())["items"]) == ["i2", "i3"]
-    more = ["--block_items=block.txt", "--include_seen", "--output=recs.csv"]
+    more = ["--block_items=block.txt", "--include_seen", "--topk=99", "--output=recs.csv"]
     assert recommend(*command, *more) == 0
     assert sorted(pd.read_csv("recs.csv")["item"]) == ["i1", "i2"]
 
 
 def test_users_of_the_data_set(model_file):
+    """What they get: test_data_set_users.py."""
     assert recommend(f"--model_file={model_file}", "--topk=5", "--output=recs.csv") == 0
-    found = pd.read_csv("recs.csv")
-    assert found.groupby("user").size().tolist() == [5] * 60
-    _, model, dataset, _, _, test = load_data_and_model(model_file)
-    _, columns = full_sort_topk(test.uid_list.numpy(), model, test, 5)
-    for user, items in zip(test.uid_list, dataset.id2token("item_id", columns.numpy())):
-        name = dataset.id2token("user_id", int(user))
-        assert found.loc[found["user"] == name, "item"].tolist() == items.tolist()
+    assert pd.read_csv("recs.csv").groupby("user").size().tolist() == [5] * 60
 
 
 GOOD = "user,item\nann,i1\n"
@@ -103,18 +95,6 @@ def test_a_data_set_that_changed(model_file, tiny, capsys):
     assert recommend(f"--model_file={model_file}", "--output=recs.csv") == 2
     assert "tiny.inter" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("recs.csv").exists()
-
-
-def test_fewer_items_than_topk_are_all_ranked(tiny, tmp_path):
-    rows = [(f"u{user}", f"i{(user + step) % 15}", 1) for user in range(30) for step in range(6)]
-    write_inter(tmp_path / "data", "tiny", rows)
-    _, trainer = trained("GatedHVamp", {**tiny, "topk": [5], "valid_metric": "MRR@5"})
-    Path("new.csv").write_text("user,item\nann,i1\nann,i2\n")
-    command = [f"--model_file={trainer.saved_model_file}", "--histories=new.csv"]
-    assert recommend(*command, "--output=recs.csv") == 0
-    assert set(pd.read_csv("recs.csv")["item"]) == {f"i{item}" for item in (0, *range(3, 15))}
-    assert recommend(*command, "--topk=99", "--include_seen", "--output=recs.csv") == 0
-    assert len(pd.read_csv("recs.csv")) == 15
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from pages import Page
 
 from conftest import write_inter
 from recbole_evcf import cli
@@ -33,59 +32,6 @@ HOSTILE = (
 )
 # What a data set may be called: no separators of folders.
 NAME = "<img src=x onerror=alert(1)>&lt;\"'"
-TAGS = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "h3", "p", "div"}
-TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "b"}
-ATTRIBUTES = {"lang", "charset", "name", "content", "class", "id", "style", "type", "tabindex"}
-
-
-class Page(HTMLParser):
-    """What a browser makes of a page: its elements, scripts and texts."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.attributes, self.scripts, self.texts, self.comments = [], [], [], [], []
-        self.figures = 0
-        self._in: list[str] = []
-        self.feed(Path(path).read_text(encoding="utf-8"))
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        self.figures += ("class", "figure") in attrs
-        if tag != "meta":
-            self._in.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self._in.pop() == tag
-
-    def handle_comment(self, data):
-        self.comments.append(data)
-
-    def handle_data(self, data):
-        (self.scripts if self._in[-1:] == ["script"] else self.texts).append(data)
-
-    def check(self) -> None:
-        """Only what the pages are made of."""
-        assert set(self.tags) <= TAGS
-        assert {name for name, _ in self.attributes} <= ATTRIBUTES
-        assert not self.comments
-        # Plotly's own, and one for each figure.
-        assert len(self.scripts) == (self.figures and 1 + self.figures)
-        for script in self.scripts[1:]:
-            # Neither an end of the script nor a comment can begin.
-            assert "<" not in script
-            assert "\u2028" not in script
-
-    def drawn(self) -> str:
-        """The figures' data, as plotly gets them."""
-        found = []
-        for script in self.scripts[1:]:
-            begin = re.search(r"Plotly\.newPlot\(\s*\"figure-\d+\",\s*", script).end()
-            data, end = json.JSONDecoder().raw_decode(script, begin)
-            layout, _ = json.JSONDecoder().raw_decode(script, script.index("{", end))
-            found.append([data, layout])
-        return json.dumps(found, ensure_ascii=False)
 
 
 def hostile_tiny(tiny, titles: bool = False) -> list[str]:

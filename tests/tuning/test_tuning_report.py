@@ -1,12 +1,7 @@
 """The page on a search, as a browser's parser and plotly read it."""
 
-import base64
-import json
-import re
-from html.parser import HTMLParser
-
-import numpy as np
 import pytest
+from pages import Page, array
 
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
@@ -42,35 +37,6 @@ def trial(number, score, status="finished"):
     }
 
 
-def array(values):
-    """A trace's values, which plotly encodes where they are an array."""
-    if isinstance(values, list):
-        return values
-    return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
-
-
-class Tables(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.rows, self.tags, self._cell = [], [], False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self._cell = tag in ("td", "th") or (self._cell and tag == "b")
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        self._cell = self._cell and tag == "b"
-
-    def handle_data(self, data):
-        if self._cell:
-            self.rows[-1][-1] += data
-
-
 @pytest.mark.parametrize(
     ("bigger", "winner", "leaders"), [(True, 3, [0.2, 0.2, 0.5]), (False, 2, [0.2, 0.1, 0.1])]
 )
@@ -80,22 +46,20 @@ def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
     best = {"model": "Vamp", "dataset": "tiny", **trials[winner - 1], "test": test}
     path = tmp_path / "page.html"
     write_report(str(path), trials, best, SPACE, "NDCG@10", bigger, "random search")
-    text = path.read_text(encoding="utf-8")
-    page = Tables(text)
+    page = Page(path)
+    page.check()
     score = trials[winner - 1]["score"]
     assert ["ndcg@10", f"{score:.4f} ± 0.0100", "0.4321 ± 0.0200"] in page.rows
     listed = [row for row in page.rows if len(row) == 10][1:]
     assert [row[0] for row in listed] == (["3", "1", "2", "4"] if bigger else ["2", "1", "3", "4"])
     assert listed[0][5:] == [f"{score:.4f}", "2", "2", "61", trials[winner - 1]["status"]]
     assert listed[-1][-1] == f"failed: {HOSTILE}"
-    assert "4 trials (random search), of them 1 stopped early, 1 failed, 3 min of training" in text
+    assert (
+        "4 trials (random search), of them 1 stopped early, 1 failed, 3 min of training"
+        in page.paragraphs[0]
+    )
 
-    # Foreign text stays text, in the tables and in plotly's data.
-    assert HOSTILE not in text
-    figures = [
-        json.loads(data)
-        for data in re.findall(r"Plotly\.newPlot\(\s*\"[^\"]+\",\s*(\[.*?\]),\s*\{\"", text, re.S)
-    ]
+    figures = [data for data, _ in page.figures()]
     assert len(figures) == 3
     assert [array(trace["y"]) for trace in figures[0] if trace["name"] == "best so far"] == [
         leaders
