@@ -1,62 +1,334 @@
-"""The processes that train one model together: which of them this is, and what they exchange.
+"""The processes that train one model together: how they start, and what they exchange.
 
-Each process reads the same data, makes the same batches and draws the same random numbers as one
-process alone would; of every batch it computes a shard of the rows. RecBole's own division
+torch's elastic agent, one on each machine, starts the processes, ends them together and starts
+them again (:func:`launch`); or ``torchrun`` or Slurm has started them (:func:`from_environment`).
+Each reads the same data, makes the same batches and draws the same random numbers as one process
+alone would; of every batch it computes a shard of the rows. RecBole's own division
 (``single_spec: False``) pads batches and averages metrics, and is not used.
 
-A process that never joined others is the first and only one: nothing here then does anything.
+A process that never joined others is the first and only one: nothing is then exchanged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
+import signal
+import socket
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import get_start_method, set_start_method
+from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from recbole_evcf.data.histories import BatchShard, shard_of
 
 __all__ = [
+    "FailedElsewhere",
     "agree",
+    "agree_on",
     "copy_from_first",
     "count",
+    "explain",
     "file_of_first",
-    "find_others",
+    "from_environment",
     "from_first",
     "gather_rows",
     "is_first",
     "join",
+    "launch",
+    "layout",
     "leave",
     "part",
     "rank",
+    "restarts",
     "same_draws",
-    "share_processor",
     "sum_up",
 ]
 
-# How long a process waits for what another one has to send. A connection that breaks is noticed at
-# once, and a machine that is gone by those who watch the processes (launch.py).
-PATIENCE = timedelta(minutes=30)
+# How long a process waits for the others, at the start too. A connection that breaks is noticed at
+# once: this is for a machine that vanishes from the network.
+PATIENCE = timedelta(minutes=10)
+# Seconds that whoever failed has to say why, before others report that they lost contact.
+GRACE = 5.0
+# What a process may raise that its parent raises again; the first that fits.
+MISTAKES = (ConnectionError, NotImplementedError, OSError, ValueError)
+# They log at length what one sentence of ours says.
+TALKATIVE = ("distributed.elastic.multiprocessing.api", "multiprocessing.spawn")
 
 
-@dataclass(frozen=True)
+class FailedElsewhere(ConnectionError):
+    """Another process failed, and has said why."""
+
+
+@dataclass
 class _Group:
     rank: int
     count: int
     device: torch.device
+    store: dist.Store | None = None
+    # For what travels together.
+    buffer: Tensor | None = None
 
 
 _ALONE = _Group(0, 1, torch.device("cpu"))
 _group = _ALONE
-_store: dist.Store | None = None
+
+
+def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -> dict[str, Any]:
+    """RecBole's keys for the processes of this machine, from the arguments of its ``run``.
+
+    Raises:
+        ValueError: the arguments do not fit together.
+    """
+    count = nproc if world_size == -1 else world_size
+    mistakes = {
+        f"nproc must be a number of processes of at least 1, not {nproc}.": nproc < 1,
+        f"nproc={nproc} processes on this machine are more than world_size={count} on all "
+        "machines.": nproc > count,
+        f"group_offset={group_offset} does not fit: this machine's nproc={nproc} processes have "
+        f"the numbers from group_offset on, of 0 to {count - 1}.": not (
+            0 <= group_offset <= count - nproc
+        ),
+        f"port must be a number from 1 to 65535, not {port!r}.": not (
+            str(port).isdecimal() and 0 < int(port) < 2**16
+        ),
+    }
+    for sentence, made in mistakes.items():
+        if made:
+            raise ValueError(sentence)
+    place = {"offset": group_offset, "ip": ip, "port": int(port)}
+    return {"nproc": nproc, "world_size": count, **place}
+
+
+def from_environment() -> dict[str, Any]:
+    """RecBole's keys of a process that ``torchrun`` or ``srun`` has started as one of several.
+
+    Returns:
+        those of :func:`layout`, and ``local_rank``; nothing if the process is alone.
+
+    Raises:
+        ValueError: the environment is incomplete.
+    """
+    os.environ.update(_as_torchrun(os.environ))
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+        return {}
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+    values = [os.environ.get(name, "") for name in names]
+    if not all(map(str.isdecimal, values)) or "MASTER_ADDR" not in os.environ:
+        raise ValueError(
+            "RANK is set in the environment: WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT "
+            "must be too, as torchrun sets them."
+        )
+    number, count, local, port = map(int, values)
+    nproc = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    keys = layout(nproc, count, number - local, os.environ["MASTER_ADDR"], port)
+    return {"local_rank": local, **keys}
+
+
+def _as_torchrun(env: Mapping[str, str]) -> dict[str, str]:
+    """What ``torchrun`` would have set, from what ``srun`` has set."""
+    count = env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS", "1")
+    # A batch script has these variables too, and is not one of the tasks.
+    in_batch = "SLURM_JOB_ID" in env and "SLURM_STEP_ID" not in env
+    if "RANK" in env or "SLURM_PROCID" not in env or in_batch or count == "1":
+        return {}
+    nodes = int(env.get("SLURM_NNODES", "1"))
+    # The first of node[07-09,12],other.
+    first = re.match(r"([^,[]*)(?:\[(\d+))?", env.get("SLURM_NODELIST", ""))
+    found = {
+        "RANK": env["SLURM_PROCID"],
+        "WORLD_SIZE": count,
+        "LOCAL_RANK": env.get("SLURM_LOCALID", ""),
+        "LOCAL_WORLD_SIZE": str(-(-int(count) // nodes)),
+        "MASTER_ADDR": "".join(first.groups("")) if first and nodes > 1 else "127.0.0.1",
+        "MASTER_PORT": str(20000 + int(env.get("SLURM_JOB_ID", "0")) % 20000),
+    }
+    return {name: value for name, value in found.items() if name not in env}
+
+
+def restarts() -> int:
+    """How often the processes have been started again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int = 0) -> Any:
+    """Run a function in all processes of this machine, and wait for them.
+
+    Args:
+        target: called as ``target(keys, *arguments)`` in each process, with ``local_rank`` among
+            the keys. It must be importable in a new process.
+        arguments: further arguments; they are pickled.
+        keys: those of :func:`layout`.
+        max_restarts: how often all are started again when one has died.
+
+    Returns:
+        what the function returned in the first process of this machine.
+
+    Raises:
+        ValueError, NotImplementedError, OSError: as a process raised it; or the machine cannot
+            listen at the port.
+        ChildProcessError: a process was killed, or failed otherwise.
+        ConnectionError: another machine is gone, or a process there failed.
+    """
+    # Where all meet, for as long as there is a reference to it.
+    store = _meeting_point(keys)
+    if keys["nproc"] < keys["world_size"]:
+        where = f"--ip={keys['ip']} --port={keys['port']}"
+        print(f"Waiting for the other machines ({where}).", file=sys.stderr, flush=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder, _agent_beside_us():
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=keys["nproc"],
+                logs_specs=DefaultLogsSpecs(log_dir=folder),
+                run_id="recbole-evcf",
+                rdzv_backend="static",
+                # The agent's own affairs, at a free port; nobody is asked for this machine's name.
+                rdzv_endpoint="127.0.0.1:0",
+                rdzv_configs={"rank": 0},
+                local_addr="127.0.0.1",
+                max_restarts=max_restarts,
+                signals_to_handle="SIGINT,SIGTERM",
+            )
+            results = elastic_launch(config, _work)(target, keys, get_start_method(), arguments)
+    except SignalException as error:
+        # To whoever handled it before.
+        signal.raise_signal(error.sigval)
+        raise
+    except ChildFailedError as error:
+        if store and keys["nproc"] < keys["world_size"]:
+            # The others may be asking why.
+            time.sleep(GRACE)
+        raise _failure(error, keys) from None
+    return results[0]
+
+
+def _work(target: Callable, keys: Mapping, start_method: str, arguments: tuple) -> Any:
+    """What a process does that the agent has started."""
+    # Ctrl-C and the death of the parent end it at once and without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Workers of its dataloaders start as everywhere, and not as the process itself has.
+    set_start_method(start_method, force=True)
+    # The agent's counts are those of this machine.
+    del os.environ["RANK"]
+    # A fair share of the cores.
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(torch.get_num_threads() // keys["nproc"], 1))
+    try:
+        return target({"local_rank": int(os.environ["LOCAL_RANK"]), **keys}, *arguments)
+    except Exception as error:
+        reason = explain(error) if isinstance(error, ConnectionError) else error
+        known = next((kind for kind in MISTAKES if isinstance(reason, kind)), None)
+        get_error_handler().record_exception(known(str(reason)) if known else reason)
+        explain(error)
+        sys.stdout.flush()
+        # Not through the end of the interpreter, which would wait for what the others do not send.
+        os._exit(1)
+
+
+@contextmanager
+def _agent_beside_us() -> Iterator[None]:
+    """Within it the agent may handle signals, and does not log."""
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.getsignal(number))
+        for name in TALKATIVE:
+            logger = logging.getLogger(f"torch.{name}")
+            stack.callback(setattr, logger, "disabled", logger.disabled)
+            logger.disabled = True
+        yield
+
+
+def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
+    """What the process raised that failed first; or how it ended, in words."""
+    number, failure = error.get_first_failure()
+    name = f"process {keys['offset'] + number} of {keys['world_size']}"
+    if isinstance(failure.message, str):
+        # It could say nothing itself.
+        code = failure.exitcode
+        how = f"signal {-code} ({failure.signal_name()})" if code < 0 else f"exit code {code}"
+        hint = "; most often the memory was used up" if code == -signal.SIGKILL else ""
+        return ChildProcessError(f"{name} ended by {how}{hint}.")
+    kind, _, message = failure.message["message"].partition(": ")
+    known = {cls.__name__: cls for cls in MISTAKES}.get(kind)
+    raised = known(message) if known else ChildProcessError(f"{name} failed: {kind}: {message}")
+    raised.__cause__ = RuntimeError(failure.message["extraInfo"]["py_callstack"])
+    return raised
+
+
+def explain(error: Exception) -> Exception:
+    """Tell the others of an error of this process; or ask them, if it is that contact was lost.
+
+    Returns:
+        the error; or a :class:`FailedElsewhere` with the reason that another process gave first.
+    """
+    if _group.store is None:
+        # All make the same mistakes before they meet, and the first says so.
+        time.sleep(GRACE if os.environ.get("RANK", "0") != "0" else 0)
+        return error
+    store, ours = _group.store, f"process {rank()} of {count()}: {error}"
+    told: list[bytes] = []
+
+    def ask() -> None:
+        # Whoever offers the store may be gone.
+        with suppress(RuntimeError):
+            lost = isinstance(error, ConnectionError)
+            told.append(store.get("why") if lost else store.compare_set("why", "", ours))
+
+    # Where its machine is gone without a word, no call of the store's returns.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(GRACE)
+    reason = told[0].decode() if told else ours
+    return error if reason == ours else FailedElsewhere(f"another process failed: {reason}")
+
+
+def _meeting_point(keys: Mapping) -> dist.TCPStore | None:
+    """The store that the first machine offers to all processes.
+
+    Raises:
+        ValueError: the address is unknown, not this machine's, or in use.
+    """
+    ip, port = keys["ip"], keys["port"]
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(ip, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ValueError(
+            f"ip={ip} is no address that can be found ({error.strerror}): give that of the first "
+            "machine."
+        ) from None
+    if keys["offset"] > 0:
+        return None
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise ValueError(
+                f"ip={ip} port={port}: this machine, which has the first process (group_offset=0), "
+                f"cannot listen there ({error.strerror}). Give the machine's own address and a "
+                "free port, the same on all machines."
+            ) from None
+    return dist.TCPStore(ip, port, is_master=True, wait_for_workers=False)
 
 
 def rank() -> int:
@@ -70,24 +342,13 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the one process that writes files and tells what happens."""
+    """Whether this is the one process that writes files and logs."""
     return _group.rank == 0
 
 
 def part(total: int) -> BatchShard | None:
     """What this process computes of ``total`` rows; None if it is alone."""
     return None if count() == 1 else shard_of(total, rank(), count())
-
-
-def find_others(ip: str, port: int) -> None:
-    """Let :func:`join` take the store that somebody else than the first process offers there.
-
-    Raises:
-        ConnectionError: nobody does.
-    """
-    global _store
-    with _talking():
-        _store = dist.TCPStore(ip, port, is_master=False, timeout=PATIENCE)
 
 
 def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> None:
@@ -100,26 +361,53 @@ def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> Non
         count: how many there are.
         device: where this one computes.
         ip: address of the first machine.
-        port: where the first process listens, if :func:`find_others` has not been called.
+        port: where the processes meet: an agent listens there, or the first process does.
 
     Raises:
-        ConnectionError: the others were not to be found.
+        ConnectionError: the others did not come.
+        ValueError: another process has the same number, or counts otherwise.
     """
     global _group
     if _group is not _ALONE or count == 1:
         return
+    _choose_interface(ip, port)
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    # The agents of several machines under torchrun offer a new store after each restart.
+    attempt = restarts() if os.environ.get("GROUP_WORLD_SIZE") == "1" else 0
+    _group = _Group(rank, count, device)
     with _talking():
-        store = _store or dist.TCPStore(
-            ip, port, is_master=rank == 0, timeout=PATIENCE, wait_for_workers=False
+        store: dist.Store = dist.TCPStore(
+            ip, port, is_master=rank == 0 and not agent, timeout=PATIENCE, wait_for_workers=False
         )
+        _group.store = store = dist.PrefixStore(f"attempt {attempt}", store)
+        if (theirs := store.compare_set("count", "", str(count)).decode()) != str(count):
+            raise ValueError(f"world_size is {count} here and {theirs} on another machine.")
+        if store.add(f"process {rank}", 1) > 1:
+            raise ValueError(
+                f"group_offset: another machine has process {rank} of {count} already; give each "
+                "machine numbers of its own."
+            )
         dist.init_process_group(
             "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl",
-            store=dist.PrefixStore("processes", store),
+            store=dist.PrefixStore("torch", store),
             rank=rank,
             world_size=count,
             timeout=PATIENCE,
         )
-    _group = _Group(rank, count, device)
+
+
+def _choose_interface(ip: str, port: int) -> None:
+    """Let gloo and NCCL use the interface that leads to the first machine: by themselves they ask
+    for the address of this machine's name, which often is the loopback's."""
+    family, kind, _, _, address = socket.getaddrinfo(ip, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        # Sends nothing.
+        probe.connect(address)
+        own = probe.getsockname()[0]
+    for name, addresses in psutil.net_if_addrs().items():
+        if own in (each.address for each in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
 
 
 def leave() -> None:
@@ -132,21 +420,22 @@ def leave() -> None:
     _group = _ALONE
 
 
-def share_processor(n_here: int) -> None:
-    """Leave ``n_here`` processes on this machine a fair share of its cores each, unless
-    ``OMP_NUM_THREADS`` says how many."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(torch.get_num_threads() // n_here, 1))
+def sum_up(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, the same on each to the last bit.
 
-
-def sum_up(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes, the same on each to the last bit."""
+    They travel as one, in one buffer that is kept for the next time.
+    """
     if count() == 1:
         return
+    pieces = [tensor.detach().reshape(-1) for tensor in tensors]
+    size, like = sum(map(len, pieces)), pieces[-1]
+    if _group.buffer is None or len(_group.buffer) != size or _group.buffer.dtype != like.dtype:
+        _group.buffer = like.new_empty(size)
+    torch.cat(pieces, out=_group.buffer)
     with _talking():
-        works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
-        for work in works:
-            work.wait()
+        dist.all_reduce(_group.buffer)
+    for tensor, total in zip(tensors, _group.buffer.split([len(piece) for piece in pieces])):
+        tensor.detach().copy_(total.view(tensor.shape))
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -156,8 +445,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     numbers = [torch.zeros(1, dtype=torch.long) for _ in range(count())]
     with _talking():
         dist.all_gather(numbers, torch.tensor([len(rows)]))
-        most = int(max(numbers))
-        padded = rows.new_zeros(most, *rows.shape[1:])
+        padded = rows.new_zeros(int(max(numbers)), *rows.shape[1:])
         padded[: len(rows)] = rows
         gathered = [torch.empty_like(padded) for _ in numbers]
         dist.all_gather(gathered, padded)
@@ -173,38 +461,38 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def from_first(value):
-    """The first process's value, of numbers, texts, lists and dicts with texts as keys."""
+def _bytes_of_first(data: Tensor) -> Tensor:
+    """The first process's bytes; what the others give does not matter."""
+    size = torch.tensor([len(data)])
+    copy_from_first([size])
+    data = data if is_first() else torch.empty(int(size), dtype=torch.uint8)
+    copy_from_first([data])
+    return data
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value, of numbers, strings, lists and dicts with strings as keys."""
     if count() == 1:
         return value
-    text = json.dumps(value, default=float).encode() if is_first() else b""
-    size = torch.tensor([len(text)])
-    copy_from_first([size])
-    data = torch.frombuffer(bytearray(text or bytes(int(size))), dtype=torch.uint8)
-    copy_from_first([data])
+    text = json.dumps(value if is_first() else None, default=float).encode()
+    data = _bytes_of_first(torch.frombuffer(bytearray(text), dtype=torch.uint8))
     return value if is_first() else json.loads(data.numpy().tobytes())
 
 
 @contextmanager
 def file_of_first(path: str) -> Iterator[str]:
     """A path at which this process can read the file that the first has under ``path``."""
-    if is_first():
-        content = torch.from_file(path, size=os.path.getsize(path), dtype=torch.uint8)
-    size = torch.tensor([len(content) if is_first() else 0])
-    copy_from_first([size])
-    if is_first():
-        copy_from_first([content])
-        yield path
-        return
-    content = torch.empty(int(size), dtype=torch.uint8)
-    copy_from_first([content])
+    size = os.path.getsize(path) if is_first() else 0
+    data = torch.from_file(path, size=size, dtype=torch.uint8) if size else torch.empty(0)
+    data = _bytes_of_first(data)
     with tempfile.TemporaryDirectory() as folder:
         own = os.path.join(folder, os.path.basename(path))
-        content.numpy().tofile(own)
-        yield own
+        if not is_first():
+            data.numpy().tofile(own)
+        yield path if is_first() else own
 
 
-def agree(value, message: str) -> None:
+def agree(value: Any, message: str) -> None:
     """Compare a value with the first process's.
 
     Raises:
@@ -214,20 +502,35 @@ def agree(value, message: str) -> None:
         raise ValueError(message.format(rank=rank(), count=count()))
 
 
+def agree_on(settings: Mapping[str, Any]) -> None:
+    """Compare settings with the first process's.
+
+    Raises:
+        ValueError: one has another value; the first that does is named.
+    """
+    ours = json.loads(json.dumps(settings, default=str))
+    theirs = from_first(ours)
+    for key in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{key} is {ours.get(key)!r} here and {theirs.get(key)!r} on the first machine: "
+                "the commands may differ in nproc, group_offset and paths only."
+            )
+
+
 def same_draws() -> None:
     """Let all processes draw the random numbers that the first would draw from here on."""
     if count() == 1:
         return
-    cuda = _group.device if _group.device.type == "cuda" else None
     states = [torch.get_rng_state()]
-    if cuda:
-        states.append(torch.cuda.get_rng_state(cuda))
+    if _group.device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(_group.device))
     copy_from_first(states)
     torch.set_rng_state(states[0])
-    if cuda:
-        torch.cuda.set_rng_state(states[1], cuda)
+    if _group.device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], _group.device)
     _, keys, *rest = np.random.get_state()
-    keys, rest = from_first([keys.tolist(), rest])
+    keys, rest = from_first([np.asarray(keys).tolist(), rest])
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), *rest))
 
 

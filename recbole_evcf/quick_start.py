@@ -28,9 +28,8 @@ from recbole_evcf.config.checks import (
     resolve_config_files,
 )
 from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
-from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.launch import Layout, launch
+from recbole_evcf.data.loading import download_missing
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
@@ -47,11 +46,11 @@ __all__ = [
 ]
 
 # Arguments of :func:`run` that say in how many processes it runs, and where.
-PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")
+PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "max_restarts")
 
 # What making the data set and the model raises when the file or the data are not what they were.
-MISFITS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
-MISFITS = (*MISFITS, RuntimeError, SyntaxError, TypeError)
+MISFITS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError)
+MISFITS = (*MISFITS, ImportError, LookupError, RuntimeError, SyntaxError, TypeError)
 
 _run = recbole_quick_start.run
 _run_recboles = recbole_quick_start.run_recboles
@@ -91,102 +90,116 @@ def planned_run(
 
 
 def run(
-    model,
-    dataset,
-    config_file_list=None,
-    config_dict=None,
-    saved=True,
-    nproc=1,
-    world_size=-1,
-    ip="localhost",
-    port="5678",
-    group_offset=0,
-):
+    model: str,
+    dataset: str,
+    config_file_list: list[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    nproc: int = 1,
+    world_size: int = -1,
+    ip: str = "localhost",
+    port: int | str = "5678",
+    group_offset: int = 0,
+    max_restarts: int = 0,
+) -> dict[str, Any] | None:
     """Train and evaluate a model, in several processes if asked to; arguments as of RecBole's.
+
+    A process that ``torchrun`` or ``srun`` has started as one of several trains with the others.
+
+    Args:
+        max_restarts: how often the processes are started again when one has died; they resume.
 
     Returns:
         dict: the result of ``run_recbole``, and ``model_file``, the path of the trained model,
-        None if it was not saved. On all machines but the first None instead.
+        None if it was not saved. In processes and on machines other than the first None instead.
 
     Raises:
         ValueError: a setting is wrong, or the processes do not fit together.
         ChildProcessError: a process was killed, or failed otherwise.
         ConnectionError: another machine is gone, or a process there failed.
     """
-    layout = Layout.checked(nproc, world_size, group_offset, ip, port)
-    if layout.world_size == 1:
-        return _run_and_name_file(model, dataset, config_file_list, config_dict, saved)
-    config = finished_config(model, dataset, config_file_list or [], config_dict)
-    check_processes(config, layout.nproc)
-    if not is_vae(config):
-        return _run(
-            *(model, dataset, config_file_list, config_dict, saved),
-            *(layout.nproc, layout.world_size, ip, port, group_offset),
-        )
-    download_missing(config)
     arguments = (model, dataset, config_file_list, config_dict, saved)
-    results = launch(_run_one_of_several, arguments, layout, plain_settings(config))
-    if results is None:
-        return None
-    result, ended = results
+    keys = distributed.layout(nproc, world_size, group_offset, ip, port)
+    outside = distributed.from_environment()
+    if outside and keys["world_size"] > 1:
+        count = outside["world_size"]
+        raise ValueError(f"This is one of {count} processes already: leave out world_size.")
+    if not outside and keys["world_size"] == 1 and not max_restarts:
+        return _run_and_name_file(*arguments)
+    config = finished_config(model, dataset, config_file_list or [], config_dict)
+    check_processes(config, (outside or keys)["nproc"], max_restarts)
+    if not outside and not is_vae(config):
+        return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
+    if not outside or outside["local_rank"] == 0:
+        download_missing(config)
+    if outside:
+        return _run_together(outside, *arguments)
+    result, ended = distributed.launch(_work, arguments, keys, max_restarts)
     # Here, where somebody may have asked to keep them until the metrics are given.
     for model_file in ended:
         discard(model_file)
     return result
 
 
-def _run_and_name_file(*arguments) -> dict:
+def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any] | None, list[str]]:
+    """What each process does; only the first has a result, and the model files of ended runs."""
+    with states_kept(discarded_after=False) as ended:
+        return _run_together(keys, *arguments), ended
+
+
+def _run_together(
+    keys: dict[str, Any],
+    model: str,
+    dataset: str,
+    files: list[str] | None,
+    settings: dict[str, Any] | None,
+    saved: bool,
+) -> dict[str, Any] | None:
+    settings = {**(settings or {}), **keys}
+    config = finished_config(model, dataset, files or [], settings)
+    if is_vae(config):
+        distributed.agree_on(plain_settings(config))
+        if distributed.restarts() and not config["resume"]:
+            settings["resume"] = True
+    result = _run_and_name_file(model, dataset, files, settings, saved)
+    distributed.leave()
+    return result if keys["local_rank"] + keys["offset"] == 0 else None
+
+
+def _run_and_name_file(*arguments: Any) -> dict[str, Any]:
     with tested_model_files() as files:
         result = run_recbole(*arguments)
     return {**result, "model_file": files[-1] if files else None}
 
 
-def _run_one_of_several(place: int, layout: Layout, model, dataset, files, settings, saved):
-    """What each process does; only the first has a result, and the model files of ended runs."""
-    distributed.share_processor(layout.nproc)
-    distributed.find_others(layout.ip, layout.port)
-    of_process = {
-        "local_rank": place,
-        "offset": layout.group_offset,
-        "nproc": layout.nproc,
-        "world_size": layout.world_size,
-        "ip": layout.ip,
-        "port": layout.port,
-    }
-    with states_kept(discarded_after=False) as ended:
-        settings = {**(settings or {}), **of_process}
-        result = _run_and_name_file(model, dataset, files, settings, saved)
-    first = distributed.is_first()
-    distributed.leave()
-    return (result, ended) if first else None
-
-
-def run_recboles(rank, *args):
+def run_recboles(rank: int, *args: Any) -> None:
     """One process of several; as RecBole's."""
     _run_recboles(rank, *args)
 
 
-def objective_function(config_dict=None, config_file_list=None, saved=True):
+def objective_function(
+    config_dict: dict | None = None, config_file_list: list[str] | None = None, saved: bool = True
+) -> dict:
     """Train and evaluate one trial of a search; as RecBole's."""
     return _objective_function(config_dict, config_file_list, saved)
 
 
-def load_data_and_model(model_file):
-    """Load a saved model, and make its data set and dataloaders anew; no code in the file runs.
+def load_data_and_model(model_file: str) -> tuple:
+    """Load a saved model, and make its data set and dataloaders again; no code in the file runs.
 
     Args:
-        model_file (str): path of a model saved with recbole_evcf imported.
+        model_file: path of a model saved with recbole_evcf imported.
 
     Returns:
-        tuple: config, model, dataset, train_data, valid_data, test_data.
+        config, model, dataset, train_data, valid_data, test_data.
 
     Raises:
-        ValueError: the file is missing, damaged or no model file; or the data set has changed and
+        ValueError: the file is missing, corrupt or no model file; or the data set has changed and
             has other items than the model was trained on.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
     try:
-        return _made_anew(checkpoint)
+        return _made_again(checkpoint)
     except (ValueError, OSError, NotImplementedError) as error:
         raise ValueError(f"{model_file} cannot be used: {one_line(error)}") from error
     except MISFITS as error:
@@ -196,7 +209,7 @@ def load_data_and_model(model_file):
         ) from error
 
 
-def _made_anew(checkpoint: dict) -> tuple:
+def _made_again(checkpoint: dict) -> tuple:
     config = restored_config(checkpoint["config"])
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
@@ -217,7 +230,7 @@ def _made_anew(checkpoint: dict) -> tuple:
     return config, model, dataset, train_data, valid_data, test_data
 
 
-def _check_items(checkpoint: dict, model) -> None:
+def _check_items(checkpoint: dict, model: Any) -> None:
     """Columns of other items would be scored without anyone noticing."""
     # An earlier version's file has none, nor has that of a model of RecBole's other kinds.
     if "item_catalogue" not in checkpoint:

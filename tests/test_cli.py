@@ -13,8 +13,7 @@ import yaml
 
 from recbole_evcf import __version__, cli
 from recbole_evcf.commands import options
-from recbole_evcf.commands.common import Terminated
-from recbole_evcf.commands.several import stopped_by
+from recbole_evcf.commands.common import Terminated, stopped_by
 from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
 from recbole_evcf.model.settings import Settings
@@ -86,7 +85,7 @@ def test_whatever_a_command_raises_is_one_line(name, error, code, line, monkeypa
 @pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_what_is_done_is_kept(kind, code, capsys):
     assert stopped_by(kind(), "folder") == code
-    assert "kept in folder: repeat the command to go on" in capsys.readouterr().err
+    assert "kept in folder: repeat the command to resume" in capsys.readouterr().err
 
 
 # Answered before RecBole or PyTorch is imported.

@@ -8,16 +8,25 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from recbole_evcf.utils.text import one_line, printable
+
+if TYPE_CHECKING:
+    from recbole_evcf.comparison.outcome import Outcome
 
 __all__ = [
     "EXPECTED",
     "exit_code",
     "fail",
     "fail_somewhere",
+    "print_failures",
     "put_words_aside",
+    "read_seeds",
     "read_settings",
+    "remark_on",
+    "stopped_by",
+    "tell",
     "terminable",
 ]
 
@@ -95,3 +104,60 @@ def read_settings(words: Iterable[str]) -> dict[str, str]:
         if settings.setdefault(key, value) != value:
             raise ValueError(f"--{key} is given twice, as {settings[key]} and as {value}.")
     return settings
+
+
+def remark_on(
+    model: str | None, dataset: str | None, config_files: str, words: Iterable[str]
+) -> str:
+    """What is odd in the settings of a command that failed, for :func:`fail_somewhere`.
+
+    Args:
+        model: its name; None if a config file has it.
+        dataset: its name; None if a config file has it.
+        config_files: as the user wrote them.
+        words: the settings ``--key=value`` beside them.
+
+    Returns:
+        a string to put behind an error; empty if there is nothing odd.
+    """
+    # They take seconds to import, and this module is read before --help is printed.
+    from recbole_evcf.commands.options import split_files
+    from recbole_evcf.config.checks import finished_config, remark_on_settings, resolve_config_files
+
+    try:
+        files = resolve_config_files(split_files(config_files))
+        return remark_on_settings(finished_config(model, dataset, files, read_settings(words)))
+    # What is wrong there has a sentence of its own.
+    except ValueError:
+        return ""
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds separated by commas.
+
+    Raises:
+        ValueError: one is not a whole number of at least 0.
+    """
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(word.isdecimal() for word in words):
+        raise ValueError(f"--seeds must be whole numbers separated by commas, not {text!r}.")
+    return [int(word) for word in words]
+
+
+def tell(line: str) -> None:
+    """Print a line at once to the error output, where it is not taken for the result."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def stopped_by(error: Exception | KeyboardInterrupt, folder: str) -> int:
+    """Report what a mistake or an interruption has stopped; the exit code to end with."""
+    if isinstance(error, KeyboardInterrupt):
+        tell(f"Interrupted. Finished runs are kept in {folder}: repeat the command to resume.")
+        return exit_code(error)
+    return fail(error)
+
+
+def print_failures(outcome: Outcome) -> None:
+    """Print a line for each run that failed."""
+    for label, seed, reason in outcome.failures:
+        print(printable(f"failed: {label}, seed {seed}: {reason}"))

@@ -7,17 +7,15 @@ import shutil
 
 from recbole_evcf.commands.common import (
     fail_somewhere,
-    put_words_aside,
-    read_settings,
-)
-from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.commands.several import (
     print_failures,
+    put_words_aside,
     read_seeds,
+    read_settings,
     remark_on,
     stopped_by,
     tell,
 )
+from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.comparison.comparison import Comparison, baseline_of, finish_plan
 from recbole_evcf.comparison.plan import make_plan
 from recbole_evcf.comparison.specs import ModelSpec, parse_models

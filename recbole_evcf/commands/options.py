@@ -137,6 +137,9 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ip", default="localhost", help="address of the first machine")
     parser.add_argument("--port", default="5678", help="port of the first machine")
     parser.add_argument("--group_offset", type=int, default=0, help="rank of our first process")
+    parser.add_argument(
+        "--max_restarts", type=int, default=0, help="resume so often after a process has died"
+    )
 
 
 def _settings_of_our_models() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole.config import Config
 
-from recbole_evcf import quick_start
+from recbole_evcf import distributed, quick_start
 from recbole_evcf.commands.common import (
     EXPECTED,
     exit_code,
@@ -39,8 +39,10 @@ __all__ = ["main", "result_table"]
 class _Run:
     """What is known of a run: when it started, and its config as soon as that is finished."""
 
-    # Whether another machine has the first process, which alone writes files.
+    # Whether another process or machine is the first, which alone writes files.
     elsewhere: bool
+    # Whether the first process, beside this one, is the one to print.
+    silent: bool = False
     config: Config | None = None
     started: float = field(default_factory=time.time)
 
@@ -58,21 +60,33 @@ def main(arguments: list[str]) -> int:
     words += [] if resume is None else [f"--resume={resume}"]
     run = _Run(elsewhere=options["group_offset"] > 0)
     try:
+        return _exit_code(run, options, words)
+    except KeyboardInterrupt as error:
+        if not run.silent:
+            print(f"recbole-evcf: interrupted{_how_to_resume(run, arguments)}", file=sys.stderr)
+        return exit_code(error)
+
+
+def _exit_code(run: _Run, options: dict[str, Any], words: list[str]) -> int:
+    try:
         with states_kept():
             _train(run, options, read_settings(words))
-    except EXPECTED:
-        raise
-    # RecBole meets a value of the wrong kind where it first computes with it.
     except Exception as error:
-        return fail_somewhere(error, remark_on_settings(run.config) if run.config else "")
-    except KeyboardInterrupt as error:
-        print(f"recbole-evcf: interrupted{_how_to_resume(run, arguments)}", file=sys.stderr)
-        return exit_code(error)
+        reason = distributed.explain(error)
+        if isinstance(reason, distributed.FailedElsewhere):
+            return 1
+        if isinstance(reason, EXPECTED):
+            raise
+        # RecBole meets a value of the wrong kind where it first computes with it.
+        return fail_somewhere(reason, remark_on_settings(run.config) if run.config else "")
     return 0
 
 
 def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> None:
     put_words_aside()
+    outside = distributed.from_environment()
+    run.silent = bool(outside) and outside["local_rank"] + outside["offset"] > 0
+    run.elsewhere = run.elsewhere or run.silent
     files = split_files(options.pop("config_files"))
     result_file = options.pop("result_file")
     if result_file and not run.elsewhere:
@@ -82,6 +96,8 @@ def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> N
     run.config, model, dataset = config, config["model"], config["dataset"]
     result = quick_start.run(model, dataset, files, settings, **options)
     if result is None:
+        if not run.silent:
+            print("Done; the results are on the first machine.", file=sys.stderr)
         return
     # First, so that a file that cannot be written does not take them along.
     print(result_table(result), flush=True)

@@ -11,10 +11,11 @@ from recbole_evcf.commands.common import (
     fail_somewhere,
     put_words_aside,
     read_settings,
+    remark_on,
+    tell,
 )
 from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.commands.several import remark_on, tell
 from recbole_evcf.report.values import setting
 from recbole_evcf.tuning.tuning import SearchOptions, Tuning, finish_search
 

@@ -242,15 +242,20 @@ def _check_fold_in(config) -> None:
         )
 
 
-def check_processes(config, nproc: int) -> None:
+def check_processes(config, nproc: int, max_restarts: int = 0) -> None:
     """Check that a config can be trained by several processes, ``nproc`` on this machine.
 
     RecBole's own models are left to RecBole, which knows GPUs only.
 
     Raises:
-        ValueError: the model cannot, or there are too few GPUs.
+        ValueError: the model cannot, there are too few GPUs, or training could not be resumed after
+            one of ``max_restarts`` restarts.
     """
     name, gpus = config["model"], config["device"].type == "cuda"
+    if max_restarts < 0:
+        raise ValueError(f"max_restarts must be a number of at least 0, not {max_restarts}.")
+    if max_restarts and not can_resume(config):
+        raise ValueError(f"The training of {name} cannot be resumed: leave out max_restarts.")
     if name in (model.__name__ for model in BASELINES):
         raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
     if is_vae(config) and not can_resume(config):

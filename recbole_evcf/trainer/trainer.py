@@ -214,7 +214,8 @@ class VAETrainer(Trainer):
         scaler.scale(loss).backward()
         terms = reconstruction.detach(), kl.detach()
         # The losses too: a number that is not finite ends all processes at once.
-        distributed.sum_up([*terms, *_gradients(self.model)])
+        gradients = (weight.grad for weight in self.model.parameters())
+        distributed.sum_up([*terms, *(each for each in gradients if each is not None)])
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -252,8 +253,8 @@ class VAETrainer(Trainer):
 
     def _load_from_first(self, path: str) -> None:
         """Load a model file that only the first process need have."""
+        note_tested(path)
         if distributed.is_first():
-            note_tested(path)
             checkpoint = load_checkpoint(path, self.device)
             self.model.load_state_dict(checkpoint["state_dict"])
             self.model.load_other_parameter(checkpoint.get("other_parameter"))
@@ -353,14 +354,6 @@ def _rows_of_batch(batched_data: tuple, part: BatchShard) -> tuple:
 
     history = own(*history) if history is not None else None
     return interaction[part.rows], history, *own(positive_u, positive_i)
-
-
-def _gradients(model: nn.Module) -> list[Tensor]:
-    """Return the gradients of all parameters that have one, each contiguous."""
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad = parameter.grad.contiguous()
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def _named(name: str, value: str) -> str:

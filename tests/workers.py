@@ -1,16 +1,15 @@
-"""What processes do in the tests of several: they train as RecBole does, and note what happens."""
+"""What each of two processes does in the tests: train as RecBole does, and note what happens."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sys
-import time
-import types
+from unittest import mock
 
 import torch
+import torch.distributed as dist
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
@@ -18,7 +17,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_evcf import distributed
 from recbole_evcf.data import dataloader
 
-__all__ = ["act", "free_port", "train", "train_all"]
+__all__ = ["free_port", "train", "train_all"]
 
 
 def free_port() -> int:
@@ -35,21 +34,19 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connect
     """
     os.chdir(folder)
     sys.argv = sys.argv[:1]
+    torch.set_num_threads(1)
     dataloader.SCORE_BYTES = 4 * 41 * 7
-    place = {
-        "local_rank": rank,
-        "world_size": count,
-        "nproc": count,
-        "offset": 0,
-        "ip": "127.0.0.1",
-        "port": port,
-    }
+    place = {"local_rank": rank, **distributed.layout(count, count, 0, "127.0.0.1", port)}
     results = {
         name: train(model, {**settings, **place}, dtype)
         for name, (model, settings, dtype) in runs.items()
     }
     distributed.leave()
     connection.send(results)
+
+
+class _StoppedError(Exception):
+    """The end of a run in its midst."""
 
 
 def train(model: str, settings: dict, dtype: str) -> dict:
@@ -71,12 +68,12 @@ def train(model: str, settings: dict, dtype: str) -> dict:
     return _trained(model, settings, dtype)
 
 
-class _StoppedError(Exception):
-    """The end of a run in its midst."""
-
-
 def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
-    with _default_dtype(getattr(torch, dtype)), _fake_wandb() as logged:
+    with (
+        _default_dtype(getattr(torch, dtype)),
+        _fake_wandb() as logged,
+        mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce,
+    ):
         config = Config(model, "tiny", config_dict=dict(settings))
         init_seed(config["seed"], config["reproducibility"])
         train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
@@ -88,18 +85,18 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
         _, valid = trainer.fit(train_data, valid_data, callback_fn=callback)
         ranked.clear()
         test = trainer.evaluate(test_data)
-        return {
-            "losses": list(trainer.train_loss_dict.values()),
-            "weights": {name: value.numpy() for name, value in network.state_dict().items()},
-            "valid": dict(valid),
-            "test": dict(test),
-            "trained": trained,
-            "ranked": list(ranked),
-            "training users": train_data.user_list["user_id"].tolist(),
-            "held-out users": torch.as_tensor(test_data.uid_list).tolist(),
-            "logged to wandb": len(logged),
-            "threads": torch.get_num_threads(),
-        }
+    return {
+        "losses": list(trainer.train_loss_dict.values()),
+        "weights": {name: value.numpy() for name, value in network.state_dict().items()},
+        "valid": dict(valid),
+        "test": dict(test),
+        "trained": trained,
+        "ranked": list(ranked),
+        "training users": train_data.user_list["user_id"].tolist(),
+        "held-out users": torch.as_tensor(test_data.uid_list).tolist(),
+        "logged to wandb": logged.call_count,
+        "sums": all_reduce.call_count,
+    }
 
 
 def _note(network) -> tuple[list, list]:
@@ -130,31 +127,10 @@ def _default_dtype(dtype):
 
 @contextlib.contextmanager
 def _fake_wandb():
-    logged = []
-    fake = types.ModuleType("wandb")
-    fake.run = types.SimpleNamespace(summary={})
-    fake.init = lambda **kwargs: logged.append("init")
-    fake.define_metric = lambda *args, **kwargs: None
-    fake.log = lambda metrics, commit=True: logged.append(metrics)
-    before = sys.modules.get("wandb")
+    before, fake = sys.modules.get("wandb"), mock.Mock(spec=["define_metric", "init", "log", "run"])
+    fake.run.summary = {}
     sys.modules["wandb"] = fake
-    yield logged
+    yield fake.log
     del sys.modules["wandb"]
     if before is not None:
         sys.modules["wandb"] = before
-
-
-def act(place: int, layout, what: str):
-    """What a process does that is only watched."""
-    number = layout.group_offset + place
-    if what == "result":
-        return f"result of {number}"
-    if what == "killed" and number == layout.world_size - 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if what == "cut off" and number == layout.world_size - 1:
-        raise ConnectionError("nobody answers")
-    if what == "cut off":
-        time.sleep(0.3)
-        raise ValueError("the reason")
-    time.sleep(600)
-    return None

@@ -1,0 +1,505 @@
+"""Two processes do what one does: numbers, users, and files; how they start, end and restart."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from build import build
+from conftest import write_inter
+from recbole_evcf import cli, distributed
+from recbole_evcf.data.digest import digest_of_training
+from workers import free_port, train, train_all
+
+RO = {"order": "RO", "group_by": "user", "mode": "full"}
+SG = {"eval_args": {**RO, "split": {"SG": [0.5, 0.2, 0.3]}}}
+SAMPLED = {"eval_args": {**RO, "split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni20"}}
+ONE_TEST_USER = {"eval_args": {**RO, "split": {"SG": [-1, 4, 1]}}}
+GAUC = {"metrics": ["GAUC", "NDCG"], "valid_metric": "NDCG@10"}
+# By name: model, settings, precision.
+RUNS = {
+    "one level": ("Vamp", {}, "float64"),
+    "two levels": ("GatedHVamp", {"train_batch_size": 17}, "float64"),
+    "two levels, deep, by users": ("HVamp", {**SG, "mlp_hidden_size": [16, 12]}, "float64"),
+    "bernoulli, by users": ("GatedVamp", {**SG, "likelihood": "bernoulli"}, "float64"),
+    "standard normal": ("GatedMultiVAE", SG, "float64"),
+    # Steps in proportion to the gradient: a wrong scale would show, as Adam would hide it.
+    "gradient descent": ("Vamp", {"learner": "sgd", "learning_rate": 0.05}, "float64"),
+    "clipped": (
+        "Vamp",
+        {"learner": "adam", "clip_grad_norm": {"max_norm": 0.5}, "weight_decay": 0.01},
+        "float64",
+    ),
+    "a last batch of one": ("Vamp", {"train_batch_size": 59, "learner": "sgd"}, "float64"),
+    "one test user": ("GatedHVamp", {**ONE_TEST_USER, "seed": 3}, "float64"),
+    "starting from data": ("Vamp", {"pseudo_inputs_init": "data"}, "float64"),
+    "sampled candidates": ("Vamp", SAMPLED, "float64"),
+    "stopping early": ("Vamp", {"epochs": 40, "stopping_step": 2, "warmup_epochs": 0}, "float64"),
+    "other metrics": ("Vamp", GAUC, "float64"),
+    "other metrics, one test user": ("Vamp", {**ONE_TEST_USER, **GAUC}, "float64"),
+    "single precision": ("GatedHVamp", {"per_user_file": "users.csv", **SG}, "float32"),
+    "bf16": ("GatedHVamp", {"enable_amp": True, "learner": "sgd"}, "float32"),
+}
+# Two processes are stopped after the epoch, of which the second has no file, and go on.
+STOPPED = {"stopped": ("GatedHVamp", {**SG, "epochs": 5, "stop_after": 1}, "float64")}
+EXACT = [name for name, run in RUNS.items() if run[2] == "float64"]
+
+
+@pytest.fixture(scope="module")
+def tiny_settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(11)
+    rows = []
+    for user in range(60):
+        items = rng.choice(40, size=int(rng.integers(7, 20)), replace=False)
+        rows += [(f"u{user}", f"i{item}", int(rng.integers(1000))) for item in items]
+    write_inter(folder, "tiny", rows)
+    return {
+        "data_path": str(folder),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "mlp_hidden_size": [16],
+        "latent_dimension": 8,
+        "n_pseudo_inputs": 7,
+        "train_batch_size": 16,
+        "epochs": 3,
+        "warmup_epochs": 2,
+        "show_progress": False,
+        "state": "error",
+        "metrics": ["NDCG", "Recall", "MRR"],
+        "topk": [5, 10],
+        "metric_decimal_place": 12,
+        "standard_error": True,
+        "log_wandb": True,
+    }
+
+
+@pytest.fixture(scope="module")
+def both(tiny_settings, tmp_path_factory):
+    """What two processes noted of each run, and their folders."""
+    folders = [tmp_path_factory.mktemp(f"process{rank}") for rank in range(2)]
+    runs = {
+        name: (model, {**tiny_settings, **settings, "checkpoint_dir": f"saved/{number}"}, dtype)
+        for number, (name, (model, settings, dtype)) in enumerate({**RUNS, **STOPPED}.items())
+    }
+    context, port, ends, started = get_context("spawn"), free_port(), [], []
+    for rank, folder in enumerate(folders):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+            target=train_all, args=(rank, 2, port, str(folder), runs, theirs), daemon=True
+        )
+        process.start()
+        theirs.close()
+        ends.append(ours)
+        started.append(process)
+    results = [end.recv() for end in ends]
+    for process in started:
+        process.join()
+    return results, folders
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_settings, tmp_path_factory):
+    """A function that gives what one process notes of a run, and its folder."""
+    folder, results = tmp_path_factory.mktemp("alone"), {}
+
+    def result(name):
+        if name not in results:
+            model, settings, dtype = RUNS[name]
+            place = {"checkpoint_dir": str(folder / str(len(results)))}
+            if "per_user_file" in settings:
+                place["per_user_file"] = str(folder / "users.csv")
+            results[name] = train(model, {**tiny_settings, **settings, **place}, dtype)
+        return results[name]
+
+    return result, folder
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_losses_weights_and_metrics_are_those_of_one_process(both, alone, name):
+    one = alone[0](name)
+    for two in (process[name] for process in both[0]):
+        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-10)
+        for key, weight in one["weights"].items():
+            np.testing.assert_allclose(two["weights"][key], weight, rtol=1e-6, atol=1e-9)
+        for phase in ("valid", "test"):
+            assert two[phase] == pytest.approx(one[phase], abs=1e-9, nan_ok=True)
+
+
+def test_a_resumed_run_of_two_is_one_that_was_never_stopped(both, tiny_settings, tmp_path):
+    model, settings, dtype = STOPPED["stopped"]
+    settings = {**tiny_settings, **settings, "checkpoint_dir": str(tmp_path)}
+    del settings["stop_after"]
+    one = train(model, settings, dtype)
+    for two in (process["stopped"] for process in both[0]):
+        np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-10)
+        assert two["test"] == pytest.approx(one["test"], abs=1e-9)
+        # It did go on, not anew.
+        assert 0 < len(two["trained"]) < len(one["trained"])
+    assert both[0][0]["stopped"]["valid"] == pytest.approx(one["valid"], abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("single precision", 1e-5), ("bf16", 2e-3)])
+def test_less_precision_differs_by_its_rounding(both, alone, name, tolerance):
+    one, two = alone[0](name), both[0][0][name]
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=tolerance)
+    for key, weight in one["weights"].items():
+        np.testing.assert_allclose(two["weights"][key], weight, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_both_processes_have_the_same_weights_to_the_last_bit(both, name):
+    first, second = (process[name]["weights"] for process in both[0])
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_the_gradients_of_a_step_are_summed_at_once(both, alone):
+    for process in both[0]:
+        assert process["two levels"]["sums"] == len(process["two levels"]["trained"])
+    assert alone[0]("two levels")["sums"] == 0
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_each_training_user_is_seen_once_an_epoch_in_the_batches_of_one_process(both, alone, name):
+    one, (first, second) = alone[0](name), (process[name] for process in both[0])
+    steps = [a + b for a, b in zip(first["trained"], second["trained"])]
+    assert len(first["trained"]) == len(second["trained"])
+    assert steps == one["trained"]
+    per_epoch = len(steps) // len(one["losses"])
+    for epoch in range(len(one["losses"])):
+        users = chain.from_iterable(steps[epoch * per_epoch : (epoch + 1) * per_epoch])
+        assert sorted(users) == sorted(one["training users"])
+    assert sum(map(len, second["trained"])) > 0.4 * sum(map(len, one["trained"]))
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "sampled candidates"])
+def test_each_held_out_user_is_ranked_for_once(both, name):
+    first, second = (process[name] for process in both[0])
+    assert sorted(first["ranked"] + second["ranked"]) == sorted(first["held-out users"])
+    if name.endswith("one test user"):
+        assert len(first["held-out users"]) == 1
+    else:
+        assert min(len(first["ranked"]), len(second["ranked"])) > 0.3 * len(first["held-out users"])
+
+
+def test_the_odd_sizes_are_odd(both):
+    first, second = (process["a last batch of one"]["trained"] for process in both[0])
+    assert sorted((len(first[1]), len(second[1]))) == [0, 1]
+
+
+def test_stopping_early_is_decided_alike(both, alone):
+    epochs = [len(process["stopping early"]["losses"]) for process in both[0]]
+    assert epochs == [len(alone[0]("stopping early")["losses"])] * 2
+    assert epochs[0] < 40
+
+
+def test_only_the_first_process_writes(both):
+    results, (first, second) = both
+    assert list(second.iterdir()) == []
+    written = {path.name for path in first.iterdir()}
+    assert {"saved", "log_tensorboard", "users.csv"} <= written
+    saved = list((first / "saved").glob("*/*.pth"))
+    assert len(saved) == len(RUNS) + len(STOPPED)
+    assert all(run["logged to wandb"] > 0 for run in results[0].values())
+    assert all(run["logged to wandb"] == 0 for run in results[1].values())
+
+
+def test_the_metrics_of_each_user(both, alone):
+    alone[0]("single precision")
+    ours, theirs = (pd.read_csv(folder / "users.csv") for folder in (both[1][0], alone[1]))
+    assert ours["user_id"].tolist() == theirs["user_id"].tolist()
+    pd.testing.assert_frame_equal(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_the_saved_model_is_that_of_one_process(both):
+    path = next((both[1][0] / "saved" / "0").glob("Vamp-*.pth"))
+    state = torch.load(path, weights_only=True)
+    assert not {"world_size", "port", "offset", "local_rank"} & state["config"].keys()
+    best = both[0][1]["one level"]["weights"]
+    assert all(np.array_equal(state["state_dict"][key], best[key]) for key in best)
+
+
+def test_alone_nothing_is_exchanged():
+    tensor = torch.arange(3.0)
+    distributed.sum_up([tensor])
+    distributed.copy_from_first([tensor])
+    assert distributed.gather_rows(tensor) is tensor
+    assert torch.equal(tensor, torch.arange(3.0))
+    assert distributed.from_first({"a": 1}) == {"a": 1}
+    assert (distributed.count(), distributed.is_first(), distributed.part(5)) == (1, True, None)
+
+
+def test_other_data_than_the_first_processs(monkeypatch):
+    monkeypatch.setattr(distributed, "_group", distributed._Group(1, 2, torch.device("cpu")))
+    monkeypatch.setattr(distributed, "from_first", lambda value: "theirs")
+    distributed.agree("theirs", "")
+    with pytest.raises(ValueError, match="process 1 of 2 differs"):
+        distributed.agree("ours", "process {rank} of {count} differs")
+
+
+def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):
+    def digest(**changes):
+        settings = {**tiny_settings, **SG, "log_wandb": False, **changes}
+        _, loaders, model, _ = build("Vamp", "tiny", settings)
+        return digest_of_training(loaders[0]._dataset, model._histories)
+
+    first = digest()
+    assert digest(epochs=9) == first
+    assert digest(split_seed=5) != first
+    shown = {**SG["eval_args"], "fold_in_ratio": 0.5}
+    assert digest(eval_args=shown) != first
+
+
+MISTAKES = [
+    ({"nproc": 0}, "nproc must be"),
+    ({"nproc": 3, "world_size": 2}, "more than world_size=2"),
+    ({"nproc": 2, "world_size": 4, "group_offset": 3}, "group_offset=3 does not fit"),
+    ({"nproc": 2, "group_offset": -1}, "group_offset=-1 does not fit"),
+    ({"nproc": 2, "port": "http"}, "port must be"),
+    ({"nproc": 2, "port": "70000"}, "port must be"),
+    ({"nproc": 2, "port": "IN USE", "ip": "127.0.0.1"}, "free port"),
+    # An address kept for documentation: no machine has it.
+    ({"nproc": 2, "ip": "192.0.2.1"}, "the machine's own address"),
+    ({"nproc": 2, "ip": "no.such.host.invalid"}, "no address that can be found"),
+    ({"max_restarts": -1}, "max_restarts must be"),
+    ({"max_restarts": 1, "model": "WMF"}, "training of WMF cannot be resumed"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), MISTAKES)
+def test_a_mistake_in_the_processes_is_one_line(given, message, capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        words = [f"--{key}={value}" for key, value in given.items()]
+        words = [word.replace("IN USE", str(other.getsockname()[1])) for word in words]
+        assert cli.main(["run", "--gpu_id=", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+TORCHRUN |= {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
+SRUN = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}
+MANY = {"SLURM_NNODES": "2", "SLURM_NODELIST": "gpu[07-09,12],cpu1", "SLURM_JOB_ID": "123456"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        (TORCHRUN, (1, 2, 2, 4, "10.0.0.1", 29500)),
+        ({**SRUN, **MANY, "SLURM_STEP_ID": "0"}, (1, 2, 2, 4, "gpu07", 23456)),
+        ({**SRUN, "SLURM_LOCALID": "3", "MASTER_PORT": "12"}, (3, 0, 4, 4, "127.0.0.1", 12)),
+        # A batch script, which is none of its tasks.
+        ({**SRUN, **MANY}, None),
+        ({**SRUN, "SLURM_NTASKS": "1"}, None),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+    ],
+)
+def test_who_was_started_from_outside(environment, expected, monkeypatch):
+    environment = {**os.environ, **environment}
+    monkeypatch.setattr(os, "environ", environment)
+    names = ("local_rank", "offset", "nproc", "world_size", "ip", "port")
+    assert distributed.from_environment() == (dict(zip(names, expected)) if expected else {})
+
+
+def test_an_environment_that_is_incomplete(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "0")
+    assert cli.main(["run"]) == 2
+    assert "MASTER_ADDR and MASTER_PORT must be too" in capsys.readouterr().err
+
+
+def meet(number, count, what, port, end):
+    """What a process does that meets others and has little patience."""
+    distributed.PATIENCE, distributed.GRACE = timedelta(seconds=2), 1.0
+    try:
+        distributed.join(number, count, torch.device("cpu"), "127.0.0.1", port)
+        if what == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if what == "mistaken":
+            raise ValueError("the reason")
+        distributed.sum_up([torch.ones(1)])
+    except Exception as error:
+        error = distributed.explain(error)
+        if what != "mistaken":
+            end.send((type(error).__name__, str(error)))
+    os._exit(0)
+
+
+@pytest.mark.parametrize(
+    ("processes", "kind", "message"),
+    [
+        ([(0, 2, "")], "ConnectionError", "process 0 of 2 lost contact"),
+        ([(1, 2, "")], "ConnectionError", "process 1 of 2 lost contact"),
+        ([(0, 2, ""), (1, 2, "stopped")], "ConnectionError", "process 0 of 2 lost contact"),
+        ([(1, 2, ""), (0, 2, "stopped")], "ConnectionError", "process 1 of 2 lost contact"),
+        ([(0, 2, ""), (1, 2, "mistaken")], "FailedElsewhere", "process 1 of 2: the reason"),
+        ([(0, 2, ""), (1, 3, "")], "ValueError", "world_size is"),
+        ([(1, 3, ""), (1, 3, ""), (0, 3, "")], "ValueError", "has process 1 of 3 already"),
+    ],
+)
+def test_processes_that_do_not_meet_or_fall_silent(processes, kind, message):
+    context, port = get_context("fork"), free_port()
+    ours, theirs = context.Pipe()
+    started = [context.Process(target=meet, args=(*each, port, theirs)) for each in processes]
+    for process in started:
+        process.start()
+    assert ours.poll(60)
+    found, sentence = ours.recv()
+    for process in started:
+        process.kill()
+        process.join()
+    assert found == kind
+    assert message in sentence
+
+
+def test_settings_that_differ_are_named(monkeypatch):
+    monkeypatch.setattr(distributed, "from_first", lambda value: {"epochs": 3, "seed": 1})
+    distributed.agree_on({"epochs": 3, "seed": 1})
+    with pytest.raises(ValueError, match=r"^seed is 2 here and 1 on the first machine"):
+        distributed.agree_on({"epochs": 3, "seed": 2})
+
+
+OURS = [sys.executable, "-m", "recbole_evcf"]
+TORCHRUN_2 = [
+    sys.executable,
+    *["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+]
+AS_TASK = {"SLURM_NTASKS": "2", "MASTER_ADDR": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def start(tiny_settings, tmp_path_factory):
+    """A function that starts a command on a file of settings, in a folder."""
+    path = tmp_path_factory.mktemp("settings") / "settings.yaml"
+    changes = {"model": "Vamp", "dataset": "tiny", "epochs": 40, "stopping_step": 100}
+    settings = {**tiny_settings, **changes, "log_wandb": False, "resumable": True}
+    path.write_text(json.dumps(settings), encoding="utf-8")
+
+    def start(folder, program, *words, **environment):
+        return subprocess.Popen(
+            [*program, "run", f"--config_files={path}", "--result_file=result.json", *words],
+            **{"cwd": folder, "env": {**os.environ, **environment}},
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+        )
+
+    return start
+
+
+def trained(folder):
+    """The metrics and weights of the run in a folder."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    weights = torch.load(folder / result["model_file"], weights_only=True)["state_dict"]
+    return result["best_valid_result"], result["test_result"], weights
+
+
+@pytest.fixture(scope="module")
+def by_torchrun(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("torchrun")
+    command = start(folder, [*TORCHRUN_2, "-m", "recbole_evcf"])
+    out, err = command.communicate(timeout=500)
+    assert command.returncode == 0, err
+    assert (out.count("ndcg@10"), err.count("recbole-evcf")) == (1, 0)
+    return trained(folder)
+
+
+@pytest.mark.parametrize("how", ["machines", "srun"])
+def test_two_processes_however_they_are_started(how, start, by_torchrun, tmp_path):
+    folders, port, commands = [tmp_path / "first", tmp_path / "second"], str(free_port()), []
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        if how == "machines":
+            words = ["--world_size=2", f"--port={port}", f"--group_offset={number}"]
+            commands.append(start(folder, OURS, *words, "--per_user_file=users.csv"))
+        else:
+            task = {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
+            commands.append(start(folder, OURS, **task, **AS_TASK, MASTER_PORT=port))
+    ends = [command.communicate(timeout=500) for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], ends
+    assert (ends[0][0].count("ndcg@10"), ends[1][0]) == (1, "")
+    last = "Done; the results are on the first machine.\n" if how == "machines" else ""
+    assert ends[1][1].endswith(last)
+    assert list(folders[1].iterdir()) == []
+    for ours, theirs in zip(trained(folders[0])[:2], by_torchrun):
+        assert ours == theirs
+
+
+def test_a_first_machine_with_more_items(start, tiny_settings, tmp_path):
+    more = tmp_path / "tiny" / "tiny.inter"
+    more.parent.mkdir()
+    inter = Path(tiny_settings["data_path"], "tiny", "tiny.inter").read_text(encoding="utf-8")
+    more.write_text(f"{inter}u0\tone more\t1\n", encoding="utf-8")
+    words = ["--world_size=2", f"--port={free_port()}"]
+    second = start(tmp_path, OURS, *words, "--group_offset=1")
+    first = start(tmp_path, OURS, *words, f"--data_path={tmp_path}")
+    (_, told), (_, err) = first.communicate(timeout=500), second.communicate(timeout=500)
+    assert (first.returncode, second.returncode) == (1, 2), told + err
+    reason = "Process 1 of 2 (they count from 0) does not train on the data of the first: "
+    assert f"recbole-evcf: error: {reason}" in err
+    assert f"recbole-evcf: error: another process failed: process 1 of 2: {reason}" in told
+
+
+def training(command, folder):
+    """The processes that a command has started, as soon as they all train."""
+    end = time.monotonic() + 400
+    while time.monotonic() < end and command.poll() is None:
+        children = psutil.Process(command.pid).children(recursive=True)
+        found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        if len(found) == 2 and list(folder.glob("saved/*.pth")):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"they do not train: {command.communicate()}")
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        ("kill", 1, "error: process 1 of 2 ended by signal 9 (SIGKILL); most often the memory"),
+        ("interrupt", 130, "interrupted after epoch"),
+        ("kill the parent", -9, None),
+    ],
+)
+def test_the_end_of_one_ends_all(end, code, line, start, tmp_path):
+    parent = start(tmp_path, OURS, "--nproc=2", f"--port={free_port()}", "--epochs=100000")
+    started = training(parent, tmp_path)
+    if end == "kill":
+        max(started, key=lambda process: process.pid).kill()
+    elif end == "interrupt":
+        # As a terminal does, to all.
+        for process in (*started, parent):
+            os.kill(process.pid, signal.SIGINT)
+    else:
+        parent.kill()
+    out, err = parent.communicate(timeout=120)
+    assert (parent.returncode, out) == (code, "")
+    _, left = psutil.wait_procs(started, timeout=60)
+    assert not left
+    # Beside our line, PyTorch may say how it was cut off.
+    lines = [text for text in err.splitlines() if text.startswith("recbole-evcf: ")]
+    assert len(lines) == bool(line), err
+    assert not line or lines[0].startswith(f"recbole-evcf: {line}")
+
+
+def test_a_killed_process_is_started_again_and_nothing_differs(start, by_torchrun, tmp_path):
+    words = ["--nproc=2", f"--port={free_port()}", "--max_restarts=1", "--resumable=True"]
+    command = start(tmp_path, OURS, *words, "--state=info")
+    training(command, tmp_path)[1].kill()
+    _, err = command.communicate(timeout=500)
+    assert command.returncode == 0, err
+    assert "Resuming after epoch" in err
+    assert len(list(tmp_path.glob("saved/*"))) == 1
+    for ours, theirs in zip(trained(tmp_path), by_torchrun):
+        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
