@@ -28,8 +28,8 @@ from recbole_evcf.config.checks import (
     resolve_config_files,
 )
 from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
-from recbole_evcf.data.download import download_missing
 from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.loading import download_missing
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
