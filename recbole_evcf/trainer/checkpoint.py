@@ -19,7 +19,7 @@ import torch
 from recbole.config import Config
 
 from recbole_evcf.config.files import existing
-from recbole_evcf.utils.archive import check_archive, map_archive, read_archive, write_archive
+from recbole_evcf.utils.archive import map_archive, read_archive, write_archive
 
 __all__ = [
     "from_plain",
@@ -209,11 +209,7 @@ def load_checkpoint(
         with warnings.catch_warnings():
             # PyTorch warns of the pickle of a file that is not a checkpoint.
             warnings.simplefilter("ignore")
-            if mapped:
-                state = map_archive(path)
-            else:
-                check_archive(path)
-                state = read_archive(path, device)
+            state = map_archive(path) if mapped else read_archive(path, device)
     # Corrupt bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
-import pytest
 import yaml
 
 import acting
@@ -74,16 +73,3 @@ def test_a_killed_command_leaves_no_run_behind(tmp_path):
     with contextlib.suppress(psutil.NoSuchProcess):
         run.wait(60)
     assert not run.is_running()
-
-
-@pytest.mark.parametrize("done", [True, False])
-def test_a_finished_run_is_kept(monkeypatch, done):
-    started = []
-    monkeypatch.setattr(
-        runs, "run_in_process", lambda run, kept: started.append(run.name) or "stop"
-    )
-    kept = Acting("out")
-    if done:
-        Path("out/runs/a.done").touch()
-    assert kept.finish(plan_of("a"), lambda line: None) == ({} if done else {"a": "stop"})
-    assert started == ([] if done else ["a"])
