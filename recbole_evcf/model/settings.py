@@ -10,7 +10,7 @@ from typing import Any
 from recbole_evcf.model.likelihood import LIKELIHOODS
 from recbole_evcf.utils.text import shortened
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "number", "whole_number"]
 
 # Takes the key and its value; returns the value as the models take it, or raises a ValueError.
 Check = Callable[[str, Any], Any]
@@ -68,7 +68,9 @@ def _brief(value: Any) -> str:
     return shortened(repr(value), 200)
 
 
-def _whole(minimum: int, optional: bool = False) -> Check:
+def whole_number(minimum: int, optional: bool = False) -> Check:
+    """Check for a whole number."""
+
     def check(key: str, value: Any) -> int | None:
         if optional and value is None:
             return None
@@ -84,11 +86,17 @@ def _whole(minimum: int, optional: bool = False) -> Check:
     return check
 
 
-def _number(minimum: float = -math.inf, below: float = math.inf) -> Check:
+def number(
+    minimum: float = -math.inf, below: float = math.inf, above: float | None = None
+) -> Check:
+    """Check for a number in bounds."""
+
     def check(key: str, value: Any) -> float:
         valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not valid or not math.isfinite(value) or not minimum <= value < below:
+        valid = valid and math.isfinite(value) and minimum <= value < below
+        if not valid or (above is not None and value <= above):
             bounds = "" if minimum == -math.inf else f" of at least {minimum:g}"
+            bounds += "" if above is None else f" above {above:g}"
             bounds += "" if below == math.inf else f" and below {below:g}"
             raise ValueError(f"{key} must be a number{bounds}, not {_brief(value)}.")
         return float(value)
@@ -117,20 +125,20 @@ def _widths(key: str, value: Any) -> list[int]:
             f"{key} must be a list of at least one hidden width, such as [600], "
             f"not {_brief(value)}."
         )
-    return [_whole(1)(f"{key}[{place}]", width) for place, width in enumerate(value)]
+    return [whole_number(1)(f"{key}[{place}]", width) for place, width in enumerate(value)]
 
 
 _CHECKS: dict[str, Check] = {
     "mlp_hidden_size": _widths,
-    "latent_dimension": _whole(1),
-    "dropout_prob": _number(0, below=1),
+    "latent_dimension": whole_number(1),
+    "dropout_prob": number(0, below=1),
     "likelihood": _choice(*LIKELIHOODS),
     "gated": _flag,
-    "n_pseudo_inputs": _whole(1),
+    "n_pseudo_inputs": whole_number(1),
     "pseudo_inputs_init": _choice("normal", "data"),
-    "pseudo_inputs_mean": _number(),
-    "pseudo_inputs_std": _number(0),
-    "anneal_cap": _number(0),
-    "total_anneal_steps": _whole(0, optional=True),
-    "warmup_epochs": _whole(0, optional=True),
+    "pseudo_inputs_mean": number(),
+    "pseudo_inputs_std": number(0),
+    "anneal_cap": number(0),
+    "total_anneal_steps": whole_number(0, optional=True),
+    "warmup_epochs": whole_number(0, optional=True),
 }
