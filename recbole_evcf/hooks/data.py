@@ -120,7 +120,7 @@ class CheckedDataset(Dataset):
         if missing:
             getLogger().warning(
                 f"{filepath}: {missing:,} of {len(feat):,} interactions have no {self.time_field}; "
-                "in the order TO they stand at the mean of all times."
+                "in the order TO they are given the mean of all times."
             )
 
     def _load_user_or_item_feat(

@@ -113,7 +113,7 @@ def _extended(cls: type, base: type) -> type:
     extensions = _extensions[base]
     bases = extensions if cls is base else (cls, *extensions)
     names: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    # In a file it is an object of RecBole's class, and made anew like any other.
+    # In a file it is an object of RecBole's class, and is made like any other.
     names["__reduce_ex__"] = lambda self, protocol: (_empty, (cls,), vars(self))
     return types.new_class(cls.__name__, tuple(bases), exec_body=lambda own: own.update(names))
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.data import digest
 
 

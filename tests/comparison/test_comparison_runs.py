@@ -12,10 +12,9 @@ import yaml
 
 import acting
 from acting import act
-from recbole_evcf.comparison import runs
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.runs import Runs
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison import compare
+from recbole_evcf.comparison.compare import Runs
+from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.worker import execute
 
 
@@ -38,7 +37,7 @@ def plan_of(*names):
 
 
 def test_what_fails_is_logged_and_the_others_run(monkeypatch):
-    monkeypatch.setattr(runs, "work", act)
+    monkeypatch.setattr(compare, "work", act)
     lines = []
     failures = Acting("out").finish(plan_of("killed", "gone", "wrong", "fine"), lines.append)
     assert "SIGKILL" in failures["killed"]

@@ -11,8 +11,7 @@ from recbole.quick_start import run_recbole
 
 from build import build
 from recbole_evcf.comparison import worker
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.worker import execute
 
 

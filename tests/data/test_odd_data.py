@@ -301,7 +301,9 @@ def test_missing_times_are_told_of(caplog):
     written("odd", text(with_column(3, "")))
     build("HVamp", "odd", settings_of("SG", order="TO"))
     missing = len(ROWS[::7])
-    said = f"{missing} of {len(ROWS)} interactions have no timestamp; in the order TO they stand"
+    said = (
+        f"{missing} of {len(ROWS)} interactions have no timestamp; in the order TO they are given"
+    )
     assert any(said in record.getMessage() for record in caplog.records)
 
 
