@@ -21,8 +21,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
+from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.model.settings import number, whole_number
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -68,10 +68,9 @@ class WMF(GeneralRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        n_factors = whole_number(1)("embedding_size", config["embedding_size"])
-        iterations = whole_number(1)("als_iterations", config["als_iterations"])
-        self.reg_weight = number(0)("reg_weight", config["reg_weight"])
-        self.alpha = number(above=0)("alpha", config["alpha"])
+        n_factors, self.alpha, self.reg_weight, iterations = (
+            checked(key, config[key]) for key in with_role(Role.OF_WMF)
+        )
         # Not among the module's buffers: this is data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
         items = _train(
