@@ -12,14 +12,15 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.config.checks import check_seed, finished_config, resolve_config_files
+from recbole_evcf.config.files import resolve_config_files
+from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.config.plain_yaml import read_yaml
 from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
-from recbole_evcf.trainer.effective_settings import effective_settings
 from recbole_evcf.utils.text import shortened, shown
 
 __all__ = [
@@ -36,12 +37,8 @@ __all__ = [
 SHARED = {
     *dataset_arguments,
     *evaluation_arguments,
-    "data_path",
-    "dataset",
-    "model",
-    "seed",
-    "split_seed",
-} - {"MAX_ITEM_LIST_LENGTH", "eval_batch_size"}
+    *with_role(Role.SAME_FOR_ALL),
+} - {*with_role(Role.OF_EACH_MODEL)}
 CLOSING = {"[": "]", "(": ")", "{": "}"}
 QUOTES = "'\""
 
@@ -144,7 +141,7 @@ def make_plan(
     check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
-        check_seed(seed, name)
+        checked("seed", seed, name)
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
     data = digest_of_data(first)
     runs = []

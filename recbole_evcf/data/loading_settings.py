@@ -13,19 +13,12 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils import FeatureType, InputType, ModelType
 
+from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, group_sizes, is_sg
 from recbole_evcf.utils.text import shown
 
 __all__ = ["check_columns", "check_loading", "check_tested", "check_values"]
 
-INTERVALS = (
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "entity_kg_num_interval",
-    "relation_kg_num_interval",
-)
-# What RecBole does not do to files of a split made elsewhere.
-FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
 MANY_USERS = 10**9
 NO_FILTER: tuple = (None, {}, "[0,inf)")
 
@@ -36,7 +29,7 @@ def check_loading(config: Config) -> None:
     Raises:
         ValueError: names the key, its value and what it may be.
     """
-    for key in INTERVALS:
+    for key in with_role(Role.INTERVAL):
         if config[key] is not None:
             check_interval(key, config[key])
     for field, values in _mapping(config, "val_interval", "{'rating': '[4,inf)'}").items():
@@ -203,7 +196,7 @@ def _check_benchmark_files(config: Config) -> None:
             "benchmark_filename must be a list of three files (training, validation, test), or of "
             f"five ({', '.join(BENCHMARK_PARTS)}), not {shown(files)}."
         )
-    for key in FILTERS:
+    for key in with_role(Role.FILTER):
         if config[key] not in NO_FILTER:
             raise ValueError(
                 f"{key} has no effect beside benchmark_filename, whose files RecBole takes as they "

@@ -218,7 +218,7 @@ def _loading_only_if_asked(original: Callable) -> Callable:
 
 
 @contextmanager
-def _announced_pickle(keys: tuple[str, str]) -> Iterator[None]:
+def _announced_pickle(keys: tuple[str, ...]) -> Iterator[None]:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."

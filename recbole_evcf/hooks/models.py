@@ -25,7 +25,7 @@ from recbole.trainer.trainer import Trainer
 from thop.profile import register_hooks
 from torch import nn
 
-from recbole_evcf.config.keys import DECLARED
+from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.item_catalogue import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import making_objects_by

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from recbole_evcf.config.keys import differences
 from recbole_evcf.results import Store, read_sealed
-from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.utils.files import plain_json
 
 __all__ = ["TrialStore"]

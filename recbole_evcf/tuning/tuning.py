@@ -15,7 +15,9 @@ import yaml
 from recbole.config import Config
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
-from recbole_evcf.config.checks import check_seed, finished_config, resolve_config_files
+from recbole_evcf.config.files import resolve_config_files
+from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.report.values import setting
@@ -32,7 +34,7 @@ __all__ = ["SearchOptions", "Tuning", "check_parameters", "finish_search", "tune
 ALGORITHMS = ("exhaustive", "random", "bayes")
 TOOLS = ("hyperopt", "ray")
 # With other values of these, trials could not be compared with each other, or not be kept.
-COMMON_TO_ALL = {*SHARED, "checkpoint_dir", "per_user_file", "resumable", "resume"}
+COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 # A search may be resumed on another device.
 OF_THE_DEVICE = ("device", "use_gpu")
 
@@ -218,7 +220,7 @@ def check_parameters(
                 f"{key} must be a whole number of at least 1, not {shortened(repr(value))}: "
                 "validation finds the best trial."
             )
-    check_seed(config["seed"], "seed")
+    checked("seed", config["seed"])
     if config["resume"] or config["resumable"]:
         raise ValueError(
             "resume is no setting of a search: the same command resumes it, and keeps the trials "
