@@ -155,11 +155,6 @@ def test_missing_config_file_lists_the_shipped_ones():
         resolve_config_files(["nope"])
 
 
-def test_names_cannot_leave_the_shipped_folder():
-    with pytest.raises(ValueError, match="no config file"):
-        resolve_config_files(["../tests/../properties/../.ci/run"])
-
-
 def test_aliases_that_multiply(tmp_path):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     for n in range(1, 10):

@@ -7,7 +7,7 @@ import ast
 import re
 import runpy
 from dataclasses import fields
-from importlib import import_module, resources
+from importlib import import_module
 from pkgutil import resolve_name
 
 import pytest
@@ -65,20 +65,6 @@ def test_the_models_keys_and_defaults(model):
     assert rows_of("Of the models").keys() == {field.name for field in fields(Settings)}
 
 
-def test_types_are_those_of_the_defaults():
-    kinds = {
-        "int": int,
-        "float": float,
-        "bool": bool,
-        "str": str,
-        "list of int": list,
-        "dict": dict,
-    }
-    for key, (kind, default, *_) in (rows_of("Of the models") | rows_of("Of WMF")).items():
-        value = first_literal(default)
-        assert value is None or type(value) is kinds[kind], key
-
-
 def bounds():
     """Key, a value at the end of the range that the guide gives, and whether it is inside."""
     guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
@@ -124,20 +110,6 @@ def test_every_number_has_its_range_tried():
     guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
     tried = {key for key, _, inside in bounds() if not inside}
     assert guide.keys() - tried == {"pseudo_inputs_mean", "train_neg_sample_args"}
-
-
-def test_wmfs_keys_and_defaults():
-    guide = {key: first_literal(cells[1]) for key, cells in rows_of("Of WMF").items()}
-    assert guide == shipped("model/WMF")
-
-
-def test_recboles_keys_have_recboles_defaults():
-    overall = resources.files("recbole").joinpath("properties/overall.yaml")
-    recboles = yaml.safe_load(overall.read_text(encoding="utf-8"))
-    for key, (default, _) in rows_of("RecBole's, where they matter here").items():
-        # The number of a GPU is written as a text there.
-        expected = int(recboles[key]) if key == "gpu_id" else recboles[key]
-        assert first_literal(default) == expected, key
 
 
 def test_the_number_of_components_on_ml_100k():
