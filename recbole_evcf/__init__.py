@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from recbole_evcf.comparison.comparison import compare
+    from recbole_evcf.comparison.compare import compare
     from recbole_evcf.hooks.models import register_fold_in, register_model
     from recbole_evcf.hooks.speedups import speed_up_recbole
     from recbole_evcf.inspection.inspection import inspect_model
@@ -53,7 +53,7 @@ _LAZY = {
     **dict.fromkeys(("GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"), "model.models"),
     "WMF": "model.wmf",
     "Recommender": "serving.recommender",
-    "compare": "comparison.comparison",
+    "compare": "comparison.compare",
     "inspect_model": "inspection.inspection",
     "register_fold_in": "hooks.models",
     "register_model": "hooks.models",

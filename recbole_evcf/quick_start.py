@@ -18,18 +18,16 @@ from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
 from recbole_evcf import distributed
-from recbole_evcf.config.checks import (
-    can_resume,
-    check_processes,
-    finished_config,
-    is_vae,
-    plain_settings,
+from recbole_evcf.config.checks import can_resume, check_processes, is_vae
+from recbole_evcf.config.files import (
+    DEFAULT_DATASET,
+    DEFAULT_MODEL,
     read_config_file,
     resolve_config_files,
 )
-from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
-from recbole_evcf.data.download import download_missing
+from recbole_evcf.config.finished import finished_config, plain_settings
 from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.loading import download_missing
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from recbole_evcf.comparison import runs
-from recbole_evcf.comparison.comparison import finish_plan
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison import compare
+from recbole_evcf.comparison.compare import finish_plan
+from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.worker import execute
 
 
@@ -26,7 +25,7 @@ def in_process(monkeypatch):
         kept.store.put(run.name, run.settings, result)
         return None
 
-    monkeypatch.setattr(runs, "run_in_process", run_here)
+    monkeypatch.setattr(compare, "run_in_process", run_here)
     return ran
 
 

@@ -70,10 +70,10 @@ def test_the_fixes_know_nobody():
         assert KNOWS[name] <= {*known, "hooks.fixes_data", "hooks.fixes_search"}, name
 
 
-def test_models_know_histories_and_each_other():
+def test_models_know_keys_histories_and_each_other():
     for name in filter(lambda name: _within(name, "model"), MODULES):
         others = {each for each in KNOWS[name] if not _within(each, "model")}
-        assert others <= {"data.histories", "utils.text"}, name
+        assert others <= {"config.keys", "data.histories", "utils.text"}, name
 
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])

@@ -85,8 +85,7 @@ def _is(node, value) -> bool:
 
 
 def _is_own(node, file: str) -> bool:
-    if isinstance(node, ast.JoinedStr):
-        node = node.values[0]
+    node = node.values[0] if isinstance(node, ast.JoinedStr) else node
     if isinstance(node, ast.Constant):
         return str(node.value).startswith(IMPORTED)
     return isinstance(node, ast.Name) and (file, node.id) in OWN_NAMES
@@ -262,14 +261,16 @@ def test_results_of_a_comparison_are_data(tiny, compared, sg, in_process, ran):
     json.loads(file.read_text())
 
 
-def test_trials_of_a_search_are_data(tiny, tmp_path, capsys, ran):
-    (tmp_path / "t" / "trials").mkdir(parents=True)
-    with open(tmp_path / "t" / "trials" / "0001.json", "wb") as file:
-        pickle.dump(Payload(), file)
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tiny))
+def test_trials_of_a_search_are_data(tiny, ran):
+    file = Path("t/trials/0001.json")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pickle.dumps(Payload()))
+    Path("c.yaml").write_text(yaml.safe_dump(tiny))
     arguments = ["tune", "--model=Vamp", "--dataset=tiny", "--params_file=hyper/Vamp.hyper"]
-    assert cli.main([*arguments, "--config_files=c.yaml", "--output=t"]) == 2
-    assert "0001.json is damaged" in capsys.readouterr().err
+    once = ["--algo=random", "--max_evals=1", "--epochs=1", "--output=t"]
+    # A trial that cannot be read is done again.
+    assert cli.main([*arguments, "--config_files=c.yaml", *once]) == 0
+    json.loads(file.read_text())
 
 
 class TestRecBolesModels:

@@ -122,7 +122,8 @@ def remark_on(
     """
     # They take seconds to import, and this module is read before --help is printed.
     from recbole_evcf.commands.options import split_files
-    from recbole_evcf.config.checks import finished_config, remark_on_settings, resolve_config_files
+    from recbole_evcf.config.files import resolve_config_files
+    from recbole_evcf.config.finished import finished_config, remark_on_settings
 
     try:
         files = resolve_config_files(split_files(config_files))

@@ -16,9 +16,8 @@ from recbole_evcf.commands.common import (
     tell,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.comparison.comparison import Comparison, baseline_of, finish_plan
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.specs import ModelSpec, parse_models
+from recbole_evcf.comparison.compare import Comparison, baseline_of, finish_plan
+from recbole_evcf.comparison.plan import ModelSpec, make_plan, parse_models
 from recbole_evcf.comparison.tables import caption, metric_table
 
 __all__ = ["main"]

@@ -16,7 +16,7 @@ from recbole_evcf.commands.common import (
     tell,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.comparison.comparison import finish_plan
+from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.paper import PaperTable, paper_table
 from recbole_evcf.comparison.plan import Plan, make_plan
 from recbole_evcf.comparison.report import write_reproduction

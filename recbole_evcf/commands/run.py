@@ -21,7 +21,8 @@ from recbole_evcf.commands.common import (
     read_settings,
 )
 from recbole_evcf.commands.options import parse, split_files
-from recbole_evcf.config.checks import can_resume, remark_on_settings
+from recbole_evcf.config.checks import can_resume
+from recbole_evcf.config.finished import remark_on_settings
 from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
     State,

@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from recbole_evcf.comparison.plan import Plan
-from recbole_evcf.comparison.runs import Runs
+from recbole_evcf.comparison.plan import ModelSpec, Plan
 from recbole_evcf.comparison.significance import PairedTest, compare_with_baseline
-from recbole_evcf.comparison.specs import ModelSpec
 
 __all__ = ["ModelOutcome", "Outcome", "read_outcome"]
 
@@ -121,34 +119,40 @@ class Outcome:
         return any(len(model.per_user) > 1 for model in self.finished)
 
 
-def read_outcome(plan: Plan, runs: Runs, failures: Mapping[str, str], baseline: str) -> Outcome:
-    """Read the finished runs of a plan.
+def read_outcome(
+    plan: Plan,
+    finished: Mapping[str, tuple[dict, pd.DataFrame]],
+    failures: Mapping[str, str],
+    baseline: str,
+) -> Outcome:
+    """Put the finished runs of a plan together.
 
     Args:
         plan: what was asked for.
-        runs: where the finished runs are.
-        failures: as of :meth:`~recbole_evcf.comparison.runs.Runs.finish`.
+        finished: by name, what a run found and the test metrics of its users.
+        failures: by name, why a run failed.
         baseline: label of the model to compare with.
     """
-    results = [(run, runs.result(run)) for run in plan.runs]
-    splits = [result["test_split"] for _, result in results if result is not None]
+    splits = [finished[run.name][0]["test_split"] for run in plan.runs if run.name in finished]
     models = []
     for spec in plan.specs:
         kept: dict[int, dict] = {}
         reasons, frames = {}, []
-        for run, result in results:
+        for run in plan.runs:
             if run.spec is not spec:
                 continue
-            if result is None:
+            if run.name not in finished:
                 reasons[run.seed] = failures.get(run.name, "it was not run")
-            elif result["test_split"] != splits[0]:
+                continue
+            result, per_user = finished[run.name]
+            if result["test_split"] != splits[0]:
                 reasons[run.seed] = (
                     "it was tested on other interactions than the first model, as the kind of the "
                     "model or its data reading asks for: the values cannot be compared"
                 )
             else:
                 kept[run.seed] = result
-                frames.append(runs.per_user(run))
+                frames.append(per_user)
         models.append(_model_outcome(spec, kept, reasons, frames))
     found = {key for model in models for key in model.test}
     metrics = {key: name for key, name in plan.metrics.items() if key in found}

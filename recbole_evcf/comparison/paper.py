@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from recbole_evcf.comparison.specs import ModelSpec
+from recbole_evcf.comparison.plan import ModelSpec
 from recbole_evcf.config.files import properties_path, shipped_yaml
 
 __all__ = ["TABLES", "Claim", "DataSet", "PaperTable", "paper_table"]

@@ -18,17 +18,16 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_evcf.comparison.measuring import peak_memory, recording
 from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
+from recbole_evcf.config.keys import differences
 from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
-from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.state_files import states_kept
 from recbole_evcf.utils.text import one_line
 
-__all__ = ["execute", "work"]
+__all__ = ["execute", "peak_memory", "recording", "work"]
 
 
 def work(request: dict[str, Any], settings: dict[str, Any], path: str, connection: Any) -> None:
@@ -210,3 +209,53 @@ def _digest_of_targets(dataset: Any) -> str:
 
 def _peak_gpu_memory(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def recording(trainer_class: type) -> type:
+    """A subclass of a trainer of RecBole's or ours, which trains as it does and keeps a record.
+
+    Its trainers have ``record``, a list with a dict for each epoch: ``epoch``; ``seconds`` of
+    training, without validation; for our models ``reconstruction``, ``kl`` and ``kl_weight``; and
+    where the epoch was validated ``valid_score``. A run that goes on keeps its record.
+    """
+
+    class Recording(trainer_class):
+        PROGRESS = (*getattr(trainer_class, "PROGRESS", ()), "record")
+
+        def __init__(self, *args, **kwargs):
+            self.record: list[dict] = []
+            super().__init__(*args, **kwargs)
+
+        def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+            start = perf_counter()
+            losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+            row = {"epoch": epoch_idx, "seconds": perf_counter() - start}
+            if isinstance(losses, dict):
+                row.update(losses)
+            self.record.append(row)
+            return losses
+
+        def _valid_epoch(self, *args, **kwargs):
+            score, result = super()._valid_epoch(*args, **kwargs)
+            if self.record:
+                self.record[-1]["valid_score"] = float(score)
+            return score, result
+
+    Recording.__name__ = trainer_class.__name__
+    return Recording
+
+
+def peak_memory() -> int | None:
+    """The greatest resident memory of this process so far, in bytes; None where it is unknown."""
+    # Not getrusage where there is this: on Linux a new program inherits the peak of its parent.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

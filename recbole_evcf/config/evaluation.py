@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
+from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.evaluator.register import metric_information
 
-from recbole_evcf.config.keys import EVAL_ARGS, new_in_1_2_1
+from recbole_evcf.config.keys import Role, with_role
+from recbole_evcf.config.names import new_in_1_2_1
 from recbole_evcf.utils.text import shortened, shown
 
 __all__ = ["check_eval_args", "check_valid_metric", "overridden"]
@@ -16,14 +19,14 @@ __all__ = ["check_eval_args", "check_valid_metric", "overridden"]
 SPLITS = ("RS", "LS", "TS", "SG")
 
 
-def overridden(*sources: Mapping) -> dict:
+def overridden(*sources: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of several sources, later ones over earlier ones.
 
     RecBole replaces ``eval_args`` as a whole, so that a later one without a split would silently
     bring back RecBole's. Here it is overridden part by part; another kind of split leaves nothing
     of ``fold_in_ratio``, which belongs to the split by users.
     """
-    settings: dict = {}
+    settings: dict[str, Any] = {}
     for source in sources:
         before, after = settings.get("eval_args"), source.get("eval_args")
         settings.update(source)
@@ -38,18 +41,18 @@ def _is_by_users(split: object) -> bool:
     return isinstance(split, dict) and "SG" in split
 
 
-def check_eval_args(config) -> None:
+def check_eval_args(config: Config) -> None:
     """Check ``eval_args``, of which RecBole leaves out what it does not know.
 
     Raises:
         ValueError: a part is unknown, has no effect, or has a value that it does not take.
     """
-    arguments = config["eval_args"]
+    arguments, parts = config["eval_args"], with_role(Role.PART_OF_EVAL_ARGS)
     for key in arguments:
-        if key not in EVAL_ARGS:
-            close = difflib.get_close_matches(str(key), EVAL_ARGS, n=1)
+        if key not in parts:
+            close = difflib.get_close_matches(str(key), parts, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            raise ValueError(f"eval_args takes {', '.join(EVAL_ARGS)}, and not {shown(key)}.{hint}")
+            raise ValueError(f"eval_args takes {', '.join(parts)}, and not {shown(key)}.{hint}")
     # They are a split by themselves.
     if config["benchmark_filename"] is not None:
         return
@@ -66,7 +69,7 @@ def check_eval_args(config) -> None:
         raise ValueError(f"eval_args: group_by must be user or none, not {shown(group_by)}.")
 
 
-def _check_split(split: object) -> None:
+def _check_split(split: Any) -> None:
     kinds = list(split) if isinstance(split, dict) else []
     if len(kinds) > 1:
         raise ValueError(
@@ -89,7 +92,7 @@ def _check_split(split: object) -> None:
         )
 
 
-def check_valid_metric(config) -> None:
+def check_valid_metric(config: Config) -> None:
     """Check that the metric which chooses the best epoch is one that will be computed.
 
     Raises:
@@ -107,7 +110,7 @@ def check_valid_metric(config) -> None:
         )
 
 
-def _result_keys(config) -> list[str]:
+def _result_keys(config: Config) -> list[str]:
     """The keys of RecBole's results: ``ndcg@10``, and ``auc``, which has no cut-off."""
     keys = []
     for metric in (metric.lower() for metric in config["metrics"]):

@@ -1,9 +1,15 @@
-"""The files that come with the package, YAML and search spaces, in a checkout and installed."""
+"""Config files: those that come with the package, in a checkout and installed, and the user's."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from recbole_evcf.config.plain_yaml import read_yaml
+from recbole_evcf.config.values import brief
+from recbole_evcf.utils.text import shown
 
 __all__ = [
     "DEFAULT_DATASET",
@@ -11,9 +17,12 @@ __all__ = [
     "existing",
     "named_file",
     "properties_path",
+    "read_config_file",
+    "resolve_config_files",
     "shipped_file",
     "shipped_names",
     "shipped_yaml",
+    "with_nulls",
 ]
 
 # What runs unless the user says otherwise.
@@ -72,3 +81,58 @@ def named_file(file: str, ending: str, missing: str) -> str:
         names = ", ".join(f"{name}{left}" for name in shipped_names(ending))
         raise ValueError(f"{missing} {file}; the package ships {names}.")
     return str(shipped)
+
+
+def resolve_config_files(files: Iterable[str]) -> list[str]:
+    """The paths of config files given by path or by the name of a shipped file.
+
+    Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
+
+    Raises:
+        ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no
+            list of files.
+    """
+    if not isinstance(files, (list, tuple)):
+        raise ValueError(
+            f"config_file_list must be a list of files, such as ['mine.yaml'], not {brief(files)}."
+        )
+    paths = [named_file(str(file), ".yaml", "There is no config file") for file in files]
+    return [path for path in paths if read_config_file(path)]
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """The settings in a config file; none if it is empty, or holds comments alone.
+
+    Raises:
+        ValueError: it cannot be read, or is no YAML of ``key: value`` lines.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not valid YAML ({error}).") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        content = read_yaml(text)
+    except ValueError as error:
+        where = ", " if str(error).startswith("line ") else ": "
+        raise ValueError(f"{path}{where}{error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ValueError(f"{path} must hold lines of `key: value`; it holds a {kind}.")
+    for key in content:
+        if not isinstance(key, str):
+            raise ValueError(f"{path}: a key must be a string, not {shown(key)}.")
+    return content
+
+
+def with_nulls(value: Any) -> Any:
+    """Settings with null for each string ``None``, which is what YAML makes of the word."""
+    if isinstance(value, dict):
+        return {key: with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_nulls(item) for item in value]
+    return None if value == "None" else value

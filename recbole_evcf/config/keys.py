@@ -1,161 +1,246 @@
-"""The keys that a setting may have: the plugin's own, RecBole's, and those of models."""
+"""The one table of config keys: what each takes, what it is for, and what it has an effect on.
+
+Checks, roles, ``--help`` and the guide's tables are made from it. It lists the plugin's keys and
+those of RecBole's that the plugin checks or treats in a way of its own; RecBole's other keys are
+in RecBole's lists and files, which :mod:`recbole_evcf.config.names` reads. Nothing heavy is
+imported here: ``--help`` needs the table at once.
+"""
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from enum import Flag, auto
+from typing import Any
 
-import recbole
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
+from recbole_evcf.config.values import (
+    Values,
+    choice,
+    flag,
+    number,
+    text,
+    whole,
+    widths,
 )
 
-from recbole_evcf.config.files import properties_path
-
-__all__ = [
-    "CONFIG_FILES",
-    "DECLARED",
-    "EVAL_ARGS",
-    "LARGEST_SEED",
-    "OF_SCRIPTS",
-    "OWN_KEYS",
-    "READ_BY_RECBOLE",
-    "RENAMED",
-    "keys_for",
-    "keys_of_all_models",
-    "new_in_1_2_1",
-]
+__all__ = ["KEYS", "Key", "Role", "checked", "differences", "effective_settings", "with_role"]
 
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 
 
+class Role(Flag):
+    """What is special about a key."""
+
+    NONE = 0
+    # Whose key it is.
+    OF_PLUGIN = auto()
+    OF_OUR_MODELS = auto()
+    OF_WMF = auto()
+    RECBOLES_WITH_OUR_DEFAULT = auto()
+    # RecBole's code reads it, or makes it, and neither RecBole's lists nor its files name it.
+    READ_BY_RECBOLE = auto()
+    # Checked for every model: None switches it off.
+    CHECKED_ALWAYS = auto()
+    # Checked for our models.
+    CHECKED_FOR_OURS = auto()
+    # It leaves the result as it is: it says where, or what is shown.
+    WITHOUT_EFFECT = auto()
+    # The machines of one run may differ in it.
+    OF_A_MACHINE = auto()
+    # It may be changed where the run to resume is named: the same networks, trained otherwise.
+    CHANGEABLE_ON_RESUME = auto()
+    # It is about one training: no command that trains several models takes it.
+    OF_ONE_RUN = auto()
+    # With another value, models or trials could not be compared with each other.
+    SAME_FOR_ALL = auto()
+    # RecBole's evaluation and data keys that are a model's own business all the same.
+    OF_EACH_MODEL = auto()
+    # A search does not vary it.
+    NOT_TUNED = auto()
+    # Config derives it, or it says how a run is carried out: model files do not have it.
+    NOT_IN_A_FILE = auto()
+    # From a model file it would make RecBole unpickle, or join processes over the network.
+    NOT_FROM_A_FILE = auto()
+    # RecBole's pickles of data sets, and of splits.
+    SAVED_DATASET = auto()
+    SAVED_SPLIT = auto()
+    # Intervals of counts, and filters that RecBole does not apply to a split made elsewhere.
+    INTERVAL = auto()
+    FILTER = auto()
+    # What may be taken for a setting and is none.
+    PART_OF_EVAL_ARGS = auto()
+    NAMES_CONFIG_FILES = auto()
+    OPTION_OF_SCRIPTS = auto()
+    # Of older RecBole releases; its ``help`` is what does the same now.
+    OF_OLDER_RELEASES = auto()
+
+
 @dataclass(frozen=True)
 class Key:
-    """A key that the plugin reads for every model; None, its default, switches it off.
+    """A config key.
 
     Attributes:
-        takes: whether it takes a value.
-        kind: what a value must be, in words.
-        meaning: one line.
+        name: as in a config.
+        values: what it takes; None where it is not checked by itself.
+        help: one line of Markdown.
+        roles: what is special about it.
+        elsewhere: its value in all processes of a run but the first; None leaves it.
     """
 
-    takes: Callable[[object], bool]
-    kind: str
-    meaning: str
+    name: str
+    values: Values | None = None
+    help: str = ""
+    roles: Role = Role.NONE
+    elsewhere: object = None
 
 
-def _is_seed(value: object) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST_SEED
+R = Role
+_OURS = R.OF_OUR_MODELS | R.CHECKED_FOR_OURS
+_LEARNING = R.RECBOLES_WITH_OUR_DEFAULT | R.CHECKED_FOR_OURS
+_PLUGIN = R.OF_PLUGIN | R.CHECKED_ALWAYS
+# Where something is, and what is shown.
+_HERE = R.WITHOUT_EFFECT | R.OF_A_MACHINE
+_PROCESSES = _HERE | R.READ_BY_RECBOLE | R.NOT_IN_A_FILE | R.OF_ONE_RUN
+_DERIVED = R.READ_BY_RECBOLE | R.NOT_IN_A_FILE
 
-
-def _is(*kinds: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, kinds)
-
-
-OWN_KEYS = {
-    "per_user_file": Key(_is(str), "the path of a file", "CSV file of each user's test metrics"),
-    "resumable": Key(_is(bool), "True or False", "keep the state of training, to go on from"),
-    "resume": Key(
-        _is(bool, str),
-        "True, False or the path of a model file",
-        "go on with the newest unfinished run of the same settings, or with that of a model file",
-    ),
-    "split_seed": Key(_is_seed, f"a whole number from 0 to {LARGEST_SEED}", "seed of the split"),
-    "standard_error": Key(_is(bool), "True or False", "add METRIC@K_se, the error over users"),
-}
-
-# What RecBole's code reads, or makes by itself, and neither its lists nor its files name.
-READ_BY_RECBOLE = (
-    *("dataset", "encoding", "model", "tail_ratio", "token_num_threshold", "verbose"),
-    # Of some models and of transforms.
-    *("cin", "contrast", "eta", "feature_num", "has_residual", "norm", "sim", "use_filter"),
-    *("CROP_ITEM_SEQ", "CROP_ITEM_SEQ_LEN", "INVERSE_ITEM_SEQ", "MASK_INDEX", "MASK_ITEM_SEQ"),
-    *("NEG_ITEMS", "POS_ITEMS", "REORDER_ITEM_SEQ", "xgb_early_stopping_rounds"),
-    # Of several processes, and what Config makes.
-    *("ip", "local_rank", "nproc", "offset", "port", "single_spec", "world_size", "device"),
-    *("MODEL_INPUT_TYPE", "MODEL_TYPE", "eval_type", "test_neg_sample_args"),
-    "valid_neg_sample_args",
-)
-# Options of RecBole's scripts, which its Config meets on the command line.
-OF_SCRIPTS = (
-    *("config_files", "group_offset", "params_file", "output_file", "display_file"),
-    *("max_evals", "algo", "tool"),
-)
-# What somebody may take for the option that names config files.
-CONFIG_FILES = ("config", "config_file", "config_files", "config_file_list")
-EVAL_ARGS = ("split", "order", "group_by", "mode", "fold_in_ratio")
-
-_NUMBER = "{}_inter_num_interval, such as {}_inter_num_interval='[5,inf)'"
+_NUMBERS = "{0}_inter_num_interval, such as {0}_inter_num_interval='[5,inf)'"
 _VALUES = "val_interval, such as val_interval={'rating': '[4,inf)'}"
 _SPLIT = "eval_args, such as eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO'}"
 _NEGATIVES = "train_neg_sample_args, such as train_neg_sample_args={'sample_num': 1}"
 _ALIAS = "alias_of_user_id, alias_of_item_id, alias_of_entity_id or alias_of_relation_id"
-# Keys of older RecBole releases, which it reads no more, and what does the same now; "" if nothing.
-RENAMED = {
-    "min_user_inter_num": _NUMBER.format("user", "user"),
-    "max_user_inter_num": _NUMBER.format("user", "user"),
-    "min_item_inter_num": _NUMBER.format("item", "item"),
-    "max_item_inter_num": _NUMBER.format("item", "item"),
-    "lowest_val": _VALUES,
-    "highest_val": _VALUES,
-    "equal_val": _VALUES,
-    "not_equal_val": _VALUES,
-    "drop_filter_field": "unused_col, which drops columns once they have been used",
-    "fields_in_same_space": _ALIAS,
-    "eval_setting": _SPLIT,
-    "split_ratio": _SPLIT,
-    "leave_one_num": "eval_args, such as eval_args={'split': {'LS': 'valid_and_test'}}",
-    "group_by_user": "eval_args, such as eval_args={'group_by': 'user'}",
-    "training_neg_sample_num": _NEGATIVES,
-    "training_neg_sample_distribution": _NEGATIVES,
-    "neg_sampling": _NEGATIVES,
-    "real_time_process": "",
-}
-
-# What the users' own models set their keys to, by class.
-DECLARED: dict[type, Mapping[str, object]] = {}
 
 
-def keys_for(config) -> set[str]:
-    """The keys that RecBole or the plugin reads for a config's model and data set."""
-    lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-    keys = {*OWN_KEYS, *READ_BY_RECBOLE, *config.internal_config_dict}.union(*lists)
-    # It hands them on to its teacher, without the t_.
-    teachers = _keys_in_shipped_files() if config["model"] == "KD_DAGFM" else ()
-    return keys | {f"t_{key}" for key in teachers}
+def _all(roles: Role, names: str, help: str = "") -> Iterator[Key]:
+    return (Key(name, None, help, roles) for name in names.split())
 
 
-@functools.lru_cache(maxsize=1)
-def _keys_in_shipped_files() -> frozenset[str]:
-    recboles = Path(recbole.__file__).parent / "properties"
-    # Those with url in their name have data sets as keys.
-    files = [path for path in recboles.rglob("*.yaml") if not path.stem.endswith("url")]
-    return frozenset(_keys_in([*files, *(properties_path() / "model").glob("*.yaml")]))
+# A row for a key: longer lines than elsewhere, so that it reads as a table.
+# fmt: off
+_TABLE = (
+    # Of our models.
+    Key("mlp_hidden_size", widths(), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
+    Key("latent_dimension", whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
+    Key("gated", flag(), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
+    Key("dropout_prob", number(0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only", _OURS),
+    Key("likelihood", choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
+    Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
+    Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
+    Key("pseudo_inputs_mean", number(), "mean of the `normal` start", _OURS),
+    Key("pseudo_inputs_std", number(0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),
+    Key("anneal_cap", number(0), "maximum of the weight of the KL term", _OURS),
+    Key("warmup_epochs", whole(0).or_none(), "the weight after e epochs is `anneal_cap` min(1, e / `warmup_epochs`)", _OURS),
+    Key("total_anneal_steps", whole(0).or_none(), "instead, by RecBole's rule, at the s-th step min(`anneal_cap`, s / `total_anneal_steps`)", _OURS),
+    # RecBole's, for which our models have other defaults.
+    Key("learner", choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
+    Key("learning_rate", number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
+    Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
+    Key("epochs", whole(0), "at most", _LEARNING),
+    Key("stopping_step", whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
+    Key("train_neg_sample_args", None, "the models take no negative samples", R.RECBOLES_WITH_OUR_DEFAULT | R.NOT_IN_A_FILE),
+    # Of WMF.
+    Key("embedding_size", whole(1), "length of user and item vectors", R.OF_WMF),
+    Key("alpha", number(above=0), "confidence of an interaction: 1 + alpha; of everything else 1", R.OF_WMF),
+    Key("reg_weight", number(0), "L2 weight of all vectors; the best value grows with the data", R.OF_WMF),
+    Key("als_iterations", whole(1), "times that user and item vectors are solved for", R.OF_WMF),
+    # Of the plugin, for every model.
+    Key("split_seed", whole(0, LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
+    Key("standard_error", flag(), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),
+    Key("per_user_file", text("the path of a file"), "CSV file of each user's test metrics, written whole or not at all", _PLUGIN | _HERE | R.OF_ONE_RUN | R.NOT_TUNED),
+    Key("resume", text("True, False or the path of a model file", or_flag=True), "resumes the newest unfinished run of the same settings, or that of a model file; our models only", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
+    Key("resumable", flag(), "keeps the state of training beside the model file, to resume from; `run` does unless it is `False`", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
+    # RecBole's, where they matter here.
+    Key("seed", whole(0, LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
+    Key("reproducibility", None, "deterministic algorithms of cuDNN's"),
+    Key("data_path", None, "folder of data sets; ml-100k comes with RecBole, files of your own of that name go before it", _HERE | R.NOT_IN_A_FILE | R.SAME_FOR_ALL),
+    Key("checkpoint_dir", None, "folder of model files", _HERE | R.NOT_TUNED),
+    Key("use_gpu", None, "a GPU if there is one", R.OF_A_MACHINE),
+    Key("gpu_id", None, "number of the GPU; `0,1` for two processes", _HERE),
+    Key("worker", whole(0), "processes that load batches, beside the one that trains", R.OF_A_MACHINE | R.CHECKED_ALWAYS),
+    Key("show_progress", None, "bars", _HERE, elsewhere=False),
+    Key("state", None, "level of the log; `error` for silence", _HERE, elsewhere="error"),
+    Key("log_wandb", None, "Weights & Biases; TensorBoard files are always written", _HERE, elsewhere=False),
+    Key("eval_step", whole(0), "epochs between validations; 0: none, and the last epoch's model is kept", R.CHECKED_FOR_OURS),
+    Key("clip_grad_norm", None, 'such as `{"max_norm": 5}`; not with `adam_norm_grad`, which scales all gradients to unit norm', R.CHANGEABLE_ON_RESUME),
+    Key("weight_decay", None, "L2 penalty of the optimizer", R.CHANGEABLE_ON_RESUME),
+    Key("enable_amp", None, "half precision: bf16 on processors; densities and sums over items stay in single or double precision"),
+    Key("enable_scaler", None, "gradient scaling, for fp16"),
+    Key("eval_args", None, "split and way of ranking; `split: {SG: [...]}` is ours"),
+    Key("metrics", None, "`TruncatedRecall` is ours"),
+    Key("topk", None, "cut-offs K; above the number of items, all are ranked"),
+    Key("valid_metric", None, "chooses the best epoch; must be one of `metrics` at one of `topk`"),
+    Key("metric_decimal_place", None, "digits of the metrics"),
+    Key("eval_batch_size", whole(1), "scores at once; our models and the split by users take as many users as 64 MB of scores hold, or more if you ask", R.CHECKED_FOR_OURS | R.OF_EACH_MODEL),
+    # Without a row of their own in the guide.
+    *_all(_HERE | R.NOT_FROM_A_FILE | R.SAVED_DATASET, "save_dataset dataset_save_path"),
+    *_all(_HERE | R.NOT_FROM_A_FILE | R.SAVED_SPLIT, "save_dataloaders dataloaders_save_path"),
+    *_all(_HERE, "wandb_project"),
+    *_all(R.WITHOUT_EFFECT | R.NAMES_CONFIG_FILES, "config_file"),
+    *_all(_PROCESSES, "ip nproc offset port world_size"),
+    *_all(_DERIVED | R.NOT_FROM_A_FILE, "local_rank"),
+    *_all(_DERIVED, "MODEL_INPUT_TYPE MODEL_TYPE device eval_type single_spec test_neg_sample_args valid_neg_sample_args"),
+    *_all(R.NOT_IN_A_FILE, "valid_metric_bigger"),
+    *_all(R.READ_BY_RECBOLE | R.SAME_FOR_ALL, "dataset model"),
+    Key("verbose", None, "", R.READ_BY_RECBOLE | R.OF_A_MACHINE, elsewhere=False),
+    *_all(R.READ_BY_RECBOLE, "encoding tail_ratio token_num_threshold"),
+    # Of some of RecBole's models, and of its transforms.
+    *_all(R.READ_BY_RECBOLE, "cin contrast eta feature_num has_residual norm sim use_filter xgb_early_stopping_rounds"),
+    *_all(R.READ_BY_RECBOLE, "CROP_ITEM_SEQ CROP_ITEM_SEQ_LEN INVERSE_ITEM_SEQ MASK_INDEX MASK_ITEM_SEQ NEG_ITEMS POS_ITEMS REORDER_ITEM_SEQ"),
+    *_all(R.OF_EACH_MODEL, "MAX_ITEM_LIST_LENGTH"),
+    *_all(R.INTERVAL | R.FILTER, "user_inter_num_interval item_inter_num_interval"),
+    *_all(R.INTERVAL, "entity_kg_num_interval relation_kg_num_interval"),
+    *_all(R.FILTER, "rm_dup_inter val_interval"),
+    # No settings: RecBole takes any key, and these would have no effect.
+    *_all(R.PART_OF_EVAL_ARGS, "split order group_by mode fold_in_ratio"),
+    *_all(R.NAMES_CONFIG_FILES, "config config_file_list"),
+    *_all(R.NAMES_CONFIG_FILES | R.OPTION_OF_SCRIPTS, "config_files"),
+    *_all(R.OPTION_OF_SCRIPTS, "group_offset params_file output_file display_file max_evals algo tool"),
+    *_all(R.OF_OLDER_RELEASES, "min_user_inter_num max_user_inter_num", _NUMBERS.format("user")),
+    *_all(R.OF_OLDER_RELEASES, "min_item_inter_num max_item_inter_num", _NUMBERS.format("item")),
+    *_all(R.OF_OLDER_RELEASES, "lowest_val highest_val equal_val not_equal_val", _VALUES),
+    *_all(R.OF_OLDER_RELEASES, "drop_filter_field", "unused_col, which drops columns once they have been used"),
+    *_all(R.OF_OLDER_RELEASES, "fields_in_same_space", _ALIAS),
+    *_all(R.OF_OLDER_RELEASES, "eval_setting split_ratio", _SPLIT),
+    *_all(R.OF_OLDER_RELEASES, "leave_one_num", "eval_args, such as eval_args={'split': {'LS': 'valid_and_test'}}"),
+    *_all(R.OF_OLDER_RELEASES, "group_by_user", "eval_args, such as eval_args={'group_by': 'user'}"),
+    *_all(R.OF_OLDER_RELEASES, "training_neg_sample_num training_neg_sample_distribution neg_sampling", _NEGATIVES),
+    *_all(R.OF_OLDER_RELEASES, "real_time_process"),
+)
+# fmt: on
+
+KEYS = {key.name: key for key in _TABLE}
+assert len(KEYS) == len(_TABLE)
 
 
-def _keys_in(files: Iterable[Path]) -> set[str]:
-    texts = (path.read_text(encoding="utf-8") for path in files)
-    return {key for text in texts for key in re.findall(r"^([\w-]+) *:", text, flags=re.M)}
+def with_role(role: Role) -> tuple[str, ...]:
+    """The names of the keys that have a role, or any of several, in the order of the table."""
+    return tuple(key.name for key in _TABLE if key.roles & role)
 
 
-def keys_of_all_models() -> set[str]:
-    """The keys in RecBole's and our files, and those that users' models declare.
+def checked(name: str, value: object, called: str | None = None) -> Any:
+    """The value of a key, as the package uses it.
 
-    One file or command line may serve several models.
+    Args:
+        name: of a key that is checked by itself.
+        value: of any kind.
+        called: what the user calls it, if not by its name.
+
+    Raises:
+        ValueError: the key does not take it; the message names both.
     """
-    return {*_keys_in_shipped_files()}.union(*DECLARED.values())
+    values = KEYS[name].values
+    assert values is not None, f"{name} has no check of its own"
+    return values.checked(called or name, value)
 
 
-def new_in_1_2_1(what: str) -> ValueError:
-    """The error for what RecBole 1.2.0 does not have."""
-    return ValueError(
-        f"{what} came with RecBole 1.2.1, and {recbole.__version__} is installed: Python 3.11 is "
-        "the newest for which pip can install 1.2.1."
-    )
+def effective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that have an effect on the result."""
+    without = with_role(Role.WITHOUT_EFFECT)
+    return {key: value for key, value in settings.items() if key not in without}
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The keys that do not have the same value in both, sorted."""
+    absent = object()
+    keys = first.keys() | second.keys()
+    return sorted(key for key in keys if first.get(key, absent) != second.get(key, absent))

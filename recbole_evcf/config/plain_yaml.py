@@ -1,6 +1,8 @@
-"""YAML as plain values, whatever the text: a value or one sentence, and no code that runs."""
+"""YAML as plain values: any string is a value or one sentence, and no code runs."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import yaml
 
@@ -23,11 +25,11 @@ FAULTS = (
 )
 
 
-def read_yaml(text: str):
-    """The value of a text in YAML.
+def read_yaml(text: str) -> Any:
+    """The value of a string in YAML.
 
     Raises:
-        ValueError: the text is no YAML of plain values, or stands for too many.
+        ValueError: the string is no YAML of plain values, or stands for too many.
     """
     try:
         return _loaded(text)
@@ -39,7 +41,7 @@ def read_yaml(text: str):
         raise ValueError(f"not valid YAML ({shortened(said, 200)}).") from None
 
 
-def _loaded(text: str):
+def _loaded(text: str) -> Any:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -76,6 +78,6 @@ def _check_keys(node: yaml.MappingNode) -> None:
             first = marks.setdefault((key.tag, key.value), key.start_mark)
             if first is not key.start_mark:
                 said = (
-                    f"the key {shortened(key.value)} stands twice, first in line {first.line + 1}"
+                    f"the key {shortened(key.value)} is there twice, first in line {first.line + 1}"
                 )
                 raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)

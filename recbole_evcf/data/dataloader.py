@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
@@ -36,7 +40,9 @@ class TrainUserDataLoader(AbstractDataLoader):
     Args: as of RecBole's dataloaders; ``sampler`` is not used.
     """
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
+    def __init__(
+        self, config: Config, dataset: Dataset, sampler: object, shuffle: bool = False
+    ) -> None:
         self.logger = getLogger()
         self.uid_field = dataset.uid_field
         users = torch.from_numpy(np.unique(np.asarray(dataset.inter_feat[self.uid_field])))
@@ -44,12 +50,12 @@ class TrainUserDataLoader(AbstractDataLoader):
         self.sample_size = len(users)
         super().__init__(config, dataset, sampler, shuffle=True)
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         self.step = self.config["train_batch_size"]
         self.set_batch_size(self.step)
 
-    def collate_fn(self, index):
-        """User ids as an ``Interaction``."""
+    def collate_fn(self, index: Sequence[int]) -> Interaction:
+        """Return user ids as an ``Interaction``."""
         return self.user_list[np.array(index)]
 
 
@@ -63,12 +69,14 @@ class RankedPhase:
         repeatable: whether users may be recommended what they have seen: all is ranked then.
     """
 
-    def __init__(self, phase: str, positives: Histories, seen: Histories, repeatable: bool = False):
+    def __init__(
+        self, phase: str, positives: Histories, seen: Histories, repeatable: bool = False
+    ) -> None:
         self.phase, self.positives = phase, positives
         self.seen = Histories(scipy.sparse.csr_matrix(seen.shape)) if repeatable else seen
 
 
-def ranked_phases(datasets, repeatable: bool = False) -> list[RankedPhase]:
+def ranked_phases(datasets: Sequence[Dataset], repeatable: bool = False) -> list[RankedPhase]:
     """The phases of RecBole's split ``[train, valid, test]``."""
     matrices = [Histories.from_dataset(dataset).matrix() for dataset in datasets]
     phases, before = [], scipy.sparse.csr_matrix(matrices[0].shape, dtype=np.float32)
@@ -81,7 +89,7 @@ def ranked_phases(datasets, repeatable: bool = False) -> list[RankedPhase]:
     return phases
 
 
-def held_out_phases(datasets, repeatable: bool = False) -> list[RankedPhase]:
+def held_out_phases(datasets: Sequence[Dataset], repeatable: bool = False) -> list[RankedPhase]:
     """Validation and test of the split by users, of its parts ``[valid, test]``."""
     return [
         RankedPhase(phase, Histories.from_dataset(dataset), dataset.fold_in, repeatable)
@@ -99,7 +107,9 @@ class FullSortHistoryDataLoader(FullSortEvalDataLoader):
     Args: as of RecBole's; ``sampler`` is a :class:`RankedPhase`.
     """
 
-    def __init__(self, config, dataset, sampler: RankedPhase, shuffle=False):
+    def __init__(
+        self, config: Config, dataset: Dataset, sampler: RankedPhase, shuffle: bool = False
+    ) -> None:
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.phase, self.positives, self.seen = sampler.phase, sampler.positives, sampler.seen
@@ -111,14 +121,14 @@ class FullSortHistoryDataLoader(FullSortEvalDataLoader):
         self.sample_size = len(self.uid_list)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         n_items = self._dataset.item_num
         asked = self.config["eval_batch_size"] // n_items
         self.step = max(asked, SCORE_BYTES // (4 * n_items), 1)
         self.set_batch_size(self.step * n_items)
 
-    def collate_fn(self, index):
-        """Users, what is not ranked and what is to be found, as RecBole's loader gives them."""
+    def collate_fn(self, index: Any) -> tuple:
+        """Return users, what is not ranked and what is to be found, as RecBole's loader does."""
         index = np.array(index)
         users = self.uid_list[index]
         seen, positives = self.seen.rows(users), self.positives.rows(users)
@@ -129,10 +139,10 @@ class FullSortHistoryDataLoader(FullSortEvalDataLoader):
 class _ItemsOfUsers:
     """Item ids by user id, as RecBole's arrays of tensors are indexed."""
 
-    def __init__(self, histories: Histories):
+    def __init__(self, histories: Histories) -> None:
         self._histories = histories
 
-    def __getitem__(self, users) -> Tensor | list[Tensor]:
+    def __getitem__(self, users: Any) -> Tensor | list[Tensor]:
         if np.ndim(users) == 0:
             return self[[users]][0]
         batch = self._histories.rows(torch.as_tensor([int(user) for user in users]))

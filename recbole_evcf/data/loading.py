@@ -1,18 +1,29 @@
 """RecBole's loading of a data set and its split by ratio without Python loops over interactions.
 
-Each function stands in for one of RecBole's and gives the same result.
+Each function gives the result of one of RecBole's; the last downloads what this machine lacks.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 
-__all__ = ["count", "grouped_index", "parts_by_ratio", "rows_of", "with_c_engine"]
+__all__ = [
+    "count",
+    "download_missing",
+    "grouped_index",
+    "parts_by_ratio",
+    "rows_of",
+    "with_c_engine",
+]
 
 # Encodings in which a byte below 128 is the ASCII character.
 ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "latin1", "iso-8859-1", "cp1252")
@@ -22,10 +33,10 @@ CHUNK = 2**22
 def with_c_engine(read_csv: Callable) -> Callable:
     """``pandas.read_csv`` that reads with the C engine what is asked of the Python engine.
 
-    What the C engine refuses, or might take otherwise, is read as asked: a fault is told as before.
+    What the C engine refuses, or might take otherwise, is read as asked, with the same errors.
     """
 
-    def read(path, *args, **options):
+    def read(path: str, *args: Any, **options: Any) -> pd.DataFrame:
         separator, encoding = options.get("delimiter") or "", options.get("encoding") or "utf-8"
         if options.get("engine") != "python" or not _reads_alike(path, separator, encoding):
             return read_csv(path, *args, **options)
@@ -63,7 +74,7 @@ def _count_in_lines(lines: bytes, character: int) -> np.ndarray:
     return np.add.reduceat(values == character, np.append(0, starts), dtype=np.int32)
 
 
-def count(values=()) -> Counter:
+def count(values: Any = ()) -> Counter:
     """``collections.Counter`` of an array, in the same order: that of first appearance."""
     if not hasattr(values, "dtype"):
         return Counter(values)
@@ -105,7 +116,7 @@ def _by_group(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(codes, kind="stable"), np.bincount(codes)
 
 
-def rows_of(columns: dict[str, torch.Tensor], index) -> dict[str, torch.Tensor] | None:
+def rows_of(columns: dict[str, torch.Tensor], index: Any) -> dict[str, torch.Tensor] | None:
     """Rows of an ``Interaction``'s columns by an array of places or a mask.
 
     Returns:
@@ -125,3 +136,20 @@ def rows_of(columns: dict[str, torch.Tensor], index) -> dict[str, torch.Tensor] 
             return None
         index = index.long()
     return {name: column[index.to(column.device)] for name, column in columns.items()}
+
+
+def download_missing(config: Config) -> None:
+    """Download the config's data set if RecBole would, before several processes look for it.
+
+    Raises:
+        ValueError: RecBole does not know it, or it could not be downloaded.
+    """
+    if not os.path.exists(config["data_path"]):
+        _Unread(config)._download()
+
+
+class _Unread(Dataset):
+    """RecBole's data set before it reads a file."""
+
+    def _from_scratch(self) -> None:
+        self._get_preset()

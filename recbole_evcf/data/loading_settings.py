@@ -7,34 +7,29 @@ than were asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from recbole.config import Config
 from recbole.utils import FeatureType, InputType, ModelType
 
+from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, group_sizes, is_sg
 from recbole_evcf.utils.text import shown
 
 __all__ = ["check_columns", "check_loading", "check_tested", "check_values"]
 
-INTERVALS = (
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "entity_kg_num_interval",
-    "relation_kg_num_interval",
-)
-# What RecBole does not do to files of a split made elsewhere.
-FILTERS = ("rm_dup_inter", "val_interval", "user_inter_num_interval", "item_inter_num_interval")
 MANY_USERS = 10**9
-NO_FILTER = (None, {}, "[0,inf)")
+NO_FILTER: tuple = (None, {}, "[0,inf)")
 
 
-def check_loading(config) -> None:
+def check_loading(config: Config) -> None:
     """Check the settings of a finished ``Config`` for what RecBole would not say.
 
     Raises:
         ValueError: names the key, its value and what it may be.
     """
-    for key in INTERVALS:
+    for key in with_role(Role.INTERVAL):
         if config[key] is not None:
             check_interval(key, config[key])
     for field, values in _mapping(config, "val_interval", "{'rating': '[4,inf)'}").items():
@@ -55,7 +50,7 @@ def check_loading(config) -> None:
         _check_split(config["eval_args"]["split"], config["eval_args"]["order"])
 
 
-def check_interval(name: str, value) -> None:
+def check_interval(name: str, value: object) -> None:
     """Check that RecBole reads a value as one interval or several, as in ``"[5,10);[20,inf)"``.
 
     Raises:
@@ -93,7 +88,7 @@ def check_values(val_interval: Mapping | None, kinds: Mapping) -> None:
             )
 
 
-def _check_split(split: Mapping, order) -> None:
+def _check_split(split: Mapping, order: str) -> None:
     for kind in split.keys() & {"RS", "TS"}:
         shares = split[kind]
         three = isinstance(shares, (list, tuple)) and len(shares) == 3
@@ -112,7 +107,7 @@ def _check_split(split: Mapping, order) -> None:
         )
 
 
-def check_tested(config) -> None:
+def check_tested(config: Config) -> None:
     """Check that the split of a finished ``Config`` leaves something to test on.
 
     Raises:
@@ -126,19 +121,19 @@ def check_tested(config) -> None:
         raise ValueError(f"eval_args: split: {dict(split)} leaves nothing to test on.")
 
 
-def _is_share(value) -> bool:
+def _is_share(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and 0 <= value < math.inf
 
 
-def _mapping(config, key: str, example: str) -> Mapping:
+def _mapping(config: Config, key: str, example: str) -> Mapping:
     value = config[key]
     if value is not None and not isinstance(value, Mapping):
         raise ValueError(f"{key} must be a mapping such as {example}, not {shown(value)}.")
     return value or {}
 
 
-def _check_lists(config, key: str) -> None:
+def _check_lists(config: Config, key: str) -> None:
     example = "{'inter': ['user_id', 'item_id']}"
     for suffix, columns in _mapping(config, key, example).items():
         if columns != "*" and not isinstance(columns, (list, tuple, set)):
@@ -149,7 +144,7 @@ def _check_lists(config, key: str) -> None:
         raise ValueError(f"load_col has no columns of inter: write {example}.")
 
 
-def _asked_for(config, key: str, suffix: str) -> list[str]:
+def _asked_for(config: Config, key: str, suffix: str) -> list[str]:
     """The columns that the user, and no default, names for a kind of file."""
     value = config[key]
     if not value or value == config.internal_config_dict.get(key):
@@ -158,7 +153,13 @@ def _asked_for(config, key: str, suffix: str) -> list[str]:
     return [] if columns == "*" else list(columns)
 
 
-def check_columns(config, suffix: str, path: str, present, required=()) -> None:
+def check_columns(
+    config: Config,
+    suffix: str,
+    path: str,
+    present: Sequence[str] | None,
+    required: Sequence[str] = (),
+) -> None:
     """Check that a file has the columns that the user names, and that those are enough.
 
     Args:
@@ -186,7 +187,7 @@ def check_columns(config, suffix: str, path: str, present, required=()) -> None:
                 )
 
 
-def _check_benchmark_files(config) -> None:
+def _check_benchmark_files(config: Config) -> None:
     files = config["benchmark_filename"]
     if files is None:
         return
@@ -195,7 +196,7 @@ def _check_benchmark_files(config) -> None:
             "benchmark_filename must be a list of three files (training, validation, test), or of "
             f"five ({', '.join(BENCHMARK_PARTS)}), not {shown(files)}."
         )
-    for key in FILTERS:
+    for key in with_role(Role.FILTER):
         if config[key] not in NO_FILTER:
             raise ValueError(
                 f"{key} has no effect beside benchmark_filename, whose files RecBole takes as they "
@@ -203,7 +204,7 @@ def _check_benchmark_files(config) -> None:
             )
 
 
-def _check_threshold(config) -> None:
+def _check_threshold(config: Config) -> None:
     kind = config["MODEL_TYPE"]
     if config["threshold"] is None or kind not in (ModelType.GENERAL, ModelType.TRADITIONAL):
         return

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from logging import getLogger
 
 import numpy as np
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_evcf.data.histories import Histories
@@ -54,7 +56,7 @@ class Split:
     dropped: dict[str, int]
 
 
-def is_sg(config) -> bool:
+def is_sg(config: Config) -> bool:
     """Whether a config asks for strong generalization: by ``SG``, or by five benchmark files."""
     split = config["eval_args"].get("split")
     if isinstance(split, dict) and "SG" in split:
@@ -63,7 +65,7 @@ def is_sg(config) -> bool:
     return isinstance(files, (list, tuple)) and len(files) == len(BENCHMARK_PARTS)
 
 
-def split_seed(config) -> int:
+def split_seed(config: Config) -> int:
     """The seed of the split alone: ``split_seed``, or the config's ``seed`` if it is not set."""
     seed = config["split_seed"]
     return config["seed"] if seed is None else seed
@@ -99,14 +101,15 @@ def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
     return sizes
 
 
-def _by_count(shares, n_users: int, text: str) -> tuple[int, int, int]:
+def _by_count(shares: Sequence[float], n_users: int, text: str) -> tuple[int, int, int]:
     if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
         raise ValueError(f"{text}: counts must be positive, and one of them may be -1, the rest.")
-    rest = n_users - sum(s for s in shares if s != -1)
-    return tuple(max(rest, 0) if s == -1 else s for s in shares)
+    rest = n_users - int(sum(s for s in shares if s != -1))
+    train, valid, test = (int(max(rest, 0) if s == -1 else s) for s in shares)
+    return train, valid, test
 
 
-def _by_ratio(shares, n_users: int, text: str) -> tuple[int, int, int]:
+def _by_ratio(shares: Sequence[float], n_users: int, text: str) -> tuple[int, int, int]:
     if min(shares) <= 0:
         raise ValueError(f"{text}: every ratio must be above 0.")
     if max(shares) > 1:
@@ -178,7 +181,9 @@ def _first_of_each_pair(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.sort(np.unique(pairs, return_index=True)[1])
 
 
-def _draw_groups(users: np.ndarray, shares, rng: np.random.Generator) -> np.ndarray:
+def _draw_groups(
+    users: np.ndarray, shares: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
     """0, 1 or 2 for each interaction: its user's group."""
     ids, place = np.unique(users, return_inverse=True)
     sizes = group_sizes(shares, len(ids))
@@ -215,7 +220,7 @@ def _without_any(users: np.ndarray, group: np.ndarray, kept_users: np.ndarray) -
     return len(np.setdiff1d(users[group > 0], kept_users))
 
 
-def build_parts(dataset) -> list:
+def build_parts(dataset: Dataset) -> list[Dataset]:
     """Make training, validation and test datasets of a loaded RecBole ``Dataset``.
 
     The interactions of the validation and test parts are the targets. Every part carries
@@ -237,7 +242,7 @@ def build_parts(dataset) -> list:
     return _parts(dataset, split)
 
 
-def check_times(dataset, times: np.ndarray | None) -> None:
+def check_times(dataset: Dataset, times: np.ndarray | None) -> None:
     """Check that a data set can be split in the order of time.
 
     Args:
@@ -260,7 +265,7 @@ def check_times(dataset, times: np.ndarray | None) -> None:
         )
 
 
-def _from_config(dataset) -> Split:
+def _from_config(dataset: Dataset) -> Split:
     arguments = dataset.config["eval_args"]
     feat = dataset.inter_feat
     times = feat[dataset.time_field].numpy() if dataset.time_field in feat else None
@@ -279,34 +284,32 @@ def _from_config(dataset) -> Split:
     )
 
 
-def _from_files(dataset) -> Split:
+def _from_files(dataset: Dataset) -> Split:
     bounds = np.cumsum([0, *dataset.file_size_list])
     train, *held_out = (np.arange(*pair) for pair in itertools.pairwise(bounds))
-    items = dataset.inter_feat[dataset.iid_field].numpy()
-    users = dataset.inter_feat[dataset.uid_field].numpy()
-    known, trained = np.unique(items[train]), np.unique(users[train])
+    user, item = dataset.uid_field, dataset.iid_field
+    users, items = dataset.inter_feat[user].numpy(), dataset.inter_feat[item].numpy()
+    pairs = users.astype(np.int64) * dataset.item_num + items
+
+    def refuse(part: int, field: str, wrong: np.ndarray, why: str) -> None:
+        _refuse(dataset, part, held_out[part - 1][wrong], field, why)
+
     for part, places in enumerate(held_out, start=1):
-        unknown, seen = ~np.isin(items[places], known), np.isin(users[places], trained)
-        _refuse(dataset, part, places[unknown], dataset.iid_field, "is not in the training file")
-        _refuse(dataset, part, places[seen], dataset.uid_field, "is in the training file too")
-    for fold_in, target in ((1, 2), (3, 4)):
-        places = held_out[target - 1]
-        unshown = ~np.isin(users[places], np.unique(users[held_out[fold_in - 1]]))
-        _refuse(dataset, target, places[unshown], dataset.uid_field, "has no fold-in interaction")
-        pairs = users.astype(np.int64) * dataset.item_num + items
-        both = np.isin(pairs[places], pairs[held_out[fold_in - 1]])
-        _refuse(
-            dataset, target, places[both], dataset.iid_field, "is in the user's fold-in set too"
-        )
-    validated = np.unique(users[held_out[0]])
+        refuse(part, item, ~np.isin(items[places], items[train]), "is not in the training file")
+        refuse(part, user, np.isin(users[places], users[train]), "is in the training file too")
+    for part in (2, 4):
+        places, shown_places = held_out[part - 1], held_out[part - 2]
+        unshown = ~np.isin(users[places], users[shown_places])
+        refuse(part, user, unshown, "has no fold-in interaction")
+        both = np.isin(pairs[places], pairs[shown_places])
+        refuse(part, item, both, "is in the user's fold-in set too")
     for part in (3, 4):
-        places = held_out[part - 1]
-        again = places[np.isin(users[places], validated)]
-        _refuse(dataset, part, again, dataset.uid_field, "is a validation user too")
+        again = np.isin(users[held_out[part - 1]], users[held_out[0]])
+        refuse(part, user, again, "is a validation user too")
     return Split(train, (held_out[0], held_out[2]), (held_out[1], held_out[3]), {})
 
 
-def _refuse(dataset, part: int, places: np.ndarray, field: str, why: str) -> None:
+def _refuse(dataset: Dataset, part: int, places: np.ndarray, field: str, why: str) -> None:
     """Name the first of the wrong ``places`` of a file, if there are any."""
     if len(places) == 0:
         return
@@ -317,18 +320,24 @@ def _refuse(dataset, part: int, places: np.ndarray, field: str, why: str) -> Non
     raise ValueError(f"{file}, line {line}: {field} {shown(token)} {why}.")
 
 
-def _log(dataset, split: Split) -> None:
+def _log(dataset: Dataset, split: Split) -> None:
     feat = dataset.inter_feat
     users, items = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
-    lines = [
-        _describe("training", users, items, split.train),
-        _describe("validation fold-in", users, items, split.fold_in[0]),
-        _describe("validation target", users, items, split.target[0]),
-        _describe("test fold-in", users, items, split.fold_in[1]),
-        _describe("test target", users, items, split.target[1]),
-        *(f"  dropped: {count:,} {reason}" for reason, count in split.dropped.items()),
-    ]
-    getLogger().info("Strong generalization\n" + "\n".join(lines))
+    (valid_shown, test_shown), (valid_target, test_target) = split.fold_in, split.target
+    parts = {
+        "training": split.train,
+        "validation fold-in": valid_shown,
+        "validation target": valid_target,
+        "test fold-in": test_shown,
+        "test target": test_target,
+    }
+    text = "Strong generalization"
+    for name, places in parts.items():
+        n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
+        text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
+    for reason, count in split.dropped.items():
+        text += f"\n  dropped: {count:,} {reason}"
+    getLogger().info(text)
     left_out = split.dropped.get(BEYOND_COUNTS)
     if left_out:
         getLogger().warning(
@@ -338,13 +347,8 @@ def _log(dataset, split: Split) -> None:
         )
 
 
-def _describe(name: str, users: np.ndarray, items: np.ndarray, places: np.ndarray) -> str:
-    n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
-    return f"  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
-
-
-def _keep_training_items(dataset, split: Split) -> None:
-    """Number the items anew, from 1, in the order they had; the others are gone."""
+def _keep_training_items(dataset: Dataset, split: Split) -> None:
+    """Number the items again, from 1, in the order they had; the others are gone."""
     field = dataset.iid_field
     if len(dataset.alias["item_id"]) > 1:
         raise ValueError("alias_of_item_id cannot be used with the split by users (SG).")
@@ -364,7 +368,7 @@ def _keep_training_items(dataset, split: Split) -> None:
     dataset.inter_feat[field][:] = dataset.inter_feat[field].new_tensor(new_id[items])
 
 
-def _parts(dataset, split: Split) -> list:
+def _parts(dataset: Dataset, split: Split) -> list[Dataset]:
     feat = dataset.inter_feat
     parts = [dataset.copy(_rows(feat, places)) for places in (split.train, *split.target)]
     shown = dataset.copy(_rows(feat, np.concatenate([split.train, *split.fold_in])))

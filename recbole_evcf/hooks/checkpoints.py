@@ -32,7 +32,7 @@ def save_model(trainer: Trainer, epoch: int, verbose: bool = True, **kwargs: Any
         return
     path = kwargs.pop("saved_model_file", trainer.saved_model_file)
     progress = {"cur_step": trainer.cur_step, "best_valid_score": trainer.best_valid_score}
-    training = getattr(trainer, "training_state", dict)()
+    training: dict[str, Any] = getattr(trainer, "training_state", dict)()
     save_checkpoint({**_state(trainer, epoch), **progress, **training}, path)
     if verbose:
         trainer.logger.info(set_color("Saving current", "blue") + f": {path}")

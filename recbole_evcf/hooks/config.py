@@ -12,8 +12,11 @@ from recbole.config import Config
 from recbole_evcf import distributed
 from recbole_evcf.config import checks
 from recbole_evcf.config.evaluation import overridden
-from recbole_evcf.config.files import shipped_yaml
-from recbole_evcf.config.keys import DECLARED
+from recbole_evcf.config.files import resolve_config_files, shipped_yaml, with_nulls
+from recbole_evcf.config.finished import settings_in_lines
+from recbole_evcf.config.keys import KEYS, Role, with_role
+from recbole_evcf.config.model_names import unknown_model
+from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extend
@@ -23,10 +26,9 @@ from recbole_evcf.utils.plugins import import_plugins
 __all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
 
 # The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
-DATASET_KEYS = ("save_dataset", "dataset_save_path")
-SPLIT_KEYS = ("save_dataloaders", "dataloaders_save_path")
+DATASET_KEYS, SPLIT_KEYS = with_role(Role.SAVED_DATASET), with_role(Role.SAVED_SPLIT)
 # Of all processes but the first: it alone logs and writes.
-_QUIET = {"state": "error", "show_progress": False, "verbose": False, "log_wandb": False}
+_QUIET = {key.name: key.elsewhere for key in KEYS.values() if key.elsewhere is not None}
 
 
 def register_config() -> None:
@@ -47,7 +49,7 @@ class CheckedConfig(Config):
             self._set_train_neg_sample_args()
 
     def __str__(self) -> str:
-        return checks.settings_in_lines(self)
+        return settings_in_lines(self)
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
         name = self.external_config_dict.get("dataset") if dataset is None else dataset
@@ -61,7 +63,7 @@ class CheckedConfig(Config):
         # Whatever a module raises when it is imported.
         except Exception:
             name = str(model or self.external_config_dict["model"])
-            raise checks.unknown_model(name) from None
+            raise unknown_model(name) from None
 
     def _load_internal_config_dict(self, model: Any, model_class: Any, dataset: Any) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -78,7 +80,7 @@ class CheckedConfig(Config):
             self._update_internal_config_dict(path)
 
     def _load_config_files(self, file_list: Any) -> dict:
-        paths = checks.resolve_config_files(file_list or [])
+        paths = resolve_config_files(file_list or [])
         contents = {path: super(CheckedConfig, self)._load_config_files([path]) for path in paths}
         self.file_of_key = {key: path for path in paths for key in contents[path]}
         return overridden(*(contents[path] for path in paths))
@@ -92,7 +94,7 @@ class CheckedConfig(Config):
 
     def _merge_external_config_dict(self) -> None:
         sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
-        self.external_config_dict = checks.with_nulls(overridden(*sources))
+        self.external_config_dict = with_nulls(overridden(*sources))
 
     def _init_device(self) -> None:
         settings = self.final_config_dict

@@ -25,7 +25,6 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.exact_times import round_times
 from recbole_evcf.data.loading_settings import check_columns, check_values
 from recbole_evcf.data.strong_generalization import build_parts, check_times, is_sg, split_seed
 from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
@@ -55,7 +54,8 @@ class CheckedDataset(Dataset):
     def build(self) -> list:
         """Split the data set into its training, validation and test parts."""
         parts = build_parts(self) if is_sg(self.config) else self._parts_of_recbole()
-        round_times((self, *parts))
+        for dataset in (self, *parts):
+            _round_times(dataset)
         return parts
 
     def _parts_of_recbole(self) -> list:
@@ -97,7 +97,7 @@ class CheckedDataset(Dataset):
         form = filepath, self.config["field_separator"], self.config["encoding"]
         columns = atomic.check_header(*form, required)
         check_columns(self.config, suffix, filepath, columns, required)
-        with atomic.reading(*form, required, self.config["seq_separator"]):
+        with atomic.reading(*form, self.config["seq_separator"]):
             feat = super()._load_feat(filepath, source)
         if source is FeatureSource.INTERACTION and feat is not None:
             self._check_ids(filepath, feat, required)
@@ -120,7 +120,7 @@ class CheckedDataset(Dataset):
         if missing:
             getLogger().warning(
                 f"{filepath}: {missing:,} of {len(feat):,} interactions have no {self.time_field}; "
-                "in the order TO they stand at the mean of all times."
+                "in the order TO they are given the mean of all times."
             )
 
     def _load_user_or_item_feat(
@@ -134,6 +134,14 @@ class CheckedDataset(Dataset):
     def _filter_by_field_value(self) -> None:
         check_values(self.config["val_interval"], self.field2type)
         super()._filter_by_field_value()
+
+
+def _round_times(dataset: Dataset) -> None:
+    """Give the times of a split data set the precision of RecBole's other numbers."""
+    feat = dataset.inter_feat
+    for name in (dataset.time_field, f"{dataset.time_field}{dataset.config['LIST_SUFFIX']}"):
+        if name in feat and feat[name].is_floating_point():
+            feat[name] = feat[name].to(torch.float32)
 
 
 def _with_history_dataloaders(original: Callable) -> Callable:
@@ -210,7 +218,7 @@ def _loading_only_if_asked(original: Callable) -> Callable:
 
 
 @contextmanager
-def _announced_pickle(keys: tuple[str, str]) -> Iterator[None]:
+def _announced_pickle(keys: tuple[str, ...]) -> Iterator[None]:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."

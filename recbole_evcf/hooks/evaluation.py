@@ -89,6 +89,7 @@ class HitCollector(Collector):
     """
 
     fast_for_all = False
+    topk: list
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

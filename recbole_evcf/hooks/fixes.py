@@ -61,8 +61,9 @@ def repair_ray_import() -> None:
     )
     ray, tune = types.ModuleType("ray"), types.ModuleType("ray.tune")
     vars(ray)["tune"] = tune
-    before = {name: sys.modules.pop(name) for name in ("ray", "ray.tune") if name in sys.modules}
-    sys.modules.update({"ray": ray, "ray.tune": tune})
+    names = ("ray", "ray.tune")
+    before = {str(name): sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.modules["ray"], sys.modules["ray.tune"] = ray, tune
     # A package below draws a number when it is imported.
     state = random.getstate()
     try:

@@ -25,10 +25,9 @@ from recbole.trainer.trainer import Trainer
 from thop.profile import register_hooks
 from torch import nn
 
-from recbole_evcf.config.keys import DECLARED
+from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.data.vocabulary import Vocabulary
+from recbole_evcf.data.item_catalogue import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import making_objects_by
 from recbole_evcf.model.fold_in import (
     ADAPTERS,
@@ -171,7 +170,8 @@ def _adapted(cls: type, dataset: Dataset) -> type:
         adapter = remembering_projection
     else:
         return cls
-    own["__init__"] = lambda self, config, dataset: adapter(cls.__init__, self, config, dataset)
+    construct: Callable = getattr(cls, "__init__")  # noqa: B009
+    own["__init__"] = lambda self, config, dataset: adapter(construct, self, config, dataset)
     if name == "Pop":
         own["calculate_loss"] = lambda self, interaction: torch.zeros((), requires_grad=True)
     if issubclass(cls, AutoEncoderMixin) and hasattr(dataset, "input_histories"):
@@ -197,6 +197,6 @@ _FROM_INPUT_HISTORIES = {
 }
 
 
-def _count_history_linear(layer: HistoryLinear, inputs: Any, output: torch.Tensor) -> None:
+def _count_history_linear(layer: Any, inputs: Any, output: torch.Tensor) -> None:
     entries = len(inputs[0].column) + layer.n_dense * len(output)
     layer.total_ops += entries * output.shape[1]

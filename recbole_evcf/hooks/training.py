@@ -44,7 +44,7 @@ class PluginTrainer(Trainer):
         known: dict[str, Callable] = {"adam_norm_grad": AdamNormGrad}
         if isinstance(self.model, VAERecommender):
             known["adam"] = functools.partial(torch.optim.Adam, fused=True)
-        learner = kwargs.get("learner", self.learner).lower()
+        learner = str(kwargs.get("learner", self.learner)).lower()
         if learner not in known:
             return super()._build_optimizer(**kwargs)
         return known[learner](

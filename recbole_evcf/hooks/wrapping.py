@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import types
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -84,7 +85,7 @@ def replace_function(old: Callable, new: Callable) -> None:
 
 def making_objects_by(base: type, make: Callable[..., Any]) -> None:
     """Let a class and its subclasses make their objects by ``make(cls, *arguments)``."""
-    base.__new__ = staticmethod(make)
+    setattr(base, "__new__", staticmethod(make))  # noqa: B010 - mypy takes no other method
     REPLACED.add(f"{base.__name__}.__new__")
 
 
@@ -112,10 +113,10 @@ def _extended(cls: type, base: type) -> type:
     extensions = _extensions[base]
     bases = extensions if cls is base else (cls, *extensions)
     names: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    # In a file it is an object of RecBole's class, and made anew like any other.
+    # In a file it is an object of RecBole's class, and is made like any other.
     names["__reduce_ex__"] = lambda self, protocol: (_empty, (cls,), vars(self))
-    return type(cls.__name__, tuple(bases), names)
+    return types.new_class(cls.__name__, tuple(bases), exec_body=lambda own: own.update(names))
 
 
-def _empty(cls: type) -> Any:
+def _empty(cls: Any) -> Any:
     return cls.__new__(cls)

@@ -1,39 +1,19 @@
-"""The config keys of the models, checked: a wrong value ends in one sentence."""
+"""The models' config keys, checked: a wrong value ends in one sentence."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from recbole_evcf.model.likelihood import LIKELIHOODS
-from recbole_evcf.utils.text import shortened
+from recbole_evcf.config.keys import checked
 
 __all__ = ["Settings"]
-
-# Takes the key and its value; returns the value as the models take it, or raises a ValueError.
-Check = Callable[[str, Any], Any]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The models' keys as RecBole's ``Config`` holds them; see the README's table.
-
-    Attributes:
-        mlp_hidden_size: widths of the hidden layers; their number is the depth.
-        latent_dimension: width of z, or of z1 and z2 each.
-        dropout_prob: dropout on the normalised input history.
-        likelihood: ``multinomial`` or ``bernoulli``.
-        gated: gated hidden layers (equation 7) instead of tanh.
-        n_pseudo_inputs: number K of the VampPrior's components.
-        pseudo_inputs_init: ``normal`` or ``data``.
-        pseudo_inputs_mean: mean of the ``normal`` start.
-        pseudo_inputs_std: standard deviation of the ``normal`` start, and of the ``data`` noise.
-        anneal_cap: maximum of the KL weight.
-        total_anneal_steps: steps after which the weight would be 1 if not capped, or None.
-        warmup_epochs: epochs after which the maximum is reached, or None.
-    """
+    """The models' keys, as :data:`recbole_evcf.config.keys.KEYS` describes them."""
 
     mlp_hidden_size: list[int]
     latent_dimension: int
@@ -55,82 +35,10 @@ class Settings:
         Raises:
             ValueError: a key has a value the models cannot take, or both warm-up lengths are set.
         """
-        values = {f.name: _CHECKS[f.name](f.name, config[f.name]) for f in fields(cls)}
+        values: dict[str, Any] = {f.name: checked(f.name, config[f.name]) for f in fields(cls)}
         if values["total_anneal_steps"] is not None and values["warmup_epochs"] is not None:
             raise ValueError(
                 "total_anneal_steps and warmup_epochs are both set: give the warm-up length once, "
                 "in steps or in epochs, and leave the other out (or ~ in YAML)."
             )
         return cls(**values)
-
-
-def _brief(value: Any) -> str:
-    return shortened(repr(value), 200)
-
-
-def _whole(minimum: int, optional: bool = False) -> Check:
-    def check(key: str, value: Any) -> int | None:
-        if optional and value is None:
-            return None
-        # Tuners draw whole numbers as floats.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ValueError(
-                f"{key} must be a whole number of at least {minimum}, not {_brief(value)}."
-            )
-        return value
-
-    return check
-
-
-def _number(minimum: float = -math.inf, below: float = math.inf) -> Check:
-    def check(key: str, value: Any) -> float:
-        valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not valid or not math.isfinite(value) or not minimum <= value < below:
-            bounds = "" if minimum == -math.inf else f" of at least {minimum:g}"
-            bounds += "" if below == math.inf else f" and below {below:g}"
-            raise ValueError(f"{key} must be a number{bounds}, not {_brief(value)}.")
-        return float(value)
-
-    return check
-
-
-def _choice(*choices: str) -> Check:
-    def check(key: str, value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"{key} must be {' or '.join(choices)}, not {_brief(value)}.")
-        return value
-
-    return check
-
-
-def _flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{key} must be True or False, not {_brief(value)}.")
-    return value
-
-
-def _widths(key: str, value: Any) -> list[int]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError(
-            f"{key} must be a list of at least one hidden width, such as [600], "
-            f"not {_brief(value)}."
-        )
-    return [_whole(1)(f"{key}[{place}]", width) for place, width in enumerate(value)]
-
-
-_CHECKS: dict[str, Check] = {
-    "mlp_hidden_size": _widths,
-    "latent_dimension": _whole(1),
-    "dropout_prob": _number(0, below=1),
-    "likelihood": _choice(*LIKELIHOODS),
-    "gated": _flag,
-    "n_pseudo_inputs": _whole(1),
-    "pseudo_inputs_init": _choice("normal", "data"),
-    "pseudo_inputs_mean": _number(),
-    "pseudo_inputs_std": _number(0),
-    "anneal_cap": _number(0),
-    "total_anneal_steps": _whole(0, optional=True),
-    "warmup_epochs": _whole(0, optional=True),
-}

@@ -12,7 +12,6 @@ The item vectors come from the alternating least squares of the package ``implic
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
+from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.data.histories import Histories, HistoryBatch
 
 if TYPE_CHECKING:
@@ -68,11 +68,10 @@ class WMF(GeneralRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        n_factors = _whole("embedding_size", config["embedding_size"])
-        iterations = _whole("als_iterations", config["als_iterations"])
-        self.reg_weight = _number("reg_weight", config["reg_weight"], zero=True)
-        self.alpha = _number("alpha", config["alpha"])
-        # Held aside from the module's buffers: data, not state of the model.
+        n_factors, self.alpha, self.reg_weight, iterations = (
+            checked(key, config[key]) for key in with_role(Role.OF_WMF)
+        )
+        # Not among the module's buffers: this is data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
         items = _train(
             Histories.from_dataset(dataset),
@@ -107,7 +106,7 @@ class WMF(GeneralRecommender):
         Args:
             users: user ids, (batch,).
         """
-        # In double precision: whoever else is in the batch then changes no digit that is kept.
+        # In double precision, so that the rest of the batch changes no digit that is kept.
         items = self.item_factors.double()
         vectors = fold_in(items, self._histories, users, self.alpha, self.reg_weight)
         return vectors.to(self.item_factors.dtype)
@@ -197,20 +196,3 @@ def _train(histories: Histories, *, alpha: float, show_progress: bool, **setting
                 f"{settings['regularization']:g} and alpha {alpha - 1:g}."
             ) from None
     return torch.from_numpy(np.ascontiguousarray(als.item_factors))
-
-
-def _whole(key: str, value: Any) -> int:
-    # Tuners draw whole numbers as floats.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key} must be a whole number of at least 1, not {value!r}.")
-    return value
-
-
-def _number(key: str, value: Any, zero: bool = False) -> float:
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not valid or not 0 <= value < math.inf or (value == 0 and not zero):
-        bound = "of at least 0" if zero else "above 0"
-        raise ValueError(f"{key} must be a number {bound}, not {value!r}.")
-    return float(value)

@@ -19,7 +19,8 @@ import torch
 from recbole.config import Config
 
 from recbole_evcf.config.files import existing
-from recbole_evcf.utils.archive import check_archive, map_archive, read_archive, write_archive
+from recbole_evcf.config.keys import Role, with_role
+from recbole_evcf.utils.archive import map_archive, read_archive, write_archive
 
 __all__ = [
     "from_plain",
@@ -32,18 +33,6 @@ __all__ = [
     "to_plain",
 ]
 
-# Config derives these itself, or they say how a run is carried out and resumed.
-NOT_IN_A_FILE = {
-    *("device", "single_spec", "local_rank", "world_size", "nproc", "ip", "port", "offset"),
-    *("eval_type", "valid_metric_bigger", "MODEL_TYPE", "MODEL_INPUT_TYPE", "data_path"),
-    *("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args"),
-    *("resume", "resumable"),
-}
-# They make RecBole unpickle files, or join a group of processes over the network.
-NOT_FROM_A_FILE = (
-    *("dataset_save_path", "dataloaders_save_path", "local_rank", "save_dataloaders"),
-    "save_dataset",
-)
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
 # A hostile file may name a size without having the content.
@@ -137,8 +126,9 @@ _RESTORE = {
 def plain_config(config: Config) -> dict[str, Any]:
     """Return the settings from which :func:`restored_config` makes the same ``Config`` again."""
     settings = {}
+    left_out = with_role(Role.NOT_IN_A_FILE)
     for key, value in config.final_config_dict.items():
-        if key not in NOT_IN_A_FILE:
+        if key not in left_out:
             with contextlib.suppress(TypeError):
                 settings[key] = to_plain(value)
     # Config turns "none" into a dict that it would not take back.
@@ -156,7 +146,8 @@ def restored_config(settings: Mapping[str, Any]) -> Config:
     A model file can neither have another file unpickled nor a connection made.
     """
     restored = from_plain(settings)
-    return _SavedConfig({k: v for k, v in restored.items() if k not in NOT_FROM_A_FILE})
+    left_out = with_role(Role.NOT_FROM_A_FILE)
+    return _SavedConfig({k: v for k, v in restored.items() if k not in left_out})
 
 
 class _SavedConfig(Config):
@@ -209,11 +200,7 @@ def load_checkpoint(
         with warnings.catch_warnings():
             # PyTorch warns of the pickle of a file that is not a checkpoint.
             warnings.simplefilter("ignore")
-            if mapped:
-                state = map_archive(path)
-            else:
-                check_archive(path)
-                state = read_archive(path, device)
+            state = map_archive(path) if mapped else read_archive(path, device)
     # Corrupt bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(

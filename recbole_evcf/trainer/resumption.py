@@ -10,10 +10,10 @@ from typing import Any
 from recbole.trainer import Trainer
 
 from recbole_evcf import distributed, results
+from recbole_evcf.config.keys import differences
 from recbole_evcf.data.digest import digest_of_loaders
 from recbole_evcf.trainer import state_files
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
-from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
 from recbole_evcf.trainer.state_files import State
 

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from recbole.config import Config
 
 from recbole_evcf import results
+from recbole_evcf.config.keys import Role, differences, effective_settings, with_role
 from recbole_evcf.trainer.checkpoint import load_checkpoint, plain_config
-from recbole_evcf.trainer.effective_settings import differences, effective_settings
 from recbole_evcf.utils.files import remove_leftovers
 
 __all__ = [
-    "CHANGEABLE",
     "State",
     "discard",
     "find_states",
@@ -40,8 +39,6 @@ __all__ = [
 ]
 
 SUFFIX = ".resume"
-# May differ where a file to resume from is named: the same networks, trained differently.
-CHANGEABLE = {"clip_grad_norm", "learning_rate", "stopping_step", "weight_decay"}
 _kept: list[list[str]] = []
 
 
@@ -74,7 +71,7 @@ class State:
 
 def fits(settings: Mapping, others: Mapping) -> bool:
     """Whether a run of some settings may be resumed with others."""
-    return set(differences(settings, others)) <= CHANGEABLE
+    return set(differences(settings, others)) <= set(with_role(Role.CHANGEABLE_ON_RESUME))
 
 
 def settings_of_run(config: Config) -> dict:

@@ -162,7 +162,7 @@ def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> Non
 
     def report(outcome: dict[str, Any]) -> None:
         last.update(epoch=outcome["epochs"], score=outcome["score"])
-        # This stands if it is the last that is heard: ASHA ends the process right here.
+        # This counts if it is the last that is heard: ASHA ends the process right here.
         is_last = outcome["epochs"] >= params.get("epochs", epochs)
         status = "finished" if is_last else "stopped"
         report_to_ray({**last, "outcome": json.dumps({"status": status, **outcome})})

@@ -10,14 +10,11 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from recbole_evcf.config.keys import differences
 from recbole_evcf.results import Store, read_sealed
-from recbole_evcf.trainer.effective_settings import differences
 from recbole_evcf.utils.files import plain_json
 
 __all__ = ["TrialStore"]
-
-# No setting that a user could repeat, and yet decisive.
-NO_SETTINGS = ("data", "versions")
 
 
 class TrialStore:
@@ -25,8 +22,8 @@ class TrialStore:
 
     A trial is a dict with the keys ``number`` (from 1), ``status`` (``finished``, ``stopped``
     early, or ``failed``), ``params``, ``point`` (what was drawn for it), and either ``reason`` or
-    what :func:`~recbole_evcf.tuning.trial.train_trial` returns. One whose file is corrupt counts
-    as not done.
+    what :func:`~recbole_evcf.tuning.trial.attempt_trial` returns. One whose file is corrupt
+    counts as not done.
 
     Args:
         folder: path; made if it does not exist.
@@ -89,7 +86,8 @@ class TrialStore:
 
 def _check_same(folder: str, kept: Mapping[str, Any], key: Mapping[str, Any]) -> None:
     changed = differences(kept, key)
-    settings = [name for name in changed if name not in NO_SETTINGS]
+    # The others cannot be repeated.
+    settings = [name for name in changed if name not in ("data", "versions")]
     if settings:
         raise ValueError(
             f"{folder} holds a search with other settings ({', '.join(settings)}): repeat its "

@@ -20,7 +20,7 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole_evcf.utils.packages import CONSOLE
 from recbole_evcf.utils.text import one_line
 
-__all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data", "train_trial"]
+__all__ = ["Task", "attempt_trial", "evaluate_on_test_users", "load_data"]
 
 Params = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ def load_data(task: Task) -> None:
             raise ValueError(f"eval_args: {split} leaves nothing for {use}.")
 
 
-def train_trial(
+def attempt_trial(
     task: Task,
     params: Params,
     model_file: str,
@@ -77,13 +77,22 @@ def train_trial(
         on_validation: is called with the outcome so far after each validation.
 
     Returns:
-        ``score`` (best value of ``valid_metric``), ``valid`` (every metric of that epoch),
-        ``best_epoch`` and ``epochs`` (how many were trained), counted from 1, ``history`` (pairs
-        of epoch and value of ``valid_metric``) and ``seconds``.
-
-    Raises:
-        ValueError: training broke down, or no validation took place.
+        ``status``, ``finished`` or ``failed``, and then the ``reason``; otherwise ``score`` (best
+        value of ``valid_metric``), ``valid`` (every metric of that epoch), ``best_epoch`` and
+        ``epochs`` (how many were trained), counted from 1, ``history`` (pairs of epoch and value
+        of ``valid_metric``) and ``seconds``.
     """
+    try:
+        return {"status": "finished", **_train(task, params, model_file, on_validation)}
+    # Whatever a model may raise, out of memory included.
+    except Exception as error:
+        logging.getLogger().exception("The trial failed.")
+        return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
+
+
+def _train(
+    task: Task, params: Params, model_file: str, on_validation: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     start = time.perf_counter()
     os.makedirs(os.path.dirname(model_file), exist_ok=True)
     config = _config(task, params, os.path.dirname(model_file))
@@ -115,28 +124,8 @@ def train_trial(
     return outcome()
 
 
-def attempt_trial(
-    task: Task,
-    params: Params,
-    model_file: str,
-    on_validation: Callable[[dict[str, Any]], None] = lambda outcome: None,
-) -> dict[str, Any]:
-    """Train a trial that may fail without ending the search; arguments as :func:`train_trial`.
-
-    Returns:
-        the result of :func:`train_trial` with the ``status`` ``finished``; or the ``status``
-        ``failed`` and its ``reason``.
-    """
-    try:
-        return {"status": "finished", **train_trial(task, params, model_file, on_validation)}
-    # Whatever a model may raise, out of memory included.
-    except Exception as error:
-        logging.getLogger().exception("The trial failed.")
-        return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
-
-
 def evaluate_on_test_users(task: Task, params: Params, model_file: str) -> dict[str, float]:
-    """Return the metrics of a trained model on the test users; arguments as :func:`train_trial`."""
+    """Return a model's metrics on the test users; arguments as of :func:`attempt_trial`."""
     config = _config(task, params, os.path.dirname(model_file))
     (train_data, _, test_data), trainer = _prepare(config, model_file)
     try:

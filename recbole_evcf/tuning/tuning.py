@@ -15,7 +15,9 @@ import yaml
 from recbole.config import Config
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
-from recbole_evcf.config.checks import check_seed, finished_config, resolve_config_files
+from recbole_evcf.config.files import resolve_config_files
+from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.config.names import check_keys_of_model
 from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.report.values import setting
@@ -32,7 +34,7 @@ __all__ = ["SearchOptions", "Tuning", "check_parameters", "finish_search", "tune
 ALGORITHMS = ("exhaustive", "random", "bayes")
 TOOLS = ("hyperopt", "ray")
 # With other values of these, trials could not be compared with each other, or not be kept.
-COMMON_TO_ALL = {*SHARED, "checkpoint_dir", "per_user_file", "resumable", "resume"}
+COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 # A search may be resumed on another device.
 OF_THE_DEVICE = ("device", "use_gpu")
 
@@ -56,12 +58,10 @@ class SearchOptions:
         Raises:
             ValueError: it cannot, or an option is wrong.
         """
-        for name, known in (("tool", TOOLS), ("algo", ALGORITHMS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"--{name} must be one of {', '.join(known)}, not {value!r}.")
-        for name in ("max_evals", "early_stop"):
-            value = getattr(self, name)
+        for name, word, known in (("tool", self.tool, TOOLS), ("algo", self.algo, ALGORITHMS)):
+            if word not in known:
+                raise ValueError(f"--{name} must be one of {', '.join(known)}, not {word!r}.")
+        for name, value in (("max_evals", self.max_evals), ("early_stop", self.early_stop)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, not {value}.")
         if self.algo != "exhaustive" and self.max_evals is None:
@@ -81,27 +81,20 @@ class Tuning:
     Attributes:
         best: the best trial: ``model``, ``dataset``, ``number``, ``params``, ``score``, ``valid``
             and ``test`` (its metrics on validation and test users) and more.
-        records: all trials, see :class:`~recbole_evcf.tuning.store.TrialStore`.
-        parameters: the search space.
         folder: with ``best.yaml`` (settings for ``recbole-evcf run``), ``best.pth`` (the model),
             ``best.json``, ``trials.csv`` and ``trials.json``.
-        metric: the one that chose the best trial.
-        bigger: whether a larger value of it is better.
-        algo: how the trials were found.
     """
 
     best: dict[str, Any]
-    records: list[dict[str, Any]]
-    parameters: list[Parameter]
     folder: str
-    metric: str
-    bigger: bool
-    algo: str
+    _trials: list[dict[str, Any]]
+    # What :func:`~recbole_evcf.tuning.report.write_report` takes beside them.
+    _shown: tuple[list[Parameter], str, bool, str]
 
     @property
     def trials(self) -> pd.DataFrame:
         """A row per trial: number, status, parameters, validation metrics, epochs, seconds."""
-        return _trial_table(self.records)
+        return _trial_table(self._trials)
 
     def report(self) -> str:
         """Write the page into the folder.
@@ -110,8 +103,7 @@ class Tuning:
             its path; it needs no network.
         """
         path = os.path.join(self.folder, "report.html")
-        shown = (self.records, self.best, self.parameters, self.metric, self.bigger)
-        write_report(path, *shown, f"{self.algo} search")
+        write_report(path, self._trials, self.best, *self._shown)
         return path
 
 
@@ -198,12 +190,12 @@ def finish_search(
     key = {name: value for name, value in key.items() if name not in OF_THE_DEVICE}
     key |= {"algo": options.algo, "params_file": {p.name: [p.kind, *p.range] for p in parameters}}
     task = Task(config["model"], config["dataset"], dict(config.external_config_dict))
-    metric, bigger = config["valid_metric"], config["valid_metric_bigger"]
     with folder_held(folder):
-        store = TrialStore(folder, key, bigger)
+        store = TrialStore(folder, key, config["valid_metric_bigger"])
         _search(options, config, task, parameters, store, log)
         best = _conclude(store, task)
-        return Tuning(best, store.trials, parameters, folder, metric, bigger, options.algo)
+        shown = (parameters, config["valid_metric"], store.bigger, f"{options.algo} search")
+        return Tuning(best, folder, store.trials, shown)
 
 
 def check_parameters(
@@ -228,7 +220,7 @@ def check_parameters(
                 f"{key} must be a whole number of at least 1, not {shortened(repr(value))}: "
                 "validation finds the best trial."
             )
-    check_seed(config["seed"], "seed")
+    checked("seed", config["seed"])
     if config["resume"] or config["resumable"]:
         raise ValueError(
             "resume is no setting of a search: the same command resumes it, and keeps the trials "
@@ -237,22 +229,19 @@ def check_parameters(
     for name in (parameter.name for parameter in parameters):
         try:
             check_keys_of_model(config, [name])
+            if name in COMMON_TO_ALL:
+                raise ValueError(f"{name} cannot be tuned; it is the same in all trials.")
+            if name in fixed:
+                raise ValueError(f"{name} is set for all trials too: remove one of the two.")
         except ValueError as error:
             raise ValueError(f"{params_file}: {error}") from None
-        if name in COMMON_TO_ALL:
-            raise ValueError(
-                f"{params_file}: {name} cannot be tuned; it is the same in all trials."
-            )
-        if name in fixed:
-            raise ValueError(f"{name} is in {params_file} and on the command line.")
-    for parameter in parameters:
-        for value in parameter.extremes():
-            settings = {**config.external_config_dict, parameter.name: value}
-            try:
-                finished_config(config["model"], config["dataset"], [], settings)
-            except ValueError as error:
-                where = f"{params_file}, {parameter.name} = {shortened(str(value))}"
-                raise ValueError(f"{where}: {error}") from None
+    for name, value in ((each.name, value) for each in parameters for value in each.extremes()):
+        settings = {**config.external_config_dict, name: value}
+        try:
+            finished_config(config["model"], config["dataset"], [], settings)
+        except ValueError as error:
+            where = f"{params_file}, {name} = {shortened(str(value))}"
+            raise ValueError(f"{where}: {error}") from None
 
 
 def _search(

@@ -10,7 +10,7 @@ import torch
 
 from recbole_evcf.utils.files import atomic_write
 
-__all__ = ["check_archive", "map_archive", "read_archive", "write_archive"]
+__all__ = ["map_archive", "read_archive", "write_archive"]
 
 
 def write_archive(path: str, state: Any) -> None:
@@ -41,14 +41,10 @@ def write_archive(path: str, state: Any) -> None:
         ) from None
 
 
-def check_archive(path: str) -> None:
+def _check(path: str) -> None:
     """Check every member of a file against its checksum, which PyTorch does not.
 
     A bit that has flipped in a weight would otherwise be a weight.
-
-    Raises:
-        ValueError: a member is corrupt, or the file is no archive of ``torch.save``'s.
-        OSError: the file cannot be read.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -78,7 +74,8 @@ def map_archive(path: str) -> Any:
 
 
 def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
-    """Read as :func:`map_archive` does, with tensors on a device: the file may change later."""
+    """Read as :func:`map_archive` does, but check the file and copy tensors to a device."""
+    _check(path)
     return _copied(map_archive(path), {}, device)
 
 

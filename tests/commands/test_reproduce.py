@@ -10,7 +10,7 @@ import yaml
 
 from conftest import write_inter
 from recbole_evcf import cli
-from recbole_evcf.comparison import runs
+from recbole_evcf.comparison import compare
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from recbole_evcf.comparison import runs
     ],
 )
 def test_a_mistake_is_one_line_before_anything_runs(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr(runs, "run_in_process", lambda *args: pytest.fail("something ran"))
+    monkeypatch.setattr(compare, "run_in_process", lambda *args: pytest.fail("something ran"))
     assert cli.main(["reproduce", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -1,11 +1,12 @@
 """The peak of a process of its own, not of its parent."""
 
+import inspect
 import subprocess
 import sys
 
 import numpy as np
 
-from recbole_evcf.comparison.measuring import peak_memory
+from recbole_evcf.comparison.worker import peak_memory
 
 
 def test_a_large_array_raises_the_peak():
@@ -18,19 +19,15 @@ def test_a_large_array_raises_the_peak():
 
 
 def test_a_new_program_does_not_inherit_it():
-    source = "import recbole_evcf.comparison.measuring as m; print(m.peak_memory())"
-    code = source.replace("import recbole_evcf.comparison.measuring as m", _loaded_alone())
+    # Without the package, whose imports are large themselves.
+    code = f"""
+from __future__ import annotations
+import sys
+from pathlib import Path
+{inspect.getsource(peak_memory)}
+print(peak_memory())
+"""
     kept = np.ones(2**25)
     peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
     assert kept.nbytes == 2**28
     assert peak < 2**27
-
-
-def _loaded_alone() -> str:
-    """Without the package, whose imports are large themselves."""
-    from recbole_evcf.comparison import measuring
-
-    return (
-        "import importlib.util as u; s = u.spec_from_file_location('m', "
-        f"{measuring.__file__!r}); m = u.module_from_spec(s); s.loader.exec_module(m)"
-    )

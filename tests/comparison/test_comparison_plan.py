@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.data import digest
 
 
@@ -26,25 +25,23 @@ def digests(plan):
     return [run.name for run in plan.runs]
 
 
-def test_the_runs_are_entry_by_entry_on_one_split(plan):
-    made = plan("Pop,Vamp,Vamp[anneal_cap=0.1]", seeds=(5, 6))
+def test_the_runs_are_model_by_model_on_one_split(plan):
+    made = plan("Pop,Vamp,Vamp[anneal_cap=0.1]", seeds=(5, 6), anneal_cap="0.7")
     assert [(run.spec.label, run.seed) for run in made.runs] == [
         (label, seed) for label in ("Pop", "Vamp", "Vamp[anneal_cap=0.1]") for seed in (5, 6)
     ]
     assert {run.request["settings"]["split_seed"] for run in made.runs} == {5}
     assert [run.request["settings"]["seed"] for run in made.runs] == [5, 6] * 3
-    assert made.runs[4].request["settings"]["anneal_cap"] == 0.1
+    # What is a model's own goes before what holds for all.
+    assert [run.settings["anneal_cap"] for run in made.runs[2:]] == [0.7, 0.7, 0.1, 0.1]
     assert len(set(digests(made))) == 6
 
 
-def test_the_split_may_have_a_seed_of_its_own(plan):
-    made = plan(seeds=(5, 6), split_seed="9")
-    assert {run.request["settings"]["split_seed"] for run in made.runs} == {9}
-
-
-def test_the_seed_is_the_configs_by_default(plan):
+def test_seeds_are_the_configs_by_default_and_the_split_may_have_its_own(plan):
     assert plan().seeds == (2020,)
     assert plan(seed="3").seeds == (3,)
+    made = plan(seeds=(5, 6), split_seed="9")
+    assert {run.request["settings"]["split_seed"] for run in made.runs} == {9}
 
 
 def test_a_model_may_need_its_own_settings(plan):
@@ -106,11 +103,6 @@ def test_a_download_leaves_the_run_as_it_is(plan, tmp_path, monkeypatch):
 
     monkeypatch.setattr(digest, "create_dataset", download)
     assert digests(plan()) == before
-
-
-def test_an_override_goes_before_what_holds_for_all(plan):
-    made = plan("Vamp,Vamp[epochs=1]", epochs="7")
-    assert [run.settings["epochs"] for run in made.runs] == [7, 1]
 
 
 def test_metrics_have_the_names_that_the_config_gives_them(plan):

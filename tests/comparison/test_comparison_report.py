@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from recbole_evcf.comparison.figures import learning_curves, metric_bars
-from recbole_evcf.comparison.report import write_comparison
+from recbole_evcf.comparison.report import learning_curves, metric_bars, write_comparison
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
-import pytest
 import yaml
 
 import acting
 from acting import act
-from recbole_evcf.comparison import runs
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.runs import Runs
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison import compare
+from recbole_evcf.comparison.compare import Runs
+from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.worker import execute
 
 
@@ -39,7 +37,7 @@ def plan_of(*names):
 
 
 def test_what_fails_is_logged_and_the_others_run(monkeypatch):
-    monkeypatch.setattr(runs, "work", act)
+    monkeypatch.setattr(compare, "work", act)
     lines = []
     failures = Acting("out").finish(plan_of("killed", "gone", "wrong", "fine"), lines.append)
     assert "SIGKILL" in failures["killed"]
@@ -74,16 +72,3 @@ def test_a_killed_command_leaves_no_run_behind(tmp_path):
     with contextlib.suppress(psutil.NoSuchProcess):
         run.wait(60)
     assert not run.is_running()
-
-
-@pytest.mark.parametrize("done", [True, False])
-def test_a_finished_run_is_kept(monkeypatch, done):
-    started = []
-    monkeypatch.setattr(
-        runs, "run_in_process", lambda run, kept: started.append(run.name) or "stop"
-    )
-    kept = Acting("out")
-    if done:
-        Path("out/runs/a.done").touch()
-    assert kept.finish(plan_of("a"), lambda line: None) == ({} if done else {"a": "stop"})
-    assert started == ([] if done else ["a"])

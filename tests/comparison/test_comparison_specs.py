@@ -2,7 +2,7 @@
 
 import pytest
 
-from recbole_evcf.comparison.specs import parse_models
+from recbole_evcf.comparison.plan import parse_models
 
 
 def read(text):

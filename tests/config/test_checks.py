@@ -11,14 +11,11 @@ from recbole.config import Config
 from recbole.trainer import Trainer
 
 from recbole_evcf.commands.options import split_files
-from recbole_evcf.config import checks
-from recbole_evcf.config.checks import (
-    check_processes,
-    finished_config,
-    plain_settings,
-    resolve_config_files,
-    unknown_model,
-)
+from recbole_evcf.config import model_names
+from recbole_evcf.config.checks import check_processes
+from recbole_evcf.config.files import resolve_config_files
+from recbole_evcf.config.finished import finished_config, plain_settings
+from recbole_evcf.config.model_names import unknown_model
 
 
 @pytest.mark.parametrize(
@@ -26,7 +23,7 @@ from recbole_evcf.config.checks import (
     [
         ({"n_pseudo_inputs": -4}, "n_pseudo_inputs must be a whole number of at least 1, not -4"),
         ({"likelihood": "poisson"}, "likelihood must be multinomial or bernoulli, not 'poisson'"),
-        ({"mlp_hidden_size": []}, "mlp_hidden_size must be a list of at least one hidden width"),
+        ({"mlp_hidden_size": []}, "mlp_hidden_size must be a list of whole numbers"),
         ({"anneal_cap": -1}, "anneal_cap must be a number of at least 0, not -1"),
         ({"total_anneal_steps": 9, "warmup_epochs": 9}, "are both set"),
         ({"learning_rate": 0}, "learning_rate must be a number above 0"),
@@ -285,8 +282,8 @@ def test_models_on_other_packages_name_those(name, monkeypatch):
 @pytest.mark.parametrize("name", ["AsymKNN", "sasreccpr"])
 def test_a_model_of_a_later_recbole_is_named_as_such(name, monkeypatch):
     monkeypatch.setattr(recbole, "__version__", "1.2.0")
-    monkeypatch.setattr(checks, "import_fault", lambda name: None)
-    error = checks.unknown_model(name)
+    monkeypatch.setattr(model_names, "import_fault", lambda name: None)
+    error = unknown_model(name)
     assert str(error).lower() == (
         f"{name.lower()} came with recbole 1.2.1, and 1.2.0 is installed: python 3.11 is the "
         "newest for which pip can install 1.2.1."

@@ -1,4 +1,4 @@
-"""The table of keys holds all that RecBole reads, and its releases' older names only if unread."""
+"""The table of keys: complete, and its checks, roles and the guide's tables are of one piece."""
 
 import re
 from pathlib import Path
@@ -14,50 +14,82 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from recbole_evcf.config import keys
-from recbole_evcf.config.files import shipped_names, shipped_yaml
+from recbole_evcf.config.keys import KEYS, Role, checked, with_role
+from recbole_evcf.config.names import keys_of_all_models
+from recbole_evcf.model.likelihood import LIKELIHOODS
 
 SOURCE = Path(recbole.__file__).parent
 READS = r"""config(?:_dict)?(?:\.get\(|\[)\s*["'](\w+)["']"""
 # Kinds of parameters of a search, and a part of eval_args; and two names that are only warned of.
 NO_KEYS = {"choice", "loguniform", "quniform", "uniform", "full", "queue"}
 OLD = {"neg_sampling", "training_neg_sample_num"}
+OF_RECBOLE = {
+    *(general_arguments + training_arguments + evaluation_arguments + dataset_arguments),
+    *keys_of_all_models(),
+}
 
 
 def test_every_key_that_recboles_code_reads_is_known():
     read = set()
     for path in SOURCE.rglob("*.py"):
         read |= set(re.findall(READS, path.read_text(encoding="utf-8")))
-    lists = general_arguments + training_arguments + evaluation_arguments + dataset_arguments
-    known = {*lists, *keys.READ_BY_RECBOLE, *keys.keys_of_all_models()}
     assert len(read) > 300
-    assert read - known - NO_KEYS == OLD
-    assert keys.RENAMED.keys() >= OLD
+    assert read - OF_RECBOLE - {*with_role(Role.READ_BY_RECBOLE)} - NO_KEYS == OLD
+    old = {*with_role(Role.OF_OLDER_RELEASES)}
+    assert old >= OLD
+    assert not old & OF_RECBOLE
 
 
 def test_keys_of_files_are_those_that_yaml_reads():
     files = [path for path in SOURCE.rglob("*.yaml") if "url" not in path.name]
     contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]
     expected = {key for content in contents for key in content or ()}
-    assert expected <= keys.keys_of_all_models()
-    assert "n_pseudo_inputs" in keys.keys_of_all_models()
+    assert expected <= keys_of_all_models()
+    assert "n_pseudo_inputs" in keys_of_all_models()
     # The names of data sets in the files of addresses are no keys.
-    assert "ml-1m" not in keys.keys_of_all_models()
+    assert "ml-1m" not in keys_of_all_models()
 
 
-def test_no_older_name_is_read_by_recbole():
-    lists = general_arguments + training_arguments + evaluation_arguments + dataset_arguments
-    assert not keys.RENAMED.keys() & {*lists, *keys.keys_of_all_models()}
+def test_rows_that_are_checked_say_what_they_take():
+    for name in with_role(Role.CHECKED_ALWAYS | Role.CHECKED_FOR_OURS | Role.OF_WMF):
+        assert KEYS[name].values.expected, name
+    for name in with_role(Role.OF_PLUGIN | Role.OF_OUR_MODELS | Role.OF_WMF):
+        assert KEYS[name].help, name
+    assert KEYS["likelihood"].values.range == ", ".join(f"`{name}`" for name in LIKELIHOODS)
 
 
-@pytest.mark.parametrize("name", keys.OWN_KEYS)
+@pytest.mark.parametrize("model", ["Vamp", "BPR"])
+@pytest.mark.parametrize("name", with_role(Role.CHECKED_ALWAYS))
 @pytest.mark.parametrize("value", [5.5, ["x"]])
-def test_a_value_of_another_kind_for_a_key_of_the_plugin(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be {keys.OWN_KEYS[name].kind}, not "):
-        Config("Vamp", "ml-100k", config_dict={name: value})
+def test_a_value_of_another_kind_is_refused_for_every_model(model, name, value):
+    expected = re.escape(KEYS[name].values.expected)
+    with pytest.raises(ValueError, match=rf"^{name} must be {expected}, not "):
+        Config(model, "ml-100k", config_dict={name: value})
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_names() if "published" not in name])
-def test_every_shipped_file_has_known_keys(name):
-    content = yaml.safe_load(shipped_yaml(name).read_text(encoding="utf-8"))
-    Config(content.get("model", "GatedHVamp"), "ml-100k", [name])
+@pytest.mark.parametrize("value", ["x", -1, True])
+def test_a_wrong_worker_is_refused_before_training(value):
+    with pytest.raises(ValueError, match=r"^worker must be a whole number of at least 0, not "):
+        Config("BPR", "ml-100k", config_dict={"worker": value})
+
+
+def test_whole_numbers_that_a_tuner_draws_as_floats():
+    config = Config("Vamp", "ml-100k", config_dict={"train_batch_size": 64.0})
+    assert type(config["train_batch_size"]) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("dropout_prob", 1, "a number of at least 0 and below 1, not 1."),
+        ("learning_rate", 0, "a number above 0, not 0."),
+        ("anneal_cap", 10**400, "a number of at least 0, not 1000"),
+        ("split_seed", 2**32, "a whole number from 0 to 4294967295, not 4294967296."),
+        ("learner", "sdg", "one of adam_norm_grad, adam, adamw, sgd, adagrad, rmsprop, not 'sdg'."),
+        ("gated", 1, "True or False, not 1."),
+        ("mlp_hidden_size", [600, 0], "a list of whole numbers of at least 1, such as [600], not "),
+    ],
+)
+def test_sentences(name, value, sentence):
+    with pytest.raises(ValueError, match=f"^{name} must be {re.escape(sentence)}"):
+        checked(name, value)

@@ -106,7 +106,7 @@ def test_anything_else_is_one_sentence(text, message):
 )
 def test_a_key_that_stands_twice(text, line, first):
     key = "a" if "- {" in text else text.splitlines()[line - 1].split(":")[0].strip()
-    sentence = f"line {line}: not valid YAML (the key {key} stands twice, first in line {first})."
+    sentence = f"line {line}: not valid YAML (the key {key} is there twice, first in line {first})."
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         read_yaml(text)
 

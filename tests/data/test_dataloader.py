@@ -64,22 +64,6 @@ def test_metrics_equal_those_of_recboles_loader(tiny, metrics):
     assert trainer.evaluate(loaders[2]) == trainer.evaluate(theirs)
 
 
-def test_batches_follow_the_memory_budget_and_keep_a_larger_wish(tiny, monkeypatch):
-    monkeypatch.setattr("recbole_evcf.data.dataloader.SCORE_BYTES", 4 * 41 * 6)
-    _, loaders, _, _ = build("Vamp", "tiny", {**tiny, "eval_batch_size": 10})
-    assert {len(batch[0]) for batch in loaders[1]} == {6}
-    _, loaders, _, _ = build("Vamp", "tiny", {**tiny, "eval_batch_size": 41 * 20})
-    assert {len(batch[0]) for batch in loaders[1]} == {20}
-
-
-def test_items_of_users_by_id(tiny):
-    _, (_, valid, _), _, _ = build("Vamp", "tiny", tiny)
-    feat = valid._dataset.inter_feat
-    for user in (1, 5):
-        expected = sorted(feat["item_id"][feat["user_id"] == user].tolist())
-        assert valid.uid2positive_item[user].tolist() == expected
-
-
 def test_training_yields_each_training_user_once_and_nobody_else(tiny, tmp_path):
     # A user whose every interaction is in the test part has nothing to train on.
     eval_args = {

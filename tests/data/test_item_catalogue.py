@@ -31,5 +31,5 @@ def test_of_a_training_part(tiny):
 
 @pytest.mark.parametrize("tokens", [["a"], ["a", "a"], {"a": 1}, [["a"], ["b"]], [1, 2]])
 def test_parts_that_do_not_fit(tokens):
-    with pytest.raises(ValueError, match="item tokens are damaged"):
+    with pytest.raises(ValueError, match="item tokens are corrupt"):
         ItemCatalogue.from_plain({"tokens": json.dumps(tokens), "counts": torch.ones(2)})

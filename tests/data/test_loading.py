@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_evcf import speed_up_recbole
-from recbole_evcf.data.loading import count, grouped_index, parts_by_ratio, rows_of, with_c_engine
+from recbole_evcf.data.loading import count, grouped_index, parts_by_ratio, with_c_engine
 
 speed_up_recbole()
 
@@ -151,11 +151,3 @@ def test_rows_of_an_interaction_are_recboles(index):
     assert list(result.columns) == ["a", "b"]
     for name in columns:
         assert torch.equal(result[name], expected[name])
-
-
-def test_rows_are_left_to_recbole_for_any_other_index():
-    assert rows_of({}, "a") is None
-    assert rows_of({}, np.array([1.0])) is None
-    assert rows_of({}, np.array([1], dtype=object)) is None
-    assert rows_of({}, np.array(["1"])) is None
-    assert rows_of({}, np.zeros((2, 2), dtype=int)) is None

@@ -197,13 +197,6 @@ def test_own_files_named_ml_100k_are_read(tmp_path, given, caplog):
     assert f"ml-100k is read from {folder / 'ml-100k'}" in caplog.text
 
 
-def test_own_ml_100k_may_lack_columns_that_recboles_has(tmp_path):
-    rows = [("a", "b"), ("c", "d")]
-    write_inter(tmp_path / "data", "ml-100k", rows, "user_id:token\titem_id:token")
-    config = Config("BPR", "ml-100k", config_dict={"data_path": "data"})
-    assert create_dataset(config).inter_num == 2
-
-
 @pytest.mark.parametrize("empty", [True, False])
 def test_without_own_files_ml_100k_is_recboles(tmp_path, empty, caplog):
     if empty:

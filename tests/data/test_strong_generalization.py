@@ -174,58 +174,6 @@ def test_split_follows_the_rules(seed, shares, ratio, by_time):
     assert len({user for user, _ in parts[4]}) <= sizes[2]
 
 
-@pytest.mark.parametrize("ratio", [0.8, 0.5, 0.7, 0.9, 0.6, 0.75, 0.4, 0.1])
-def test_every_history_length_gives_the_floor_of_its_share(ratio):
-    lengths = [40] * 20 + [n for n in range(3, 41) for _ in range(4)]
-    rows = [(user, item) for user, length in enumerate(lengths) for item in range(length)]
-    parts = split_rows(rows, [22, 75, 75], seed=1, ratio=ratio)
-    _, remains = check_against_naive(rows, parts, ratio)
-    assert {len(items) for items in remains.values()} == set(range(3, 41))
-    if ratio == 0.8:
-        hidden = by_user(parts[2] + parts[4])
-        for user, items in remains.items():
-            assert len(hidden.get(user, ())) == (len(items) // 5 if len(items) >= 5 else 0)
-
-
-def test_a_random_part_is_shown_not_the_first_one():
-    rows = [(user, item) for user in range(50) for item in range(20)]
-    parts = split_rows(rows, [10, 20, 20])
-    hidden = [frozenset(items) for items in by_user(parts[2] + parts[4]).values()]
-    assert len(set(hidden)) > 30
-    counts = np.bincount([item for items in hidden for item in items], minlength=20)
-    assert counts.min() > 0
-
-
-def test_users_are_drawn_from_all_not_in_their_order():
-    rows = [(user, item) for user in range(100) for item in range(5)]
-    for part in split_rows(rows, [0.5, 0.25, 0.25])[::2]:
-        users = [user for user, _ in part]
-        assert min(users) < 25
-        assert max(users) >= 75
-
-
-def test_counts_below_the_total_leave_users_out_altogether():
-    rows = [(user, item) for user in range(30) for item in range(5)]
-    parts = split_rows(rows, [10, 4, 3])
-    assert [len({user for user, _ in part}) for part in parts] == [10, 4, 4, 3, 3]
-    users, items = (np.array(column) for column in zip(*rows))
-    dropped = split_users(users, items, [10, 4, 3], 0).dropped
-    assert dropped["interactions of users beyond the counts asked for"] == 13 * 5
-
-
-def test_repeated_interactions_count_once():
-    # Three distinct items, six rows: too few to be scored.
-    short = [(0, item, 0) for item in (0, 1, 2) * 2]
-    rows = short + [(user, item, 0) for user in range(1, 9) for item in (0, 1, 2, 3, 4, 4, 4)]
-    seen = set()
-    for seed in range(10):
-        parts = split_rows(rows, [3, 3, 3], seed)
-        check_against_naive(rows, parts)
-        assert 0 not in {user for part in parts[1:] for user, _ in part}
-        seen |= {0} & {user for user, _ in parts[0]}
-    assert seen == {0}
-
-
 def test_what_was_dropped_is_counted(rows):
     users, items = (np.unique(column, return_inverse=True)[1] for column in list(zip(*rows))[:2])
     split = split_users(users, items, [0.6, 0.2, 0.2], 4)
@@ -284,23 +232,17 @@ def test_ratios_use_every_user_and_round_held_out_groups_down(shares, n_users):
         (None, "must be three numbers"),
         (0.8, "must be three numbers"),
         ("0.8", "must be three numbers"),
-        ([0.8, 0.2], "must be three numbers"),
         ([0.7, 0.1, 0.1, 0.1], "must be three numbers"),
         ([0.8, 0.1, "0.1"], "must be three numbers"),
-        ([0.8, 0.1, None], "must be three numbers"),
         ([0.8, 0.1, float("nan")], "must be three numbers"),
         ([float("inf"), 0.1, 0.1], "must be three numbers"),
-        ([True, True, True], "must be three numbers"),
         ([0.8, 0.2, 0.0], "every ratio must be above 0"),
         ([1.2, -0.1, -0.1], "every ratio must be above 0"),
-        ([0, 1, 1], "every ratio must be above 0"),
         ([-1, 0.1, 0.1], "every ratio must be above 0"),
         ([-1, -1, 10], "counts must be positive, and one of them may be -1"),
-        ([-2, 10, 10], "counts must be positive, and one of them may be -1"),
         ([-1, 60, 60], "asks for 120 users, but the data set has 100"),
         ([80, 10, 11], "asks for 101 users, but the data set has 100"),
         ([-1, 50, 50], "leaves 0 training, 50 validation and 50 test users of 100"),
-        ([-1, 0, 50], "counts must be positive"),
         ([0.999, 0.0005, 0.0005], "leaves 100 training, 0 validation and 0 test users"),
     ],
 )
@@ -310,29 +252,10 @@ def test_shares_that_make_no_sense(shares, sentence):
     assert str(error.value).startswith(f"eval_args: split: SG: {shares!r}")
 
 
-@pytest.mark.parametrize("shares", [[0.8, 100, 100], [100, 0.1, 0.1]])
-def test_ratios_and_counts_do_not_mix(shares):
-    with pytest.raises(ValueError, match="eval_args: split: SG"):
-        group_sizes(shares, 1000)
-
-
 @pytest.mark.parametrize("ratio", [0, 1, -0.5, 1.5, "0.8", None, float("nan"), True])
 def test_fold_in_ratios_that_make_no_sense(ratio):
     with pytest.raises(ValueError, match="fold_in_ratio must lie between 0 and 1, not"):
         split_rows([(u, i) for u in range(9) for i in range(5)], [3, 3, 3], ratio=ratio)
-
-
-def test_nobody_with_five_interactions():
-    rows = [(user, item) for user in range(30) for item in range(4)]
-    with pytest.raises(ValueError, match="No validation user has the 5 interactions"):
-        split_rows(rows, [10, 10, 10])
-
-
-def test_no_test_user_with_five_training_items():
-    # Each user has items of its own, but for those of the one in training: nobody is left.
-    rows = [(user, 10 * user + item) for user in range(30) for item in range(9)]
-    with pytest.raises(ValueError, match="No validation user has the 5 interactions with training"):
-        split_rows(rows, [10, 10, 10])
 
 
 # The split of a data set
@@ -366,16 +289,6 @@ def test_loaders_yield_nothing_but_the_parts(rare, model):
             positives += named(dataset, ids[row.numpy()], item.numpy())
         assert sorted(seen) == sorted(fold_in)
         assert sorted(positives) == sorted(target)
-
-
-def test_input_histories_are_training_and_fold_in_and_no_target(rare):
-    _, loaders, _, _ = build("Vamp", "rare", rare)
-    parts = parts_of_loaders(loaders)
-    for loader in loaders:
-        dataset = loader._dataset
-        assert sorted(pairs_of(dataset.input_histories, dataset)) == sorted(
-            parts[0] + parts[1] + parts[3]
-        )
 
 
 def test_items_are_those_of_training_and_no_other(rare):
@@ -419,17 +332,6 @@ def test_item_features_stay_with_their_items(rare, tmp_path):
             assert feat["place"][number] == names.index(name)
             tags = feat["tags"][number].numpy()
             assert list(dataset.id2token("tags", tags[tags > 0])) == ["x", name]
-
-
-def test_later_interactions_are_hidden_to_the_second(tiny, tmp_path):
-    rng = np.random.default_rng(2)
-    rows = []
-    for user in range(12):
-        seconds = 1_500_000_000 + rng.permutation(20)
-        rows += [(f"u{user}", f"i{item}", second) for item, second in enumerate(seconds)]
-    write_inter(tmp_path / "data", "seconds", rows)
-    _, loaders, _, _ = build("Vamp", "seconds", {**tiny, "eval_args": {**SG, "order": "TO"}})
-    check_against_naive(rows, parts_of_loaders(loaders), by_time=True)
 
 
 def test_the_split_depends_on_the_seed_alone(rare, monkeypatch):
@@ -481,47 +383,6 @@ def test_counts_that_leave_users_out_are_said(tiny, caplog):
         assert all(line.endswith("(-1 stands for all the others).") for line in warnings)
 
 
-def test_three_users_are_enough(tiny, tmp_path):
-    rows = [(f"u{user}", f"i{item}", 0) for user in range(3) for item in range(12)]
-    write_inter(tmp_path / "data", "three", rows)
-    eval_args = {**SG, "split": {"SG": [1, 1, 1]}}
-    for model in ("GatedHVamp", "EASE"):
-        settings = {**tiny, "eval_args": eval_args, "topk": [10], "n_pseudo_inputs": 3}
-        _, loaders, _, trainer = build(model, "three", settings)
-        check_against_naive(rows, parts_of_loaders(loaders))
-        trainer.fit(loaders[0], loaders[1])
-        # Ten of twelve items are shown: whatever is left is found.
-        assert trainer.evaluate(loaders[2])["recall@10"] == 1
-
-
-def test_two_users_are_too_few(tiny, tmp_path):
-    rows = [(f"u{user}", f"i{item}", 0) for user in range(2) for item in range(12)]
-    write_inter(tmp_path / "data", "two", rows)
-    with pytest.raises(ValueError, match="leaves 2 training, 0 validation and 0 test users of 2"):
-        build("Vamp", "two", {**tiny, "eval_args": SG})
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"split": {"SG": [0.8, 0.2]}}, "must be three numbers"),
-        ({"split": {"SG": [-1, 50, 50]}}, "asks for 100 users, but the data set has 60"),
-        ({"fold_in_ratio": 1.5}, "fold_in_ratio must lie between 0 and 1, not 1.5"),
-        ({"fold_in_ratio": "x"}, "fold_in_ratio must lie between 0 and 1, not x"),
-    ],
-)
-def test_errors_of_the_settings(rare, changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        build("Vamp", "rare", {**rare, "eval_args": {**SG, **changes}})
-
-
-def test_time_order_needs_times(rare):
-    settings = {**rare, "load_col": {"inter": ["user_id", "item_id"]}}
-    settings["eval_args"] = {**SG, "order": "TO"}
-    with pytest.raises(ValueError, match="order: TO needs the field 'timestamp', which"):
-        build("Vamp", "rare", settings)
-
-
 # Five files
 
 FIVE = [
@@ -558,12 +419,6 @@ def test_five_files_are_taken_as_they_are(tiny, tmp_path, model):
     assert 0 <= trainer.evaluate(loaders[2], load_best_model=False)["recall@1"] <= 1
 
 
-def test_five_files_do_not_depend_on_the_seed(tiny, tmp_path):
-    settings = {**tiny, **write_parts(tmp_path / "five", FIVE), "seed": 99}
-    _, loaders, _, _ = build("Vamp", "five", settings)
-    assert [sorted(part) for part in parts_of_loaders(loaders)] == [sorted(part) for part in FIVE]
-
-
 def test_a_user_with_a_fold_in_set_alone_is_not_scored(tiny, tmp_path):
     parts = [FIVE[0], [*FIVE[1], ("v3", "x")], *FIVE[2:]]
     _, loaders, _, _ = build("Vamp", "five", {**tiny, **write_parts(tmp_path / "five", parts)})
@@ -572,59 +427,22 @@ def test_a_user_with_a_fold_in_set_alone_is_not_scored(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("part", "row", "sentence"),
+    ("rows", "sentence"),
     [
-        (
-            1,
-            ("v1", "new"),
-            r"five.valid_fold_in.inter, line 4: item_id 'new' is not in the training file",
-        ),
-        (
-            2,
-            ("v1", "new"),
-            r"five.valid_target.inter, line 4: item_id 'new' is not in the training file",
-        ),
-        (
-            3,
-            ("t1", "new"),
-            r"five.test_fold_in.inter, line 4: item_id 'new' is not in the training file",
-        ),
-        (
-            4,
-            ("t1", "new"),
-            r"five.test_target.inter, line 4: item_id 'new' is not in the training file",
-        ),
-        (
-            1,
-            ("b", "x"),
-            r"five.valid_fold_in.inter, line 4: user_id 'b' is in the training file too",
-        ),
-        (4, ("c", "x"), r"five.test_target.inter, line 4: user_id 'c' is in the training file too"),
-        (2, ("v9", "x"), r"five.valid_target.inter, line 4: user_id 'v9' has no fold-in"),
-        (4, ("t9", "x"), r"five.test_target.inter, line 4: user_id 't9' has no fold-in"),
+        ({1: ("v1", "new")}, "valid_fold_in.inter, line 5: item_id 'new' is not in the training"),
+        ({2: ("v1", "new")}, "valid_target.inter, line 5: item_id 'new' is not in the training"),
+        ({3: ("t1", "new")}, "test_fold_in.inter, line 4: item_id 'new' is not in the training"),
+        ({4: ("t1", "new")}, "test_target.inter, line 5: item_id 'new' is not in the training"),
+        ({1: ("b", "x")}, "valid_fold_in.inter, line 5: user_id 'b' is in the training file too"),
+        ({4: ("c", "x")}, "test_target.inter, line 5: user_id 'c' is in the training file too"),
+        ({2: ("v9", "x")}, "valid_target.inter, line 5: user_id 'v9' has no fold-in"),
+        ({4: ("t9", "x")}, "test_target.inter, line 5: user_id 't9' has no fold-in"),
+        # Its input would be both fold-in sets: what the test hides, validation may have shown.
+        ({3: ("v1", "x"), 4: ("v1", "y")}, "test_fold_in.inter, line 4: user_id 'v1' is a valid"),
+        ({2: ("v2", "w")}, "valid_target.inter, line 5: item_id 'w' is in the user's fold-in set"),
     ],
 )
-def test_a_row_that_is_no_split_is_named_with_file_and_line(tiny, tmp_path, part, row, sentence):
-    parts = [list(rows) for rows in FIVE]
-    parts[part].insert(2, row)
-    settings = {**tiny, **write_parts(tmp_path / "five", parts)}
-    with pytest.raises(ValueError, match=sentence):
-        build("Vamp", "five", settings)
-
-
-def test_a_user_cannot_be_a_validation_and_a_test_user(tiny, tmp_path):
-    # Its input would be both fold-in sets: what the test hides, validation may have shown.
-    parts = [list(rows) for rows in FIVE]
-    parts[3].append(("v1", "x"))
-    parts[4].append(("v1", "y"))
-    settings = {**tiny, **write_parts(tmp_path / "five", parts)}
-    with pytest.raises(ValueError, match=r"five.test_fold_in.inter, line 4: user_id 'v1'"):
-        build("Vamp", "five", settings)
-
-
-def test_a_target_cannot_be_shown(tiny, tmp_path):
-    parts = [list(rows) for rows in FIVE]
-    parts[2].append(("v2", "w"))
-    settings = {**tiny, **write_parts(tmp_path / "five", parts)}
-    with pytest.raises(ValueError, match=r"five.valid_target.inter, line 5: item_id 'w'"):
-        build("Vamp", "five", settings)
+def test_a_row_that_is_no_split_is_named_with_file_and_line(tiny, tmp_path, rows, sentence):
+    parts = [[*part, rows[place]] if place in rows else part for place, part in enumerate(FIVE)]
+    with pytest.raises(ValueError, match=f"five.{sentence}"):
+        build("Vamp", "five", {**tiny, **write_parts(tmp_path / "five", parts)})

@@ -16,8 +16,8 @@ from recbole.utils import argument_list
 
 from documents import ROOT, code_blocks, read, tables
 from recbole_evcf.commands.options import COMMANDS
-from recbole_evcf.config.checks import OWN_KEYS
 from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.inspection.inspection import TABLES
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.settings import Settings
@@ -147,7 +147,7 @@ def test_every_key_that_the_plugin_reads_is_named():
     }
     ours = read_keys - recboles - {*Settings.__annotations__} - shipped("model/WMF").keys()
     assert ours - NOT_OURS == rows_of("Of the plugin, for every model").keys()
-    assert ours - NOT_OURS == set(OWN_KEYS)
+    assert ours - NOT_OURS == set(with_role(Role.OF_PLUGIN))
 
 
 # Options
@@ -218,8 +218,8 @@ def test_messages_are_those_of_the_source():
 
 
 def test_environment_variables():
-    source = set(re.findall(r"RECBOLE_EVCF_[A-Z]+", texts_of_the_source()))
-    assert set(re.findall(r"RECBOLE_EVCF_[A-Z]+", USER_GUIDE)) == source
+    source = set(re.findall(r"RECBOLE_EVCF_[A-Z_]+", texts_of_the_source()))
+    assert set(re.findall(r"RECBOLE_EVCF_[A-Z_]+", USER_GUIDE)) == source
 
 
 def test_files_of_an_inspection():

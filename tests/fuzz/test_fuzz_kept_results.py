@@ -10,13 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, cases, damaged, ends_well
-from recbole_evcf.comparison import runs
-from recbole_evcf.comparison.comparison import finish_plan
+from recbole_evcf.comparison import compare
+from recbole_evcf.comparison.compare import Runs, finish_plan
 from recbole_evcf.comparison.outcome import read_outcome
-from recbole_evcf.comparison.plan import Plan, Run
+from recbole_evcf.comparison.plan import ModelSpec, Plan, Run
 from recbole_evcf.comparison.report import write_tables
-from recbole_evcf.comparison.runs import Runs
-from recbole_evcf.comparison.specs import ModelSpec
 from recbole_evcf.evaluator.per_user import write_per_user
 from recbole_evcf.results import digest, read_sealed, write_sealed
 from recbole_evcf.tuning import tuning
@@ -87,7 +85,7 @@ def test_a_comparison_goes_on_with_the_same_figures(plan, data):
     kept = Runs("compared")
     for run in RUNS:
         finish(run, kept)
-    expected = figures(read_outcome(plan, kept, {}, "Pop"))
+    expected = figures(read_outcome(plan, kept.finished(plan), {}, "Pop"))
     files = sorted(path for path in Path("compared/runs").iterdir())
     path = data.draw(st.sampled_from(files))
     sound = path.read_bytes()
@@ -103,7 +101,7 @@ def test_a_comparison_goes_on_with_the_same_figures(plan, data):
         finish(run, kept)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs, "run_in_process", run_again)
+        patched.setattr(compare, "run_in_process", run_again)
         ending = ends_well(
             "kept runs",
             lambda: finish_plan(plan, "compared", "Pop", lambda line: None),

@@ -17,9 +17,9 @@ from recbole.utils.argument_list import (
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.commands.common import read_settings
-from recbole_evcf.comparison.plan import make_plan
-from recbole_evcf.comparison.specs import parse_models
-from recbole_evcf.config.checks import finished_config, read_config_file, resolve_config_files
+from recbole_evcf.comparison.plan import make_plan, parse_models
+from recbole_evcf.config.files import read_config_file, resolve_config_files
+from recbole_evcf.config.finished import finished_config
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.tuning.params_file import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters

@@ -14,7 +14,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.transform import construct_transform
 from recbole.quick_start import run_recbole
-from recbole.trainer import HyperTuning
 from recbole.utils import get_flops, get_model, get_trainer
 
 import recbole_evcf
@@ -32,16 +31,6 @@ NAMES = [model.__name__ for model in MODELS]
 def test_recbole_finds_model_and_trainer(model):
     assert get_model(model.__name__) is model
     assert get_trainer(model.type, model.__name__) is VAETrainer
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("likelihood", ["multinomial", "bernoulli"])
-@pytest.mark.parametrize("widths", [[16], [16, 12], [16, 12, 8]])
-def test_run_recbole(tiny, name, likelihood, widths):
-    settings = {**tiny, "likelihood": likelihood, "mlp_hidden_size": widths}
-    result = run_recbole(model=name, dataset="tiny", config_dict=settings)
-    assert set(result["test_result"]) == set(result["best_valid_result"])
-    assert 0 < result["test_result"]["hit@10"] <= 1
 
 
 def test_defaults_are_the_shipped_ones(tiny):
@@ -233,25 +222,6 @@ def test_the_plugin_may_be_imported_after_recbole(tiny):
     for (model, settings), line in zip(runs, results):
         expected = run_recbole(model, "tiny", config_dict=dict(settings))["test_result"]
         assert json.loads(line) == {key: float(value) for key, value in expected.items()}
-
-
-def test_hyper_tuning_runs_a_trial_of_ours(tiny, tmp_path):
-    pytest.importorskip("hyperopt")
-    from recbole.quick_start import objective_function
-
-    fixed = tmp_path / "fixed.yaml"
-    fixed.write_text(
-        json.dumps({**tiny, "model": "GatedVamp", "dataset": "tiny"}), encoding="utf-8"
-    )
-    tuning = HyperTuning(
-        objective_function,
-        params_dict={"choice": {"learning_rate": [0.001, 0.01]}},
-        fixed_config_file_list=[str(fixed)],
-        algo="exhaustive",
-    )
-    tuning.run()
-    assert len(tuning.params2result) == 2
-    assert tuning.best_params["learning_rate"] in (0.001, 0.01)
 
 
 def test_a_split_seed_sets_the_split_apart_from_the_seed(tiny):

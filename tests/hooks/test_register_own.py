@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 from recbole.model.general_recommender import BPR, EASE, LINE
@@ -10,7 +12,7 @@ from recbole.utils import get_trainer
 
 from build import build
 from recbole_evcf import register_fold_in, register_model
-from recbole_evcf.config.checks import unknown_model
+from recbole_evcf.config.model_names import unknown_model
 from recbole_evcf.hooks import wrapping
 from recbole_evcf.hooks.wrapping import wrap_once
 from recbole_evcf.model import fold_in
@@ -144,3 +146,31 @@ def test_an_extended_class_has_the_methods_of_its_extensions(monkeypatch):
     for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
         assert (again.name(), again.value) == (made.name(), [1])
         assert type(again) is type(made)
+
+
+SPEED = """
+import subprocess, sys
+import recbole_evcf
+from recbole.data.dataset import dataset
+from recbole.data.interaction import Interaction
+from recbole_evcf.hooks.evaluation import HitCollector
+
+def fast():
+    names = hasattr(Interaction.__getitem__, "__wrapped__"), dataset.Counter.__name__
+    return *names, HitCollector.fast_for_all
+
+print(fast())
+if len(sys.argv) == 1:
+    for _ in range(2):
+        recbole_evcf.speed_up_recbole()
+    subprocess.run([sys.executable, __file__, "started"])
+"""
+
+
+def test_recboles_own_is_faster_only_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("RECBOLE_EVCF_SPEED_UP", raising=False)
+    path = tmp_path / "speed.py"
+    path.write_text(SPEED, encoding="utf-8")
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    slow, fast = "(False, 'Counter', False)", "(True, 'count', True)"
+    assert sorted(done.stdout.splitlines()) == sorted([slow, fast])

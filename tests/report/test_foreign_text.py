@@ -12,7 +12,7 @@ from pages import Page
 
 from conftest import write_inter
 from recbole_evcf import cli
-from recbole_evcf.comparison import runs
+from recbole_evcf.comparison import compare
 from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
 
@@ -75,9 +75,9 @@ def test_inspect(tiny, tmp_path, capsys):
 
 def test_compare(tiny, in_process, monkeypatch, capsys):
     words = hostile_tiny(tiny)
-    run_here = runs.run_in_process
+    run_here = compare.run_in_process
     monkeypatch.setattr(
-        runs,
+        compare,
         "run_in_process",
         lambda run, store: " ".join(HOSTILE) if run.spec.model == "Pop" else run_here(run, store),
     )
@@ -105,12 +105,12 @@ def test_compare(tiny, in_process, monkeypatch, capsys):
 
 def test_reproduce(tiny, monkeypatch, in_process, capsys):
     hostile_tiny(tiny)
-    run_here = runs.run_in_process
+    run_here = compare.run_in_process
 
     def run(run, store):
         return run_here(run, store) if run.spec.label == "Mult-VAE" else "".join(HOSTILE)
 
-    monkeypatch.setattr(runs, "run_in_process", run)
+    monkeypatch.setattr(compare, "run_in_process", run)
     more = ["--output=out", "--topk=[20,50,100]"]
     Path("c.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1, "mlp_hidden_size": [8]}))
     arguments = ["reproduce", "table1", f"--dataset={NAME}", "--config_files=c.yaml", *more]

@@ -45,27 +45,35 @@ def lines(path):
     return [line.split("  ")[-1] for line in Path(path).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("before", ["nothing", "a console", "a file"])
-def test_each_run_logs_to_a_file_of_its_own(tiny, before, capfd):
+HANDLERS = {
+    "nothing": lambda: None,
+    "a console": logging.StreamHandler,
+    "a file": lambda: logging.FileHandler("own.log"),
+}
+
+
+@pytest.mark.parametrize("dataset", ["tiny", "tiny.v2"])
+@pytest.mark.parametrize("before", HANDLERS)
+def test_each_run_logs_to_a_file_and_a_folder_of_its_own(tiny, tmp_path, before, dataset, capfd):
+    data = tmp_path / "data"
+    (data / "tiny" / "tiny.inter").rename(data / "tiny" / f"{dataset}.inter")
+    (data / "tiny").rename(data / dataset)
     root, level = logging.getLogger(), logging.getLogger().level
-    own = {"a console": logging.StreamHandler, "a file": lambda: logging.FileHandler("own.log")}
-    handler = own[before]() if before in own else None
+    handler = HANDLERS[before]()
     if handler is not None:
         root.addHandler(handler)
-    config = Config("BPR", "tiny", config_dict={**tiny, "state": "info"})
     folders = []
-    for message in ("one", "two"):
-        init_logger(config)
-        root.info(message)
-        writer = get_tensorboard(root)
-        folders.append(writer.log_dir)
-        writer.close()
-    init_logger(Config("BPR", "tiny", config_dict={**tiny, "state": "info"}))
+    for messages in (["one"], ["two"], []):
+        init_logger(Config("BPR", dataset, config_dict={**tiny, "state": "info"}))
+        for message in messages:
+            root.info(message)
+        with get_tensorboard(root) as writer:
+            folders.append(writer.log_dir)
     root.setLevel(level)
-    files = glob.glob("log/BPR/*.log")
-    assert sorted(map(lines, files)) == [[], ["one"], ["two"]]
-    assert len(set(folders)) == 2
-    # Nobody reads a line twice, and who has set up logging goes on with it.
+    assert sorted(map(lines, glob.glob("log/BPR/*.log"))) == [[], ["one"], ["two"]]
+    assert len(set(folders)) == 3
+    assert all(dataset.replace(".", "_") in folder for folder in folders)
+    # No line is written twice, and whoever has set up logging keeps it.
     assert capfd.readouterr().err.count("one") == 1
     if before == "a file":
         assert lines("own.log") == ["one", "two"]
@@ -73,17 +81,3 @@ def test_each_run_logs_to_a_file_of_its_own(tiny, before, capfd):
         assert handler in root.handlers
         root.removeHandler(handler)
         handler.close()
-
-
-def test_a_data_set_with_a_dot_in_its_name_has_a_folder_for_each_run(tiny, tmp_path):
-    data = tmp_path / "data"
-    (data / "tiny").rename(data / "tiny.v2")
-    (data / "tiny.v2" / "tiny.inter").rename(data / "tiny.v2" / "tiny.v2.inter")
-    folders = []
-    for _ in range(2):
-        init_logger(Config("BPR", "tiny.v2", config_dict=tiny))
-        trainer = build("BPR", "tiny.v2", tiny)[3]
-        folders.append(trainer.tensorboard.log_dir)
-        trainer.tensorboard.close()
-    assert len(set(folders)) == 2
-    assert all("tiny_v2" in folder for folder in folders)

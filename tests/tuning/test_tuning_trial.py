@@ -28,7 +28,7 @@ def test_a_trial_is_what_recbole_trains(task, tmp_path, monkeypatch):
     expected = trainer.evaluate(test)
 
     monkeypatch.setattr(Trainer, "evaluate", evaluate)
-    # What stands on the command line is no setting of a trial.
+    # What is on the command line is no setting of a trial.
     monkeypatch.setattr("sys.argv", ["prog", "--epochs=1", "--params_file=x"])
     heard = []
     path = str(tmp_path / "models" / "m.pth")
@@ -52,7 +52,7 @@ def test_recboles_own_models(tiny, tmp_path, model):
     assert 0 < evaluate_on_test_users(task, {}, path)["hit@10"] <= 1
 
 
-def test_a_failure_is_told_in_one_line(task, tmp_path):
+def test_a_failure_has_one_line(task, tmp_path):
     outcome = attempt_trial(task, {"learning_rate": 1e30}, "m/m.pth")
     assert outcome["status"] == "failed"
     assert outcome["reason"].startswith("ValueError: Training loss is")

@@ -59,45 +59,28 @@ def test_defaults_of_a_model_of_ones_own_lie_between_its_parents_and_the_users(p
     assert Config("Vamp", "tiny", config_dict=given)["mine"] is None
 
 
-@pytest.mark.parametrize(
-    "arguments", [["run", "--model=Vamp"], ["inspect", "--model_file=x", "--output=o"]]
-)
-def test_a_plugin_that_cannot_be_imported_is_one_line(arguments, monkeypatch, capsys):
-    monkeypatch.setenv(PLUGINS, "no_such_module_of_mine")
-    Path("x").touch()
-    assert cli.main(arguments) == 2
-    output = capsys.readouterr()
-    assert output.err.count("\n") == 1
-    assert f"{PLUGINS} names 'no_such_module_of_mine', which cannot be imported" in output.err
-    with pytest.raises(ValueError, match="no_such_module_of_mine"):
-        Config("Vamp", "ml-100k")
+PLACES = {
+    "nowhere": (None, "No module named 'nowhere'): is its folder on PYTHON"),
+    "mine": ("\nimport nowhere", "No module named 'nowhere', in {}, line 2).\n"),
+    "mine ": ("1 / 0", "ZeroDivisionError: division by zero, in {}, line 1).\n"),
+    " mine": ("x = ", "SyntaxError: invalid syntax (mine.py, line 1)).\n"),
+    "mine.more": ("", "No module named 'mine.more'; 'mine' is not a package): is its folder "),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "code", "said"),
-    [
-        (
-            "nowhere",
-            None,
-            "ModuleNotFoundError: No module named 'nowhere'): is its folder on PYTHON",
-        ),
-        ("mine", "\nimport nowhere", "No module named 'nowhere', in {}, line 2).\n"),
-        ("mine", "1 / 0", "ZeroDivisionError: division by zero, in {}, line 1).\n"),
-        ("mine", "x = ", "SyntaxError: invalid syntax (mine.py, line 1)).\n"),
-        ("mine.more", "", "No module named 'mine.more'; 'mine' is not a package): is its folder "),
-    ],
-)
-def test_a_plugin_that_cannot_be_imported_says_where(
-    name, code, said, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.parametrize("name", PLACES)
+def test_a_plugin_that_cannot_be_imported_says_where(name, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(PLUGINS, name)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    path = tmp_path / "mine.py"
+    path, (code, where) = tmp_path / "mine.py", PLACES[name]
     if code is not None:
         path.write_text(code, encoding="utf-8")
-    assert cli.main(["run"]) == 2
-    error = capsys.readouterr().err
-    assert f"{PLUGINS} names {name!r}, which cannot be imported (" in error
-    assert said.format(path) in error
-    assert error.count("\n") == 1
+    for arguments in (["run"], ["inspect", f"--model_file={__file__}", "--output=o"]):
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert f"{PLUGINS} names {name.strip()!r}, which cannot be imported (" in error
+        assert where.format(path) in error
+        assert error.count("\n") == 1
+    with pytest.raises(ValueError, match=f"{PLUGINS} names"):
+        Config("Vamp", "ml-100k")

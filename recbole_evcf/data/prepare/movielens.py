@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 
 import pandas as pd
 
 from recbole_evcf.data.prepare.output import write_items, write_ratings
-from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, whole_numbers
+from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table
 
 __all__ = ["prepare_ml_20m"]
 
@@ -24,11 +23,5 @@ def prepare_ml_20m(raw: RawPath, path: str) -> list[str]:
         movies = pd.concat(read_table(file, columns, quoting=csv.QUOTE_MINIMAL))
         movies["genres"] = movies["genres"].replace("(no genres listed)", "").str.replace("|", " ")
         write_items(f"{path}.item", ITEM_HEADER, file, movies)
-    return write_ratings(f"{path}.inter", read_ratings(ratings), PUBLISHED)
-
-
-def read_ratings(file: RawPath) -> Iterator[tuple[RawPath, pd.DataFrame]]:
-    """Read the ratings in chunks, as `write_ratings` wants them."""
-    for table in read_table(file, ("userId", "movieId", "rating", "timestamp")):
-        whole_numbers(file, table["timestamp"])
-        yield file, table
+    tables = read_table(ratings, ("userId", "movieId", "rating", "timestamp"))
+    return write_ratings(f"{path}.inter", ((ratings, table) for table in tables), PUBLISHED)

@@ -13,8 +13,7 @@ __all__ = ["prepare_netflix"]
 
 PUBLISHED = (56_880_037, 463_435, 17_769)
 ITEM_HEADER = ["item_id:token", "release_year:token", "movie_title:token_seq"]
-# There is no year 0.
-DATE = r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}"
+DATE = r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}"  # There is no year 0.
 FOLDER = "netflix-prize-data"
 
 
@@ -25,9 +24,8 @@ def prepare_netflix(raw: files.RawPath, path: str) -> list[str]:
         # A title may hold commas: a line is read as one field, and split at the first two.
         lines = files.read_table(file, ["line"], header=False, sep="\x01", encoding="latin-1")
         line = pd.concat(lines)["line"]
-        movies = line.str.extract("([^,]*),([^,]*),(.*)")
+        movies = line.str.extract("([^,]*),([^,]*),(.*)").replace({1: {"NULL": ""}})
         files.refuse(file, line, movies[0].isna(), "id,year,title")
-        movies[1] = movies[1].replace("NULL", "")
         write_items(f"{path}.item", ITEM_HEADER, file, movies)
     tables = (table for file in ratings for table in read_ratings(file))
     return write_ratings(f"{path}.inter", tables, PUBLISHED)
@@ -44,8 +42,7 @@ def read_ratings(file: files.RawPath) -> Iterator[tuple[files.RawPath, pd.DataFr
         if table.empty or not is_movie.iloc[0]:
             if movie is None:
                 raise ValueError(f"{file}, line 1: there is no movie's id, such as 1:")
-            # Its ratings run on from the chunk before.
-            movies.iloc[0] = movie
+            movies.iloc[0] = movie  # Its ratings run on from the chunk before.
         table["movie"] = movies.ffill()
         movie, table = table["movie"].iloc[-1], table[~is_movie]
         codes, days = files.distinct_values(file, table["date"], DATE, wanted)

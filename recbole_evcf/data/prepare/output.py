@@ -72,7 +72,7 @@ def write_ratings(
 ) -> list[str]:
     """Write an atomic file of ratings; return lines for the report.
 
-    Each table, given with its file, has user, item, rating (checked here) and timestamp as strings.
+    Each table, given with its file, has user, item, rating and timestamp as strings.
     `published` is how many interactions, users and items the filter leaves.
     """
     rows, liked = 0, []
@@ -80,6 +80,7 @@ def write_ratings(
     for file, table in tables:
         users, items = (whole_numbers(file, table.iloc[:, column]) for column in (0, 1))
         codes, stars = distinct_values(file, table["rating"], RATING, "a rating from 0.5 to 5")
+        distinct_values(file, table["timestamp"], "-?(?:0|[1-9][0-9]{0,17})", "whole seconds")
         kept = (stars.astype(float) >= MIN_RATING)[codes]
         pairs = pd.DataFrame({"user": users[kept], "item": items[kept]})
         liked.append(pairs.apply(pd.to_numeric, downcast="unsigned"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +53,7 @@ def copy_pairs(file: RawPath, path: str) -> pd.DataFrame:
     chunks = []
     for table in read_table(file, ("uid", "sid")):
         table.to_csv(path, mode="a", sep="\t", header=False, index=False)
-        chunks.append(table.apply(partial(whole_numbers, file)))
+        chunks.append(table.apply(lambda column: whole_numbers(file, column)))
     pairs = pd.concat(chunks)
     if pairs.empty:
         raise ValueError(f"{file}, line 2: there are no rows below the header")

@@ -70,8 +70,8 @@ def read_table(
 ) -> Iterator[pd.DataFrame]:
     """Read columns of a CSV file as strings, in chunks of rows, by the number of the line.
 
-    Without a header, the columns are all there are. Fields missing at the end of a row are empty.
-    `options` of `pandas.read_csv` may be given; without them, a quote is a character like others.
+    Without a header, the columns are all there are. Fields missing at the end of a row are empty,
+    and a quote is a character like others unless `options` of `pandas.read_csv` say otherwise.
     """
     with readable(file), file.open("rb") as stream:
         while block := stream.read(MAX_LINE_BYTES):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 PRO_SG = {
@@ -41,13 +43,18 @@ NETFLIX = {
     "combined_data_2.txt": "3:\n4:\n1488844,4,1970-01-01\n5:\n",
     "movie_titles.csv": "1,2003,Dinosaur Planet\n2,NULL,7 Seconds, or \u00e9t\u00e9\n",
 }
+FILES = {
+    "pro_sg": {name: text.encode() for name, text in PRO_SG.items()},
+    "ml-20m": {"ratings.csv": RATINGS.encode(), "movies.csv": MOVIES.encode()},
+    "netflix": {name: text.encode("latin-1") for name, text in NETFLIX.items()},
+}
 
 
-def write_files(folder: Path, files: dict[str, str | bytes], encoding: str = "utf-8") -> Path:
+def write_files(folder: Path, files: dict[str, str | bytes]) -> Path:
     """Write texts or bytes to a folder, which is made."""
     folder.mkdir(parents=True)
     for name, content in files.items():
-        raw = content if isinstance(content, bytes) else content.encode(encoding)
+        raw = content if isinstance(content, bytes) else content.encode()
         (folder / name).write_bytes(raw)
     return folder
 
@@ -63,3 +70,45 @@ def write_zip(path: Path, files: dict[str, str | bytes]) -> Path:
 def everything_under(folder: Path) -> list[str]:
     """All files and folders below a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def written_rows(path: Path) -> list[list[str]]:
+    """Read the rows of an atomic file."""
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def expected_rows(kind: str, files: dict[str, bytes]) -> dict[str, list[list[str]]]:
+    """Read raw files without the code under test, by the suffix of the file they become."""
+    if kind == "pro_sg":
+        return {
+            f"{part}.inter": columns_of(files[name], ("uid", "sid"))
+            for name, part in ATOMIC_NAMES.items()
+        }
+    if kind == "ml-20m":
+        columns = ("userId", "movieId", "rating", "timestamp")
+        return {"inter": columns_of(files["ratings.csv"], columns)}
+    names = [name for name in files if name.startswith("combined_data_")]
+    names.sort(key=lambda name: int(re.sub("[^0-9]", "", name)))
+    return {"inter": [row for name in names for row in netflix_rows(files[name])]}
+
+
+def raw_lines(content: bytes) -> list[str]:
+    lines = re.split("\r\n|\r|\n", content.decode("latin-1"))
+    return lines if lines[-1] else lines[:-1]
+
+
+def columns_of(content: bytes, columns: tuple[str, ...]) -> list[list[str]]:
+    header, *rows = (line.split(",") for line in raw_lines(content))
+    return [[row[header.index(column)] for column in columns] for row in rows]
+
+
+def netflix_rows(content: bytes) -> list[list[str]]:
+    rows, movie = [], ""
+    for line in raw_lines(content):
+        if line.rstrip(",").endswith(":"):
+            movie = line.rstrip(",")[:-1]
+            continue
+        customer, rating, day = line.split(",")
+        moment = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+        rows.append([customer, movie, rating, str(int(moment.timestamp()))])
+    return rows

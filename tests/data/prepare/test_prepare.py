@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -11,94 +10,62 @@ import pandas as pd
 import pytest
 import yaml
 
-from prepare_raw_files import ATOMIC_NAMES, MOVIES, NETFLIX, PRO_SG, RATINGS, write_files, write_zip
+from prepare_raw_files import (
+    ATOMIC_NAMES,
+    FILES,
+    MOVIES,
+    PRO_SG,
+    RATINGS,
+    expected_rows,
+    write_files,
+    write_zip,
+    written_rows,
+)
 from recbole_evcf.data.prepare import KINDS, prepare, raw
 
 REAL = Path("/work/shared/data/ml-1m-pro_sg")
-FILES = {
-    "pro_sg": PRO_SG,
-    "ml-20m": {"ratings.csv": RATINGS, "movies.csv": MOVIES},
-    "netflix": {name: text.encode("latin-1") for name, text in NETFLIX.items()},
+ITEMS = {
+    "ml-20m": [
+        ["2", "Jumanji (1995)", "Adventure Children"],
+        ["29", "City of Lost Children, The (Cité des enfants perdus, La) (1995)", "Sci-Fi"],
+        ["131262", '"""Great Performances"" Cats (1998)"', ""],
+    ],
+    "netflix": [["1", "2003", "Dinosaur Planet"], ["2", "", "7 Seconds, or été"]],
 }
 
 
-def rows(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-
-
-def expected_ratings(kind: str, texts: list[str]) -> list[list[str]]:
-    """A second reading of raw ratings, line by line."""
-    found, movie = [], None
-    for line in [line for text in texts for line in text.splitlines()]:
-        fields = line.split(",")
-        if kind == "ml-20m":
-            found.append(fields)
-        elif line.endswith(":"):
-            movie = line[:-1]
-        else:
-            day = datetime.strptime(fields[2], "%Y-%m-%d").replace(tzinfo=timezone.utc)
-            found.append([fields[0], movie, fields[1], str(int(day.timestamp()))])
-    return found[1:] if kind == "ml-20m" else found
-
-
-def back_to_csv(folder: Path) -> dict[str, str]:
-    """Turn the five atomic files back into the raw ones."""
-    files = {}
-    for csv_name, part in ATOMIC_NAMES.items():
-        header, _, text = (folder / f"{folder.name}.{part}.inter").read_text().partition("\n")
-        assert header == "user_id:token\titem_id:token"
-        files[csv_name] = "uid,sid\n" + text.replace("\t", ",")
-    return files
-
-
 @pytest.mark.parametrize("chunk", [1, 3, 10**6])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("way", ["folder", "zip", "windows"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind(tmp_path, monkeypatch, kind, packed, chunk):
+def test_each_kind(tmp_path, monkeypatch, kind, way, chunk):
     monkeypatch.setattr(raw, "CHUNK_ROWS", chunk)
     monkeypatch.chdir(tmp_path)
-    where = tmp_path / "raw.zip"
-    (write_zip if packed else write_files)(where, FILES[kind])
+    files, where = FILES[kind], tmp_path / "raw"
+    if way == "windows":
+        files = {name: content.replace(b"\n", b"\r\n") for name, content in files.items()}
+    (write_zip if way == "zip" else write_files)(where, files)
     report = prepare(kind, where, "mine").splitlines()
     assert report[0] == f"dataset/mine: prepared from {kind}"
     folder = tmp_path / "dataset" / "mine"
+    for suffix, rows in expected_rows(kind, files).items():
+        assert written_rows(folder / f"mine.{suffix}") == rows
     if kind == "pro_sg":
-        assert back_to_csv(folder) == {name: PRO_SG[name] for name in ATOMIC_NAMES}
         assert report[-4:] == ["in all:", "  interactions 16", "  users 7", "  items 4"]
         assert yaml.safe_load((folder / "mine.yaml").read_text()) == {
             "data_path": "dataset",
             "benchmark_filename": list(ATOMIC_NAMES.values()),
             "load_col": {"inter": ["user_id", "item_id"]},
         }
-        return
-    names = ["ratings.csv"] if kind == "ml-20m" else [f"combined_data_{n}.txt" for n in (1, 2, 10)]
-    texts = [RATINGS if kind == "ml-20m" else NETFLIX[name] for name in names]
-    assert rows(folder / "mine.inter") == expected_ratings(kind, texts)
-    items = {
-        "ml-20m": [
-            ["2", "Jumanji (1995)", "Adventure Children"],
-            ["29", "City of Lost Children, The (Cité des enfants perdus, La) (1995)", "Sci-Fi"],
-            ["131262", '"""Great Performances"" Cats (1998)"', ""],
-        ],
-        "netflix": [["1", "2003", "Dinosaur Planet"], ["2", "", "7 Seconds, or été"]],
-    }
-    assert rows(folder / "mine.item") == items[kind]
+    else:
+        assert written_rows(folder / "mine.item") == ITEMS[kind]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the shared ML-1M split")
 def test_there_and_back_on_a_real_split(tmp_path):
     assert "warning" not in prepare("pro_sg", REAL, "ml", tmp_path)
-    assert back_to_csv(tmp_path / "ml") == {
-        name: (REAL / name).read_text() for name in ATOMIC_NAMES
-    }
-
-
-def test_column_order_extra_columns_and_line_ends(tmp_path):
-    lines = [line.split(",") for line in RATINGS.splitlines()]
-    shuffled = "\r\n".join(f"{t},é {k},{r},{m},{u}" for k, (u, m, r, t) in enumerate(lines))
-    write_files(tmp_path / "raw" / "ml-20m", {"ratings.csv": shuffled})
-    prepare("ml-20m", tmp_path / "raw", None, tmp_path)
-    assert rows(tmp_path / "ml-20m" / "ml-20m.inter") == lines[1:]
+    files = {name: (REAL / name).read_bytes() for name in ATOMIC_NAMES}
+    for suffix, rows in expected_rows("pro_sg", files).items():
+        assert written_rows(tmp_path / "ml" / f"ml.{suffix}") == rows
 
 
 @pytest.mark.parametrize("chunk", [100, 10**6])
@@ -136,7 +103,6 @@ RATINGS_FAULTS = [
     ("", "ratings.csv: No columns"),
     ("userId,movieId,rating,timestamp\n", "ratings.csv: holds no ratings"),
     (RATINGS.replace("rating", "stars"), "line 1: the column rating is not in the header"),
-    (RATINGS.replace("timestamp", "rating"), "line 1: the column rating is .* more than once"),
     (RATINGS + "x,2,3.5,1\n", "line 6: 'x' is not a whole number .*column userId"),
     *(
         (RATINGS + f"1,2,{stars},1\n", f"line 6: '{re.escape(stars)}' is not a rating from 0.5")
@@ -144,8 +110,8 @@ RATINGS_FAULTS = [
     ),
     (RATINGS + "1,2,3.5\0,1\n", "ratings.csv: is not text"),
     (RATINGS + "1" * 300_000, "ratings.csv: is not text"),
-    (RATINGS + "1,2,4,1.5\n", "line 6: '1.5' is not a whole number"),
-    (RATINGS + "1,2,4\n", r"line 6: '' is not a whole number .*column timestamp"),
+    (RATINGS + "1,2,4,1.5\n", "line 6: '1.5' is not whole seconds"),
+    (RATINGS + "1,2,4\n", r"line 6: '' is not whole seconds .*column timestamp"),
     (RATINGS + "\n1,2,4,5\n", "line 6: '' is not a whole number"),
     (RATINGS + "1,2,4,5,6\n", "Expected 4 fields in line 6, saw 5"),
     (RATINGS.encode() + b"\xff\xfe,2,4,5\n", "line 6: '\ufffd\ufffd' is not a whole"),

@@ -44,34 +44,22 @@ def test_a_folder_with_anything_else_is_not_replaced(tmp_path, raw, other):
     assert everything_under(tmp_path) == before
 
 
-def test_a_failed_move_keeps_the_old_one(tmp_path, raw, monkeypatch):
-    write_files(tmp_path / "out" / "ml-20m", {"ml-20m.inter": "old"})
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
+@pytest.mark.parametrize("at", ["recbole_evcf.data.prepare.movielens.write_ratings", "Path.rename"])
+@pytest.mark.parametrize("old", [True, False])
+def test_an_interruption_leaves_everything_as_it_was(tmp_path, raw, monkeypatch, error, at, old):
     rename = Path.rename
 
-    def fail_on_the_new_one(self, target):
-        if self.suffix == ".new":
-            raise OSError("no")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail_on_the_new_one)
-    with pytest.raises(OSError, match="no"):
-        prepare(raw, tmp_path / "out", overwrite=True)
-    assert everything_under(tmp_path / "out") == ["ml-20m", "ml-20m/ml-20m.inter"]
-    assert (tmp_path / "out" / "ml-20m" / "ml-20m.inter").read_text() == "old"
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError, ValueError])
-@pytest.mark.parametrize("existing", ["out/deep/ml-20m/ml-20m.inter", "out", "none"])
-def test_an_interruption_leaves_everything_as_it_was(tmp_path, raw, monkeypatch, error, existing):
-    def interrupt(*_):
+    def interrupt(self, *target):
         assert any(name.endswith("ml-20m.item") for name in everything_under(tmp_path / "out"))
+        if at == "Path.rename" and self.suffix != ".new":
+            return rename(self, *target)
         raise error
 
-    monkeypatch.setattr("recbole_evcf.data.prepare.movielens.write_ratings", interrupt)
-    (tmp_path / existing).mkdir(parents=True) if "." not in existing else write_files(
-        (tmp_path / existing).parent, {"ml-20m.inter": "old"}
-    )
+    if old:
+        write_files(tmp_path / "out" / "deep" / "ml-20m", {"ml-20m.inter": "old"})
     before = everything_under(tmp_path)
+    monkeypatch.setattr(*((Path, "rename") if at == "Path.rename" else (at,)), interrupt)
     with pytest.raises(error):
         prepare(raw, tmp_path / "out" / "deep", overwrite=True)
     assert everything_under(tmp_path) == before
