@@ -393,7 +393,7 @@ def item_names(config: Any, tokens: np.ndarray) -> np.ndarray | None:
     id_field = config["ITEM_ID_FIELD"]
     # A film may be called None, or NA.
     form = {"sep": separator, "encoding": encoding, "dtype": str, "keep_default_na": False}
-    atomic.check_header(path, separator, encoding, (id_field,))
+    atomic.check_header(path, separator, encoding, required=(id_field,))
     with atomic.reading(path, separator, encoding):
         header = list(pd.read_csv(path, nrows=0, engine="python", **form))
         column = _name_column(header, id_field)

@@ -129,13 +129,6 @@ class TestNumpyNames:
 
 
 class TestRay:
-    def test_is_not_imported(self):
-        fresh(
-            "fixes.repair()\n"
-            "import recbole.quick_start\n"
-            "assert not [name for name in sys.modules if name.split('.')[0] == 'ray']\n"
-        )
-
     @pytest.mark.parametrize("missing", ["ray", "pkg_resources"])
     def test_missing(self, missing):
         fresh(
@@ -158,30 +151,21 @@ class TestRay:
         assert "Session not detected" not in done.stderr
         assert "report" not in done.stderr
 
-    def test_reports_inside_ray(self, monkeypatch):
+    @pytest.mark.parametrize("inside", [True, False, None])
+    def test_reports_inside_ray_alone(self, inside, monkeypatch):
         reported = []
-        tune = types.SimpleNamespace(report=reported.append)
+        old = {
+            "is_session_enabled": lambda: inside,
+            "report": lambda **metrics: reported.append(metrics),
+        }
+        new = {"report": reported.append}
+        tune = types.SimpleNamespace(**(new if inside is None else old))
         monkeypatch.setitem(sys.modules, "ray.tune", tune)
         quick_start.tune.report(recall=0.1)
-        assert reported == [{"recall": 0.1}]
-
-    @pytest.mark.parametrize("inside", [True, False])
-    def test_reports_inside_old_ray(self, inside, monkeypatch):
-        reported = []
-        tune = types.SimpleNamespace(
-            is_session_enabled=lambda: inside, report=lambda **metrics: reported.append(metrics)
-        )
-        monkeypatch.setitem(sys.modules, "ray.tune", tune)
-        quick_start.tune.report(recall=0.1)
-        assert reported == [{"recall": 0.1}] * inside
+        assert reported == [{"recall": 0.1}] * (inside is not False)
 
 
 class TestSparseUpdate:
-    def test_values(self):
-        matrix = dok_matrix((2, 2), dtype=np.float32)
-        matrix._update({(0, 1): 1, (1, 0): 2})
-        assert matrix.toarray().tolist() == [[0, 1], [2, 0]]
-
     def test_light_gcn(self):
         dataset = tiny_dataset("LightGCN")
         dataset._change_feat_format()
@@ -191,11 +175,16 @@ class TestSparseUpdate:
         torch.testing.assert_close(dense[dense > 0], torch.full((12,), 0.5))
 
 
-class TestSequenceLengths:
-    def test_token_sequences_keep_their_rows(self):
+class TestMissingValues:
+    def test_columns_keep_their_rows(self):
         dataset = tiny_dataset()
         tokens = [list(dataset.id2token("genre", ids)) for ids in dataset.item_feat["genre"]]
         assert tokens == [[], ["x", "y"], [], ["y"]]
+        # Row 0 is padding, row 2 the item without values: padding or the mean.
+        assert [len(values) for values in dataset.item_feat["view"]] == [0, 2, 0, 1]
+        assert dataset.item_feat["brand"].tolist() == [0, 1, 0, 2]
+        assert dataset.item_feat["price"].tolist() == [2.0, 1.0, 2.0, 3.0]
+        assert dataset.inter_feat["rating"].tolist() == [1, 2, 4, 1, 2, 2]
 
     def test_benchmark_sequences_have_their_own_length(self):
         write_tiny()
@@ -212,23 +201,6 @@ class TestSequenceLengths:
         )
         train, _, _ = create_dataset(config).build()
         assert train.inter_feat["item_length"].tolist() == [2, 1]
-
-
-class TestMissingValues:
-    def test_sequences(self):
-        dataset = tiny_dataset()
-        # Row 0 is padding, row 2 the item without values.
-        for field in ("genre", "view"):
-            assert [len(values) for values in dataset.item_feat[field]] == [0, 2, 0, 1]
-
-    def test_tokens_become_padding(self):
-        dataset = tiny_dataset()
-        assert dataset.item_feat["brand"].tolist() == [0, 1, 0, 2]
-
-    def test_numbers_become_the_mean(self):
-        dataset = tiny_dataset()
-        assert dataset.item_feat["price"].tolist() == [2.0, 1.0, 2.0, 3.0]
-        assert dataset.inter_feat["rating"].tolist() == [1, 2, 4, 1, 2, 2]
 
 
 class TestMissingIds:
