@@ -40,7 +40,7 @@ class Histories:
     """The binary interaction matrix of all users, row by row.
 
     RecBole counts items from 1 and keeps 0 for padding; columns here count from 0, so that
-    column ``c`` is RecBole's item ``c + 1`` and no column stands for the padding item.
+    column ``c`` is RecBole's item ``c + 1`` and the padding item has no column.
 
     Args:
         matrix: SciPy sparse matrix, (users, items), with one row per RecBole user id (row 0 is the
@@ -87,7 +87,7 @@ class Histories:
         """What each user of a training dataset is scored from.
 
         With the split by users (strong generalization) that is the training history of a training
-        user and the fold-in set of a held-out one; else the training history.
+        user and the fold-in set of a held-out one; otherwise the training history.
         """
         known = getattr(dataset, "input_histories", None)
         return cls.from_dataset(dataset) if known is None else known

@@ -72,7 +72,7 @@ def standard_error(values: np.ndarray) -> float:
 
 
 def write_per_user(path: str, user_tokens: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-    """Write a CSV file with a line per user, whole or not at all.
+    """Write a CSV file with a line per user, atomically.
 
     Args:
         path: the file.

@@ -67,8 +67,8 @@ class _MixtureLogProb(torch.autograd.Function):
 
     With r the responsibilities, (batch, K), and p the precisions, the gradients are sums over
     components or users of ``r p (z - m)`` and ``r p (z - m)^2``, again products of two matrices
-    once expanded. The first bears single precision: rounding is relative to ``z p``, some 1e-5 of
-    the gradient even with the least variance, exp(-12).
+    once expanded. Single precision is enough for the first: rounding is relative to ``z p``,
+    some 1e-5 of the gradient even with the least variance, exp(-12).
     """
 
     @staticmethod

@@ -47,7 +47,7 @@ class Linear(nn.Linear):
 class OutputLayer(Linear):
     """The logits of all items, an affine map of the decoder's last hidden layer.
 
-    On a processor its products are made the fast way round: where few users meet many items,
+    On a CPU its products are made in the faster order: where few users meet many items,
     BLAS is up to twice as fast if the long side comes first, or if it comes in blocks.
     """
 

@@ -29,7 +29,7 @@ class Prior(nn.Module):
 
     def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian | None:
         """Of a uniform mixture of Gaussians its components, (K, latent); None of another prior,
-        for which z = 0 stands where a person without history is recommended to."""
+        for which z = 0 is used to recommend to a person without history."""
         return None
 
 
@@ -52,7 +52,7 @@ class VampPrior(Prior):
 
     def __init__(self, pseudo_inputs: Tensor):
         super().__init__()
-        # As (items, K), which is the fast way round for their gradient (layers.py).
+        # As (items, K), the faster order for their gradient (layers.py).
         self.by_item = nn.Parameter(pseudo_inputs.T.contiguous())
 
     @property

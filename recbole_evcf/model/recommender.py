@@ -57,7 +57,7 @@ class VAERecommender(GeneralRecommender):
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         settings = Settings.from_config(config)
-        # Held aside from the module's buffers: data, not state of the model.
+        # Not among the module's buffers: this is data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
         n_items = self.n_items - 1
         prior = self.make_prior(settings, dataset)
@@ -84,7 +84,7 @@ class VAERecommender(GeneralRecommender):
         if settings.pseudo_inputs_init == "normal":
             start = normal_pseudo_inputs(k, self.n_items - 1, settings.pseudo_inputs_mean, std)
             return VampPrior(start)
-        # Not whoever has an input history: held-out users have one too.
+        # Not all users with an input history: held-out users have one too.
         users = torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique().to(self.device)
         drawn = users[torch.randperm(len(users)).to(users.device)]
         # More components than users: begin again with the first.
@@ -113,7 +113,7 @@ class VAERecommender(GeneralRecommender):
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """RecBole's loss of a batch, in two parts: reconstruction and weighted KL term.
 
-        In training mode it counts the batch, so that the weight rises whoever trains the model: an
+        In training mode it counts the batch, so that the weight rises under any trainer: an
         epoch is as many users as there are to train on. (Our trainer counts by itself.)
         """
         if self.training:

@@ -71,7 +71,7 @@ class WMF(GeneralRecommender):
         n_factors, self.alpha, self.reg_weight, iterations = (
             checked(key, config[key]) for key in with_role(Role.OF_WMF)
         )
-        # Held aside from the module's buffers: data, not state of the model.
+        # Not among the module's buffers: this is data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
         items = _train(
             Histories.from_dataset(dataset),
@@ -106,7 +106,7 @@ class WMF(GeneralRecommender):
         Args:
             users: user ids, (batch,).
         """
-        # In double precision: whoever else is in the batch then changes no digit that is kept.
+        # In double precision, so that the rest of the batch changes no digit that is kept.
         items = self.item_factors.double()
         vectors = fold_in(items, self._histories, users, self.alpha, self.reg_weight)
         return vectors.to(self.item_factors.dtype)
