@@ -53,7 +53,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, capsys):
     ("setting", "message"),
     [
         ("weight_decay: x", "perhaps since weight_decay is 'x' and by default '0.0'"),
-        ("2020-01-01: 5", "own.yaml: a key must be a text, not '2020-01-01'"),
+        ("2020-01-01: 5", "own.yaml: a key must be a string, not '2020-01-01'"),
         ("epochs: &a [*a]", "own.yaml: not valid YAML"),
     ],
 )
