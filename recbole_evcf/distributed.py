@@ -98,20 +98,22 @@ def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -
         ValueError: the arguments do not fit together.
     """
     count = nproc if world_size == -1 else world_size
-    mistakes = {
-        f"nproc must be a number of processes of at least 1, not {nproc}.": nproc < 1,
-        f"nproc={nproc} processes on this machine are more than world_size={count} on all "
-        "machines.": nproc > count,
-        f"group_offset={group_offset} does not fit: this machine's nproc={nproc} processes have "
-        f"the numbers from group_offset on, of 0 to {count - 1}.": not (
-            0 <= group_offset <= count - nproc
+    port_fits = str(port).isdecimal() and 0 < int(port) < 2**16
+    for fits, sentence in (
+        (nproc >= 1, f"nproc must be a number of processes of at least 1, not {nproc}."),
+        (
+            nproc <= count,
+            f"nproc={nproc} processes on this machine are more than world_size={count} on all "
+            "machines.",
         ),
-        f"port must be a number from 1 to 65535, not {port!r}.": not (
-            str(port).isdecimal() and 0 < int(port) < 2**16
+        (
+            0 <= group_offset <= count - nproc,
+            f"group_offset={group_offset} does not fit: this machine's nproc={nproc} processes "
+            f"have the numbers from group_offset on, of 0 to {count - 1}.",
         ),
-    }
-    for sentence, made in mistakes.items():
-        if made:
+        (port_fits, f"port must be a number from 1 to 65535, not {port!r}."),
+    ):
+        if not fits:
             raise ValueError(sentence)
     place = {"offset": group_offset, "ip": ip, "port": int(port)}
     return {"nproc": nproc, "world_size": count, **place}
@@ -217,7 +219,8 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
         if store and keys["nproc"] < keys["world_size"]:
             # The others may be asking why.
             time.sleep(GRACE)
-        raise _failure(error, keys) from None
+        failure = _failure(error, keys)
+        raise failure from failure.__cause__
     return results[0]
 
 
@@ -235,10 +238,11 @@ def _work(target: Callable, keys: Mapping, start_method: str, arguments: tuple) 
     try:
         return target({"local_rank": int(os.environ["LOCAL_RANK"]), **keys}, *arguments)
     except Exception as error:
-        reason = explain(error) if isinstance(error, ConnectionError) else error
+        reason = explain(error)
+        # A mistake of its own is what its parent is to report, even if another has told it.
+        reason = reason if isinstance(error, ConnectionError) else error
         known = next((kind for kind in MISTAKES if isinstance(reason, kind)), None)
         get_error_handler().record_exception(known(str(reason)) if known else reason)
-        explain(error)
         sys.stdout.flush()
         # Not through the end of the interpreter, which would wait for what the others do not send.
         os._exit(1)

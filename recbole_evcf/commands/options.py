@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
+import textwrap
 
 from recbole_evcf.config.files import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
     existing,
     named_file,
+    read_config_file,
     shipped_yaml,
 )
+from recbole_evcf.config.keys import KEYS, Role, with_role
 from recbole_evcf.utils.text import shortened
 
 __all__ = ["COMMANDS", "check_files", "parse", "split_files"]
@@ -144,11 +146,14 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 def _settings_of_our_models() -> str:
     """A line for each setting of the file that holds the final model's defaults."""
-    text = shipped_yaml(f"model/{DEFAULT_MODEL}").read_text(encoding="utf-8")
-    rows = re.findall(r"^(\w+): *(.*?) +# \((.*?)\) (.*)$", text, flags=re.M)
-    lines = [
-        f"  {f'--{key}={default}':<34}{kind}: {meaning}" for key, default, kind, meaning in rows
-    ]
+    shipped = shipped_yaml(f"model/{DEFAULT_MODEL}")
+    defaults = read_config_file(str(shipped))
+    lines = []
+    for name in with_role(Role.OF_OUR_MODELS | Role.RECBOLES_WITH_OUR_DEFAULT):
+        key, default = KEYS[name], defaults[name]
+        what = f"  {f'--{name}={default}':<34}{key.values.type if key.values else 'dict'}"
+        text = f"{what}: {key.help.replace('`', '')}" if key.help else what
+        lines.append(textwrap.fill(text, 100, subsequent_indent=" " * 36))
     return "\n".join(
         [
             f"settings of our models, with the defaults of {DEFAULT_MODEL}:",

@@ -7,7 +7,7 @@ than were asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole.config import Config
@@ -17,7 +17,7 @@ from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, group_sizes, is_sg
 from recbole_evcf.utils.text import shown
 
-__all__ = ["check_columns", "check_loading", "check_tested", "check_values"]
+__all__ = ["check_columns", "check_label", "check_loading", "check_tested", "check_values"]
 
 MANY_USERS = 10**9
 NO_FILTER: tuple = (None, {}, "[0,inf)")
@@ -104,6 +104,26 @@ def _check_split(split: Mapping, order: str) -> None:
         raise ValueError(
             f"eval_args: split: TS splits by time and needs order: TO, not {order}: RecBole would "
             "train on interactions after its boundary."
+        )
+
+
+def check_label(config: Config, columns: Iterable[str]) -> None:
+    """Check that a model which learns from labels gets them.
+
+    Args:
+        config: a finished ``Config``.
+        columns: names of the columns of interactions, as loaded.
+
+    Raises:
+        ValueError: there is no label, and no negative samples would bring one.
+    """
+    label, negatives = config["LABEL_FIELD"], config["train_neg_sample_args"] or {}
+    needs_it = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    if needs_it and negatives.get("distribution", "none") == "none" and label not in columns:
+        raise ValueError(
+            f"{config['model']} learns from labels, and {config['dataset']} has no column {label}: "
+            "make one with threshold, such as threshold={'rating': 4}, or draw negative samples "
+            "with train_neg_sample_args={'distribution': 'uniform', 'sample_num': 1}."
         )
 
 

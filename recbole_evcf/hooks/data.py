@@ -25,7 +25,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.loading_settings import check_columns, check_values
+from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
 from recbole_evcf.data.strong_generalization import build_parts, check_times, is_sg, split_seed
 from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
 from recbole_evcf.hooks.wrapping import exchange, extend, wrap_once
@@ -200,9 +200,11 @@ def _reading_only_if_asked(original: Callable) -> Callable:
         # RecBole unpickles whatever lies under its default name.
         config["dataset_save_path"] = os.path.join(os.devnull, "none")
         try:
-            return original(config)
+            dataset = original(config)
         finally:
             config["dataset_save_path"] = named
+        check_label(config, dataset.inter_feat.columns)
+        return dataset
 
     return create_dataset
 

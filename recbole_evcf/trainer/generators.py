@@ -1,4 +1,4 @@
-"""The random generators that training draws from: their states, and draws apart from them."""
+"""The states of the random generators that training draws from, and draws apart from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["drawing_apart", "generator_states", "set_generator_states"]
 
 @contextmanager
 def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
-    """Within it torch draws from a seed, on the CPU and on a device; then it goes on as before.
+    """Make torch draw from a seed within the block, on the CPU and on a device, and then as before.
 
     ``torch.manual_seed`` would seed every GPU, and with it whoever is training on one meanwhile.
     """
@@ -36,7 +36,7 @@ def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[Non
 
 
 def generator_states(loaders: Sequence) -> dict:
-    """The states of Python's, NumPy's and torch's generators, and of those of dataloaders.
+    """Return the states of Python's, NumPy's, torch's and the dataloaders' generators.
 
     Args:
         loaders: RecBole's dataloaders; None where there is none.
@@ -54,7 +54,7 @@ def generator_states(loaders: Sequence) -> dict:
 
 
 def set_generator_states(states: dict, loaders: Sequence) -> None:
-    """The inverse of :func:`generator_states`, on a machine with as many GPUs."""
+    """Restore :func:`generator_states`, on a machine with as many GPUs."""
     random.setstate(from_plain(states["python"]))
     np.random.set_state(from_plain(states["numpy"]))
     torch.set_rng_state(states["torch"].cpu())

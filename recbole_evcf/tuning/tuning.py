@@ -18,7 +18,7 @@ from recbole_evcf.comparison.plan import SHARED, settings_of_result
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.finished import finished_config
 from recbole_evcf.config.keys import Role, checked, with_role
-from recbole_evcf.config.names import check_keys_of_model
+from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.digest import digest_of_data
 from recbole_evcf.report.values import setting
 from recbole_evcf.results import folder_held
@@ -221,6 +221,7 @@ def check_parameters(
                 "validation finds the best trial."
             )
     checked("seed", config["seed"])
+    check_several(config, "a search")
     if config["resume"] or config["resumable"]:
         raise ValueError(
             "resume is no setting of a search: the same command resumes it, and keeps the trials "

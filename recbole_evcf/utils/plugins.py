@@ -1,4 +1,4 @@
-"""Modules of a user's own, whose models the commands and the processes they start know too."""
+"""A user's own modules are imported, so that commands and the processes they start know them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def import_plugins() -> None:
 
 
 def import_failure(error: Exception) -> str:
-    """What went wrong while a module was imported, and in which line of which file."""
+    """Return what went wrong while a module was imported, in which line of which file."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     # Whoever asks for the module comes first, and the ways of importing are in between.
     ways = (importlib.__file__, "<frozen importlib")

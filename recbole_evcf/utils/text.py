@@ -1,4 +1,4 @@
-"""Foreign text on the terminal and on pages: short, and without what steers a terminal."""
+"""Strings from elsewhere are made short and harmless for the terminal and for pages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ LONGEST_SENTENCE = 2000
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """A text, or its beginning with three dots if it is longer."""
+    """Return a string, or its beginning with three dots if it is longer."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def shown(value: object, length: int = 60) -> str:
-    """A piece of the user's data in quotation marks, as Python writes it, and short."""
+    """Return a piece of the user's data in quotation marks, as Python writes it, and short."""
     return repr(shortened(str(value), length))
 
 
 def printable(text: str) -> str:
-    """A sentence as it may be printed: what steers a terminal is written as an escape."""
+    """Escape what would steer a terminal, so that a sentence may be printed."""
     text = shortened(text, LONGEST_SENTENCE)
     return "".join(c.encode("unicode_escape").decode() if _steers(c) else c for c in text)
 
@@ -37,7 +37,7 @@ def _steers(character: str) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """An exception's message in one line, or its name if it has none."""
+    """Return an exception's message in one line, or its name if it has none."""
     # str() of a KeyError is quoted.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__

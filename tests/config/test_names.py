@@ -141,6 +141,34 @@ def test_settings_of_a_teacher():
         config_of("BPR", t_attention_size=3)
 
 
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (["compare", "--models=BPR,Vamp", "--output=out"], "a comparison"),
+        (["tune", "--model=Vamp", "--params_file=hyper/Vamp.hyper", "--output=out"], "a search"),
+    ],
+)
+@pytest.mark.parametrize("word", ["--nproc=2", "--per_user_file=users.csv", "--world_size=2"])
+def test_settings_of_one_run_are_refused_where_there_are_several(command, what, word, capsys):
+    assert cli.main([*command, "--dataset=ml-100k", word]) == 2
+    key = word[2:].partition("=")[0]
+    assert capsys.readouterr().err == (
+        f"recbole-evcf: error: {key} is a setting of one run, and {what} makes several: leave it "
+        "out, or train that model with `recbole-evcf run`.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "--model=FM"], ["compare", "--models=FM,Pop", "--output=out"]]
+)
+def test_a_model_that_learns_from_labels_names_what_is_missing(command, tiny, capsys):
+    with open("tiny.yaml", "w", encoding="utf-8") as file:
+        yaml.safe_dump({**tiny, "epochs": 1}, file)
+    assert cli.main([*command, "--dataset=tiny", "--config_files=tiny.yaml"]) > 0
+    captured = capsys.readouterr()
+    assert "FM learns from labels, and tiny has no column label: " in captured.err + captured.out
+
+
 def test_a_model_may_have_a_key_of_that_name():
     assert config_of("LINE", order=1)["order"] == 1
 

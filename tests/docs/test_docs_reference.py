@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+import runpy
 from dataclasses import fields
 from importlib import import_module, resources
 from pkgutil import resolve_name
@@ -46,6 +47,12 @@ def first_literal(cell: str):
 
 
 # Config keys
+
+
+def test_the_guides_tables_of_keys_are_those_of_the_table_of_keys():
+    """python docs/key_tables.py writes them."""
+    tables_of_keys = runpy.run_path(str(ROOT / "docs" / "key_tables.py"))
+    assert tables_of_keys["with_tables"](USER_GUIDE) == USER_GUIDE
 
 
 @pytest.mark.parametrize("model", [model.__name__ for model in MODELS])
