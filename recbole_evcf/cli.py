@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: str, arguments: list[str]) -> int:
     """The exit code of a command; what it raises is one line."""
     try:
-        # Help, and what is wrong so far, are said before RecBole is imported, which takes seconds.
+        # Help and early mistakes are printed before RecBole is imported, which takes seconds.
         options.check_files(options.parse(command, arguments)[0])
         recbole_evcf.activate()
         recbole_evcf.speed_up_recbole()

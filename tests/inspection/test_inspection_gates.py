@@ -16,7 +16,7 @@ from recbole_evcf.inspection.gates import (
 from recbole_evcf.inspection.latent import history_batches
 
 
-def test_openings_are_the_sigmoids_of_every_layer(tiny):
+def test_gates_are_the_sigmoids_of_every_layer(tiny):
     # Not 16: the naive affine map tells a weight's sides by their lengths.
     *_, model, histories, users = untrained("GatedHVamp", tiny, mlp_hidden_size=[20])
     network = model.network
@@ -32,10 +32,10 @@ def test_openings_are_the_sigmoids_of_every_layer(tiny):
         }
     assert list(found) == list(gates)
     for name, gate in gates.items():
-        opening = torch.sigmoid(gate)
-        np.testing.assert_allclose(found[name], opening.mean(1), rtol=1e-5)
-        assert np.isclose(extremes["shut"][name], (opening < 0.1).double().mean())
-        assert np.isclose(extremes["open"][name], (opening > 0.9).double().mean())
+        value = torch.sigmoid(gate)
+        np.testing.assert_allclose(found[name], value.mean(1), rtol=1e-5)
+        assert np.isclose(extremes["shut"][name], (value < 0.1).double().mean())
+        assert np.isclose(extremes["open"][name], (value > 0.9).double().mean())
     assert not any(module._forward_hooks for module in network.modules())
 
 
