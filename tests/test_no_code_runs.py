@@ -284,6 +284,8 @@ class TestRecBolesModels:
 
     def test_the_model_with_a_teacher(self, tiny, ran):
         settings = {**tiny, "phase": "teacher_training", "t_depth": 1, "t_attention_size": 4}
+        # It learns from labels, or from negative samples.
+        settings["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
         config = Config("KD_DAGFM", "tiny", config_dict={**settings, "teacher": CODE})
         with pytest.raises(ValueError, match="teacher must name"):
             get_model("KD_DAGFM")(config, create_dataset(config))

@@ -62,4 +62,4 @@ def test_kills_at_random_moments_change_nothing(tiny, tmp_path):
         assert same(model["state_dict"], whole["state_dict"])
         assert same(model["optimizer"], whole["optimizer"])
         assert same(model["training"]["progress"], whole["training"]["progress"])
-        assert not list((folder / "saved").glob("*.resume"))
+        assert not list((folder / "saved").glob(f"{newest.name}*.resume"))
