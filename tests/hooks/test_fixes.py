@@ -341,9 +341,11 @@ class TestHyperTuning:
         ]
         expected = [{"size": size, "rate": rate} for size in choices for rate in (0.1, 0.2)]
         key = lambda params: repr(sorted(params.items()))  # noqa: E731
-        assert sorted({key(params) for params in seen}) == sorted(map(key, expected))
         if algo == "exhaustive":
-            assert len(seen) == 6
+            assert sorted(map(key, seen)) == sorted(map(key, expected))
+        else:
+            # Without a seed, as RecBole draws: seldom, a choice is left out.
+            assert {key(params) for params in seen} <= set(map(key, expected))
 
     def test_parameter_file(self):
         with open("space", "w") as file:
