@@ -84,10 +84,8 @@ def _as_at_all_items(metric_info: Callable, k: int) -> Callable:
 
 
 class HitCollector(Collector):
-    """A collector that ranks at most all items and finds hits without a batch x items matrix.
-
-    It serves our models and the split by users, and all models after ``speed_up_recbole``.
-    """
+    """A collector that ranks at most all items and finds hits without a batch x items matrix:
+    for our models and the split by users, and for all after ``speed_up_recbole``."""
 
     fast_for_all = False
     topk: list

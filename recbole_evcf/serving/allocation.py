@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["AllocationBound", "bound_by_weights"]
 
-# A constructor creates little but its weights: numbers allowed per byte of the file's weights, and
-# in addition.
+# A constructor creates little but its weights: numbers per byte of weights, and in addition.
 NUMBERS_PER_BYTE, EXTRA_NUMBERS = 8, 10**7
 
 

@@ -80,10 +80,9 @@ def read_histories(
 
 
 def read_tokens(path: str) -> list[str]:
-    """Read item tokens from a text file, one per line; blank lines are skipped.
+    """Read item tokens from a text file, one per line, skipping blank lines.
 
-    Raises:
-        ValueError: the file names none, or is not text.
+    A file that names none, or is not text, is a ``ValueError``.
     """
     with open(path, encoding=ENCODING) as file:
         try:
