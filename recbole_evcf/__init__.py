@@ -48,7 +48,7 @@ __all__ = [
     "tune",
 ]
 
-# The module of each name that is imported when it is first used.
+# The module of each lazily imported name.
 _LAZY = {
     **dict.fromkeys(("GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"), "model.models"),
     "WMF": "model.wmf",
@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     activate()
     value = getattr(importlib.import_module(f"recbole_evcf.{_LAZY[name]}"), name)
-    # From now on it is found without this function.
+    # Later look-ups bypass this function.
     globals()[name] = value
     return value
 
@@ -88,7 +88,7 @@ def activate() -> None:
     """
     from recbole_evcf.hooks import fixes
 
-    # Before anything of RecBole is imported: some of the faults are in its imports.
+    # Before any RecBole import: some faults are in its imports.
     fixes.repair()
 
     from recbole_evcf.hooks.checkpoints import register_checkpoints
@@ -105,7 +105,7 @@ def activate() -> None:
     register_evaluation()
     register_checkpoints()
     register_training()
-    # Of the process that started this one.
+    # Set by the parent process.
     if os.environ.get(SPEED_UP):
         speed_up_recbole()
 
@@ -151,8 +151,8 @@ def run(
 
 
 def _is_command() -> bool:
-    """Whether this process is the command itself, and not one that it has started."""
-    # As it was started: processes that it starts inherit sys.argv.
+    """Whether this process is the command itself, not one that it has started."""
+    # The original arguments: child processes inherit sys.argv.
     words = sys.orig_argv[1:3]
     names = ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")
     return words == ["-m", "recbole_evcf"] or os.path.basename(next(iter(words), "")) in names

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The installed command.
+    """Run the installed command.
 
     Args:
         arguments: words after the command's name; those of the process by default.
@@ -48,14 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    """The exit code of a command; what it raises is one line."""
+    """Return a command's exit code; print what it raises in one line."""
     try:
-        # Help and early mistakes are printed before RecBole is imported, which takes seconds.
+        # Help and early errors are printed before the slow import of RecBole.
         options.check_files(options.parse(command, arguments)[0])
         recbole_evcf.activate()
         recbole_evcf.speed_up_recbole()
         import_plugins()
-        # A module for each command, with a function main(arguments) -> exit code.
+        # Each command's module has a function main(arguments) -> exit code.
         return import_module(f"recbole_evcf.commands.{command}").main(arguments)
     # A process or a machine failed.
     except (ChildProcessError, ConnectionError) as error:

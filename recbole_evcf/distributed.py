@@ -62,19 +62,19 @@ __all__ = [
     "sum_up",
 ]
 
-# How long a process waits for the others, at the start too. A connection that breaks is noticed at
+# How long a process waits for the others, also at the start. A broken connection is noticed at
 # once: this is for a machine that vanishes from the network.
 PATIENCE = timedelta(minutes=10)
-# Seconds that whoever failed has to say why, before others report that they lost contact.
+# Seconds a failed process has to report why, before others report lost contact.
 GRACE = 5.0
-# What a process may raise that its parent raises again; the first that fits.
+# Errors of a process that its parent raises again; the first match counts.
 MISTAKES = (ConnectionError, NotImplementedError, OSError, ValueError)
-# They log at length what one sentence of ours says.
+# Their long logs repeat what one sentence of ours reports.
 TALKATIVE = ("distributed.elastic.multiprocessing.api", "multiprocessing.spawn")
 
 
 class FailedElsewhere(ConnectionError):
-    """Another process failed, and has said why."""
+    """Another process failed, and has reported why."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class _Group:
     count: int
     device: torch.device
     store: dist.Store | None = None
-    # For what travels together.
+    # For tensors that travel together.
     buffer: Tensor | None = None
 
 
@@ -92,7 +92,7 @@ _group = _ALONE
 
 
 def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -> dict[str, Any]:
-    """RecBole's keys for the processes of this machine, from the arguments of its ``run``.
+    """Return RecBole's keys for the processes of this machine, from the arguments of its ``run``.
 
     Raises:
         ValueError: the arguments do not fit together.
@@ -120,7 +120,7 @@ def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -
 
 
 def from_environment() -> dict[str, Any]:
-    """RecBole's keys of a process that ``torchrun`` or ``srun`` has started as one of several.
+    """Return the keys of a process that ``torchrun`` or ``srun`` has started as one of several.
 
     Returns:
         those of :func:`layout`, and ``local_rank``; nothing if the process is alone.
@@ -145,14 +145,14 @@ def from_environment() -> dict[str, Any]:
 
 
 def _as_torchrun(env: Mapping[str, str]) -> dict[str, str]:
-    """What ``torchrun`` would have set, from what ``srun`` has set."""
+    """Return what ``torchrun`` would have set, from what ``srun`` has set."""
     count = env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS", "1")
-    # A batch script has these variables too, and is not one of the tasks.
+    # A batch script has these variables too, but is not one of the tasks.
     in_batch = "SLURM_JOB_ID" in env and "SLURM_STEP_ID" not in env
     if "RANK" in env or "SLURM_PROCID" not in env or in_batch or count == "1":
         return {}
     nodes = int(env.get("SLURM_NNODES", "1"))
-    # The first of node[07-09,12],other.
+    # The first host of node[07-09,12],other.
     first = re.match(r"([^,[]*)(?:\[(\d+))?", env.get("SLURM_NODELIST", ""))
     found = {
         "RANK": env["SLURM_PROCID"],
@@ -166,7 +166,7 @@ def _as_torchrun(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def restarts() -> int:
-    """How often the processes have been started again."""
+    """Return how often the processes have been restarted."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
@@ -178,7 +178,7 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
             the keys. It must be importable in a new process.
         arguments: further arguments; they are pickled.
         keys: those of :func:`layout`.
-        max_restarts: how often all are started again when one has died.
+        max_restarts: how often all are restarted after one has died.
 
     Returns:
         what the function returned in the first process of this machine.
@@ -189,7 +189,7 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
         ChildProcessError: a process was killed, or failed otherwise.
         ConnectionError: another machine is gone, or a process there failed.
     """
-    # Where all meet, for as long as there is a reference to it.
+    # The meeting point, which lives as long as this reference.
     store = _meeting_point(keys)
     if keys["nproc"] < keys["world_size"]:
         where = f"--ip={keys['ip']} --port={keys['port']}"
@@ -203,7 +203,7 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
                 logs_specs=DefaultLogsSpecs(log_dir=folder),
                 run_id="recbole-evcf",
                 rdzv_backend="static",
-                # The agent's own affairs, at a free port; nobody is asked for this machine's name.
+                # For the agent only, at a free port; avoids looking up this machine's name.
                 rdzv_endpoint="127.0.0.1:0",
                 rdzv_configs={"rank": 0},
                 local_addr="127.0.0.1",
@@ -212,7 +212,7 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
             )
             results = elastic_launch(config, _work)(target, keys, get_start_method(), arguments)
     except SignalException as error:
-        # To whoever handled it before.
+        # Pass it to the previous handler.
         signal.raise_signal(error.sigval)
         raise
     except ChildFailedError as error:
@@ -225,12 +225,12 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
 
 
 def _work(target: Callable, keys: Mapping, start_method: str, arguments: tuple) -> Any:
-    """What a process does that the agent has started."""
-    # Ctrl-C and the death of the parent end it at once and without a word.
+    """Run the target in a process that the agent has started."""
+    # Ctrl-C and the parent's death end it at once and silently.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Workers of its dataloaders start as everywhere, and not as the process itself has.
+    # Dataloader workers use the default start method, not this process's.
     set_start_method(start_method, force=True)
-    # The agent's counts are those of this machine.
+    # The agent counts this machine only.
     del os.environ["RANK"]
     # A fair share of the cores.
     if "OMP_NUM_THREADS" not in os.environ:
@@ -239,18 +239,18 @@ def _work(target: Callable, keys: Mapping, start_method: str, arguments: tuple) 
         return target({"local_rank": int(os.environ["LOCAL_RANK"]), **keys}, *arguments)
     except Exception as error:
         reason = explain(error)
-        # A mistake of its own is what its parent is to report, even if another has told it.
+        # The parent reports this process's own error, even if another has reported it.
         reason = reason if isinstance(error, ConnectionError) else error
         known = next((kind for kind in MISTAKES if isinstance(reason, kind)), None)
         get_error_handler().record_exception(known(str(reason)) if known else reason)
         sys.stdout.flush()
-        # Not through the end of the interpreter, which would wait for what the others do not send.
+        # The interpreter's normal exit would wait for data that the others do not send.
         os._exit(1)
 
 
 @contextmanager
 def _agent_beside_us() -> Iterator[None]:
-    """Within it the agent may handle signals, and does not log."""
+    """Let the agent handle signals within the block, and silence its log."""
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -263,11 +263,11 @@ def _agent_beside_us() -> Iterator[None]:
 
 
 def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
-    """What the process raised that failed first; or how it ended, in words."""
+    """Return the error of the process that failed first, or how it ended, in words."""
     number, failure = error.get_first_failure()
     name = f"process {keys['offset'] + number} of {keys['world_size']}"
     if isinstance(failure.message, str):
-        # It could say nothing itself.
+        # It could not report anything itself.
         code = failure.exitcode
         how = f"signal {-code} ({failure.signal_name()})" if code < 0 else f"exit code {code}"
         hint = "; most often the memory was used up" if code == -signal.SIGKILL else ""
@@ -280,25 +280,25 @@ def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
 
 
 def explain(error: Exception) -> Exception:
-    """Tell the others of an error of this process; or ask them, if it is that contact was lost.
+    """Report this process's error to the others, or ask them for theirs if contact was lost.
 
     Returns:
         the error; or a :class:`FailedElsewhere` with the reason that another process gave first.
     """
     if _group.store is None:
-        # All make the same mistakes before they meet, and the first says so.
+        # Before they meet all fail alike, and the first reports it.
         time.sleep(GRACE if os.environ.get("RANK", "0") != "0" else 0)
         return error
     store, ours = _group.store, f"process {rank()} of {count()}: {error}"
     told: list[bytes] = []
 
     def ask() -> None:
-        # Whoever offers the store may be gone.
+        # The process that offers the store may be gone.
         with suppress(RuntimeError):
             lost = isinstance(error, ConnectionError)
             told.append(store.get("why") if lost else store.compare_set("why", "", ours))
 
-    # Where its machine is gone without a word, no call of the store's returns.
+    # If its machine has vanished, no call to the store returns.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(GRACE)
@@ -336,12 +336,12 @@ def _meeting_point(keys: Mapping) -> dist.TCPStore | None:
 
 
 def rank() -> int:
-    """The number of this process among those of all machines, from 0."""
+    """Return this process's number among those of all machines, from 0."""
     return _group.rank
 
 
 def count() -> int:
-    """The number of processes on all machines."""
+    """Return the number of processes on all machines."""
     return _group.count
 
 
@@ -351,7 +351,7 @@ def is_first() -> bool:
 
 
 def part(total: int) -> BatchShard | None:
-    """What this process computes of ``total`` rows; None if it is alone."""
+    """Return this process's share of ``total`` rows; None if it is alone."""
     return None if count() == 1 else shard_of(total, rank(), count())
 
 
@@ -369,14 +369,14 @@ def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> Non
 
     Raises:
         ConnectionError: the others did not come.
-        ValueError: another process has the same number, or counts otherwise.
+        ValueError: another process has the same number, or a different count.
     """
     global _group
     if _group is not _ALONE or count == 1:
         return
     _choose_interface(ip, port)
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    # The agents of several machines under torchrun offer a new store after each restart.
+    # Under torchrun, agents of several machines offer a new store after each restart.
     attempt = restarts() if os.environ.get("GROUP_WORLD_SIZE") == "1" else 0
     _group = _Group(rank, count, device)
     with _talking():
@@ -401,8 +401,8 @@ def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> Non
 
 
 def _choose_interface(ip: str, port: int) -> None:
-    """Let gloo and NCCL use the interface that leads to the first machine: by themselves they ask
-    for the address of this machine's name, which often is the loopback's."""
+    """Make gloo and NCCL use the interface that leads to the first machine: by default they look
+    up this machine's name, which often is the loopback's."""
     family, kind, _, _, address = socket.getaddrinfo(ip, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
         # Sends nothing.
@@ -415,7 +415,7 @@ def _choose_interface(ip: str, port: int) -> None:
 
 
 def leave() -> None:
-    """Part from the others, when all are ready to."""
+    """Leave the group when all processes are ready to."""
     global _group
     if _group is not _ALONE:
         with _talking():
@@ -425,9 +425,9 @@ def leave() -> None:
 
 
 def sum_up(tensors: Sequence[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes, the same on each to the last bit.
+    """Replace each tensor by its sum over all processes, bitwise the same on each.
 
-    They travel as one, in one buffer that is kept for the next time.
+    They travel together, in one buffer that is reused.
     """
     if count() == 1:
         return
@@ -443,7 +443,7 @@ def sum_up(tensors: Sequence[Tensor]) -> None:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows of all processes, those of the first one first; each may have any number."""
+    """Return the rows of all processes, the first one's first; each may have any number."""
     if count() == 1:
         return rows
     numbers = [torch.zeros(1, dtype=torch.long) for _ in range(count())]
@@ -457,7 +457,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def copy_from_first(tensors: Iterable[Tensor]) -> None:
-    """Write the first process's values into the tensors of the others."""
+    """Copy the first process's values into the tensors of the others."""
     if count() == 1:
         return
     with _talking(), torch.no_grad():
@@ -466,7 +466,7 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
 
 
 def _bytes_of_first(data: Tensor) -> Tensor:
-    """The first process's bytes; what the others give does not matter."""
+    """Return the first process's bytes; those of the others are ignored."""
     size = torch.tensor([len(data)])
     copy_from_first([size])
     data = data if is_first() else torch.empty(int(size), dtype=torch.uint8)
@@ -475,7 +475,7 @@ def _bytes_of_first(data: Tensor) -> Tensor:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's value, of numbers, strings, lists and dicts with strings as keys."""
+    """Return the first process's value: numbers, strings, lists and dicts with string keys."""
     if count() == 1:
         return value
     text = json.dumps(value if is_first() else None, default=float).encode()
@@ -485,7 +485,7 @@ def from_first(value: Any) -> Any:
 
 @contextmanager
 def file_of_first(path: str) -> Iterator[str]:
-    """A path at which this process can read the file that the first has under ``path``."""
+    """Return a path where this process can read the first one's file ``path``."""
     size = os.path.getsize(path) if is_first() else 0
     data = torch.from_file(path, size=size, dtype=torch.uint8) if size else torch.empty(0)
     data = _bytes_of_first(data)
@@ -500,7 +500,7 @@ def agree(value: Any, message: str) -> None:
     """Compare a value with the first process's.
 
     Raises:
-        ValueError: it is another one; with the message, of which {rank} and {count} are filled in.
+        ValueError: they differ; {rank} and {count} in the message are filled in.
     """
     if from_first(value) != value:
         raise ValueError(message.format(rank=rank(), count=count()))
@@ -510,7 +510,7 @@ def agree_on(settings: Mapping[str, Any]) -> None:
     """Compare settings with the first process's.
 
     Raises:
-        ValueError: one has another value; the first that does is named.
+        ValueError: a value differs; the first such setting is named.
     """
     ours = json.loads(json.dumps(settings, default=str))
     theirs = from_first(ours)
@@ -523,7 +523,7 @@ def agree_on(settings: Mapping[str, Any]) -> None:
 
 
 def same_draws() -> None:
-    """Let all processes draw the random numbers that the first would draw from here on."""
+    """Make all processes draw the random numbers that the first would draw next."""
     if count() == 1:
         return
     states = [torch.get_rng_state()]

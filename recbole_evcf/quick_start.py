@@ -43,10 +43,10 @@ __all__ = [
     "run_recboles",
 ]
 
-# Arguments of :func:`run` that say in how many processes it runs, and where.
+# Arguments of :func:`run` that decide how many processes it runs in, and where.
 PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "max_restarts")
 
-# What making the data set and the model raises when the file or the data are not what they were.
+# Raised by the data set and the model when the file or the data have changed.
 MISFITS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError)
 MISFITS = (*MISFITS, ImportError, LookupError, RuntimeError, SyntaxError, TypeError)
 
@@ -61,7 +61,7 @@ def planned_run(
     config_files: Sequence[str],
     settings: Mapping[str, Any],
 ) -> tuple[Config, list[str], dict[str, Any]]:
-    """Everything that :func:`run` will read, checked before anything starts.
+    """Check everything that :func:`run` will read, before anything starts.
 
     Args:
         model: its name; None for that of the config files, or the default.
@@ -133,14 +133,14 @@ def run(
     if outside:
         return _run_together(outside, *arguments)
     result, ended = distributed.launch(_work, arguments, keys, max_restarts)
-    # Here, where somebody may have asked to keep them until the metrics are given.
+    # Kept here if a caller needs them until the metrics are computed.
     for model_file in ended:
         discard(model_file)
     return result
 
 
 def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any] | None, list[str]]:
-    """What each process does; only the first has a result, and the model files of ended runs."""
+    """Run in each process; only the first has a result, and the model files of ended runs."""
     with states_kept(discarded_after=False) as ended:
         return _run_together(keys, *arguments), ended
 
@@ -171,7 +171,7 @@ def _run_and_name_file(*arguments: Any) -> dict[str, Any]:
 
 
 def run_recboles(rank: int, *args: Any) -> None:
-    """One process of several; as RecBole's."""
+    """Run one process of several; as RecBole's."""
     _run_recboles(rank, *args)
 
 
@@ -183,7 +183,7 @@ def objective_function(
 
 
 def load_data_and_model(model_file: str) -> tuple:
-    """Load a saved model, and make its data set and dataloaders again; no code in the file runs.
+    """Load a saved model and rebuild its data set and dataloaders; no code in the file runs.
 
     Args:
         model_file: path of a model saved with recbole_evcf imported.
@@ -217,7 +217,7 @@ def _made_again(checkpoint: dict) -> tuple:
     logger.info(dataset)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
-    # Some of RecBole's models keep all pairs of users and items.
+    # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
     with bound_by_weights(checkpoint["state_dict"], more=2 * pairs):
         model = get_model(config["model"])(config, train_data._dataset)
@@ -229,8 +229,8 @@ def _made_again(checkpoint: dict) -> tuple:
 
 
 def _check_items(checkpoint: dict, model: Any) -> None:
-    """Columns of other items would be scored without anyone noticing."""
-    # An earlier version's file has none, nor has that of a model of RecBole's other kinds.
+    """Refuse other items, whose columns would be scored unnoticed."""
+    # Files of earlier versions and of RecBole's other kinds of models have none.
     if "item_catalogue" not in checkpoint:
         return
     trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens

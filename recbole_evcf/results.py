@@ -1,9 +1,9 @@
-"""One store of results: kept under a key, and used again when the same is asked for.
+"""Store results under a key, and reuse them when the same is asked for.
 
 A key is a dict of all that decides a result: settings with an effect, a digest of the data,
-versions. Files are JSON with a digest of their content, written atomically, so that one that is
-corrupt, edited or of another key counts as absent. A lock file makes a folder, or an
-unfinished run, the business of one process.
+versions. Files are JSON with a digest of their content, written atomically; one that is corrupt,
+edited or of another key counts as absent. A lock file reserves a folder, or an unfinished run,
+for one process.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ __all__ = [
 VERSIONS = {"recbole_evcf": __version__, "recbole": recbole_version}
 SEAL = "sha256"
 ENDING = ".lock"
-# What file systems without locks answer: there, everything is as if there were none.
+# Raised by file systems without locks, where locking is skipped.
 NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-# By the path of the lock file: a process may take its own again, since a training stopped in a
-# notebook leaves the next one to resume it.
+# By the lock file's path. A process may take its own lock again, so that a notebook can resume a
+# training that was stopped in it.
 _held: dict[str, FileLock] = {}
 
 
@@ -93,7 +93,7 @@ def read_sealed(path: str | Path) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-    # Brackets without end.
+    # Endless brackets.
     except RecursionError:
         raise ValueError("too many brackets") from None
     if not isinstance(content, dict) or SEAL not in content:
@@ -115,11 +115,11 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str, ending: str = ".json") -> Path:
-        """Return the path of a result's file, or of one beside it with another ending."""
+        """Return the path of a result's file, or of one next to it with another ending."""
         return self.folder / f"{name}{ending}"
 
     def put(self, name: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-        """Keep a result; whatever it names on disk must be complete already.
+        """Keep a result; any files it names must be complete already.
 
         Args:
             name: of its file.
@@ -141,11 +141,11 @@ class Store:
 
 
 def take(path: str) -> bool:
-    """Take a lock; True if it is now, or was already, this process's, False if another's."""
+    """Take a lock; return True if this process now has it, False if another does."""
     file = _lock_file(path)
     if file in _held:
         return True
-    # Whichever thread releases it.
+    # Any thread may release it.
     lock = FileLock(file, thread_local=False)
     try:
         lock.acquire(blocking=False)
@@ -166,7 +166,7 @@ def holds(path: str) -> bool:
 
 
 def release(path: str) -> None:
-    """Release a lock, if it is this process's; however a process ends, its locks end with it."""
+    """Release this process's lock; a process's locks also end with it."""
     lock = _held.pop(_lock_file(path), None)
     if lock is not None:
         # While it is held, so that no other process's new file is removed; Windows does it itself.
@@ -177,10 +177,10 @@ def release(path: str) -> None:
 
 @contextlib.contextmanager
 def folder_held(folder: str) -> Iterator[None]:
-    """Make a folder; within the block its results are for this command alone to write.
+    """Make a folder, and reserve it for this command within the block.
 
     Raises:
-        ValueError: another command writes there now, or the folder cannot be written to.
+        ValueError: another command is writing there, or the folder cannot be written to.
     """
     path = os.path.join(folder, "results")
     try:

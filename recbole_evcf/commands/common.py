@@ -1,4 +1,4 @@
-"""What the commands share: settings from the command line, and how a mistake ends."""
+"""What the commands share: settings from the command line, and how errors end them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ __all__ = [
     "terminable",
 ]
 
-# Exit codes of processes that Ctrl-C and SIGTERM have ended.
+# Exit codes of processes ended by Ctrl-C and SIGTERM.
 INTERRUPTED, TERMINATED = 130, 143
-# What has a sentence for the user. NotImplementedError: RecBole's, of a setting it does not know.
+# Errors with a message for the user. RecBole raises NotImplementedError for unknown settings.
 EXPECTED = (ValueError, NotImplementedError, OSError)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which clusters send before they kill, taken like Ctrl-C."""
+    """SIGTERM, which clusters send before they kill, handled like Ctrl-C."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within it SIGTERM raises :class:`Terminated`, in the main thread: no other gets signals."""
+    """Make SIGTERM raise :class:`Terminated` in the main thread; others get no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,12 +58,12 @@ def terminable() -> Iterator[None]:
 
 
 def exit_code(interruption: KeyboardInterrupt) -> int:
-    """The exit code of a command that was interrupted."""
+    """Return the exit code of an interrupted command."""
     return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
 
 
 def fail(error: Exception, code: int = 2) -> int:
-    """Print in one line what was wrong; the exit code to end with."""
+    """Print in one line what was wrong; return the exit code."""
     if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
         raise error
     print(f"recbole-evcf: error: {printable(one_line(error))}", file=sys.stderr)
@@ -86,15 +86,15 @@ def fail_somewhere(error: Exception, remark: str) -> int:
 
 
 def put_words_aside() -> None:
-    """Leave RecBole's ``Config`` nothing to read on the command line, where it would look."""
+    """Hide the command line from RecBole's ``Config``, which would read it."""
     sys.argv = sys.argv[:1]
 
 
 def read_settings(words: Iterable[str]) -> dict[str, str]:
-    """The settings of words ``--key=value``, as strings that RecBole's ``Config`` evaluates.
+    """Return the settings in words ``--key=value``, as strings that RecBole's ``Config`` evaluates.
 
     Raises:
-        ValueError: a word is written otherwise, or a key is given twice.
+        ValueError: a word has another form, or a key is given twice.
     """
     settings: dict[str, str] = {}
     for word in words:
@@ -109,18 +109,18 @@ def read_settings(words: Iterable[str]) -> dict[str, str]:
 def remark_on(
     model: str | None, dataset: str | None, config_files: str, words: Iterable[str]
 ) -> str:
-    """What is odd in the settings of a command that failed, for :func:`fail_somewhere`.
+    """Describe what is odd in the settings of a command that failed, for :func:`fail_somewhere`.
 
     Args:
         model: its name; None if a config file has it.
         dataset: its name; None if a config file has it.
         config_files: as the user wrote them.
-        words: the settings ``--key=value`` beside them.
+        words: the settings ``--key=value`` next to them.
 
     Returns:
-        a string to put behind an error; empty if there is nothing odd.
+        a string to append to an error; empty if there is nothing odd.
     """
-    # They take seconds to import, and this module is read before --help is printed.
+    # They take seconds to import, and --help needs this module.
     from recbole_evcf.commands.options import split_files
     from recbole_evcf.config.files import resolve_config_files
     from recbole_evcf.config.finished import finished_config, remark_on_settings
@@ -128,7 +128,7 @@ def remark_on(
     try:
         files = resolve_config_files(split_files(config_files))
         return remark_on_settings(finished_config(model, dataset, files, read_settings(words)))
-    # What is wrong there has a sentence of its own.
+    # Errors there are reported separately.
     except ValueError:
         return ""
 
@@ -146,12 +146,12 @@ def read_seeds(text: str) -> list[int]:
 
 
 def tell(line: str) -> None:
-    """Print a line at once to the error output, where it is not taken for the result."""
+    """Print a line to stderr at once, apart from the result."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
 def stopped_by(error: Exception | KeyboardInterrupt, folder: str) -> int:
-    """Report what a mistake or an interruption has stopped; the exit code to end with."""
+    """Report an error or an interruption; return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         tell(f"Interrupted. Finished runs are kept in {folder}: repeat the command to resume.")
         return exit_code(error)

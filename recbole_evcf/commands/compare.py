@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         outcome = finish_plan(plan, options.output, baseline, tell)
         command = shlex.join(["recbole-evcf", "compare", *arguments])
         page = Comparison(outcome, options.output, command).report()
-    # NotImplementedError: RecBole's word for a setting it does not know.
+    # NotImplementedError: RecBole raises it for an unknown setting.
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:

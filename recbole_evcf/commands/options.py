@@ -1,4 +1,4 @@
-"""Every command's options, read without RecBole and PyTorch: help and mistakes come at once."""
+"""Parse every command's options without importing RecBole and PyTorch, so that it is fast."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ALL_KEYS = "Every key of RecBole's config and of the model may follow as --key=v
 
 
 def parse(command: str, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options of a command, and its words ``--key=value`` that are settings.
+    """Return a command's options, and its words ``--key=value`` that are settings.
 
     Args:
         command: one of :data:`COMMANDS`.
-        arguments: the words behind it.
+        arguments: the words after it.
 
     Raises:
-        SystemExit: help was asked for, or an option is missing or wrong, which argparse has said.
+        SystemExit: help was asked for, or argparse has reported a missing or wrong option.
     """
     describe, takes_settings = COMMANDS[command]
     parser = argparse.ArgumentParser(
@@ -49,10 +49,10 @@ def parse(command: str, arguments: list[str]) -> tuple[argparse.Namespace, list[
 
 
 def check_files(options: argparse.Namespace) -> None:
-    """Check that the files which options name are there.
+    """Check that the files named by options exist.
 
     Raises:
-        ValueError: one is not.
+        ValueError: one does not.
     """
     for file in split_files(getattr(options, "config_files", "")):
         named_file(file, ".yaml", "There is no config file")
@@ -66,7 +66,7 @@ def check_files(options: argparse.Namespace) -> None:
 
 
 def split_files(text: str) -> list[str]:
-    """The files of ``--config_files="a.yaml b.yaml"``; a name with blanks stands in quotes.
+    """Split ``--config_files="a.yaml b.yaml"``; a name with blanks must be quoted.
 
     Raises:
         ValueError: a quotation mark is missing.
@@ -111,7 +111,7 @@ def _add_model_file(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_shared_by_several(parser: argparse.ArgumentParser, output: str) -> None:
-    """The options of a command that trains several models."""
+    """Add the options of a command that trains several models."""
     _add_config_files(parser)
     parser.add_argument("--seeds", default="", help="of the models, 2020,2021; the split has one")
     parser.add_argument(
@@ -281,7 +281,7 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder to write to")
 
 
-# What describes a command's options, and whether settings may follow them.
+# Each command's options, and whether settings may follow them.
 COMMANDS = {
     "compare": (_compare, True),
     "export": (_export, False),

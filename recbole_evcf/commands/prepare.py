@@ -1,4 +1,4 @@
-"""``recbole-evcf prepare``: raw data into RecBole's atomic files."""
+"""``recbole-evcf prepare``: convert raw data into RecBole's atomic files."""
 
 from __future__ import annotations
 

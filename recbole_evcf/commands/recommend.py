@@ -22,7 +22,7 @@ from recbole_evcf.utils.text import printable
 
 __all__ = ["main"]
 
-# Fewer are done before a speed can be measured.
+# Progress is too short to measure a speed below this.
 MANY_USERS = 100
 
 
@@ -72,7 +72,7 @@ def _recommender_and_users(options: argparse.Namespace) -> tuple[Recommender, Us
 def _counting(
     frames: Iterable[pd.DataFrame], done: Counter[str], bar: tqdm
 ) -> Iterator[pd.DataFrame]:
-    """The frames as they come, their users and rows counted."""
+    """Yield the frames, counting their users and rows."""
     for frame in frames:
         yield frame
         first = frame["rank"] == 1

@@ -1,4 +1,4 @@
-"""``recbole-evcf reproduce``: a table of the paper, trained again, beside the paper's."""
+"""``recbole-evcf reproduce``: retrain a table of the paper and compare it with the paper's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         checks = check_claims(outcome, table)
         command = shlex.join(["recbole-evcf", "reproduce", *arguments])
         page = write_reproduction(outcome, table, checks, options.output, name, command)
-    # NotImplementedError: RecBole's word for a setting it does not know.
+    # NotImplementedError: RecBole raises it for an unknown setting.
     except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:

@@ -38,11 +38,11 @@ __all__ = ["main", "result_table"]
 
 @dataclass
 class _Run:
-    """What is known of a run: when it started, and its config as soon as that is finished."""
+    """What is known of a run: its start time, and its config once that is complete."""
 
     # Whether another process or machine is the first, which alone writes files.
     elsewhere: bool
-    # Whether the first process, beside this one, is the one to print.
+    # Whether the first process is another one, which prints.
     silent: bool = False
     config: Config | None = None
     started: float = field(default_factory=time.time)
@@ -78,7 +78,7 @@ def _exit_code(run: _Run, options: dict[str, Any], words: list[str]) -> int:
             return 1
         if isinstance(reason, EXPECTED):
             raise
-        # RecBole meets a value of the wrong kind where it first computes with it.
+        # RecBole fails on a value of the wrong type only when it computes with it.
         return fail_somewhere(reason, remark_on_settings(run.config) if run.config else "")
     return 0
 
@@ -100,14 +100,14 @@ def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> N
         if not run.silent:
             print("Done; the results are on the first machine.", file=sys.stderr)
         return
-    # First, so that a file that cannot be written does not take them along.
+    # First, so that they are printed even if a file cannot be written.
     print(result_table(result), flush=True)
     if result_file:
         write_json(result_file, {"model": model, "dataset": dataset, **result})
 
 
 def _how_to_resume(run: _Run, arguments: list[str]) -> str:
-    """How to resume an interrupted run, to follow the word ``interrupted``."""
+    """Explain how to resume an interrupted run, after the word ``interrupted``."""
     if run.config is None:
         return " before training started."
     if run.elsewhere:
@@ -115,7 +115,7 @@ def _how_to_resume(run: _Run, arguments: list[str]) -> str:
     state = _state_to_resume(run.config, run.started) if can_resume(run.config) else None
     if state is None:
         return " before there was anything to resume from: the same command starts from scratch."
-    # Of several --resume the last one counts.
+    # The last of several --resume counts.
     resume = [] if run.config["resume"] else ["--resume"]
     words = shlex.join(["recbole-evcf", "run", *arguments, *resume])
     return f" after epoch {state.epoch}: resume with {words}"
@@ -124,7 +124,7 @@ def _how_to_resume(run: _Run, arguments: list[str]) -> str:
 def _state_to_resume(config: Config, started: float) -> State | None:
     resume = config["resume"]
     if isinstance(resume, str):
-        # A model file that was exchanged.
+        # The model file was replaced.
         with contextlib.suppress(ValueError):
             return state_of(model_file_of(resume))
         return None
@@ -133,7 +133,7 @@ def _state_to_resume(config: Config, started: float) -> State | None:
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """The validation and test metrics of ``run_recbole``'s result, with their standard errors."""
+    """Return ``run_recbole``'s validation and test metrics, with their standard errors."""
     parts = [result["best_valid_result"] or {}, result["test_result"] or {}]
     if not any(parts):
         return "Nothing was evaluated: the split leaves nothing to validate or test on."

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         print(_best_text(found, found.report()))
     except EXPECTED as error:
         return fail(error)
-    # RecBole meets a value of the wrong kind where it first computes with it.
+    # RecBole fails on a value of the wrong type only when it computes with it.
     except Exception as error:
         remark = remark_on(options.model, options.dataset, options.config_files, words)
         return fail_somewhere(error, remark)

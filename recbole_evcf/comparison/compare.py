@@ -1,4 +1,4 @@
-"""Models compared on the very same split: kept runs are looked up, the others run."""
+"""Compare models on the same split; kept runs are reused and the others run."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Comparison:
 
     Args:
         outcome: the values of the models and the tests between them.
-        folder: that holds the runs, and gets the report.
-        command: to do it again, shown on the page.
+        folder: of the runs and the report.
+        command: to repeat it, shown on the page.
 
     Attributes:
         outcome: as above.
@@ -41,16 +41,16 @@ class Comparison:
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """A row for each model, by label: every test metric, and behind it ``_se``, its standard
-        error over the test users; unrounded. A model that failed has no values."""
+        """One row per model, by label: every unrounded test metric, followed by ``_se``, its
+        standard error over the test users. A failed model has no values."""
         errors = [name for key in self.outcome.metrics for name in (key, f"{key}_se")]
         return numbers(self.outcome).set_index("model")[errors]
 
     @functools.cached_property
     def tests(self) -> pd.DataFrame:
-        """A row for each model but the baseline and each metric: the mean difference over the test
-        users, its standard error and 95% interval, and the p-values of the paired t-test, as it is
-        and by Holm's method. Empty where no two models have values of the same users."""
+        """One row per model (except the baseline) and metric: the mean difference over the test
+        users, its standard error and 95% interval, and the paired t-test's p-values, uncorrected
+        and by Holm's method. Empty where no two models have values for the same users."""
         return pd.DataFrame(map(dataclasses.asdict, self.outcome.comparisons))
 
     @property
@@ -77,7 +77,7 @@ def compare(
     output: str = "comparison",
     **settings: object,
 ) -> Comparison:
-    """Train and evaluate models on the very same split, each in a process of its own.
+    """Train and evaluate models on the same split, each in a separate process.
 
     Finished runs are kept in ``output``, and are not run again unless their settings, the data
     or the version has changed.
@@ -154,7 +154,7 @@ def baseline_of(specs: Sequence[ModelSpec], asked: str | None) -> str:
 
 
 class Runs:
-    """The runs under ``folder/runs``: a sealed JSON file each, the metrics of its users, its log.
+    """The runs in ``folder/runs``: for each, a sealed JSON file, its users' metrics and its log.
 
     The JSON file is written last, so a run that has one is finished.
 
@@ -173,8 +173,8 @@ class Runs:
     def result(self, run: Run) -> dict[str, Any] | None:
         """Return what a finished run found, see :func:`~recbole_evcf.comparison.worker.execute`.
 
-        None for a run that is not finished: one without files, of other settings, or whose files
-        are corrupt or have changed since.
+        Return None for a run that is not finished: its files are missing, corrupt, changed or of
+        other settings.
         """
         result = self.store.get(run.name, run.settings)
         try:
@@ -186,8 +186,8 @@ class Runs:
         return result
 
     def finished(self, plan: Plan) -> dict[str, tuple[dict[str, Any], pd.DataFrame]]:
-        """Return by name what the finished runs found, and the test metrics of their users by
-        user id, empty where there are none."""
+        """Return, by name, the results of the finished runs and their users' test metrics by user
+        id, empty where there are none."""
         found = {}
         for run in plan.runs:
             result = self.result(run)
@@ -206,7 +206,7 @@ class Runs:
         )
 
     def finish(self, plan: Plan, log: Callable[[str], None]) -> dict[str, str]:
-        """Run what is not finished; a run that fails does not keep the others from running.
+        """Run what is not finished; a failed run does not stop the others.
 
         Each has a process of its own: its memory can be measured, a crash ends nothing else, and
         no model leaves anything behind that another would meet.
@@ -236,13 +236,13 @@ class Runs:
 
 
 def run_in_process(run: Run, runs: Runs) -> str | None:
-    """Run in a process of its own; returns why it failed, None if it did not."""
+    """Run in a separate process; return why it failed, None if it did not."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     defaults = {"checkpoint_dir": str(runs.folder / "saved"), "show_progress": False}
     request = {**run.request, "settings": {**defaults, **run.request["settings"]}}
     path = str(runs.store.path(run.name, ""))
-    # Not a daemon, which could have no processes of its own, as dataloaders have with ``worker``.
+    # A daemon could not start processes, as dataloaders with ``worker`` do.
     process = context.Process(target=work, args=(request, run.settings, path, theirs), daemon=False)
     process.start()
     theirs.close()
@@ -259,7 +259,7 @@ def run_in_process(run: Run, runs: Runs) -> str | None:
 
 
 def _end_of(code: int) -> str:
-    """What the exit code of a process that sent nothing means."""
+    """Explain the exit code of a process that sent nothing."""
     if code >= 0:
         return f"its process ended with exit code {code}"
     name = signal.Signals(-code).name

@@ -1,4 +1,4 @@
-"""What a comparison found: each model's values over its seeds, and the tests between models."""
+"""The outcome of a comparison: each model's values over its seeds, and the tests between models."""
 
 from __future__ import annotations
 
@@ -45,30 +45,30 @@ class ModelOutcome:
 
     @property
     def label(self) -> str:
-        """Its name in tables."""
+        """The model's name in tables."""
         return self.spec.label
 
     @property
     def measured_on(self) -> str:
-        """The machines that the runs were measured on; earlier versions kept none."""
+        """The machines the runs were measured on; earlier versions recorded none."""
         names = (result.get("measured_on", "unknown") for result in self.results.values())
         return "; ".join(dict.fromkeys(names))
 
     def cost(self, name: str) -> float | None:
-        """A value of ``costs``, the mean over the seeds; None where there is none."""
+        """Return a value of ``costs``, the mean over the seeds; None if missing."""
         return _mean([result["costs"][name] for result in self.results.values()])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a report shows.
+    """Everything a report shows.
 
     Attributes:
         plan: what was asked for.
         models: in the order of the plan.
         baseline: label of the model that the others are compared with.
         comparisons: with the baseline.
-        metrics: keys of the test metrics that some model has, to their names in tables.
+        metrics: keys of the test metrics that any model has, to their names in tables.
     """
 
     plan: Plan
@@ -92,7 +92,7 @@ class Outcome:
         ]
 
     def best(self, metric: str) -> set[str]:
-        """Labels of the models that none is better than, as far as the printed digits tell."""
+        """Labels of the models that no other beats at the printed precision."""
         values = {
             model.label: round(model.test[metric], DECIMALS)
             for model in self.finished
@@ -115,7 +115,7 @@ class Outcome:
 
     @property
     def has_user_errors(self) -> bool:
-        """Whether standard errors are over users, for some model at least."""
+        """Whether any model's standard errors are over users."""
         return any(len(model.per_user) > 1 for model in self.finished)
 
 
@@ -125,7 +125,7 @@ def read_outcome(
     failures: Mapping[str, str],
     baseline: str,
 ) -> Outcome:
-    """Put the finished runs of a plan together.
+    """Combine the finished runs of a plan.
 
     Args:
         plan: what was asked for.
@@ -190,7 +190,7 @@ def _model_outcome(
 
 
 def _over_seeds(tests: pd.DataFrame, frames: list[pd.DataFrame]) -> dict[str, float]:
-    """Sample standard deviation over the seeds, of unrounded values where there are any."""
+    """Return the sample standard deviation over the seeds, of unrounded values if available."""
     unrounded = tests.copy()
     for place, frame in enumerate(frames):
         for key in frame:

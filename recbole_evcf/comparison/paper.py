@@ -1,4 +1,4 @@
-"""The paper's tables as data: their rows, settings, figures, and what is read from them."""
+"""The paper's tables as data: their rows, settings, values and claims."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DataSet:
 
     Attributes:
         name: as the paper writes it.
-        standard_error: of its figures, about.
+        standard_error: of its values, approximately.
     """
 
     name: str
@@ -30,7 +30,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Claim:
-    """An order of two models that the paper reads from a table."""
+    """A claim of the paper that one model beats another in a table."""
 
     says: str
     better: str
@@ -44,7 +44,7 @@ class PaperTable:
     Attributes:
         specs: its rows, to be trained with the published settings.
         metrics: the keys of its metrics.
-        figures: by data set, by row's label, by metric.
+        figures: the values, by data set, by row's label, by metric.
         data_sets: those of the paper, by RecBole's names.
         claims: what the paper reads from it.
         quick: whether the settings are those of a short run.
@@ -58,7 +58,7 @@ class PaperTable:
     quick: bool
 
     def beside(self, dataset: str) -> list[str]:
-        """The data sets whose figures stand beside those of a data set: its own, or else all."""
+        """Return the data sets whose values are shown for a data set: its own, otherwise all."""
         return [dataset] if dataset in self.figures else list(self.figures)
 
 

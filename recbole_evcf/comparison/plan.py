@@ -1,4 +1,4 @@
-"""What a comparison will run, checked before anything of it runs."""
+"""Plan a comparison's runs and check them before any starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "settings_of_result",
 ]
 
-# These decide what is evaluated: with one of them its own, a model could not be compared.
+# These decide what is evaluated: a model with its own value could not be compared.
 SHARED = {
     *dataset_arguments,
     *evaluation_arguments,
@@ -184,7 +184,7 @@ def _config_of(spec: ModelSpec, dataset: str, files: Sequence[str], settings: Ma
 
 
 def _names_of_metrics(config: Config) -> dict[str, str]:
-    """Keys of RecBole's results in the order in which it computes them, and how to print them."""
+    """Return the keys of RecBole's results, in its order, and how to print them."""
     names = {}
     for metric in config["metrics"]:
         names.update({f"{metric.lower()}@{k}": f"{metric}@{k}" for k in config["topk"]})
@@ -203,7 +203,7 @@ def settings_of_result(config: Config, data: str, **seeds: int) -> dict[str, Any
     """
     settings = effective_settings(plain_config(config))
     settings.update(device=config["device"].type, data=data, versions=VERSIONS, **seeds)
-    # As it comes back from a file: a tuple is a list there.
+    # As read back from a file: tuples become lists.
     return json.loads(json.dumps(settings, default=str))
 
 
@@ -212,10 +212,10 @@ def parse_models(text: str) -> list[ModelSpec]:
 
     Args:
         text: names separated by commas, each with ``[key=value,...]`` after it if some settings
-            are its own. Values are Python literals or YAML; nothing of the text is run.
+            are its own. Values are Python literals or YAML; nothing in the string is run.
 
     Raises:
-        ValueError: the text cannot be read, or names the same model with the same settings twice.
+        ValueError: the string cannot be read, or names the same model with the same settings twice.
     """
     specs = [_spec(piece) for piece in _pieces(text, text)]
     for place, spec in enumerate(specs):
@@ -243,7 +243,7 @@ def _spec(piece: str) -> ModelSpec:
 
 
 def _closing_place(piece: str) -> int:
-    """Where the first bracket of a piece, known to be balanced, is closed."""
+    """Return where the first bracket of a balanced piece closes."""
     return next(
         place for place, depth in _depths(piece, piece) if depth == 0 and piece[place] == "]"
     )
@@ -282,7 +282,7 @@ def _value(text: str, piece: str) -> object:
 
 
 def _pieces(text: str, whole: str) -> list[str]:
-    """The parts between the commas that stand in no bracket and no quotation marks."""
+    """Split at the commas outside brackets and quotation marks."""
     cuts = [-1]
     cuts += [place for place, depth in _depths(text, whole) if depth == 0 and text[place] == ","]
     pieces = [text[a + 1 : b].strip() for a, b in zip(cuts, [*cuts[1:], len(text)])]
@@ -294,7 +294,7 @@ def _pieces(text: str, whole: str) -> list[str]:
 
 
 def _depths(text: str, whole: str) -> Iterator[tuple[int, int]]:
-    """Each place outside quotation marks, and how many brackets are open behind it."""
+    """Yield each place outside quotation marks, and how many brackets are open after it."""
     open_brackets: list[str] = []
     quote = ""
     for place, letter in enumerate(text):

@@ -1,4 +1,4 @@
-"""A comparison, and a reproduced table of the paper, as files for people and programs."""
+"""Write a comparison, or a reproduced table of the paper, for people and programs."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ __all__ = [
 ]
 
 COLUMNS = 3
-# Longer labels are broken into lines of so many letters.
+# Longer labels are wrapped at this many characters.
 LABEL_WIDTH = 30
-# Keys of a curve's rows for our models, and what they are called.
+# Keys of a curve's rows for our models, and their labels.
 TERMS = {"reconstruction": "Reconstruction", "kl": "KL term", "kl_weight": "KL weight"}
 MARGIN = {"l": 20, "r": 20, "t": 70, "b": 30}
 
@@ -125,7 +125,7 @@ def _content(outcome: Outcome) -> dict:
 
 
 def _sections(outcome: Outcome) -> list[Section]:
-    """Every part of the page that has something to show."""
+    """Return every section of the page that has content."""
     parts = [_metrics, _spread, _failures, _charts, _tests, _costs, _settings]
     chosen = parts if outcome.finished else [_failures, _settings]
     return [section for part in chosen for section in part(outcome)]
@@ -209,7 +209,7 @@ def _listed(settings: dict) -> str:
 
 
 def metric_bars(outcome: Outcome) -> go.Figure:
-    """A chart for each metric: a bar for each model with its standard error."""
+    """Draw a chart per metric: a bar per model with its standard error."""
     bars = [
         (_label(model), name, model.test[key], model.standard_error.get(key))
         for key, name in outcome.metrics.items()
@@ -237,10 +237,10 @@ def metric_bars(outcome: Outcome) -> go.Figure:
 
 
 def learning_curves(outcome: Outcome) -> go.Figure:
-    """Validation metric, reconstruction, KL term and KL weight by epoch, a line for each seed."""
+    """Draw validation metric, reconstruction, KL term and KL weight by epoch, a line per seed."""
     valid = outcome.metrics.get(outcome.plan.valid_metric, outcome.plan.valid_metric)
     points = [
-        # Counted from 1, as people count epochs; RecBole's log counts from 0.
+        # Counted from 1; RecBole's log counts from 0.
         (_label(model), seed, row["epoch"] + 1, name, row[key])
         for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
         for model in outcome.finished

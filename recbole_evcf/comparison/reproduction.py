@@ -1,4 +1,4 @@
-"""Our figures beside the paper's, and the paper's statements on the order of the models."""
+"""Our values next to the paper's, and the paper's claims on the order of the models."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _check(
 
 
 def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
-    """A row for each model and metric, unrounded.
+    """Return one row per model and metric, unrounded.
 
     Columns: ``model``, ``metric``, ``ours``, ``ours_se``; for each data set of the paper its
     figure, and its ``_se``.
@@ -118,13 +118,13 @@ def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
 
 
 def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
-    """Our values beside the paper's, for one metric."""
+    """Return our values next to the paper's, for one metric."""
     frame = beside_paper(outcome, table).query("metric == @metric").drop(columns="metric")
     data_sets = table.beside(outcome.plan.dataset)
     if outcome.plan.dataset in table.figures:
         paper = data_sets[0]
         frame["off"] = frame["ours"] - frame[paper]
-        # Two runs on different users: the errors are independent.
+        # Different users, so the errors are independent.
         frame["off_se"] = np.hypot(frame["ours_se"].astype(float), frame[f"{paper}_se"])
     failed = {m.label for m in outcome.models if m.failures and not m.results}
     frame["ours"] = frame["ours"].astype(object).mask(frame["model"].isin(failed), "failed")
@@ -134,7 +134,7 @@ def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
 
 
 def claims_table(checks: list[ClaimCheck], table: PaperTable) -> Table:
-    """The claims and whether they hold, a row each."""
+    """Return one row per claim and whether it holds."""
     rows = []
     for check in checks:
         row = {
@@ -144,7 +144,7 @@ def claims_table(checks: list[ClaimCheck], table: PaperTable) -> Table:
         }
         for data, difference in check.paper.items():
             row[data] = difference
-            # Of two values with an error each, as if they were independent.
+            # The difference of two values, treated as independent.
             row[f"{data}_se"] = math.sqrt(2) * table.data_sets[data].standard_error
         rows.append({**row, "p": check.p_corrected, "verdict": check.text})
     names = {data: f"paper, {about.name}" for data, about in table.data_sets.items()}
@@ -153,7 +153,7 @@ def claims_table(checks: list[ClaimCheck], table: PaperTable) -> Table:
 
 
 def note(outcome: Outcome, table: PaperTable) -> str:
-    """What the checks of the claims rest on."""
+    """Explain what the checks of the claims are based on."""
     text = (
         f"Differences in {outcome.plan.metrics[table.metrics[0]]}, with the standard error of the "
         f"mean over {outcome.n_users():,} test users of their paired differences; the paper's with "
@@ -166,7 +166,7 @@ def note(outcome: Outcome, table: PaperTable) -> str:
 
 
 def sections(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> list[Section]:
-    """Our values beside the paper's, metric by metric, and the checks."""
+    """Return our values next to the paper's, by metric, and the checks."""
     return [
         *(
             Section(outcome.plan.metrics.get(key, key), [metric_table(outcome, table, key)], 3)
@@ -177,7 +177,7 @@ def sections(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> l
 
 
 def reproduction_text(outcome: Outcome, table: PaperTable, checks: list[ClaimCheck]) -> str:
-    """Ours beside the paper's and the checks, for a terminal."""
+    """Return our values next to the paper's, and the checks, for a terminal."""
     blocks = [
         f"{part.title}\n{shown.text()}"
         for part in sections(outcome, table, checks)

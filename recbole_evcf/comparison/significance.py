@@ -86,7 +86,7 @@ def compare_paired(values: pd.Series, base: pd.Series) -> tuple[float, float, fl
     if math.isnan(error):
         return mean, math.nan, math.nan, math.nan, math.nan
     if error == 0:
-        # Student's t is not defined there: all users agree.
+        # Student's t is undefined: all users agree.
         return mean, 0.0, mean, mean, 1.0 if mean == 0 else 0.0
     test = stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(CONFIDENCE)

@@ -1,4 +1,4 @@
-"""A comparison as a tidy frame, and the tables made of it with the sentences that explain them."""
+"""A comparison as a tidy frame, and its tables with the sentences that explain them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_evcf.report.table import Table
 __all__ = ["about_tests", "caption", "cost_table", "metric_table", "numbers", "paired_tests"]
 
 MIB = 2**20
-# Names of the costs that are shown; those in bytes are kept in MiB.
+# Names of the costs shown; those in bytes are in MiB.
 COSTS = {
     "epochs": "epochs",
     "training_seconds": "training, s",
@@ -27,9 +27,9 @@ LEVEL = 0.05
 
 
 def numbers(outcome: Outcome) -> pd.DataFrame:
-    """A row for each model with all its values, unrounded.
+    """Return one row per model with all its values, unrounded.
 
-    Columns: ``model``, ``finished_seeds``, ``failure``; each test metric, behind it ``_se``, its
+    Columns: ``model``, ``finished_seeds``, ``failure``; each test metric, followed by ``_se``, its
     standard error, and ``_seed_sd``; ``valid_`` and the validation metrics; the costs.
     """
     return pd.DataFrame([_row(model, list(outcome.metrics)) for model in outcome.models])
@@ -51,7 +51,7 @@ def _row(model: ModelOutcome, metrics: list[str]) -> dict[str, Any]:
 
 
 def metric_table(outcome: Outcome) -> Table:
-    """The test metrics of the finished models with their standard errors, the best bold."""
+    """Return the finished models' test metrics and standard errors, the best in bold."""
     table = numbers(outcome).query("finished_seeds > 0")
     values = [name for key in outcome.metrics for name in (key, f"{key}_se")]
     best = {key: table["model"].isin(outcome.best(key)) for key in outcome.metrics}
@@ -59,7 +59,7 @@ def metric_table(outcome: Outcome) -> Table:
 
 
 def caption(outcome: Outcome) -> str:
-    """What the values of the table are, and what their standard errors say."""
+    """Explain the values of the table and their standard errors."""
     plan, seeds = outcome.plan, len(outcome.plan.seeds)
     kind = "by users" if "SG" in (plan.eval_args["split"] or {}) else "of interactions"
     text = (
@@ -83,11 +83,11 @@ def caption(outcome: Outcome) -> str:
 
 
 def paired_tests(outcome: Outcome) -> Table:
-    """The tests against the baseline, those of the metric that selects models first."""
+    """Return the tests against the baseline, those of the selecting metric first."""
     table = pd.DataFrame(outcome.comparisons)
     first = outcome.plan.valid_metric
     table = table.sort_values("metric", key=lambda metric: metric != first, kind="stable")
-    # A space at which no line is broken.
+    # A non-breaking space.
     bounds = zip(table["low"], table["high"])
     table["interval"] = [f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in bounds]
     table["metric"] = table["metric"].map(outcome.metrics)
@@ -104,7 +104,7 @@ def paired_tests(outcome: Outcome) -> Table:
 
 
 def about_tests(outcome: Outcome) -> str:
-    """What the tests against the baseline are, and what they say."""
+    """Explain the tests against the baseline."""
     whose = ", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else ""
     return (
         f"Paired t-tests on the metrics of {outcome.comparisons[0].n_users:,} test users{whose}. "
@@ -116,7 +116,7 @@ def about_tests(outcome: Outcome) -> str:
 
 
 def cost_table(outcome: Outcome) -> Table:
-    """Time and memory of the finished models, of the GPU where one was used."""
+    """Return the finished models' time and memory, of the GPU if one was used."""
     table = numbers(outcome).query("finished_seeds > 0")
     names = {"model": "model", **COSTS, "measured_on": "measured on"}
     if not table["peak_gpu_memory_mib"].fillna(0).any():

@@ -1,4 +1,4 @@
-"""One run in a process of its own: trained, evaluated, measured, and kept."""
+"""Train, evaluate, measure and keep one run in a separate process."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def work(request: dict[str, Any], settings: dict[str, Any], path: str, connectio
         request: as of :func:`execute`.
         settings: the key that the result is kept under.
         path: of the run's files, which add ``.log``, ``.json`` and ``.users.csv``.
-        connection: gets None when all is written, or one sentence on what went wrong.
+        connection: gets None when all is written, or one sentence on the error.
     """
     _write_output_to(f"{path}.log")
     _start_and_end_as_a_command()
-    # RecBole's Config reads it, and it is the parent's.
+    # RecBole's Config would read the parent's arguments.
     sys.argv = sys.argv[:1]
     try:
         with states_kept():
@@ -63,8 +63,8 @@ def _write_output_to(path: str) -> None:
 
 
 def _start_and_end_as_a_command() -> None:
-    """Start processes of its own, as dataloaders have with ``worker``, as a command does; and end
-    with a command that is killed: its next run would write the same files."""
+    """Let the process start its own, as dataloaders with ``worker`` do, and end it when its
+    command is killed: the command's next run would write the same files."""
     parent = parent_process()
     if parent is None:
         return
@@ -87,7 +87,7 @@ def execute(
 
     Args:
         request: ``model``, ``dataset``, ``config_files`` and ``settings``.
-        per_user_path: CSV file for the test metrics of each user, where there are such.
+        per_user_path: CSV file for the test metrics of each user, if there are any.
         planned: what the result will be kept under; None if it is not kept.
 
     Returns:
@@ -117,10 +117,10 @@ def execute(
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
     construction = perf_counter() - start
     if planned is not None:
-        # Only now: all files have been read.
+        # Only now have all files been read.
         _check_as_planned(planned, {**settings, "data": digest_of_data(config)})
     trainer = recording(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
-    # Not from the start: the making of a trainer imports and opens TensorBoard.
+    # Started here because making a trainer imports and opens TensorBoard.
     start = perf_counter()
     _, valid = trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
     fitting = perf_counter() - start + _seconds_before(trainer)
@@ -199,7 +199,7 @@ def _number_of_users(data: Any) -> int:
 
 
 def _digest_of_targets(dataset: Any) -> str:
-    """Of the test's pairs of user and item, by their original ids and in no order."""
+    """Return a digest of the test's user-item pairs, by original ids, whatever their order."""
     feat = dataset.inter_feat
     users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
     items = dataset.id2token(dataset.iid_field, np.asarray(feat[dataset.iid_field]))
@@ -216,7 +216,7 @@ def recording(trainer_class: type) -> type:
 
     Its trainers have ``record``, a list with a dict for each epoch: ``epoch``; ``seconds`` of
     training, without validation; for our models ``reconstruction``, ``kl`` and ``kl_weight``; and
-    where the epoch was validated ``valid_score``. A run that goes on keeps its record.
+    where the epoch was validated ``valid_score``. A resumed run keeps its record.
     """
 
     class Recording(trainer_class):
@@ -246,8 +246,8 @@ def recording(trainer_class: type) -> type:
 
 
 def peak_memory() -> int | None:
-    """The greatest resident memory of this process so far, in bytes; None where it is unknown."""
-    # Not getrusage where there is this: on Linux a new program inherits the peak of its parent.
+    """Return this process's peak resident memory so far, in bytes; None if unknown."""
+    # Preferred to getrusage: on Linux a new program inherits its parent's peak.
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

@@ -1,1 +1,1 @@
-"""All that changes RecBole, a file for each of its parts; ``recbole_evcf`` alone imports it."""
+"""All changes to RecBole, one file per part; only ``recbole_evcf`` imports this package."""

@@ -1,4 +1,4 @@
-"""RecBole's model files, written and read without code."""
+"""Write and read RecBole's model files without pickled code."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def _state(trainer: Trainer, epoch: int) -> dict[str, Any]:
         "config": trainer.config,
         "epoch": epoch,
         "state_dict": model.state_dict(),
-        # What is itself a part of the network is in the state_dict already.
+        # Submodules are already in the state_dict.
         "other_parameter": {k: v for k, v in other.items() if not isinstance(v, nn.Module)},
         "optimizer": trainer.optimizer.state_dict(),
     }
 
 
 def _what_serving_needs(model: nn.Module) -> dict[str, Any]:
-    """What a model cannot be built without where its data set is not."""
+    """Return what a model's constructor needs when its data set is unavailable."""
     if not isinstance(model, GeneralRecommender):
         return {}
     return {"n_users": model.n_users, "item_catalogue": model.item_catalogue.to_plain()}
@@ -61,8 +61,8 @@ def _what_serving_needs(model: nn.Module) -> dict[str, Any]:
 
 def _saving_pretrained_plainly(original: Callable) -> Callable:
     def save_pretrained_model(self: Trainer, epoch: int, saved_model_file: str) -> None:
-        # The next stage is given the first, which any run with this data set writes. What this
-        # run is tested with must be its own.
+        # The first path is the next stage's input, which any run on this data set writes; the
+        # second, with which this run is tested, must be its own.
         for path in (saved_model_file, self.saved_model_file):
             save_checkpoint(_state(self, epoch), path)
 

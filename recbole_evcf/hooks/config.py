@@ -1,4 +1,4 @@
-"""RecBole's ``Config`` with the shipped settings, checked, for several processes too."""
+"""RecBole's ``Config`` with the shipped settings and checks, also for several processes."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from recbole_evcf.utils.plugins import import_plugins
 
 __all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
 
-# The keys that turn on RecBole's saved data sets and saved splits, and say where they are.
+# The keys that turn on and locate RecBole's saved data sets and splits.
 DATASET_KEYS, SPLIT_KEYS = with_role(Role.SAVED_DATASET), with_role(Role.SAVED_SPLIT)
-# Of all processes but the first: it alone logs and writes.
+# For every process but the first, which alone logs and writes.
 _QUIET = {key.name: key.elsewhere for key in KEYS.values() if key.elsewhere is not None}
 
 
 def register_config() -> None:
-    """Make RecBole's ``Config`` read the shipped settings, and check them all."""
+    """Make RecBole's ``Config`` read the shipped settings and check all of them."""
     extend(Config, CheckedConfig)
 
 
 class CheckedConfig(Config):
-    """A ``Config`` that knows our models' settings and says what is wrong with a user's."""
+    """A ``Config`` that knows our models' settings and reports what is wrong with a user's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,7 +60,7 @@ class CheckedConfig(Config):
             return super()._get_model_and_dataset(model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
-        # Whatever a module raises when it is imported.
+        # Importing a module may raise anything.
         except Exception:
             name = str(model or self.external_config_dict["model"])
             raise unknown_model(name) from None
@@ -88,7 +88,7 @@ class CheckedConfig(Config):
     def _set_default_parameters(self) -> None:
         folder = os.path.join(self.final_config_dict["data_path"], self.dataset)
         super()._set_default_parameters()
-        # For this name RecBole always takes the files that it ships.
+        # RecBole always uses its shipped files for this name.
         if self.dataset == "ml-100k" and glob.glob(f"{glob.escape(folder)}/ml-100k*.inter"):
             self.final_config_dict["data_path"] = folder
 
@@ -101,7 +101,7 @@ class CheckedConfig(Config):
         if "local_rank" not in settings or not checks.is_vae(self):
             super()._init_device()
             return
-        # As one process that is alone, which each is to RecBole: distributed.py divides the work.
+        # Each process looks alone to RecBole: distributed.py divides the work.
         local_rank = settings.pop("local_rank")
         super()._init_device()
         settings["local_rank"] = local_rank

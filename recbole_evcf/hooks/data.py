@@ -43,13 +43,13 @@ def register_data() -> None:
     wrap_once(utils, "create_samplers", _without_sampling)
     wrap_once(utils, "create_dataset", _reading_only_if_asked)
     wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
-    # RecBole compares these with a saved file's: the seed of the split is one of ours.
+    # RecBole compares these with a saved file's; the split's seed is one of our keys.
     if "split_seed" not in utils.dataset_arguments:
         exchange(utils, "dataset_arguments", [*utils.dataset_arguments, "split_seed"])
 
 
 class CheckedDataset(Dataset):
-    """A data set of RecBole's whose files are checked, and which is split by users if asked to."""
+    """A RecBole data set that checks its files and is split by users on request."""
 
     def build(self) -> list:
         """Split the data set into its training, validation and test parts."""
@@ -62,12 +62,12 @@ class CheckedDataset(Dataset):
         in_time = self.config["eval_args"]["order"] == "TO"
         if in_time and self.benchmark_filename_list is None:
             times = self.inter_feat.get(self.time_field)
-            # Without the plugin built-in models run where all times are missing: they still do.
+            # Built-in models run without the plugin when all times are missing, so they must here.
             if times is None or is_vae(self.config):
                 check_times(self, times)
         if self.config["split_seed"] is None:
             return super().build()
-        # RecBole shuffles with torch's generator, which the seed of the model has set.
+        # RecBole shuffles with torch's generator, which the model's seed has set.
         with drawing_apart(split_seed(self.config)):
             return super().build()
 
@@ -75,18 +75,18 @@ class CheckedDataset(Dataset):
         return super().__str__().replace("\n", ", ")
 
     def _dataframe_to_interaction(self, data: Any) -> Any:
-        """Times stay in double precision for as long as the data set is split."""
+        """Keep times in double precision while the data set is split."""
         feat, field = super()._dataframe_to_interaction(data), self.time_field
         if data is self.inter_feat and field in data and feat[field].is_floating_point():
             times = data[field]
-            # A numerical feature is a list in each row.
+            # Each row of a numerical feature is a list.
             times = times.tolist() if times.dtype == object else times
             feat[field] = torch.from_numpy(np.array(times, dtype=np.float64))
         return feat
 
     def _load_feat(self, filepath: str, source: Any) -> Any:
         suffix = getattr(source, "value", source)
-        # RecBole opens no file of which nothing is asked for.
+        # RecBole opens no file from which it needs no columns.
         if self._get_load_and_unload_col(suffix)[0] == set():
             return super()._load_feat(filepath, source)
         required = {
@@ -105,7 +105,7 @@ class CheckedDataset(Dataset):
         return feat
 
     def _check_ids(self, filepath: str, feat: Any, required: tuple[str, ...]) -> None:
-        """RecBole filters no benchmark files: who is missing there would become its padding."""
+        """Reject missing ids: RecBole keeps them in benchmark files, where they become padding."""
         ours = is_sg(self.config) or is_vae(self.config)
         for field in required if ours and self.benchmark_filename_list is not None else ():
             missing = np.flatnonzero(feat[field].isna())
@@ -193,11 +193,11 @@ def _reading_only_if_asked(original: Callable) -> Callable:
         if any(config[key] for key in DATASET_KEYS):
             with _announced_pickle(DATASET_KEYS):
                 dataset = original(config)
-            # A saved one has the config that it was saved with, by which it would be split.
+            # A saved data set keeps its old config, which would decide its split.
             dataset.config = config
             return dataset
         named = config["dataset_save_path"]
-        # RecBole unpickles whatever lies under its default name.
+        # RecBole unpickles any file with its default name.
         config["dataset_save_path"] = os.path.join(os.devnull, "none")
         try:
             dataset = original(config)

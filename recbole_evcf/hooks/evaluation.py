@@ -1,4 +1,4 @@
-"""RecBole's metrics and evaluation: standard errors, values per user, cut-offs above all items."""
+"""RecBole's evaluation with standard errors, values per user and cut-offs above all items."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["register_evaluation"]
 
 
 def register_evaluation() -> None:
-    """Make RecBole know our metric, and rank as many items as there are."""
-    # Dicts that the rest of RecBole has by reference.
+    """Register our metric with RecBole, and rank at most all items."""
+    # The rest of RecBole holds references to these dicts.
     metric_registry.metrics_dict["truncatedrecall"] = TruncatedRecall
     metric_registry.metric_information["truncatedrecall"] = TruncatedRecall.metric_need
     metric_registry.metric_types["truncatedrecall"] = TruncatedRecall.metric_type
@@ -39,7 +39,7 @@ class MetricPerUser(TopkMetric):
     """A metric at K that keeps its values per user, for K above the number of items too."""
 
     def used_info(self, dataobject: Any) -> Any:
-        """Return hits and counts; at the ranks behind the last item nothing is found."""
+        """Return hits and counts; ranks after the last item are misses."""
         ranked = dataobject.get("rec.topk")
         missing = max(self.topk) + 1 - ranked.shape[1]
         if missing > 0:
@@ -49,13 +49,13 @@ class MetricPerUser(TopkMetric):
         return super().used_info(dataobject)
 
     def topk_result(self, metric: str, value: np.ndarray) -> dict[str, float]:
-        """Keep the values, (users, K), of which RecBole gives the means."""
+        """Keep the values, (users, K), whose means RecBole reports."""
         self.per_user = value
         return super().topk_result(metric, value)
 
 
 class EvaluatorWithErrors(Evaluator):
-    """An evaluator that gives standard errors if asked to."""
+    """An evaluator that reports standard errors on request."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -65,7 +65,7 @@ class EvaluatorWithErrors(Evaluator):
 
     def evaluate(self, dataobject: Any) -> dict[str, float]:
         """Return the metrics by name."""
-        # Not NumPy's numbers in an OrderedDict, which nobody can read in a log.
+        # Plain numbers: NumPy's in an OrderedDict are unreadable in a log.
         result = {name: float(value) for name, value in super().evaluate(dataobject).items()}
         if self.config["standard_error"]:
             values = per_user_values(self.metric_class, self.config["topk"])
@@ -74,7 +74,7 @@ class EvaluatorWithErrors(Evaluator):
 
 
 def _as_at_all_items(metric_info: Callable, k: int) -> Callable:
-    """A mean over the recommended items is, where K is above their number, that of all."""
+    """Make a mean at K the mean over all items where K exceeds their number."""
 
     def padded(values: np.ndarray) -> np.ndarray:
         means = metric_info(values)
@@ -84,9 +84,8 @@ def _as_at_all_items(metric_info: Callable, k: int) -> Callable:
 
 
 class HitCollector(Collector):
-    """A collector that ranks no more items than there are, and finds hits without a batch x items
-    matrix: for our models and the split by users, and for all after ``speed_up_recbole``.
-    """
+    """A collector that ranks at most all items and finds hits without a batch x items matrix:
+    for our models and the split by users, and for all after ``speed_up_recbole``."""
 
     fast_for_all = False
     topk: list
@@ -98,7 +97,7 @@ class HitCollector(Collector):
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
     ) -> None:
-        """Collect what the metrics need of a batch; arguments as RecBole's."""
+        """Collect what the metrics need from a batch; arguments as RecBole's."""
         need = self.register.need
         of_scores = any(need(name) for name in ("rec.meanrank", "rec.score", "data.label"))
         if of_scores or not (self._is_ours or HitCollector.fast_for_all):

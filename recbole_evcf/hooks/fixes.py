@@ -1,7 +1,7 @@
-"""Repairs that RecBole 1.2.1 needs on today's packages, of whatever is not its data or its search.
+"""Repairs that RecBole 1.2.1 needs on today's packages, apart from its data and its search.
 
 One function per fault. Each does nothing where its fault is absent, may be called again, draws no
-random number and leaves the results of RecBole's own models as they are. `repair` calls them all.
+random number and leaves the results of RecBole's own models unchanged. `repair` calls them all.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["repair"]
 
 
 def repair() -> None:
-    """Repair RecBole for the packages that are installed; a second call changes nothing."""
-    # Before anything of RecBole is imported: some of the faults are in its imports.
+    """Repair RecBole for the installed packages; a second call changes nothing."""
+    # Before any RecBole import: some faults are in its imports.
     repair_numpy_names()
     repair_ray_import()
 
@@ -64,7 +64,7 @@ def repair_ray_import() -> None:
     names = ("ray", "ray.tune")
     before = {str(name): sys.modules.pop(name) for name in names if name in sys.modules}
     sys.modules["ray"], sys.modules["ray.tune"] = ray, tune
-    # A package below draws a number when it is imported.
+    # Importing a dependency draws a number.
     state = random.getstate()
     try:
         importlib.import_module("recbole.quick_start")
@@ -81,14 +81,14 @@ def repair_ray_report() -> None:
 
 
 def _report_to_ray(**metrics: float) -> None:
-    # A trial of Ray's has imported it.
+    # A Ray trial has already imported it.
     tune: Any = sys.modules.get("ray.tune")
     if hasattr(tune, "is_session_enabled"):
         if tune.is_session_enabled():
             tune.report(**metrics)
     elif tune is not None:
         with warnings.catch_warnings():
-            # Outside a trial it does nothing but warn.
+            # Outside a trial it only warns.
             warnings.simplefilter("ignore")
             tune.report(metrics)
 
@@ -124,7 +124,7 @@ def repair_eval() -> None:
 
 
 def repair_teacher_name() -> None:
-    """KD_DAGFM hands its setting `teacher` to `eval`; here it names a class of the module."""
+    """KD_DAGFM passes its setting `teacher` to `eval`; here it names a class of the module."""
     module = importlib.import_module("recbole.model.context_aware_recommender.kd_dagfm")
 
     def named(text: str) -> type:
@@ -145,7 +145,7 @@ def repair_embedding_file() -> None:
 
 
 def _load_numbers(path: str, allow_pickle: bool = False) -> np.ndarray:
-    """Return an array of numbers; raise a `ValueError` for Python objects, whatever is allowed."""
+    """Return an array of numbers; raise a `ValueError` for Python objects, even if allowed."""
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -161,7 +161,7 @@ def repair_file_names() -> None:
 
 
 def _unique(original: Callable[[], str]) -> Callable[[], str]:
-    # Not from a generator that a seed sets.
+    # Not from a seeded generator.
     return lambda: f"{original()}-{secrets.token_hex(4)}"
 
 
@@ -184,14 +184,14 @@ def _log_a_run(level: int, handlers: list[logging.Handler]) -> None:
     console.name, file.name = CONSOLE, LOG_FILE
     open_files = {_descriptor(getattr(handler, "stream", None)) for handler in root.handlers}
     consoles = {_descriptor(sys.stdout), _descriptor(sys.stderr)} - {None}
-    # Who has a console of their own would read each line twice. TensorBoard's folder is named
+    # A user's own console handler would print each line twice. TensorBoard's folder is named
     # after the first file.
     root.handlers[:0] = [file] if open_files & consoles else [console, file]
     root.setLevel(level)
 
 
 def _descriptor(stream: Any) -> int | None:
-    """Return the number by which a stream is recognised in colorama's wrapper."""
+    """Return the number that identifies a stream in colorama's wrapper."""
     try:
         return stream.fileno()
     except (AttributeError, OSError, ValueError):

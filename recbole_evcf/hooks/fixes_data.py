@@ -1,4 +1,4 @@
-"""Repairs of how RecBole downloads and reads data, and of what it collects to evaluate."""
+"""Repairs of how RecBole downloads, reads and collects data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["repair_data"]
 
 # 256 MB in NumPy's arrays of strings.
 MAX_TOKEN_CHARACTERS = 2**26
-# Far above any data set of ratings; text seldom shrinks to a twentieth.
+# Far above any data set of ratings, which seldom compress to a twentieth.
 MAX_UNPACKED_BYTES = 200 * 10**9
 MAX_EXPANSION = 200
 
@@ -39,8 +39,8 @@ def repair_data() -> None:
     if f"{dataset_module.__name__}.np" not in EXCHANGED:
         exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
         exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
-    # torch warns of the read-only columns that pandas 3 hands out. RecBole drops the frame once
-    # its columns are tensors, so that nobody else sees what is written.
+    # torch warns of the read-only columns of pandas 3. RecBole drops the frame once its columns are
+    # tensors, so nothing else sees the writes.
     warnings.filterwarnings(
         "ignore",
         message="The given NumPy array is not writable",
@@ -56,7 +56,7 @@ def repair_data() -> None:
 
 
 class RepairedDataset(Dataset):
-    """A data set of RecBole's without the faults of its reading."""
+    """A RecBole data set without the faults in its reading."""
 
     def _fill_nan(self) -> None:
         """RecBole fills in place on a column: pandas 3 fills a copy, and the gaps stay."""
@@ -113,7 +113,7 @@ class RepairedDataset(Dataset):
 
 
 def _extract_within_bounds(original: Callable) -> Callable:
-    """An archive may unpack to any size."""
+    """Limit the unpacked size of an archive."""
 
     def extract_zip(path: str, folder: str) -> None:
         with zipfile.ZipFile(path) as archive:
@@ -164,7 +164,7 @@ def _with_whole_sequences(read_csv: Callable) -> Callable:
 
 @functools.cache
 def chained_fill_works() -> bool:
-    """Whether pandas fills a frame by way of its column, as it did before version 3."""
+    """Return whether pandas fills a frame through its column, as before version 3."""
     frame = pd.DataFrame({"column": [np.nan]})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -186,7 +186,7 @@ def _array_of_tokens(values: Any, *args: Any, **kwargs: Any) -> np.ndarray:
 
 
 class RepairedCollector(Collector):
-    """A collector of RecBole's that takes numbers and counts beside tensors."""
+    """A RecBole collector that takes numbers and counts as well as tensors."""
 
     def get_data_struct(self) -> Any:
         """RecBole 1.2.1 calls `.cpu()` on numbers and counts, which metrics such as ItemCoverage

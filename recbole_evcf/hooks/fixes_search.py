@@ -37,7 +37,7 @@ class _RandomState(np.random.RandomState):
 
 
 def repair_structured_choices() -> None:
-    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt hands lists on
+    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt passes lists
     as tuples, which no model takes.
     """
     wrap_once(hyper_tuning, "_parameters", _counting_choices)
@@ -47,7 +47,7 @@ def repair_structured_choices() -> None:
 def _counting_choices(original: Callable) -> Callable:
     def parameters(space: Any) -> dict:
         nodes = list(space.values()) if isinstance(space, dict) else space
-        # A switch has the parameter first, and then its choices.
+        # A switch holds the parameter, then its choices.
         return {
             node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1)
             for node in hyper_tuning._recursiveFindNodes(nodes)
@@ -67,7 +67,7 @@ def _lists(value: Any) -> Any:
 
 
 def _parameter_value(text: str) -> Any:
-    """RecBole hands the choices of a parameter file to `eval`; here they are only read."""
+    """RecBole passes the choices of a parameter file to `eval`; here they are only read."""
     try:
         return plain_value(text)
     except SyntaxError as error:

@@ -1,4 +1,4 @@
-"""RecBole's models: ours beside them, what each knows of its data, and adapters for new users."""
+"""Our models registered with RecBole, and adapters that let its own score new users."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["register_fold_in", "register_model", "register_models"]
 
 
 def register_models() -> None:
-    """Make RecBole know our models, and its own ones know their data."""
+    """Register our models with RecBole, and give its own their data."""
     for model in (*MODELS, *BASELINES):
         register_model(model)
     making_objects_by(AbstractRecommender, _new_model)
@@ -139,13 +139,13 @@ def _general_recommender(name: str) -> type | None:
 
 
 def _new_model(cls: type, *args: Any, **kwargs: Any) -> nn.Module:
-    """An empty object of a model, before its constructor runs with the same arguments."""
+    """Return an uninitialised model, before its constructor runs with the same arguments."""
     dataset = kwargs.get("dataset", args[1] if len(args) > 1 else None)
-    # A copy is made without arguments.
+    # Copying passes no arguments.
     if not issubclass(cls, _KINDS) or dataset is None:
         return object.__new__(cls)
     model: nn.Module = object.__new__(_adapted(cls, dataset))
-    # Past nn.Module's bookkeeping, which is not there yet.
+    # Bypass nn.Module's bookkeeping, which does not exist yet.
     model.__dict__["vocabulary"] = Vocabulary(dataset)
     if isinstance(model, GeneralRecommender):
         model.__dict__["item_catalogue"] = ItemCatalogue.from_dataset(dataset)
@@ -156,14 +156,14 @@ _KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, Sequenti
 
 
 def _adapted(cls: type, dataset: Dataset) -> type:
-    """The class, or one whose constructor an adapter runs."""
+    """Return the class, or one whose constructor an adapter runs."""
     names = [each.__name__ for each in cls.__mro__]
     known = (n for n, each in zip(names, cls.__mro__) if _general_recommender(n) is each)
     name = next((name for name in known if name in ADAPTERS), None)
     if name is None:
         return cls
     own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    # Pop is wrong whatever the split.
+    # Pop is wrong under any split.
     if hasattr(dataset, "input_histories") or name == "Pop":
         adapter = ADAPTERS[name]
     elif name == "NCEPLRec":
@@ -190,7 +190,7 @@ def _get_rating_matrix(self: Any, user: torch.Tensor) -> torch.Tensor:
     return AutoEncoderMixin.get_rating_matrix(self, user)
 
 
-# RecBole's padded matrix of histories is never built where there are histories to score from.
+# RecBole's padded history matrix is never built where histories are available.
 _FROM_INPUT_HISTORIES = {
     "build_histroy_items": _build_no_matrix,
     "get_rating_matrix": _get_rating_matrix,

@@ -1,6 +1,6 @@
 """RecBole's own loading, splitting and ranking, faster and with the same results.
 
-It is a choice of the user: nothing here is done by importing the package.
+This is opt-in: importing the package changes none of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recbole_evcf.hooks.wrapping import Forward, exchange, wrap_once
 
 __all__ = ["SPEED_UP", "speed_up_recbole"]
 
-# The environment variable by which processes that this one starts do the same.
+# This environment variable makes child processes do the same.
 SPEED_UP = "RECBOLE_EVCF_SPEED_UP"
 
 

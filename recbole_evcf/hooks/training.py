@@ -1,4 +1,4 @@
-"""RecBole's trainers, its quick start and what it writes where several processes run."""
+"""RecBole's trainers, its quick start, and what it writes when several processes run."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["register_training"]
 
 
 def register_training() -> None:
-    """Make RecBole train our models, write files without code, and start our processes."""
+    """Make RecBole train our models, write files without code and start our processes."""
     extend(Trainer, PluginTrainer)
     utils = importlib.import_module("recbole.utils.utils")
     wrap_once(importlib.import_module("recbole.utils.logger"), "init_logger", _logging_once)
     wrap_once(utils, "get_tensorboard", _one_tensorboard)
     wrap_once(utils, "ensure_dir", _making_folders_once)
     for name in ("load_data_and_model", "run", "run_recboles"):
-        # The name of the last is that under which a new process finds its work, and the plugin.
+        # A new process finds its work, and the plugin, under the last one's name.
         module = importlib.import_module("recbole.quick_start.quick_start")
         replace_function(getattr(module, name), getattr(quick_start, name))
 
 
 class PluginTrainer(Trainer):
-    """A trainer of RecBole's that knows our optimizers and checks what it evaluates on."""
+    """A RecBole trainer that knows our optimizers and checks what it evaluates on."""
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         known: dict[str, Callable] = {"adam_norm_grad": AdamNormGrad}
@@ -55,7 +55,7 @@ class PluginTrainer(Trainer):
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._valid_epoch(*args, **kwargs)
-        # RecBole adds one where nothing is better: none is counted for early stopping.
+        # RecBole adds one when nothing improves; the warm-up does not count for early stopping.
         if isinstance(self.model, VAERecommender) and not self.model.warmup.was_finished:
             self.cur_step = -1
         return result
@@ -71,7 +71,7 @@ class PluginTrainer(Trainer):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Evaluate on a dataloader of the model's own data; arguments and result as RecBole's."""
+        """Evaluate on a dataloader of the model's data; arguments and result as RecBole's."""
         vocabulary = getattr(self.model, "vocabulary", None)
         if vocabulary is not None and eval_data:
             vocabulary.check(eval_data._dataset)
@@ -104,7 +104,7 @@ def _one_tensorboard(original: Callable) -> Callable:
         if not distributed.is_first():
             return _NoTensorBoard()
         files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
-        # RecBole cuts the name at its first dot, and the time with it where a data set has one.
+        # RecBole cuts the name at its first dot, losing the time if a data set's name has one.
         names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
         handlers = [SimpleNamespace(baseFilename=name) for name in names]
         return original(SimpleNamespace(handlers=handlers))
@@ -121,7 +121,7 @@ def _making_folders_once(original: Callable) -> Callable:
 
 
 class _NoTensorBoard:
-    """Replaces TensorBoard's writer, which makes a file at once."""
+    """Replace TensorBoard's writer, which creates a file at once."""
 
     def add_scalar(self, *args: Any, **kwargs: Any) -> None:
         """Write nothing."""

@@ -1,7 +1,7 @@
-"""The three ways in which RecBole is changed: a function, a class, or a module's name.
+"""The three ways to change RecBole: replace a function, extend a class, rebind a module's name.
 
-``REPLACED`` lists every function and method of RecBole that is another one, and ``EXCHANGED`` every
-other name.
+``REPLACED`` lists every replaced function and method of RecBole, and ``EXCHANGED`` every other
+name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _extensions: dict[type, list[type]] = {}
 
 
 class Forward:
-    """A module of which some names are others."""
+    """A module in which some names are rebound."""
 
     def __init__(self, module: Any, **names: Any) -> None:
         self._module = module
@@ -42,19 +42,19 @@ class Forward:
 
 
 def exchange(module: ModuleType, name: str, value: Any) -> None:
-    """Give a module another value for a name that its functions read, such as ``pd``."""
+    """Rebind a name that a module's functions read, such as ``pd``."""
     setattr(module, name, value)
     EXCHANGED.add(f"{module.__name__}.{name}")
 
 
 def wrap_once(owner: Any, name: str, make: Callable) -> None:
-    """Put ``make(function)`` in the place of a class's or a module's function, once.
+    """Replace a class's or a module's function by ``make(function)``, once.
 
-    An inherited method is wrapped for this class alone. A module's function is replaced in all
-    modules that have imported it by name, those of users who imported it first included.
+    An inherited method is wrapped for this class only. A module's function is replaced in all
+    modules that have imported it by name, including users' earlier imports.
 
     Raises:
-        RuntimeError: there is a wrapper of another make.
+        RuntimeError: a different wrapper is already there.
     """
     there = getattr(vars(owner).get(name), _MARK, None)
     if there is None:
@@ -73,7 +73,7 @@ def wrap_once(owner: Any, name: str, make: Callable) -> None:
 
 
 def replace_function(old: Callable, new: Callable) -> None:
-    """Put a function in the place of RecBole's in all modules that have it by reference."""
+    """Replace a RecBole function in all modules that hold a reference to it."""
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             # Ours keep RecBole's own under names with an underscore.
@@ -84,18 +84,18 @@ def replace_function(old: Callable, new: Callable) -> None:
 
 
 def making_objects_by(base: type, make: Callable[..., Any]) -> None:
-    """Let a class and its subclasses make their objects by ``make(cls, *arguments)``."""
+    """Make a class and its subclasses create objects by ``make(cls, *arguments)``."""
     setattr(base, "__new__", staticmethod(make))  # noqa: B010 - mypy takes no other method
     REPLACED.add(f"{base.__name__}.__new__")
 
 
 def extend(base: type, extension: type) -> None:
-    """Let all objects of a class, and of its subclasses, have the methods of an extension.
+    """Give all objects of a class and its subclasses the methods of an extension.
 
     Args:
         base: RecBole's class.
-        extension: a subclass of it. Its methods go before those of ``base`` and of earlier
-            extensions, which ``super()`` reaches, and after those of the object's own class.
+        extension: a subclass of it. Its methods precede those of ``base`` and of earlier
+            extensions, which ``super()`` reaches, and follow those of the object's own class.
     """
     extensions = _extensions.setdefault(base, [])
     if any(each.__qualname__ == extension.__qualname__ for each in extensions):
@@ -113,7 +113,7 @@ def _extended(cls: type, base: type) -> type:
     extensions = _extensions[base]
     bases = extensions if cls is base else (cls, *extensions)
     names: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    # In a file it is an object of RecBole's class, and is made like any other.
+    # Pickled as an object of RecBole's class, and created like any other.
     names["__reduce_ex__"] = lambda self, protocol: (_empty, (cls,), vars(self))
     return types.new_class(cls.__name__, tuple(bases), exec_body=lambda own: own.update(names))
 

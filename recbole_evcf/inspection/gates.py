@@ -1,4 +1,4 @@
-"""How far the gates of equation 7 are open, layer by layer."""
+"""Measure how far the gates of equation 7 are open, by layer."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
     "single_item_histories",
 ]
 
-# A gate below the one is called shut, above the other open.
+# A gate below the first is called shut, above the second open.
 SHUT, OPEN = 0.1, 0.9
 
 
 def gate_layers(model: LatentModel) -> dict[str, GatedLayer]:
-    """The gated layers, in the order of the network, by the distribution they are a part of."""
+    """Return the gated layers in network order, by the distribution they belong to."""
     decoder = "p(x | z1, z2)" if model.hierarchical else "p(x | z)"
     distributions = {
         "encoder": "q(z | x)",
@@ -41,7 +41,7 @@ def gate_layers(model: LatentModel) -> dict[str, GatedLayer]:
     modules = model.network.named_modules()
     found = [(*path.partition(".")[::2], m) for path, m in modules if isinstance(m, GatedLayer)]
     count = Counter(part for part, *_ in found)
-    # Where a distribution has several layers, the name of the module tells them apart.
+    # The module's name distinguishes a distribution's layers if it has several.
     return {
         distributions[part] + (f" {name}" if count[part] > 1 else ""): layer
         for part, name, layer in found
@@ -90,15 +90,15 @@ def gate_values(
 
 
 def single_item_histories(n_items: int, device: torch.device) -> Iterator[HistoryBatch]:
-    """Batches of imaginary users with one item each, every item once and in order."""
+    """Yield batches of imaginary users with one item each, every item once and in order."""
     for columns in batches(torch.arange(n_items, device=device), n_items):
         place = torch.arange(len(columns), device=device)
         yield HistoryBatch(place, columns, place, torch.ones_like(place), n_items)
 
 
 def gate_table(users: pd.DataFrame, extremes: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """A row per layer: ``layer``; ``mean`` and ``std`` over users; ``shut`` and ``open``; and
-    ``single_item_mean``, the mean over histories of a single item.
+    """Return one row per layer: ``layer``; ``mean`` and ``std`` over users; ``shut`` and ``open``;
+    and ``single_item_mean``, the mean over histories of a single item.
 
     Args:
         users, extremes: :func:`gate_values` of the users' histories.
@@ -109,7 +109,7 @@ def gate_table(users: pd.DataFrame, extremes: pd.DataFrame, items: pd.DataFrame)
 
 
 def mean_popularity(histories: Histories, ids: Tensor, popularity: np.ndarray) -> np.ndarray:
-    """The mean popularity of the items of each user's history, (users,).
+    """Return the mean popularity of the items of each user's history, (users,).
 
     Args:
         histories: the input histories.
@@ -125,7 +125,7 @@ def mean_popularity(histories: Histories, ids: Tensor, popularity: np.ndarray) -
 def gates_by_popularity(
     users: pd.DataFrame, items: pd.DataFrame, of_users: np.ndarray, of_items: np.ndarray, n: int
 ) -> pd.DataFrame:
-    """Mean gates along item popularity, in groups of equal numbers, measured in two ways.
+    """Average gates along item popularity, in groups of equal numbers, measured in two ways.
 
     Args:
         users: :func:`gate_values` of the users' histories.

@@ -1,4 +1,4 @@
-"""What there is to see in a trained model: as tidy frames, as CSV files and as a page."""
+"""Inspect a trained model, as tidy frames, as CSV files and as a page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["TABLES", "Inspection", "check_folder", "inspect_loaded", "inspect_model", "item_names"]
 
-# Every table there can be.
+# Every possible table.
 TABLES = (
     "components",
     "component_items",
@@ -53,19 +53,19 @@ TABLES = (
 TOP_ITEMS = 10
 # Groups along popularity and length of history.
 N_GROUPS = 5
-# Of more users than these, as many are drawn: for what takes users x components x units, and for
-# what takes users x points of the grid.
+# Users are sampled above these numbers: for work on users x components x units, and on
+# users x points of the grid.
 MARGINAL_USERS, DENSITY_USERS = 2_000, 20_000
 
 
 @dataclass
 class Inspection:
-    """A model looked into.
+    """The results of inspecting a model.
 
     Attributes:
-        facts: single values by name, in the order to show them.
-        tables: tidy frames by name, some of :data:`TABLES`; which there are depends on the model
-            and the data. A column ``x_se`` has the standard errors of ``x``.
+        facts: single values by name, in display order.
+        tables: tidy frames by name, some of :data:`TABLES`, depending on the model and the data.
+            A column ``x_se`` has the standard errors of ``x``.
         metrics: names of the columns ``ndcg`` and ``recall``; empty without test users.
         explained: shares of the variance on the axes of the plane, or None without it.
     """
@@ -76,7 +76,7 @@ class Inspection:
     explained: tuple[float, float] | None = None
 
     def report(self, folder: str) -> list[str]:
-        """Write ``report.html`` and a CSV file for each table, replacing those of an older report.
+        """Write ``report.html`` and a CSV file per table, replacing those of an older report.
 
         All are made elsewhere first: if one cannot be written, none is replaced.
 
@@ -109,7 +109,7 @@ class Inspection:
 
 
 def check_folder(folder: str) -> None:
-    """Refuse a place that cannot be a folder, before anything is computed.
+    """Refuse an impossible folder before anything is computed.
 
     Raises:
         ValueError: it is a file, or lies in one.
@@ -157,7 +157,7 @@ def inspect_loaded(
 
 
 def _check_model_file(path: str, dataset: str | None) -> None:
-    """Refuse what is known to be wrong before the data are loaded."""
+    """Refuse known errors before the data are loaded."""
     settings = load_checkpoint(path, "cpu")["config"]
     if not isinstance(settings, dict) or not {"model", "dataset"} <= settings.keys():
         raise ValueError(f"{path} does not say which model it holds, or of which data set.")
@@ -190,7 +190,7 @@ def _without_log() -> Iterator[None]:
 
 
 class _Inspector:
-    """Computes the tables step by step; the steps share the posteriors of the training users."""
+    """Compute the tables step by step, sharing the training users' posteriors."""
 
     def __init__(self, config: Any, model: VAERecommender, loaders: tuple):
         self.config, self.device = config, model.device
@@ -217,13 +217,13 @@ class _Inspector:
             self._gates,
             self._quality,
         )
-        # Nothing is shown where the output is no terminal.
+        # Nothing is shown unless the output is a terminal.
         for step in tqdm(steps, desc="Inspect", ncols=80, disable=None, leave=False):
             step()
         return self.result
 
     def _posteriors(self) -> None:
-        """Of the training users: posteriors, means of every level, average recommendation."""
+        """Compute the training users' posteriors, level means and average recommendation."""
         top, means = [], []
         total = torch.zeros(len(self.items), dtype=torch.float64)
         for history in history_batches(self.histories, self.users):
@@ -352,13 +352,13 @@ class _Inspector:
 
 
 def _cutoff(config: Any) -> int:
-    """K of the validation metric, or the first of ``topk`` if it has none."""
+    """Return K of the validation metric, or the first of ``topk`` if it has none."""
     k = str(config["valid_metric"]).partition("@")[2]
     return int(k) if k else int(config["topk"][0])
 
 
 def _some(posterior: Gaussian, at_most: int) -> Gaussian:
-    """All rows, or as many drawn without replacement."""
+    """Return all rows, or a sample without replacement."""
     n = len(posterior.mean)
     if n <= at_most:
         return posterior
@@ -371,7 +371,7 @@ def _cpu(gaussian: Gaussian) -> Gaussian:
 
 
 def item_names(config: Any, tokens: np.ndarray) -> np.ndarray | None:
-    """A name for each item; its original id where the file has none for it.
+    """Return a name for each item, its original id where the file has none.
 
     RecBole loads columns of the .item file only where ``load_col`` asks for them, so the file is
     read here. Names are in the first column of words with *title* in its field, or else *name*.
@@ -409,7 +409,7 @@ def item_names(config: Any, tokens: np.ndarray) -> np.ndarray | None:
 
 
 def _name_column(header: list[str], id_field: str) -> str | None:
-    # A title is a name, and a column such as studio_name may be beside it.
+    # A title is the name, even next to a column such as studio_name.
     for word in ("title", "name"):
         for column in header:
             field, _, kind = column.partition(":")

@@ -1,4 +1,4 @@
-"""A network's latent levels behind one interface, for one level and for two."""
+"""One interface to a network's latent levels, whether one or two."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from recbole_evcf.model.vae import TwoLevelVAE
 
 __all__ = ["LatentModel", "batches", "history_batches"]
 
-# What one matrix of batch x items or batch x components may take up.
+# The most that one matrix of batch x items or batch x components may occupy.
 BATCH_BYTES = 64 * 2**20
 
 
 def batches(users: Tensor, width: int) -> Iterator[Tensor]:
-    """Parts of some user ids, so small that a matrix of doubles, part x width, fits in memory."""
+    """Split user ids into parts, so that a part x width matrix of doubles fits in memory."""
     return iter(users.split(max(1, BATCH_BYTES // (8 * width))))
 
 
 def history_batches(histories: Histories, users: Tensor) -> Iterator[HistoryBatch]:
-    """The histories of some users (ids on the CPU), in parts, on the histories' own device."""
+    """Yield users' histories in parts (ids on the CPU), on the histories' own device."""
     for part in batches(users, histories.shape[1]):
         yield histories.rows(part.to(histories.starts.device))
 
@@ -64,46 +64,46 @@ class LatentModel:
             self.components: Gaussian | None = network.prior.components(self._encoder)
 
     def pseudo_inputs(self) -> Tensor:
-        """The VampPrior's imaginary users, (K, items), from 0 to 1, on the CPU."""
+        """Return the VampPrior's imaginary users, (K, items), from 0 to 1, on the CPU."""
         return self.network.prior.pseudo_inputs.detach().clamp(0, 1).cpu()
 
     def top_posterior(self, history: HistoryBatch) -> Gaussian:
-        """q(z | x) or q(z2 | x) of a binary history batch."""
+        """Return q(z | x) or q(z2 | x) of a binary history batch."""
         return self._encoder(history.normalized())
 
     def lower_posterior(self, history: HistoryBatch, z2: Tensor) -> Gaussian:
-        """q(z1 | x, z2)."""
+        """Return q(z1 | x, z2)."""
         return self.network.encoder_z1(history.normalized(), z2)
 
     def lower_prior(self, z2: Tensor) -> Gaussian:
-        """p(z1 | z2)."""
+        """Return p(z1 | z2)."""
         return self.network.prior_z1(z2)
 
     def top_log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) or log p(z2) of each row, (batch,)."""
+        """Return log p(z) or log p(z2) of each row, (batch,)."""
         return self.network.prior.log_prob(z, lambda pseudo_inputs: self.components)
 
     def top_prior_mean(self) -> Tensor:
-        """The mean of p(z) or p(z2), (latent,)."""
+        """Return the mean of p(z) or p(z2), (latent,)."""
         if self.components is None:
             return self.network.output.weight.new_zeros(self._encoder.head.mean.out_features)
         return self.components.mean.mean(0)
 
     def means(self, history: HistoryBatch) -> tuple[Tensor, ...]:
-        """The posterior means, a level each from the top, (batch, latent); z1 given that of z2."""
+        """Return each level's posterior means, top first, (batch, latent); z1 given that of z2."""
         top = self.top_posterior(history).mean
         return (top, self.lower_posterior(history, top).mean) if self.hierarchical else (top,)
 
     def below(self, z: Tensor) -> tuple[Tensor, ...]:
-        """The levels that the prior expects where the top one is ``z``, (batch, latent) each."""
+        """Return the levels the prior expects where the top one is ``z``, (batch, latent) each."""
         return (z, self.lower_prior(z).mean) if self.hierarchical else (z,)
 
     def logits(self, *levels: Tensor) -> Tensor:
-        """The decoder's logits of all items, (batch, items), at latent vectors from the top."""
+        """Return the decoder's logits, (batch, items), at latent vectors from the top."""
         return self.network.output(self.network.decoder(*reversed(levels)))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """p(item | z) under the likelihood: softmax, or of the Bernoulli the sigmoid."""
+        """Return p(item | z) under the likelihood: softmax, or sigmoid for the Bernoulli."""
         if self.network.likelihood is Bernoulli:
             return torch.sigmoid(logits)
         return torch.softmax(logits, dim=1)

@@ -1,4 +1,4 @@
-"""What each latent level carries: its KL term, its active units, and what is lost without it."""
+"""Measure each latent level: its KL term, its active units, and what is lost without it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTIVE = 0.01
 def level_kl(
     model: LatentModel, histories: Histories, users: Tensor
 ) -> tuple[pd.DataFrame, Tensor | None]:
-    """The KL term of each level, estimated with draws of z (of z2 for both levels).
+    """Return the KL term of each level, estimated with draws of z (of z2 for both levels).
 
     Of the top level E_q[log q(z | x) - log p(z)], of the lower E_q(z2 | x)[KL(q(z1 | x, z2) ||
     p(z1 | z2))], the latter exact for each draw of z2.
@@ -90,7 +90,7 @@ def marginal_kl(posterior: Gaussian, components: Gaussian | None) -> Tensor:
 
 
 def unit_table(level: str, means: Tensor, kl: Tensor) -> pd.DataFrame:
-    """A row per unit, the most variable first.
+    """Return one row per unit, the most variable first.
 
     Columns: ``level``, ``unit`` (its place), ``variance``, ``active``, ``kl``. A unit is active
     where the variance over users of its posterior mean is above 0.01.
@@ -110,7 +110,7 @@ def unit_table(level: str, means: Tensor, kl: Tensor) -> pd.DataFrame:
 def logits_without(model: LatentModel, replaced: str, history: HistoryBatch) -> Tensor:
     """Logits of a batch of histories with levels replaced by their prior's mean, (batch, items).
 
-    The prior's mean of z1 is that of p(z1 | z2) at the z2 that is decoded beside it, so that
+    The prior's mean of z1 is that of p(z1 | z2) at the z2 that is decoded with it, so that
     z1 then adds nothing to z2. Where z2 alone is replaced, z1 stays what the user's own z2 and
     history made it.
 
@@ -137,7 +137,7 @@ def replaced_levels(
     k: int,
     truncated: bool,
 ) -> pd.DataFrame:
-    """What ranking and reconstruction come to when levels are replaced by their prior's mean.
+    """Measure ranking and reconstruction when levels are replaced by their prior's mean.
 
     Args:
         model: the network.

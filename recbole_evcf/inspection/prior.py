@@ -22,16 +22,16 @@ __all__ = [
 ]
 
 TINY = torch.finfo(torch.float32).tiny
-# Points of the grid along each axis, and standard deviations of the drawn range beyond the mean.
+# Points of the grid along each axis, and its margin beyond the means in standard deviations.
 GRID, REACH = 80, 3.0
-# Components whose density is computed at once: it takes a matrix of grid points x components.
+# Components per block: a block takes a matrix of grid points x components.
 CHUNK = 512
 
 
 def responsibilities(
     posterior: Gaussian, components: Gaussian
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Responsibilities of the components for whole posteriors.
+    """Return the responsibilities of the components for whole posteriors.
 
     r_uk is proportional to exp(-KL(q(z | x_u) || q(z | u_k))): of all distributions over the
     components it makes the bound on the cross-entropy of posterior and mixture tightest. Only
@@ -71,13 +71,13 @@ def _expected_log_prob(posterior: Gaussian, components: Gaussian) -> Tensor:
 
 
 def effective_number(weights: np.ndarray) -> float:
-    """The perplexity of shares that sum to 1: exp of their entropy."""
+    """Return the perplexity of shares that sum to 1: exp of their entropy."""
     used = weights[weights > 0]
     return float(np.exp(-(used * np.log(used)).sum()))
 
 
 def component_table(components: Gaussian, best: np.ndarray, mean: np.ndarray) -> pd.DataFrame:
-    """A row per component, the one that explains most users first.
+    """Return one row per component, the one that explains most users first.
 
     Columns: ``component`` (its number k), ``users`` (whose posterior it explains best), ``share``
     (of all users), ``mean_responsibility``, and ``spread``, the mean over units of the standard
@@ -99,7 +99,7 @@ def component_table(components: Gaussian, best: np.ndarray, mean: np.ndarray) ->
 def component_items(
     model: LatentModel, average: np.ndarray, items: np.ndarray, k: int
 ) -> pd.DataFrame:
-    """The top items of every component, by probability and by what sets it apart.
+    """Return the top items of every component, by probability and by what sets it apart.
 
     A component is decoded at the mean of q(z | u_k). Its most probable items are popular ones
     mostly. The share of an item in KL(p_k || average), p log(p / average), is large where an item
@@ -117,7 +117,7 @@ def component_items(
         in u_k, from 0 to 1).
     """
     assert model.components is not None
-    # Softmax can be 0 in single precision.
+    # Softmax can underflow to 0 in single precision.
     usual = torch.from_numpy(average).clamp(min=TINY)
     k = min(k, len(items))
     tables = []
@@ -174,7 +174,7 @@ def density_table(plane: PCA, mixtures: dict[str, Gaussian]) -> pd.DataFrame:
         variance = mixture.log_variance.double().exp()
         covariance = torch.einsum("al,nl,bl->nab", axes, variance, axes)
         projected[name] = (mixture.mean.double() - centre) @ axes.T, covariance
-    # Nearly all of every mixture is between them.
+    # Covers nearly all of every mixture.
     ends = []
     for mean, covariance in projected.values():
         variance = mean.var(0, correction=0) + covariance.diagonal(dim1=1, dim2=2).mean(0)
@@ -187,7 +187,7 @@ def density_table(plane: PCA, mixtures: dict[str, Gaussian]) -> pd.DataFrame:
 
 
 def _density(grid: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Mean over components of the Gaussian density at each grid point, (points,)."""
+    """Return the mean over components of the Gaussian density at each grid point, (points,)."""
     total = torch.zeros(len(grid), dtype=torch.float64)
     for part in zip(mean.split(CHUNK), covariance.split(CHUNK)):
         total += MultivariateNormal(*part).log_prob(grid[:, None]).exp().sum(1)

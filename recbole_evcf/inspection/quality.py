@@ -1,4 +1,4 @@
-"""Recommendation quality on held-out interactions, as a whole and in groups."""
+"""Measure recommendation quality on held-out interactions, overall and in groups."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def rank(
 
 
 def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataFrame:
-    """NDCG and Recall of each list, by RecBole's own metrics.
+    """Return NDCG and Recall of each list, by RecBole's own metrics.
 
     Args:
         hits: (users, K).
@@ -102,26 +102,26 @@ def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataF
 
 
 def equal_frequency(values: np.ndarray, n: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """The group of each value, counted from 0 along the values, all of about equal weight.
+    """Return the group of each value, counted from 0 along the values, all of about equal weight.
 
     Equal values share a group, so that many ties leave fewer groups, or uneven ones.
 
     Args:
         values: what the groups run along, (values,).
-        n: how many groups are wished for.
+        n: the desired number of groups.
         weights: what is to be shared out equally, (values,); by default each value counts once.
     """
     weights = np.ones(len(values)) if weights is None else weights
     unique, place = np.unique(values, return_inverse=True)
     weight = np.bincount(place, weights, minlength=len(unique))
-    # A value belongs where the middle of its weight lies.
+    # A value belongs to the group that holds the middle of its weight.
     middle = weight.cumsum() - weight / 2
     group = np.minimum(np.floor(n * middle / weight.sum()), n - 1)
     return np.unique(group[place], return_inverse=True)[1]
 
 
 def mean_and_error(values: pd.DataFrame) -> dict[str, float]:
-    """The mean of each column and, as ``_se``, its standard error (NaN of fewer than two rows)."""
+    """Return each column's mean and, as ``_se``, standard error (NaN for fewer than two rows)."""
     means, errors = values.mean(), values.sem()
     return {
         key: float(value)

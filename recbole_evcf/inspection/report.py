@@ -1,4 +1,4 @@
-"""The page of an inspection: its tables, figures of them, and what they mean."""
+"""The report on an inspection: its tables, their figures, and explanations."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from recbole_evcf.utils.text import shortened
 
 __all__ = ["report"]
 
-# Rows of the table of components, items named in a row, and components named in the plane.
+# Rows of the components table, items named per row, and components named in the plane.
 N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 20
-# Room that a label takes, as shares of the width and height of what is drawn.
+# A label's size, as shares of the plot's width and height.
 LABEL_ROOM = (0.24, 0.07)
-# More users would hide one another and swell the file.
+# More users would overlap and swell the file.
 N_DOTS = 3000
 
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], COLOURS[-1]
@@ -37,7 +37,7 @@ def report(
     metrics: Mapping[str, str],
     explained: tuple[float, float] | None,
 ) -> Report:
-    """A section for each kind of table there is.
+    """Return a section for each kind of table present.
 
     Args: the attributes of an :class:`~recbole_evcf.inspection.inspection.Inspection`.
     """
@@ -100,7 +100,7 @@ def _names(items: pd.DataFrame) -> pd.Series:
 
 
 def _labels(items: pd.DataFrame) -> pd.Series:
-    """The three items that set each component apart most, as lines of HTML, by component."""
+    """Return, by component, the three most distinctive items as lines of HTML."""
     apart = items[(items["by"] == "distinction") & (items["rank"] <= 3)]
     return _names(apart).map(figure_text).groupby(apart["component"]).agg("<br>".join)
 
@@ -189,7 +189,7 @@ def _add_components(figure: go.Figure, table: pd.DataFrame, labels: pd.Series) -
 
 
 def _apart(points: np.ndarray, names: list[str]) -> list[int]:
-    """Places of the first points whose names differ and do not overlap where they are written."""
+    """Return the first points whose names differ and do not overlap in the plot."""
     reach = np.ptp(points, axis=0).clip(min=1e-9) * LABEL_ROOM
     chosen: list[int] = []
     for place, point in enumerate(points):
@@ -202,7 +202,7 @@ def _apart(points: np.ndarray, names: list[str]) -> list[int]:
 
 def _densities(tables: Mapping[str, pd.DataFrame], axes: list[str]) -> go.Figure:
     density, names = tables["density"], ["aggregated_posterior", "prior"]
-    # The square root shows thin regions beside dense ones.
+    # The square root shows thin regions next to dense ones.
     grids = np.sqrt([density.pivot(index="pc2", columns="pc1", values=name) for name in names])
     figure = px.imshow(
         grids,

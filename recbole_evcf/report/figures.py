@@ -1,4 +1,4 @@
-"""How the figures of reports look, and the text in them."""
+"""The style of the reports' figures, and the text in them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import plotly.graph_objects as go
 
 __all__ = ["COLOURS", "figure_text", "one_colour_each", "styled"]
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which are safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 
 
 def figure_text(text: object) -> str:
-    """Foreign text for a figure, in which plotly reads tags and some entities, but no quotes."""
+    """Escape foreign text for plotly, which interprets tags and some entities, but no quotes."""
     return escape(str(text), quote=False)
 
 
 def one_colour_each(names: list[str]) -> dict[str, str]:
-    """A colour for each name, in order; they begin again where there are more names."""
+    """Assign a colour to each name in order, repeating them if there are more names."""
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
 
 
@@ -38,7 +38,7 @@ def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
 
 
 def faceted(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
-    """Style the panels of plotly.express, which titles one ``metric=NDCG@10``: by its value."""
+    """Title the panels of plotly.express by value: it writes ``metric=NDCG@10``."""
     figure.for_each_annotation(
         lambda title: title.update(text=figure_text(title.text.partition("=")[2]), font_size=15)
     )

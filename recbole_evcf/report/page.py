@@ -1,4 +1,4 @@
-"""A report: sections of text, tables and plotly's figures, as one HTML page or in Markdown."""
+"""A report: sections of text, tables and plotly's figures, as an HTML page or in Markdown."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from recbole_evcf.utils.files import atomic_write
 
 __all__ = ["Report", "Section"]
 
-# Without a link to plotly's site, and never wider than the page.
+# No link to plotly's site, and never wider than the page.
 FIGURE_CONFIG = {"displaylogo": False, "responsive": True}
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it.
+    """A heading and its content.
 
     Args:
         title: of the section; empty for what follows the title of the report itself.
@@ -43,7 +43,7 @@ class Report:
     sections: Sequence[Section]
 
     def write_html(self, path: str) -> None:
-        """Write one self-contained page, atomically; it asks nothing of the network.
+        """Write one self-contained page, atomically; it needs no network.
 
         The same content gives the same file.
         """
@@ -73,7 +73,7 @@ class Report:
 
 
 def _html(figure: go.Figure, n: int) -> str:
-    # A fixed name: plotly would draw one.
+    # A fixed id: plotly would draw a random one.
     return figure.to_html(
         full_html=False, include_plotlyjs=False, config=FIGURE_CONFIG, div_id=f"figure-{n}"
     )

@@ -1,4 +1,4 @@
-"""A tidy frame as a table: for the terminal, in Markdown and in LaTeX, and as cells for a page."""
+"""A tidy frame as a table for the terminal, Markdown and LaTeX, and as cells for a page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Cell", "Column", "Table", "in_markdown", "validation_and_test"]
 
 
 class Cell(NamedTuple):
-    """What stands in a place of a table, and whether it stands out."""
+    """The content of a cell, and whether it is emphasised."""
 
     text: str
     bold: bool = False
 
 
 class Column(NamedTuple):
-    """A column: its heading, its cells, and whether they are words, which start at the left."""
+    """A column: its heading, its cells, and whether they are words, which are left-aligned."""
 
     heading: str
     cells: list[Cell]
@@ -37,10 +37,10 @@ class Table:
     """A frame, and how its columns are shown.
 
     Args:
-        frame: a row for each row. A column ``x_se`` is shown behind ``x``, as ``x ± x_se``.
+        frame: a row for each row. A column ``x_se`` is shown after ``x``, as ``x ± x_se``.
         names: headings of the columns that are not shown under their own names.
         formats: by column, the ``spec`` of :func:`~recbole_evcf.report.values.number`.
-        bold: True where a cell stands out; rows as the frame's, columns any of them.
+        bold: True where a cell is emphasised; rows as the frame's, columns any of them.
 
     Example:
         >>> frame = pd.DataFrame({"model": ["Vamp"], "ndcg@10": [0.25], "ndcg@10_se": [0.0125]})
@@ -56,18 +56,18 @@ class Table:
     bold: pd.DataFrame | None = None
 
     def columns(self) -> list[Column]:
-        """The columns as they are shown."""
+        """Return the columns as shown."""
         errors = {f"{name}{SE_SUFFIX}" for name in self.frame}
         return [self._column(name) for name in self.frame if name not in errors]
 
     def rows(self) -> list[tuple[Cell, ...]]:
-        """The cells row by row."""
+        """Return the cells row by row."""
         return list(zip(*(column.cells for column in self.columns())))
 
     def text(self, width: int | None = None) -> str:
-        """The table for a terminal, in blocks of as many columns as the width holds.
+        """Format the table for a terminal, in blocks of as many columns as fit the width.
 
-        Cells that stand out begin with an asterisk. What steers a terminal is escaped.
+        Emphasised cells begin with an asterisk. Terminal control characters are escaped.
         """
         first, *others = (
             column._replace(
@@ -85,7 +85,7 @@ class Table:
         return "\n\n".join(_drawn(block, "simple") for block in blocks)
 
     def markdown(self) -> str:
-        """The table in Markdown, in which every cell is plain text."""
+        """Format the table in Markdown, with every cell plain text."""
         columns = [
             column._replace(
                 heading=in_markdown(column.heading),
@@ -99,7 +99,7 @@ class Table:
         return _drawn(columns, "pipe")
 
     def latex(self, caption: str, label: str) -> str:
-        """The table for a paper; it needs the package ``booktabs``."""
+        """Format the table in LaTeX; it needs the package ``booktabs``."""
         columns = self.columns()
         cells = [[_cell_in_latex(c, column.words) for c in column.cells] for column in columns]
         lines = [
@@ -134,7 +134,7 @@ class Table:
 
 
 def validation_and_test(valid: Mapping[str, float], test: Mapping[str, float]) -> Table:
-    """A row for each metric of a run: its values on the validation and on the test users."""
+    """Return a row per metric of a run: its values on the validation and on the test users."""
     names = [name for name in test or valid if not name.endswith(SE_SUFFIX)]
     columns: dict[str, list] = {"metric": names}
     for title, result in (("validation", valid), ("test", test)):
@@ -144,7 +144,7 @@ def validation_and_test(valid: Mapping[str, float], test: Mapping[str, float]) -
 
 
 def in_markdown(text: str) -> str:
-    """Plain text in Markdown: nothing in it ends a cell, or begins a tag, a link or an emphasis."""
+    """Escape a string for Markdown, so that it ends no cell and begins no tag, link or emphasis."""
     text = printable(text)
     for letter in "\\`*_[]|<>&":
         text = text.replace(letter, f"\\{letter}")

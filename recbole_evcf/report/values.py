@@ -1,4 +1,4 @@
-"""Numbers and settings as strings: on the terminal, in tables and in figures alike."""
+"""Format numbers and settings for the terminal, tables and figures alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 __all__ = ["MISSING", "duration", "number", "setting", "value_and_error"]
 
 MISSING = "–"
-# Where all smaller p-values are alike.
+# Smaller p-values are all shown alike.
 LEAST_P = 0.0001
 
 
@@ -27,7 +27,7 @@ def number(value: object, spec: str = ".4f") -> str:
     if math.isnan(value):
         return MISSING
     if spec == "p":
-        # A space at which no line is broken.
+        # A non-breaking space.
         return f"<\u00a0{LEAST_P}" if value < LEAST_P else f"{value:.4f}"
     return format(value, "," if isinstance(value, Integral) and spec != "d" else spec)
 
@@ -47,12 +47,12 @@ def value_and_error(value: object, error: float | None, spec: str = ".4f") -> st
 
 
 def duration(seconds: float) -> str:
-    """A time in seconds, minutes or hours, whichever reads best."""
+    """Format a time in seconds, minutes or hours, whichever reads best."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def setting(value: object) -> str:
-    """A parameter's value: four digits of a real number, all of an integer."""
+    """Format a parameter's value: four digits of a real number, all of an integer."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,1 +1,1 @@
-"""Trained models at work: recommendations to new users, from a model file alone."""
+"""Serve trained models: recommend to new users from a model file alone."""

@@ -1,7 +1,7 @@
-"""A bound on what a model's constructor allocates, whatever sizes its file names.
+"""Limit what a model's constructor allocates, whatever sizes its file names.
 
-``torch.device("meta")`` is no alternative: RecBole's autoencoders index NumPy arrays with tensors
-in their constructors, which on that device hold no numbers.
+``torch.device("meta")`` would not do: RecBole's autoencoders index NumPy arrays with tensors in
+their constructors, and tensors on that device hold no numbers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["AllocationBound", "bound_by_weights"]
 
-# A constructor makes its weights and little else: numbers allowed for each byte of the file's
-# weights, and apart from them.
+# A constructor creates little but its weights: numbers per byte of weights, and in addition.
 NUMBERS_PER_BYTE, EXTRA_NUMBERS = 8, 10**7
 
 
 class AllocationBound(TorchDispatchMode):
-    """A context in which new tensors hold at most ``limit`` numbers, all together.
+    """A context in which new tensors hold at most ``limit`` numbers in total.
 
     Raises:
-        ValueError: inside, more are asked for.
+        ValueError: code inside asks for more.
     """
 
     def __init__(self, limit: int):
@@ -43,6 +42,6 @@ class AllocationBound(TorchDispatchMode):
 
 
 def bound_by_weights(state: Mapping[str, Tensor], more: int = 0) -> AllocationBound:
-    """Return the bound for a model with these weights, and ``more`` numbers besides them."""
+    """Return the bound for a model with these weights, and ``more`` additional numbers."""
     n_bytes = sum(value.untyped_storage().nbytes() for value in state.values())
     return AllocationBound(NUMBERS_PER_BYTE * n_bytes + EXTRA_NUMBERS + more)

@@ -1,4 +1,4 @@
-"""A model as an ONNX file: from a multi-hot history to the scores of all items."""
+"""Export a model to ONNX: from a multi-hot history to the scores of all items."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from recbole_evcf.utils.files import atomic_write
 __all__ = ["INPUT", "OUTPUT", "export_onnx"]
 
 INPUT, OUTPUT = "history", "scores"
-# The first that has what RecBole's linear layers and ours become.
+# The first opset that covers RecBole's linear layers and ours.
 OPSET = 18
-# An ONNX file is one Protocol Buffers message, which cannot be larger.
+# An ONNX file is one Protocol Buffers message, which has this size limit.
 MAX_BYTES = 2**31 - 1
-# RecBole's autoencoders that score a user from the row of the history matrix alone.
+# RecBole's autoencoders that score a user from the history row alone.
 AUTOENCODERS = ("MultiVAE", "MultiDAE", "RecVAE")
 
 
@@ -40,7 +40,7 @@ def export_onnx(recommender: Recommender, path: str) -> None:
 
     Args:
         recommender: of one of the paper's models, or of RecBole's MultiVAE, MultiDAE or RecVAE.
-        path: the file, whole or absent.
+        path: the file, written atomically.
 
     Raises:
         ValueError: the model is another one, a package is missing or the file would be too large.
@@ -54,9 +54,9 @@ def export_onnx(recommender: Recommender, path: str) -> None:
             "pip install onnx onnxscript"
         ) from None
     model = recommender.model
-    # A copy, since the recommender may go on working on a GPU.
+    # A copy, since the recommender may stay on a GPU.
     network = copy.deepcopy(_Network(model, recommender.scores_without_history())).cpu().eval()
-    # The prior takes no part in scoring and is not written.
+    # Scoring does not use the prior, so it is not written.
     written = [each for name, each in network.named_parameters() if ".prior" not in name]
     size = sum(each.numel() * each.element_size() for each in written)
     if size > MAX_BYTES:
@@ -74,7 +74,7 @@ def export_onnx(recommender: Recommender, path: str) -> None:
 
 
 class _Network(nn.Module):
-    """From histories, (batch, items), to scores; without a history those of the prior, (items,)."""
+    """Map histories, (batch, items), to scores; the prior's scores for an empty history."""
 
     prior: Tensor
 
@@ -99,13 +99,13 @@ class _Network(nn.Module):
         network: Any = self.network
         if self._name not in AUTOENCODERS:
             return network.output(network.last_hidden(_DenseHistory(binary)))
-        # RecBole's networks have a column for the padding item, and RecVAE asks for its dropout.
+        # RecBole's networks have a padding column, and RecVAE takes its dropout as an argument.
         scores = network(F.pad(binary, (1, 0)), *((0.0,) if self._name == "RecVAE" else ()))
         return (scores[0] if isinstance(scores, tuple) else scores)[:, 1:]
 
 
 class _DenseHistory:
-    """A batch of histories as a dense matrix, which the encoders take as well."""
+    """A dense batch of histories, which the encoders also accept."""
 
     def __init__(self, binary: Tensor) -> None:
         self._binary = binary
@@ -122,7 +122,7 @@ def _exported(network: nn.Module, n_items: int) -> Any:
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # PyTorch's own, and none that a user could act on.
+            # PyTorch's own warnings, none of which a user could act on.
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
                 network,

@@ -1,4 +1,4 @@
-"""Histories of new users from a file: RecBole's .inter, CSV, TSV or JSON lines, read in pieces."""
+"""Read new users' histories in pieces from RecBole's .inter, CSV, TSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_evcf.serving.user_histories import Gatherer, UserHistories, counted
 __all__ = ["read_histories", "read_tokens"]
 
 SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
-# Spreadsheets put a byte order mark in front.
+# Spreadsheets start files with a byte order mark.
 ENCODING = "utf-8-sig"
 JSON_LINES = (".jsonl", ".ndjson")
 FORM = '{"user": "u1", "items": ["i1", "i2"]}'
@@ -37,9 +37,9 @@ def read_histories(
 ) -> UserHistories:
     """Read the histories of users by original tokens.
 
-    The file's ending says what it is. ``.inter``, ``.csv`` and ``.tsv`` have a header, with
+    The file's ending gives its format. ``.inter``, ``.csv`` and ``.tsv`` have a header, with
     RecBole's types (``user_id:token``) or without, and an interaction in each row, in any order;
-    further columns are passed over. Rows without a user or an item are left out, with a remark.
+    further columns are ignored. Rows without a user or an item are left out, with a remark.
     ``.jsonl`` and ``.ndjson`` have a user in each line: ``{"user": "u1", "items": ["i1", "i2"]}``.
 
     Args:
@@ -80,7 +80,7 @@ def read_histories(
 
 
 def read_tokens(path: str) -> list[str]:
-    """Item tokens of a text file with one in each line; blank lines are passed over.
+    """Read item tokens from a text file, one per line, skipping blank lines.
 
     A file that names none, or is not text, is a ``ValueError``.
     """
@@ -102,7 +102,7 @@ def _read_table(
     gatherer: Gatherer,
     bar: tqdm,
 ) -> list[str]:
-    """Gather the rows of a table; returns a remark on those that were left out, if any."""
+    """Collect the rows of a table; return a remark on those left out, if any."""
     number, left_out = 0, []
     try:
         for frame in _pieces(path, file, separator):
@@ -130,7 +130,7 @@ def _read_table(
 
 
 def _pieces(path: str, file: BinaryIO, separator: str) -> Iterator[pd.DataFrame]:
-    # All columns: asked for some, pandas does not see that a row has too many.
+    # All columns: pandas detects overlong rows only if it reads every column.
     with pd.read_csv(
         file,
         sep=separator,
@@ -149,7 +149,7 @@ def _column(path: str, frame: pd.DataFrame, names: Sequence[str], separator: str
     for name in filter(frame.columns.__contains__, names):
         if list(frame.columns).count(name) > 1:
             raise ValueError(f"{path}, line 1 names the column {name} more than once.")
-        # A row that ends early has missing values.
+        # A short row has missing values.
         return frame[name].fillna("").to_numpy(dtype=object)
     hint, header = "", "".join(frame.columns)
     for mark in ",;\t|":
@@ -176,7 +176,7 @@ def _read_json_lines(path: str, file: BinaryIO, gatherer: Gatherer, bar: tqdm) -
 def _user_of_line(where: str, line: bytes) -> tuple[str, list[str]]:
     try:
         content = json.loads(line)
-    # The latter: brackets without end.
+    # The latter: endless brackets.
     except (ValueError, RecursionError):
         raise ValueError(f"{where} is not valid JSON.") from None
     if not isinstance(content, dict) or not {"user", "items"} <= content.keys():
@@ -195,5 +195,5 @@ def _user_of_line(where: str, line: bytes) -> tuple[str, list[str]]:
 
 
 def _is_token(value: Any) -> bool:
-    # Original tokens are strings; those of digits are often written as numbers.
+    # Original tokens are strings, but those of digits are often written as numbers.
     return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""

@@ -1,4 +1,4 @@
-"""Recommendations to people whom a trained model has never seen, from a list of items each."""
+"""Recommend to people a trained model has never seen, from a list of items each."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = ["COLUMNS", "LatentVectors", "Recommender"]
 
 COLUMNS = ("user", "item", "score", "rank", "from_prior")
 
-# Users enough to keep a core busy.
+# Enough users to keep a core busy.
 MAX_USERS = 2048
 
 
 class LatentVectors(NamedTuple):
-    """Names of users, (users,), and their latent vectors, the posterior means, (users, width).
+    """Users' names, (users,), and latent vectors, the posterior means, (users, width).
 
-    Of a model with two levels z has z1 and z2 side by side.
+    A model with two levels has z1 and z2 side by side.
     """
 
     users: np.ndarray
@@ -78,7 +78,7 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str, device: str | torch.device | None = None) -> Recommender:
-        """Load a model file: the training data are not needed, no code of the file runs.
+        """Load a model file without the training data; no code of the file runs.
 
         Args:
             path: of a model of ours, or of one of RecBole's that can fold in, saved with
@@ -97,11 +97,11 @@ class Recommender:
 
     @property
     def field_names(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Names that columns of users and of items may have: the data set's own, and short ones."""
+        """Accepted names for the user and item columns: the data set's own, and short ones."""
         return (self.model.USER_ID, "user"), (self.model.ITEM_ID, "item")
 
     def histories(self, given: Any) -> UserHistories:
-        """Read histories as :meth:`recommend` takes them; what is left out is a warning."""
+        """Read histories as :meth:`recommend` takes them; warn about what is left out."""
         known = user_histories(given, self.catalogue, *self.field_names)
         for remark in known.remarks if known is not given else ():
             warnings.warn(remark, stacklevel=3)
@@ -116,7 +116,7 @@ class Recommender:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
     ) -> pd.DataFrame:
-        """The best items for each user.
+        """Return the best items for each user.
 
         Neither the order of a history nor an item's second mention changes anything. Items that
         the model does not know are left out, with a warning that names some. A user with no known
@@ -134,7 +134,7 @@ class Recommender:
             k: number of items for each user; all where fewer are left.
             exclude_seen: leave out the items of the user's history.
             allow: item tokens, if only these may be recommended.
-            block: item tokens that may not.
+            block: item tokens that may not be recommended.
 
         Returns:
             columns ``user``, ``item``, ``score``, ``rank`` (from 1) and ``from_prior``. A score is
@@ -155,9 +155,9 @@ class Recommender:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
     ) -> Iterator[pd.DataFrame]:
-        """As :meth:`recommend`, one batch of users after the other; at least one frame.
+        """Yield what :meth:`recommend` returns, batch by batch; at least one frame.
 
-        The arguments are checked at once, before the first batch is asked for.
+        The arguments are checked at once, before the first batch is requested.
         """
         k = _checked(k, len(self.catalogue))
         left_out = np.isin(self.item_tokens, _tokens(block))
@@ -170,7 +170,7 @@ class Recommender:
         return (self._frame(histories, rows, k, exclude_seen, nowhere) for rows in batches)
 
     def _batches(self, n_users: int) -> Iterator[slice]:
-        """Slices of the users to score at once, at least one."""
+        """Return slices of the users to score at once, at least one."""
         step = int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
         return (slice(start, start + step) for start in range(0, max(n_users, 1), step))
 
@@ -192,7 +192,7 @@ class Recommender:
     def _scores(
         self, matrix: scipy.sparse.csr_matrix, ids: Tensor | None, known: np.ndarray
     ) -> Tensor:
-        """Scores of some users, (users, items); those not ``known`` get the prior's."""
+        """Return users' scores, (users, items); those not ``known`` get the prior's."""
         scores = self.scores_without_history().repeat(len(known), 1)
         if ids is not None and known.any():
             scores[known] = scores_of_users(self.model, ids)
@@ -205,13 +205,13 @@ class Recommender:
         return Histories(matrix).to(self.model.device).rows(everyone)
 
     def scores_without_history(self) -> Tensor:
-        """Scores of all items for a user with no known item, (items,); computed once."""
+        """Return all items' scores for a user with no known item, (items,); computed once."""
         if self._prior_scores is None:
             self._prior_scores = scores_without_history(self.model).to(self.model.device)
         return self._prior_scores
 
     def similar_items(self, token: str, k: int = 10) -> pd.DataFrame:
-        """The items whose vectors in the decoder point the same way.
+        """Return the items whose decoder vectors are most similar.
 
         Args:
             token: an item.
@@ -237,7 +237,7 @@ class Recommender:
 
     @torch.no_grad()
     def latent(self, histories: Any) -> LatentVectors:
-        """The latent vectors of users: the posterior means of z, or for WMF the user vectors.
+        """Return latent vectors of users: the posterior means of z, or for WMF the user vectors.
 
         A user with no known item is encoded from an empty history.
 

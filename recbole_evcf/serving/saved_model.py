@@ -1,4 +1,4 @@
-"""A trained model is built from its file alone: no data set is read, no code of the file runs."""
+"""Build a trained model from its file alone, without a data set or code from the file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = ["load_model"]
 
-# These learn in their constructors, which are not run again: what they learned is in the file.
-# Besides, they read some keys of the config when they score.
+# These learn in their constructors, which are not run again: the file has what they learned.
+# When they score, they also read some keys of the config.
 LEARNED_IN_CONSTRUCTOR = {
     "WMF": ("reg_weight", "alpha"),
     "EASE": (),
@@ -60,12 +60,12 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
             "model again, or recommend to the users of its data set, which has the tokens."
         )
     try:
-        # Constructors draw a start that the file's values replace: no random numbers are used up.
+        # Initial values are replaced by the file's, so they must use up no random numbers.
         with torch.random.fork_rng(devices=[]):
             return _build(checkpoint, device)
     except _CannotServe as reason:
         raise ValueError(f"{path} holds a {name}, {reason}") from None
-    # A file that is corrupt or of another class raises exceptions of every kind.
+    # Corrupt files and those of another class raise exceptions of every kind.
     except Exception as error:
         of_a_user = not get_model(name).__module__.startswith("recbole")
         needs = ", or its constructor needs the interactions of its data set" * of_a_user
@@ -77,13 +77,13 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
 
 
 class _CannotServe(AttributeError):
-    """Why the file's model cannot score an unseen user; for ``hasattr``, an AttributeError."""
+    """Explain why the model cannot score an unseen user; an AttributeError for ``hasattr``."""
 
 
 def _check_device(device: str | torch.device | None) -> None:
     try:
         torch.empty(1, device=device)
-    # PyTorch raises the first for a name that it does not know, the second without CUDA.
+    # PyTorch raises the first for an unknown name, the second without CUDA.
     except (RuntimeError, AssertionError) as error:
         cause = shortened(one_line(error), 200)
         raise ValueError(f"the device {device} cannot be used here: {cause}") from None
@@ -143,7 +143,7 @@ def _check_config(config: Config) -> None:
             "unseen one."
         )
     if issubclass(config.model_class, VAERecommender):
-        # The file holds what training made of the start: none is drawn from histories.
+        # The file holds the trained values: none is drawn from histories.
         config["pseudo_inputs_init"] = "normal"
 
 
@@ -160,14 +160,14 @@ def _without_constructor(
 
 
 def _check_scores(model: nn.Module, n_items: int) -> None:
-    """Score a user with one item: what RecBole's models keep beside their weights is unchecked."""
+    """Score a user with one item, to check what RecBole's models keep besides their weights."""
     one = Histories.from_interactions(np.zeros(1, np.int64), np.ones(1, np.int64), 1, n_items + 1)
     if scores_of_histories(model, one).shape != (1, n_items):
         raise ValueError("its scores are not those of its items.")
 
 
 class _Unseen:
-    """Stands in for a RecBole ``Dataset`` of the right size in which nobody has done anything."""
+    """A stand-in for a RecBole ``Dataset`` of the right size without interactions."""
 
     dataset_path = ""  # where LDiffRec would look for a file
 
@@ -180,7 +180,7 @@ class _Unseen:
         self.num = {user: n_users, item: len(items) + 1}.__getitem__
         self.inter_feat = dict.fromkeys((user, item), torch.zeros(0, dtype=torch.long))
         self.field2id_token = {item: ["[PAD]", *items.tokens]}
-        # Future users are scored in place of user 0: the old ones need no row each.
+        # Future users are scored as user 0, so past users need no row each.
         self.input_histories = Histories(scipy.sparse.csr_matrix((1, len(items))))
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A model's scores of users by history, and the best items of each."""
+"""Score users by history with a model, and select each one's best items."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["best_items", "scores_of_histories", "scores_of_users", "scores_without_history"]
 
-# ADMMSLIM adds up to 1e-5 of noise to its scores: a smaller difference tells nothing.
+# ADMMSLIM adds noise of up to 1e-5 to its scores: smaller differences mean nothing.
 NOISE = 2e-5
-# These draw no random numbers when they score; of others, such as a user's own, nothing is known.
+# These draw no random numbers when they score; other models, such as a user's, may.
 DRAW_NOTHING = {model.__name__ for model in (*MODELS, *BASELINES)} | {
     *("MultiVAE", "MultiDAE", "RecVAE", "RaCT", "CDAE", "EASE", "SLIMElastic", "ItemKNN"),
     *("AsymKNN", "NCEPLRec", "FISM", "NAIS", "Pop"),
@@ -33,7 +33,7 @@ _DRAWING = threading.Lock()
 
 @torch.no_grad()
 def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
-    """The model's own scores of users that it knows by id.
+    """Return the model's own scores of users that it knows by id.
 
     Args:
         model: a general recommender of RecBole's or of ours.
@@ -52,13 +52,13 @@ def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
             raise ValueError(
                 f"{type(model).__name__} does not score all items at once, which a ranking takes."
             ) from None
-    # RecBole's linear models compute on the CPU wherever they are.
+    # RecBole's linear models always compute on the CPU.
     return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
 
 
 @contextmanager
 def _same_draws(model: GeneralRecommender) -> Iterator[None]:
-    """Models that draw noise draw the same for the same users, and leave no trace of it."""
+    """Make models draw the same noise for the same users, and restore the generators."""
     if type(model).__name__ in DRAW_NOTHING:
         yield
         return
@@ -67,16 +67,16 @@ def _same_draws(model: GeneralRecommender) -> Iterator[None]:
 
 
 def scores_of_histories(model: GeneralRecommender, histories: Histories) -> Tensor:
-    """Scores of unseen users, (users, items); none of the histories is empty."""
+    """Return scores of unseen users, (users, items); none of the histories is empty."""
     return scores_of_users(scoring(model, histories), torch.arange(histories.shape[0]))
 
 
 def scores_without_history(model: GeneralRecommender) -> Tensor:
-    """Scores for a person of whom no item is known, (items,).
+    """Return scores for a person with no known item, (items,).
 
-    For the paper's models those of the prior, see :func:`prior_scores`. For another model those
-    of an empty history if it tells items apart by it, otherwise the items' numbers of training
-    interactions.
+    These are the prior's for the paper's models, see :func:`prior_scores`. For another model they
+    are those of an empty history if they differ between items, otherwise the items' numbers of
+    training interactions.
     """
     if isinstance(model, VAERecommender):
         return prior_scores(model.network)
@@ -112,7 +112,7 @@ def best_items(
         scores[seen.row, seen.column] = -torch.inf
     scores[:, left_out] = -torch.inf
     values, columns = scores.topk(k)
-    # They would come first.
+    # NaN would rank first.
     if (values.isnan() | (values == torch.inf)).any():
         raise ValueError("the model's scores are not numbers: its training went astray.")
     return values, columns

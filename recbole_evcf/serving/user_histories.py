@@ -1,7 +1,7 @@
-"""Users and their histories by original tokens, as the columns that a model knows.
+"""Map users and their histories from original tokens to a model's columns.
 
-Interactions are gathered as two 32-bit numbers each, so that those of a user may be scattered over
-a file: 8 bytes an interaction, 160 MB for the 20 million of MovieLens-20M.
+Interactions are stored as two 32-bit numbers each, so that a user's may be scattered over a file:
+8 bytes an interaction, 160 MB for the 20 million of MovieLens-20M.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class UserHistories:
 
 
 class Gatherer:
-    """Gathers interactions of named users and items piece by piece.
+    """Collect interactions of named users and items piece by piece.
 
-    Users come out in the order in which they first appear. The order of a user's items does not
-    matter, nor does naming one twice. An item that is not a token is a ``ValueError``.
+    Users come out in order of first appearance. The order and repetition of a user's items do not
+    matter. An item that is not a token is a ``ValueError``.
 
     Args:
         catalogue: the items that the model knows.
@@ -94,11 +94,11 @@ class Gatherer:
         self._columns.append(columns[codes[known]].astype(np.int32))
 
     def result(self, *remarks: str) -> UserHistories:
-        """All that was added, with remarks of the caller's."""
+        """Return all that was added, with the caller's remarks."""
         none = np.empty(0, dtype=np.int32)
         rows, columns = (np.concatenate([none, *each]) for each in (self._rows, self._columns))
         shape = len(self._numbers), len(self._tokens)
-        # True added to True is True: an item that is named twice counts once.
+        # True + True is True: an item named twice counts once.
         matrix = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape)
         matrix = matrix.astype(np.int8)
         # Whole numbers for lists without names, strings otherwise.
@@ -163,11 +163,11 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
 
 
 def item_token(value: Any) -> str:
-    """The token that a value stands for: a string itself, a whole number its digits; any other
-    value is a ``ValueError``."""
+    """Return a value's token: a string itself, a whole number's digits; any other value is a
+    ``ValueError``."""
     if isinstance(value, str):
         return str(value)
-    # Of NumPy's and PyTorch's numbers.
+    # NumPy's and PyTorch's numbers.
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, float) and value.is_integer():
@@ -181,12 +181,12 @@ def item_token(value: Any) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A count such as "1 user" or "1,200 users"."""
+    """Format a count such as "1 user" or "1,200 users"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def listed(tokens: Collection[str], most: int = 5) -> str:
-    """The first few tokens in a message, sorted."""
+    """Show the first few tokens in a message, sorted."""
     names = ", ".join(map(shown, sorted(tokens)[:most]))
     return names + (", ..." if len(tokens) > most else "")
 
@@ -207,7 +207,7 @@ def _from_matrix(matrix: Any, catalogue: ItemCatalogue) -> UserHistories:
 
 
 def _as_frame(given: Any, *fields: Sequence[str]) -> pd.DataFrame | None:
-    """A table of interactions in any form that pandas gives it; None if it is not one."""
+    """Return a table of interactions in any form that pandas produces; None if it is not one."""
 
     def has_fields(row: Mapping) -> bool:
         return all(any(name in row for name in names) for names in fields)
@@ -232,11 +232,11 @@ def _column(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 
 
 def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
-    """Names of users and their histories."""
+    """Return names of users and their histories."""
     if isinstance(given, (Mapping, pd.Series)):
         names, lists = list(given.keys()), [items for _, items in given.items()]
     else:
-        # A table of another package has columns.
+        # Another package's table has columns.
         whole = isinstance(given, Iterable) and not hasattr(given, "columns")
         lists = list(given) if whole else [None]
         names = list(range(len(lists)))
@@ -262,7 +262,7 @@ def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
 
 
 def _is_list(given: Any) -> bool:
-    """Whether these may be a user's items: no string, no table, no row of one."""
+    """Whether these may be a user's items: not a string, a table or a row of one."""
     others = isinstance(given, (str, bytes, Mapping)) or hasattr(given, "_fields")
     return isinstance(given, Iterable) and not others and getattr(given, "ndim", 1) == 1
 

@@ -1,4 +1,4 @@
-"""Recommendations into a file as they come: CSV, JSON lines or Parquet by its ending."""
+"""Write recommendations as they come to CSV, JSON lines or Parquet, by the file's ending."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def check_output(path: str) -> None:
 
 
 def write_recommendations(path: str, frames: Iterable[pd.DataFrame]) -> None:
-    """Write frames one after the other; under ``path`` the file is whole or absent.
+    """Write frames one after the other, atomically.
 
-    CSV and Parquet have the frames' columns and a row for each recommended item, JSON lines a user
-    in each line: ``{"user": "u1", "items": [...], "scores": [...], "from_prior": false}``.
+    CSV and Parquet have the frames' columns and a row per recommended item, JSON lines a user in
+    each line: ``{"user": "u1", "items": [...], "scores": [...], "from_prior": false}``.
 
     Args:
         path: the file; an older one is replaced.
@@ -52,7 +52,7 @@ def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
 def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for frame in frames:
-            # The shortest decimals that read back as the same numbers in single precision.
+            # The shortest decimals that round-trip in single precision.
             scores = frame["score"].astype(str).astype(float)
             frame = frame.assign(score=scores.astype(object).where(np.isfinite(scores), None))
             users = frame.groupby("user", sort=False)

@@ -52,14 +52,14 @@ class Search:
         size = math.prod(self._shape) if algo == "exhaustive" else math.inf
         self.max_evals = int(min(size, max_evals or size))
         self._early_stop, self._seed, self._on_trial = early_stop, seed, on_trial
-        # hyperopt's function to be minimised, which is trained elsewhere, and its space.
+        # hyperopt's objective (trained elsewhere) and its space.
         self._domain = Domain(lambda point: 0.0, {p.name: _dimension(p) for p in parameters})
-        # What was drawn for each trial that has begun, by number.
+        # What was drawn for each started trial, by number.
         self._points = {trial["number"]: trial["point"] for trial in store.trials}
 
     @property
     def is_over(self) -> bool:
-        """Whether no trial is left to begin."""
+        """Whether no trial is left to start."""
         best, trials = self._store.best, self._store.trials
         since_best = sum(best is None or trial["number"] > best["number"] for trial in trials)
         is_stuck = self._early_stop is not None and since_best >= self._early_stop
@@ -79,8 +79,8 @@ class Search:
         return number, self._params(number)
 
     def settle(self, number: int, outcome: Mapping[str, Any]) -> None:
-        """Keep the outcome of a trial that was proposed."""
-        # The point beside the parameters, since hyperopt needs what it drew to the last digit.
+        """Keep the outcome of a proposed trial."""
+        # The point next to the parameters: hyperopt needs its draws to the last digit.
         drawn = {"params": self._params(number), "point": self._points[number]}
         trial = {"number": number, **drawn, **outcome}
         self._store.add(trial)
@@ -94,7 +94,7 @@ class Search:
         }
 
     def _point_of_grid(self, number: int) -> dict[str, int]:
-        """The grid in random order, without a list of it: it may be huge."""
+        """Yield the grid in random order without listing it: it may be huge."""
         generator = random.Random(self._seed)
         drawn: dict[int, None] = {}
         while len(drawn) < number:
@@ -110,7 +110,7 @@ class Search:
         return {name: np.asarray(value[0]).item() for name, value in vals.items()}
 
     def _history(self) -> Trials:
-        """The trials that have begun, in hyperopt's form."""
+        """Return the started trials in hyperopt's form."""
         results = {trial["number"]: self._result(trial) for trial in self._store.trials}
         history = Trials()
         for number, point in sorted(self._points.items()):
@@ -136,6 +136,6 @@ class Search:
 
 def _dimension(parameter: Parameter) -> Any:
     if parameter.kind == "choice":
-        # As one value: hyperopt would take a list apart.
+        # As one value: hyperopt would unpack a list.
         return hp.choice(parameter.name, [Literal(value) for value in parameter.range])
     return getattr(hp, parameter.kind)(parameter.name, *parameter.range)

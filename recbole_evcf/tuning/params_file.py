@@ -24,7 +24,7 @@ __all__ = ["KINDS", "Parameter", "read_params_file"]
 
 # How many numbers a kind takes; a choice takes a list instead.
 KINDS = {"choice": None, "uniform": 2, "quniform": 3, "loguniform": 2}
-# The natural logarithm of the largest float is just above.
+# Just below the natural logarithm of the largest float.
 MAX_EXPONENT = 709.0
 
 
@@ -44,20 +44,20 @@ class Parameter:
     range: tuple[Any, ...]
 
     def extremes(self) -> tuple[Any, ...]:
-        """Values to try beforehand: all those of a choice, otherwise both bounds."""
+        """Return values to try beforehand: all choices, otherwise both bounds."""
         if self.kind == "choice":
             return self.range
         low, high = self.range[:2]
         if self.kind == "loguniform":
             return math.exp(low), math.exp(high)
         if self.kind == "quniform":
-            # hyperopt rounds to multiples of the step, beyond the bounds even.
+            # hyperopt rounds to multiples of the step, even past the bounds.
             step = self.range[2]
             return tuple(self.setting(round(bound / step) * step) for bound in (low, high))
         return low, high
 
     def setting(self, drawn: float) -> Any:
-        """The value for the config of what was drawn, which for a choice is its position."""
+        """Return the config value of a draw, which for a choice is its position."""
         if self.kind == "choice":
             return self.range[int(drawn)]
         is_whole = all(float(number).is_integer() for number in self.range)
@@ -129,7 +129,7 @@ def _choices(name: str, text: str) -> tuple[Any, ...]:
 
 
 def _literal(text: str) -> Any:
-    """A Python literal; what is none comes back as it is."""
+    """Return a Python literal's value; any other string is returned unchanged."""
     try:
         return plain_value(text)
     except SyntaxError:
@@ -137,7 +137,7 @@ def _literal(text: str) -> Any:
 
 
 def _setting(value: Any) -> Any:
-    """The value that RecBole's ``Config`` makes of a string: ``'[600, 600]'`` is a list."""
+    """Return the value that RecBole's ``Config`` makes of a string: ``'[600, 600]'`` is a list."""
     if isinstance(value, tuple):
         return list(value)
     if not isinstance(value, str):

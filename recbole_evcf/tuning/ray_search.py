@@ -1,7 +1,7 @@
-"""Trials in parallel by Ray Tune, on this machine or a cluster, with ASHA stopping the poor ones.
+"""Run trials in parallel by Ray Tune, locally or on a cluster; ASHA stops the poor ones.
 
-Ray is asked for processes and for early stopping only: what is tried next comes from
-:class:`~recbole_evcf.tuning.hyperopt_search.Search`, and what is done is in its store.
+Ray only provides processes and early stopping: the next trial comes from
+:class:`~recbole_evcf.tuning.hyperopt_search.Search`, and finished ones are in its store.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-# Ray Tune needs it, and says so only when the search is over.
+# Ray Tune needs it, but reports that only after the search.
 import pyarrow  # noqa: F401
 import ray
 from ray import tune
@@ -45,14 +45,14 @@ except ImportError:
 
 __all__ = ["grace_period", "run"]
 
-# Only settings and results pass through Ray's object store; its own default is a third of memory.
+# Only settings and results pass through Ray's object store, which defaults to a third of memory.
 OBJECT_STORE_BYTES = 128 * 1024**2
-# Half of the trials pass each of ASHA's rungs, which are at doubled epochs.
+# Half of the trials pass each ASHA rung; rungs are at doubled epochs.
 REDUCTION_FACTOR = 2
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Neither tables in Ray's own formats, nor a Ctrl-C that ends the search as if it were over.
+    # No tables in Ray's formats, and no Ctrl-C that ends the search as if finished.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -67,20 +67,20 @@ def run(
     task: Task,
     model_file: Callable[[int], str],
 ) -> None:
-    """Search until it is over; an interruption costs the trials that are being trained.
+    """Search to the end; an interruption loses only the trials in training.
 
     Args:
         search: proposes trials and keeps their outcomes.
-        options: of the cluster, and what each trial gets of it.
-        config: that the trials share.
+        options: of the cluster, and each trial's share of it.
+        config: shared by the trials.
         task: what the trials share.
-        model_file: called with a trial's number; where its model belongs.
+        model_file: called with a trial's number; returns its model's path.
 
     Raises:
         ValueError: there is no such cluster, or it has no room for a single trial.
     """
     cpus, gpus = options.cpus_per_trial, options.gpus_per_trial
-    # Workers of a cluster may run in another folder; RecBole's default is ``dataset``.
+    # A cluster's workers may run in another folder; RecBole's default is ``dataset``.
     path = os.path.abspath(task.settings.get("data_path") or "dataset")
     task = replace(task, settings={**task.settings, "data_path": path})
     shared = {"task": task, "epochs": config["epochs"], "on_gpu": gpus > 0}
@@ -112,7 +112,7 @@ def run(
 def grace_period(config: Config) -> int:
     """Return the epochs before ASHA may stop a trial: the warm-up, or a tenth of them all.
 
-    During the warm-up, validation metrics say little of what the final KL weight will give.
+    During the warm-up, validation metrics say little about what the final KL weight will give.
     """
     if is_vae(config) and config["warmup_epochs"]:
         return int(config["warmup_epochs"])
@@ -125,7 +125,7 @@ def _most_epochs(config: Config, search: Search) -> int:
 
 
 class _Proposals(Searcher):
-    """A search as Ray Tune asks for one."""
+    """The search in the form that Ray Tune calls."""
 
     def __init__(self, search: Search, model_file: Callable[[int], str]):
         super().__init__()
@@ -139,7 +139,7 @@ class _Proposals(Searcher):
             return Searcher.FINISHED
         number, params = proposal
         self._numbers[trial_id] = number
-        # As a string: Ray would make settings of its own kinds of what is in a config.
+        # As a string: Ray would interpret parts of a config as its own settings.
         return {"trial": json.dumps([params, self._model_file(number)])}
 
     def on_trial_complete(
@@ -153,16 +153,16 @@ class _Proposals(Searcher):
 
 
 def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> None:
-    """A trial in a process of Ray's; by its module, that process imports the plugin."""
+    """Run a trial in a Ray process, which imports the plugin through this module."""
     params, model_file = json.loads(config["trial"])
-    # Otherwise RecBole's Config would take the first GPU of the machine for every trial.
+    # Otherwise every trial would take the machine's first GPU.
     devices = ",".join(map(str, ray.get_gpu_ids())) if on_gpu else ""
     task = replace(task, settings={**task.settings, "gpu_id": devices, "use_gpu": on_gpu})
     last = {"epoch": 0, "score": 0.0}
 
     def report(outcome: dict[str, Any]) -> None:
         last.update(epoch=outcome["epochs"], score=outcome["score"])
-        # This counts if it is the last that is heard: ASHA ends the process right here.
+        # Reported now, since ASHA may end the process right here.
         is_last = outcome["epochs"] >= params.get("epochs", epochs)
         status = "finished" if is_last else "stopped"
         report_to_ray({**last, "outcome": json.dumps({"status": status, **outcome})})
@@ -174,8 +174,8 @@ def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> Non
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     os.environ.update(QUIET)
-    # Each worker imports Ray Tune before anything of ours. The repair goes to it as code: by name,
-    # idle workers too would import the plugin and torch.
+    # Each worker imports Ray Tune before our code. The repair is sent as code: by name, idle
+    # workers too would import the plugin and torch.
     ray.cloudpickle.register_pickle_by_value(packages)
     here = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     try:

@@ -1,4 +1,4 @@
-"""The page on a search: its best trial, all trials over time, and each parameter by itself."""
+"""The report on a search: its best trial, all trials over time, and each parameter."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _by_parameter(
 
 
 def _position(parameter: Parameter, trial: dict, last: int) -> float:
-    """Where a trial is on a parameter's axis; those of one choice are side by side."""
+    """Return a trial's place on a parameter's axis; trials of one choice are side by side."""
     value = trial["params"][parameter.name]
     if parameter.kind != "choice":
         return value
@@ -144,7 +144,7 @@ def _curves(scored: pd.DataFrame, best: dict, metric: str) -> go.Figure:
     points = scored[["number", "history"]].explode("history", ignore_index=True)
     points[["epoch", "score"]] = points["history"].tolist()
     points["best"] = points["number"] == best["number"]
-    # The best one last, above the others.
+    # The best one last, so that it is drawn on top.
     order = {"category_orders": {"best": [False, True]}, "line_group": "number", "color": "best"}
     colours = {False: GREY, True: ORANGE}
     figure = px.line(
@@ -163,7 +163,7 @@ def _mark_best(figure: go.Figure, x: float, y: float, **panel: int) -> None:
 
 
 def _all_trials(trials: list[dict], best: dict, metric: str, bigger: bool) -> Table:
-    # By a name of their own: a parameter may be called like the metric.
+    # A separate name, since a parameter may share the metric's.
     params = {f"params.{name}": name for name in best["params"]}
     rows = pd.DataFrame(
         {

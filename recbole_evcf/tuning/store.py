@@ -61,10 +61,10 @@ class TrialStore:
         return better(scored, key=lambda trial: trial["score"], default=None)
 
     def add(self, trial: Mapping[str, Any]) -> None:
-        """Keep a trial; of the models, only that of the best trial stays."""
+        """Keep a trial, and only the best trial's model."""
         number = trial["number"]
         self._store.put(f"{number:04d}", self.key, trial)
-        # As it will be read again.
+        # As it will be read back.
         self._trials[number] = plain_json(trial)
         kept = self.best and self.best["number"]
         for number in self._trials:
@@ -72,11 +72,11 @@ class TrialStore:
                 shutil.rmtree(os.path.dirname(self.model_file(number)), ignore_errors=True)
 
     def model_file(self, number: int) -> str:
-        """Return where the model of a trial belongs."""
+        """Return the path of a trial's model."""
         return os.path.join(os.path.abspath(self.folder), "models", f"{number:04d}", "model.pth")
 
     def test_result(self, trial: Mapping[str, Any]) -> dict[str, float] | None:
-        """Return the metrics of a trial on the test users, if they are known."""
+        """Return a trial's metrics on the test users, if known."""
         return self._store.get("best", {**self.key, "trial": trial})
 
     def add_test_result(self, trial: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

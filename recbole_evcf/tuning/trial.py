@@ -27,7 +27,7 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What every trial of a search has in common; it can be sent to another process.
+    """What all trials of a search share; it can be pickled.
 
     Args:
         model: name of the model.
@@ -41,14 +41,14 @@ class Task:
 
 
 class _TrialConfig(Config):
-    """A ``Config`` of the given settings, whatever the command line of this process says."""
+    """Return a ``Config`` of the settings, ignoring this process's command line."""
 
     def _load_cmd_line(self) -> dict[str, Any]:
         return {}
 
 
 def load_data(task: Task) -> None:
-    """Read and split the data once, so that what is wrong with them shows before any training.
+    """Read and split the data once, to find errors before any training.
 
     Raises:
         ValueError: the data are missing or malformed, or nothing is left for validation or testing.
@@ -84,7 +84,7 @@ def attempt_trial(
     """
     try:
         return {"status": "finished", **_train(task, params, model_file, on_validation)}
-    # Whatever a model may raise, out of memory included.
+    # A model may raise anything, including out of memory.
     except Exception as error:
         logging.getLogger().exception("The trial failed.")
         return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
@@ -104,7 +104,7 @@ def _train(
         return {
             "score": score,
             "valid": {name: float(value) for name, value in trainer.best_valid_result.items()},
-            # As RecBole chooses: the last one of the best.
+            # As RecBole chooses: the last of the best.
             "best_epoch": max(epoch for epoch, value in history if value == score),
             "epochs": history[-1][0],
             "history": list(history),
@@ -129,7 +129,7 @@ def evaluate_on_test_users(task: Task, params: Params, model_file: str) -> dict[
     config = _config(task, params, os.path.dirname(model_file))
     (train_data, _, test_data), trainer = _prepare(config, model_file)
     try:
-        # What some metrics count by; fit() would do this.
+        # Some metrics count by it; fit() would set it.
         trainer.eval_collector.data_collect(train_data)
         result = trainer.evaluate(test_data, load_best_model=True, model_file=model_file)
     finally:
@@ -140,7 +140,7 @@ def evaluate_on_test_users(task: Task, params: Params, model_file: str) -> dict[
 def _config(task: Task, params: Params, folder: str | None) -> Config:
     settings = {**task.settings, **params, **({"checkpoint_dir": folder} if folder else {})}
     config = _TrialConfig(task.model, task.dataset, config_dict=settings)
-    # A log file for each trial, as RecBole's tuning has it; the terminal shows the search.
+    # One log file per trial, as in RecBole's tuning; the terminal shows the search.
     init_logger(config)
     for handler in logging.getLogger().handlers:
         if handler.name == CONSOLE:
@@ -149,7 +149,7 @@ def _config(task: Task, params: Params, folder: str | None) -> Config:
 
 
 def _prepare(config: Config, model_file: str) -> tuple[tuple[Any, Any, Any], Trainer]:
-    """The dataloaders (training, validation, test) and a trainer that saves to ``model_file``."""
+    """Return the training, validation and test dataloaders, and a trainer for ``model_file``."""
     loaders = _loaders(config)
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])

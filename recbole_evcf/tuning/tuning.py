@@ -1,4 +1,4 @@
-"""A search for the settings that are best on validation users, from Python and for the command."""
+"""Search for the settings that are best on validation users."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["SearchOptions", "Tuning", "check_parameters", "finish_search", "tune
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 TOOLS = ("hyperopt", "ray")
-# With other values of these, trials could not be compared with each other, or not be kept.
+# Trials with other values of these could not be compared, or not be kept.
 COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 # A search may be resumed on another device.
 OF_THE_DEVICE = ("device", "use_gpu")
@@ -88,7 +88,7 @@ class Tuning:
     best: dict[str, Any]
     folder: str
     _trials: list[dict[str, Any]]
-    # What :func:`~recbole_evcf.tuning.report.write_report` takes beside them.
+    # Further arguments of :func:`~recbole_evcf.tuning.report.write_report`.
     _shown: tuple[list[Parameter], str, bool, str]
 
     @property
@@ -283,7 +283,7 @@ def _optional(module: str, what: str) -> Any:
 
 
 def _conclude(store: TrialStore, task: Task) -> dict[str, Any]:
-    """Evaluate the best trial on the test users, once, and write it down."""
+    """Evaluate the best trial on the test users, once, and record it."""
     best = store.best
     if best is None:
         reason = store.trials[0]["reason"]
@@ -310,7 +310,7 @@ def _conclude(store: TrialStore, task: Task) -> dict[str, Any]:
 
 def _test(task: Task, best: Mapping[str, Any], model_file: str) -> dict[str, float]:
     if not os.path.exists(model_file):
-        # It was trained on another machine, which has its own disk.
+        # It was trained on another machine with its own disk.
         outcome = attempt_trial(task, best["params"], model_file)
         if outcome["status"] == "failed":
             raise ValueError(f"The best trial could not be trained again: {outcome['reason']}")

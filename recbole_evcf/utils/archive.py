@@ -1,4 +1,4 @@
-"""The zip archive of ``torch.save`` is written atomically and checked before it is used."""
+"""Write the zip archive of ``torch.save`` atomically, and check it before use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_archive(path: str, state: Any) -> None:
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
-        # torch.save raises errors of its own on the way out.
+        # torch.save raises other errors while it closes the file.
         cause: BaseException | None = error
         while isinstance(cause, RuntimeError):
             cause = cause.__context__
@@ -44,7 +44,7 @@ def write_archive(path: str, state: Any) -> None:
 def _check(path: str) -> None:
     """Check every member of a file against its checksum, which PyTorch does not.
 
-    A bit that has flipped in a weight would otherwise be a weight.
+    A flipped bit in a weight would otherwise go unnoticed.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -52,7 +52,7 @@ def _check(path: str) -> None:
             raise ValueError("a member occurs twice.")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("a member is compressed, which torch.save does not do.")
-        # Members that overlap could be read without end.
+        # Overlapping members could be read endlessly.
         if sum(member.file_size for member in members) > os.path.getsize(path):
             raise ValueError("its members are larger than the file.")
         broken = archive.testzip()

@@ -1,4 +1,4 @@
-"""Files are written atomically: under its name a file is whole or absent."""
+"""Write files atomically."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def check_target(path: str) -> None:
 
 @contextmanager
 def atomic_write(path: str) -> Iterator[str]:
-    """Give a temporary name beside ``path`` to write to; it is renamed if the block succeeds.
+    """Yield a temporary name next to ``path``; it is renamed if the block succeeds.
 
-    Both the content and the name are on the disk when the block ends: after a power failure,
-    ``path`` is the old file or the new one, whole.
+    Content and name are on disk when the block ends: after a power failure, ``path`` is the old or
+    the new file, never a part of it.
     """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
@@ -43,7 +43,7 @@ def atomic_write(path: str) -> Iterator[str]:
         if os.name == "posix":
             _flush(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     except OSError as error:
-        # Its reader knows only the name that was asked for.
+        # Report the requested name, the only one the reader knows.
         if error.filename == temporary:
             error.filename = path
         raise

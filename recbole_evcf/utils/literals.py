@@ -1,4 +1,4 @@
-"""Values that users write as Python literals, read without running anything."""
+"""Read Python literals that users write, without running anything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain_value(text: str) -> Any:
 
 
 class _Arithmetic(ast.NodeTransformer):
-    """Replaces each operation on two numbers by its result."""
+    """Replace each operation on two numbers by its result."""
 
     OPERATIONS: ClassVar = {
         ast.Add: operator.add,

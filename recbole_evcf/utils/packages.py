@@ -1,4 +1,4 @@
-"""What hooks, workers of Ray's and RecBole must agree on; it imports nothing but NumPy."""
+"""What hooks, Ray's workers and RecBole must agree on; it imports nothing but NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ["CONSOLE", "LOG_FILE", "repair_numpy_names"]
 
-# The names of the handlers that RecBole logs a run by.
+# The names of RecBole's log handlers for a run.
 CONSOLE, LOG_FILE = "recbole console", "recbole file"
 
 

@@ -1,4 +1,4 @@
-"""A user's own modules are imported, so that commands and the processes they start know them."""
+"""Import a user's own modules, in commands and in the processes they start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 
 __all__ = ["PLUGINS", "import_failure", "import_plugins"]
 
-# The environment variable: a started process has it too.
+# An environment variable, since child processes inherit it.
 PLUGINS = "RECBOLE_EVCF_PLUGINS"
 
 
@@ -33,9 +33,9 @@ def import_plugins() -> None:
 
 
 def import_failure(error: Exception) -> str:
-    """Return what went wrong while a module was imported, in which line of which file."""
+    """Return why importing a module failed, with file and line."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    # Whoever asks for the module comes first, and the ways of importing are in between.
+    # The first frame is the importer's; import machinery is in between.
     ways = (importlib.__file__, "<frozen importlib")
     _, *frames = traceback.extract_tb(error.__traceback__)
     lines = [frame for frame in frames if not frame.filename.startswith(ways)]

@@ -1,4 +1,4 @@
-"""Strings from elsewhere are made short and harmless for the terminal and for pages."""
+"""Make foreign strings short and safe for the terminal and for pages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import unicodedata
 
 __all__ = ["one_line", "printable", "shortened", "shown"]
 
-# Control characters, halves of characters, and other ends of lines.
+# Control characters, surrogates, and line and paragraph separators.
 STEERING = ("Cc", "Cs", "Zl", "Zp")
-# They turn the direction of writing, of what follows too.
+# These change the writing direction, also of what follows.
 TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 LONGEST_SENTENCE = 2000
 
@@ -19,12 +19,12 @@ def shortened(text: str, length: int = 60) -> str:
 
 
 def shown(value: object, length: int = 60) -> str:
-    """Return a piece of the user's data in quotation marks, as Python writes it, and short."""
+    """Quote a piece of the user's data as Python does, shortened."""
     return repr(shortened(str(value), length))
 
 
 def printable(text: str) -> str:
-    """Escape what would steer a terminal, so that a sentence may be printed."""
+    """Escape control characters, so that a sentence is safe to print."""
     text = shortened(text, LONGEST_SENTENCE)
     return "".join(c.encode("unicode_escape").decode() if _steers(c) else c for c in text)
 
