@@ -6,6 +6,7 @@ import shlex
 import shutil
 
 from recbole_evcf.commands.common import (
+    EXPECTED,
     fail_somewhere,
     print_failures,
     put_words_aside,
@@ -41,8 +42,7 @@ def main(arguments: list[str]) -> int:
         outcome = finish_plan(plan, options.output, baseline, tell)
         command = shlex.join(["recbole-evcf", "compare", *arguments])
         page = Comparison(outcome, options.output, command).report()
-    # NotImplementedError: RecBole raises it for an unknown setting.
-    except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
+    except (*EXPECTED, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:
         model = specs[0].model if specs else None

@@ -175,7 +175,9 @@ def _compare(parser: argparse.ArgumentParser) -> None:
         required=True,
         help='"Pop,EASE,GatedHVamp[mlp_hidden_size=[600,600],anneal_cap=0.2]"',
     )
-    parser.add_argument("--dataset", default="ml-100k", help="data set name (default ml-100k)")
+    parser.add_argument(
+        "--dataset", default=DEFAULT_DATASET, help=f"data set name (default {DEFAULT_DATASET})"
+    )
     parser.add_argument("--baseline", help="model to test the others against (default the first)")
     _add_shared_by_several(parser, output="comparison")
 

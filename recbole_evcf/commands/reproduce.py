@@ -6,6 +6,7 @@ import argparse
 import shlex
 
 from recbole_evcf.commands.common import (
+    EXPECTED,
     fail_somewhere,
     print_failures,
     put_words_aside,
@@ -21,7 +22,7 @@ from recbole_evcf.comparison.paper import PaperTable, paper_table
 from recbole_evcf.comparison.plan import Plan, make_plan
 from recbole_evcf.comparison.report import write_reproduction
 from recbole_evcf.comparison.reproduction import check_claims, reproduction_text
-from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.config.files import DEFAULT_DATASET, shipped_yaml
 
 __all__ = ["main"]
 
@@ -43,8 +44,7 @@ def main(arguments: list[str]) -> int:
         checks = check_claims(outcome, table)
         command = shlex.join(["recbole-evcf", "reproduce", *arguments])
         page = write_reproduction(outcome, table, checks, options.output, name, command)
-    # NotImplementedError: RecBole raises it for an unknown setting.
-    except (ValueError, NotImplementedError, OSError, KeyboardInterrupt) as error:
+    except (*EXPECTED, KeyboardInterrupt) as error:
         return stopped_by(error, options.output)
     except Exception as error:
         return fail_somewhere(error, remark_on(model, dataset, options.config_files, words))
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
 def _dataset(options: argparse.Namespace) -> str:
     if options.dataset is None and not options.quick:
         raise ValueError("--dataset is missing: ml-20m, netflix or any other; or add --quick.")
-    return options.dataset or "ml-100k"
+    return options.dataset or DEFAULT_DATASET
 
 
 def _plan(table: PaperTable, dataset: str, options: argparse.Namespace, words: list[str]) -> Plan:

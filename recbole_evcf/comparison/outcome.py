@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from recbole_evcf.comparison.plan import ModelSpec, Plan
 from recbole_evcf.comparison.significance import PairedTest, compare_with_baseline
+from recbole_evcf.evaluator.per_user import standard_error
 
 __all__ = ["ModelOutcome", "Outcome", "read_outcome"]
 
@@ -175,7 +175,7 @@ def _model_outcome(
     deviation = _over_seeds(tests, frames) if len(results) > 1 else {}
     errors = {key: value / np.sqrt(len(results)) for key, value in deviation.items()}
     if len(per_user) > 1:
-        errors.update({key: float(stats.sem(per_user[key])) for key in per_user})
+        errors.update({key: standard_error(per_user[key].to_numpy()) for key in per_user})
     valid = pd.DataFrame([result["valid"] for result in results.values()], dtype=float)
     return ModelOutcome(
         spec,
