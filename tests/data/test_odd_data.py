@@ -245,9 +245,9 @@ REFUSED = {
         text([row[:2] for row in ROWS], HEADER[:2]),
         "both",
         NO_TIME,
-        "order: TO needs the field 'timestamp', which odd.inter does not have",
+        "order: TO needs the field 'timestamp', of which odd.inter holds no value",
     ),
-    "timestamps not loaded": (text(ROWS), "both", NO_TIME, "or load_col does not load"),
+    "timestamps not loaded": (text(ROWS), "both", NO_TIME, "or which load_col does not load"),
     "timestamps all missing": (
         text([(*row[:3], "") for row in ROWS]),
         "both",
