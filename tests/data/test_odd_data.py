@@ -237,9 +237,9 @@ REFUSED = {
     "a single user": (text(ONE_USER), "SG", {}, "1 training, 0 validation and 0 test users of 1"),
     "a single item": (text(ONE_ITEM_EACH), "SG", {}, "No validation user has the 5 interactions"),
     "one interaction": (text(ROWS[:1]), "SG", {}, "0 test users of 1"),
-    "an empty file": ("", "both", {}, "is empty; line 1 must name the columns"),
+    "an empty file": ("", "both", {}, "line 1 is empty; it must name the columns"),
     "a header alone": (text([]), "both", {}, "holds no rows, only the header"),
-    "blank lines": ("\n\n", "both", {}, "line 1 is blank"),
+    "blank lines": ("\n\n", "both", {}, "line 1 is empty"),
     "an open quote": (text(renamed(item=lambda i: f'"{i}')), "both", {}, "a quote"),
     "timestamps not there": (
         text([row[:2] for row in ROWS], HEADER[:2]),
@@ -254,7 +254,12 @@ REFUSED = {
         {"order": "TO"},
         "of which odd.inter holds no value",
     ),
-    "timestamps that are words": (text(with_column(3, "soon")), "both", {}, "is not a number"),
+    "timestamps that are words": (
+        text(with_column(3, "soon")),
+        "both",
+        {},
+        "holds 'soon', not a number",
+    ),
     "ratings of NaN only, filtered": (
         text([(*row[:2], "NaN", 1) for row in ROWS]),
         "both",
