@@ -16,7 +16,7 @@ from recbole_evcf.commands.common import (
 )
 from recbole_evcf.commands.options import parse, split_files
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.report.values import setting
+from recbole_evcf.report.table import setting
 from recbole_evcf.tuning.tuning import SearchOptions, Tuning, finish_search
 
 __all__ = ["main"]
