@@ -26,8 +26,7 @@ from recbole_evcf.config.files import (
     resolve_config_files,
 )
 from recbole_evcf.config.finished import finished_config, plain_settings
-from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.data.loading import download_missing
+from recbole_evcf.data.identity import ItemCatalogue, download_missing
 from recbole_evcf.serving.allocation import bound_by_weights
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
