@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import fields
 
-from recbole_evcf.commands.common import (
-    EXPECTED,
-    exit_code,
-    fail,
-    fail_somewhere,
-    put_words_aside,
-    read_settings,
-    remark_on,
-    tell,
-)
-from recbole_evcf.commands.options import parse, split_files
+from recbole_evcf.commands.options import read_settings, split_files, tell
 from recbole_evcf.commands.run import result_table
-from recbole_evcf.report.values import setting
+from recbole_evcf.report.table import setting
 from recbole_evcf.tuning.tuning import SearchOptions, Tuning, finish_search
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> int:
-    """Search; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
-    options, words = parse("tune", arguments)
-    put_words_aside()
-    names = [each.name for each in fields(SearchOptions)]
-    try:
-        found = finish_search(
-            options.model,
-            options.dataset,
-            options.params_file,
-            options.output,
-            split_files(options.config_files),
-            read_settings(words),
-            SearchOptions(**{name: getattr(options, name) for name in names}),
-            tell,
-        )
-        print(_best_text(found, found.report()))
-    except EXPECTED as error:
-        return fail(error)
-    # RecBole fails on a value of the wrong type only when it computes with it.
-    except Exception as error:
-        remark = remark_on(options.model, options.dataset, options.config_files, words)
-        return fail_somewhere(error, remark)
-    except KeyboardInterrupt as error:
-        tell(f"\nStopped. Finished trials are in {options.output}: repeat the command to resume.")
-        return exit_code(error)
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Search for the best settings of a model."""
+    options.remark = f". Finished trials are in {options.output}: repeat the command to resume."
+    found = finish_search(
+        options.model,
+        options.dataset,
+        options.params_file,
+        options.output,
+        split_files(options.config_files),
+        read_settings(words),
+        SearchOptions(**{each.name: getattr(options, each.name) for each in fields(SearchOptions)}),
+        tell,
+    )
+    print(_best_text(found, found.report()))
     return 0
 
 
