@@ -18,7 +18,7 @@ from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import ranked_phases
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection import latent, tables
-from recbole_evcf.inspection.report import Inspection
+from recbole_evcf.inspection.report import ACTIVE, Inspection
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.recommender import VAERecommender
@@ -78,11 +78,20 @@ def inspect_model(model_file: str, dataset: str | None = None) -> Inspection:
 
 def inspect_loaded(config: Any, model: VAERecommender, *loaders: Any) -> Inspection:
     """As :func:`inspect_model`, for the config, model and dataloaders of a loaded model."""
-    found = Inspection()
     with drawing_apart(config["seed"], model.device), torch.no_grad():
         subject = _Subject(config, model, loaders)
+        mixture = f"VampPrior, {len(subject.components.mean)} components"
+        facts = {
+            "model": config["model"],
+            "data set": config["dataset"],
+            "training users": len(subject.users),
+            "items": len(subject.items),
+            "prior": mixture if subject.model.is_mixture else "standard normal",
+            "likelihood": config["likelihood"],
+        }
+        found = Inspection(facts)
         # Nothing is shown unless the output is a terminal.
-        steps = (_model_facts, _users, _levels, _plane, _gates, _quality)
+        steps = (_users, _levels, _plane, _gates, _quality)
         for step in tqdm(steps, desc="Inspect", ncols=80, disable=None, leave=False):
             step(subject, found)
     return found
@@ -94,10 +103,8 @@ class _Subject:
     def __init__(self, config: Any, recommender: VAERecommender, loaders: tuple):
         self.config, self.dataset, test = config, loaders[0]._dataset, loaders[2]
         self.model = latent.LatentModel(recommender.network)
-        of_prior = self.model.components
-        self.components = Gaussian(
-            of_prior.mean.cpu().double(), of_prior.log_variance.cpu().double()
-        )
+        prior = self.model.components
+        self.components = Gaussian(*(p.cpu().double() for p in (prior.mean, prior.log_variance)))
         trained = Histories.from_dataset(self.dataset)
         self.popularity = np.bincount(trained.columns.numpy(), minlength=trained.shape[1])
         self.items = self.dataset.field2id_token[self.dataset.iid_field][1:]
@@ -110,7 +117,7 @@ class _Subject:
         self.users = trained.lengths.nonzero().squeeze(1)
         top, means, total = [], [], torch.zeros(len(self.items), dtype=torch.float64)
         for history in latent.history_batches(self.histories, self.users):
-            posterior = self.model.top_posterior(history)
+            posterior = self.model.encoder(history.normalized())
             top.append((posterior.mean, posterior.log_variance))
             means.append(self.model.means(history))
             total += self.model.probabilities(*means[-1]).double().sum(0).cpu()
@@ -123,18 +130,6 @@ class _Subject:
         shuffled = torch.randperm(len(self.users), generator=torch.Generator().manual_seed(0))
         rows = shuffled[:at_most].sort().values
         return Gaussian(self.posterior.mean[rows], self.posterior.log_variance[rows])
-
-
-def _model_facts(of: _Subject, found: Inspection) -> None:
-    mixture = f"VampPrior, {len(of.components.mean)} components"
-    found.facts = {
-        "model": of.config["model"],
-        "data set": of.config["dataset"],
-        "training users": len(of.users),
-        "items": len(of.items),
-        "prior": mixture if of.model.is_mixture else "standard normal",
-        "likelihood": of.config["likelihood"],
-    }
 
 
 def _users(of: _Subject, found: Inspection) -> None:
@@ -160,12 +155,14 @@ def _users(of: _Subject, found: Inspection) -> None:
 
 def _levels(of: _Subject, found: Inspection) -> None:
     kl, lower_units = latent.level_kl(of.model, of.histories, of.users)
-    unit_kl = [tables.marginal_kl(of.some(MARGINAL_USERS), of.components)]
-    unit_kl += [] if lower_units is None else [lower_units]
+    unit_kl = [tables.marginal_kl(of.some(MARGINAL_USERS), of.components), *lower_units]
     units, rows = [], []
     for level, means, values in zip(of.model.levels, of.means, unit_kl):
-        units.append(tables.unit_table(level, means, values))
-        active, n = int(units[-1]["active"].sum()), len(units[-1])
+        variance = means.double().var(0).numpy()
+        table = pd.DataFrame({"level": level, "unit": range(len(values)), "variance": variance})
+        table["active"], table["kl"] = variance > ACTIVE, values.double().numpy()
+        units.append(table.sort_values("variance", ascending=False, kind="stable"))
+        n, active = len(table), int(table["active"].sum())
         row = tables.mean_and_error(kl[[level]].set_axis(["kl"], axis=1))
         rows.append({"level": level, "units": n, "active": active, **row})
         found.facts[f"active units of {level}"] = f"{active} of {n}"
@@ -178,7 +175,7 @@ def _plane(of: _Subject, found: Inspection) -> None:
     if min(means.shape) < 2:
         return
     plane = PCA(2, svd_solver="full").fit(means)
-    found.explained = [float(share) for share in np.nan_to_num(plane.explained_variance_ratio_)]
+    found.explained = np.nan_to_num(plane.explained_variance_ratio_).tolist()
     found.tables["users"][["pc1", "pc2"]] = plane.transform(means)
     mixtures = {"aggregated_posterior": of.some(DENSITY_USERS), "prior": of.components}
     found.tables["density"] = tables.density_table(plane, mixtures)
@@ -192,12 +189,23 @@ def _gates(of: _Subject, found: Inspection) -> None:
     users = latent.gate_values(of.model, latent.history_batches(of.histories, of.users))
     if not users:
         return
+    # Imaginary users with one item each.
     alone = Histories(identity(len(of.items))).to(of.histories.starts.device)
     items = latent.gate_values(of.model, latent.history_batches(alone, torch.arange(len(of.items))))
+    gates = pd.DataFrame({layer: values.mean() for layer, values in users.items()}).T
+    gates.insert(1, "std", [values["mean"].std() for values in users.values()])
+    gates["single_item_mean"] = [values["mean"].mean() for values in items.values()]
     history = of.histories.matrix()[of.users.numpy()]
-    of_users = history @ of.popularity / history.getnnz(1)
-    gates, by_popularity = tables.gate_tables(users, items, of_users, of.popularity)
-    found.tables |= {"gates": gates, "gates_by_popularity": by_popularity}
+    mean_popularity = history @ of.popularity / history.getnnz(1)
+    ways = {"users": (users, mean_popularity), "items": (items, of.popularity)}
+    by_popularity = {
+        (way, layer): tables.means_by_group(values[["mean"]], along)
+        for way, (layers, along) in ways.items()
+        for layer, values in layers.items()
+    }
+    table = pd.concat(by_popularity, names=["grouped", "layer", None])
+    found.tables["gates"] = gates.rename_axis("layer").reset_index()
+    found.tables["gates_by_popularity"] = table.reset_index(["grouped", "layer"])
 
 
 def _quality(of: _Subject, found: Inspection) -> None:
@@ -212,18 +220,14 @@ def _quality(of: _Subject, found: Inspection) -> None:
     recall = "Truncated recall" if truncated else "Recall"
     found.metrics = {"ndcg": f"NDCG@{k}", "recall": f"{recall}@{k}"}
     names = ("nothing", "z1", "z2", "z1 and z2") if of.model.hierarchical else ("nothing", "z")
-    rankings = [
-        latent.rank(of.model, of.histories, of.test, users, k, name.split(" and "))
-        for name in names
-    ]
+    rankings = [latent.rank(of.model, of.histories, of.test, users, k, name) for name in names]
     metrics = [tables.per_user(each.hits, each.targets, truncated) for each in rankings]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"replaced": name, **tables.mean_and_error(values.assign(log_likelihood=likelihood))}
         for name, values, (*_, likelihood) in zip(names, metrics, rankings)
     ]
     for key, name in found.metrics.items():
-        text = value_and_error(rows[0][key], rows[0][f"{key}_se"])
-        found.facts[f"{name} on test users"] = text
+        found.facts[f"{name} on test users"] = value_and_error(rows[0][key], rows[0][f"{key}_se"])
     lengths = of.histories.lengths.cpu()[users].numpy()
     by_history = tables.means_by_group(metrics[0], lengths).rename(columns={"count": "users"})
     found.tables |= {

@@ -17,7 +17,7 @@ from torch.distributions import Normal, kl_divergence
 from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.evaluator.metrics import top_hits
-from recbole_evcf.model.gaussian import Gaussian
+from recbole_evcf.model.gaussian import Gaussian, mixture_log_prob
 from recbole_evcf.model.layers import GatedLayer
 from recbole_evcf.model.likelihood import Bernoulli
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
@@ -48,47 +48,31 @@ def normal(gaussian: Gaussian, rows: Tensor | slice = slice(None)) -> Normal:
 
 
 class LatentModel:
-    """The distributions of a network in evaluation mode: no dropout.
+    """The distributions of a ``VAERecommender``'s network in evaluation mode: no dropout.
 
-    The level that has the prior is called the top one: z of a one-level network, z2 of a two-level
-    one, whose lower level is z1. Call its methods under ``torch.no_grad``.
-
-    Args:
-        network: that of a :class:`~recbole_evcf.model.recommender.VAERecommender`.
+    The level that has the prior is called the top one: z, or z2 above z1. Call the methods under
+    ``torch.no_grad``.
 
     Attributes:
         components: of the prior, (K, latent): the VampPrior's q(z | u_k), or the one N(0, I).
-        is_mixture: whether the prior is a VampPrior.
+        is_mixture: whether the prior is a VampPrior; it must be one or the standard normal.
         levels: names of the latent levels, from the top.
-
-    Raises:
-        ValueError: the prior is another one.
+        encoder: q(z | x) or q(z2 | x), of normalized histories.
     """
 
     def __init__(self, network: Any):
         prior = network.prior
+        kind = type(prior).__name__
         if not isinstance(prior, (VampPrior, StandardNormalPrior)):
-            raise ValueError(
-                "inspect reads a VampPrior or the standard normal prior, no "
-                f"{type(prior).__name__}."
-            )
+            raise ValueError(f"inspect reads a VampPrior or the standard normal prior, no {kind}.")
         self.network = network.eval()
         self.is_mixture = isinstance(prior, VampPrior)
         self.hierarchical = isinstance(network, TwoLevelVAE)
         self.levels = ("z2", "z1") if self.hierarchical else ("z",)
-        # q(z | x) or q(z2 | x), of normalized histories.
-        self._encoder = network.encoder_z2 if self.hierarchical else network.encoder
-        zeros = torch.zeros_like(self._encoder.head.mean.bias)[None]
+        self.encoder = network.encoder_z2 if self.hierarchical else network.encoder
+        zeros = torch.zeros_like(self.encoder.head.mean.bias)[None]
         with torch.no_grad():
-            self.components = prior.components(self._encoder) or Gaussian(zeros, zeros)
-
-    def top_posterior(self, history: HistoryBatch) -> Gaussian:
-        """Return q(z | x) or q(z2 | x) of a binary history batch."""
-        return self._encoder(history.normalized())
-
-    def lower_posterior(self, history: HistoryBatch, z2: Tensor) -> Gaussian:
-        """Return q(z1 | x, z2)."""
-        return self.network.encoder_z1(history.normalized(), z2)
+            self.components = prior.components(self.encoder) or Gaussian(zeros, zeros)
 
     def means(self, history: HistoryBatch, replaced: Collection[str] = ()) -> tuple[Tensor, ...]:
         """Return each level's posterior means, top first, (batch, latent); z1 given that of z2.
@@ -96,12 +80,13 @@ class LatentModel:
         Levels in ``replaced`` are at their prior's mean: z1 at that of p(z1 | z2), so that it adds
         nothing to z2. Where z2 alone is, z1 stays what the user's own z2 and history made it.
         """
-        top = own = self.top_posterior(history).mean
+        x = history.normalized()
+        top = own = self.encoder(x).mean
         if self.levels[0] in replaced:
             top = self.components.mean.mean(0).expand_as(own)
-        if "z1" in replaced:
-            return self.below(top)
-        return (top, self.lower_posterior(history, own).mean) if self.hierarchical else (top,)
+        if self.hierarchical and "z1" not in replaced:
+            return top, self.network.encoder_z1(x, own).mean
+        return self.below(top)
 
     def below(self, z: Tensor) -> tuple[Tensor, ...]:
         """Return the levels the prior expects where the top one is ``z``, (batch, latent) each."""
@@ -119,29 +104,29 @@ class LatentModel:
 
 def level_kl(
     model: LatentModel, histories: Histories, users: Tensor
-) -> tuple[pd.DataFrame, Tensor | None]:
+) -> tuple[pd.DataFrame, list[Tensor]]:
     """Return the KL term of each level, estimated with draws of z (of z2 for both levels).
 
     Of the top level E_q[log q(z | x) - log p(z)], of the lower E_q(z2 | x)[KL(q(z1 | x, z2) ||
     p(z1 | z2))]: by level and user, in nats; and of the lower level's units, (latent,), the mean
-    over users, None if there is one level.
+    over users, if there is such a level.
     """
-    prior, terms, units = model.network.prior, [], []
+    terms, units = [], []
     for history in history_batches(histories, users):
-        posterior = model.top_posterior(history)
+        x = history.normalized()
+        posterior = model.encoder(x)
         draws = [posterior.sample() for _ in range(DRAWS)]
-        log_prior = [prior.log_prob(z, lambda _: model.components) for z in draws]
-        top = [posterior.log_prob(z) - log_p for z, log_p in zip(draws, log_prior)]
+        top = [posterior.log_prob(z) - mixture_log_prob(z, model.components) for z in draws]
         levels = [torch.stack(top).double().mean(0)]
         if model.hierarchical:
-            pairs = [(model.lower_posterior(history, z), model.network.prior_z1(z)) for z in draws]
+            pairs = [(model.network.encoder_z1(x, z), model.network.prior_z1(z)) for z in draws]
             lower = [kl_divergence(normal(q), normal(p)) for q, p in pairs]
             by_unit = torch.stack(lower).double().mean(0)
             levels.append(by_unit.sum(1))
             units.append(by_unit.sum(0).cpu())
         terms.append(torch.stack(levels, dim=1).cpu())
     table = pd.DataFrame(torch.cat(terms).numpy(), columns=list(model.levels))
-    return table, torch.stack(units).sum(0) / len(users) if units else None
+    return table, [torch.stack(units).sum(0) / len(users)] if units else []
 
 
 def gate_values(model: LatentModel, inputs: Iterable[HistoryBatch]) -> dict[str, pd.DataFrame]:
@@ -199,25 +184,20 @@ class Ranking(NamedTuple):
 
 
 def rank(
-    model: LatentModel,
-    histories: Histories,
-    phase: RankedPhase,
-    users: Tensor,
-    k: int,
-    replaced: Collection[str] = (),
+    model: LatentModel, inputs: Histories, phase: RankedPhase, users: Tensor, k: int, replaced: str
 ) -> Ranking:
     """Rank all items but those seen before, and look for the held-out ones.
 
     Args:
-        model, histories: the network, and the input histories on its device.
+        model, inputs: the network, and the input histories on its device.
         phase, users: what to find and what not to rank, and user ids, (users,); on the CPU.
         k: length of the lists, if there are as many items.
-        replaced: as of :meth:`LatentModel.means`.
+        replaced: levels at their prior's mean: ``nothing``, ``z``, ``z1``, ``z2``, ``z1 and z2``.
     """
     found = []
-    for part in batches(users, histories.shape[1]):
-        history = histories.rows(part)
-        scores = model.logits(*model.means(history, replaced))
+    for part in batches(users, inputs.shape[1]):
+        history = inputs.rows(part)
+        scores = model.logits(*model.means(history, replaced.split(" and ")))
         log_prob = model.network.likelihood.log_prob(scores, history) / history.lengths.clamp(min=1)
         scores, seen, positives = scores.cpu(), phase.seen.rows(part), phase.positives.rows(part)
         scores[seen.row, seen.column] = -torch.inf

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +15,6 @@ import plotly.graph_objects as go
 import yaml
 
 from recbole_evcf.inspection.latent import DRAWS
-from recbole_evcf.inspection.tables import ACTIVE
 from recbole_evcf.report.figures import COLOURS, faceted, figure_text, styled
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
@@ -26,6 +23,8 @@ from recbole_evcf.utils.text import shortened
 
 __all__ = ["TABLES", "Inspection", "check_folder"]
 
+# Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.2.
+ACTIVE = 0.01
 PRIOR_TABLES = ("users", "components", "component_items", "density", "units", "levels")
 GATE_TABLES = ("gates", "gates_by_popularity")
 QUALITY_TABLES = ("replaced_levels", "quality_by_history", "quality_by_popularity")
@@ -57,7 +56,7 @@ class Inspection:
     facts: dict[str, object] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
-    explained: Sequence[float] = ()
+    explained: list[float] = field(default_factory=list)
 
     def report(self, folder: str) -> list[str]:
         """Write ``report.html`` and a CSV file per table, replacing those of an older report.
@@ -75,11 +74,11 @@ class Inspection:
         target.mkdir(parents=True, exist_ok=True)
         names = ["report.html", *sorted(f"{name}.csv" for name in self.tables)]
         with tempfile.TemporaryDirectory(prefix=".inspect-", dir=target) as hidden:
-            page(self).write_html(os.path.join(hidden, names[0]))
+            page(self).write_html(f"{hidden}/{names[0]}")
             for name, table in self.tables.items():
-                table.to_csv(os.path.join(hidden, f"{name}.csv"), index=False)
+                table.to_csv(f"{hidden}/{name}.csv", index=False)
             for name in names:
-                os.replace(os.path.join(hidden, name), target / name)
+                Path(hidden, name).replace(target / name)
         for name in set(TABLES) - set(self.tables):
             (target / f"{name}.csv").unlink(missing_ok=True)
         return names
@@ -176,8 +175,7 @@ def _plane(of: Inspection) -> list[Section]:
 
 
 def _map(tables: dict[str, pd.DataFrame], used: pd.DataFrame | None, axes: list[str]) -> go.Figure:
-    users = tables["users"]
-    users = users.sample(min(N_DOTS, len(users)), random_state=0).sort_index()
+    users = tables["users"].sample(frac=1, random_state=0).head(N_DOTS).sort_index()
     dots = _dots(users["pc1"], users["pc2"], GREY, 0.55, name="users (posterior means)")
     figure = go.Figure(dots)
     if used is not None:
@@ -235,10 +233,9 @@ def _densities(density: pd.DataFrame, used: pd.DataFrame | None, axes: list[str]
 
 
 def _units(of: Inspection) -> list[Section]:
-    table = of.tables["units"]
-    active = table.groupby("level")["active"].agg(["sum", "size"])
-    names = {level: f"{level}: {n} of {total} active" for level, n, total in active.itertuples()}
-    points = table.assign(level=table["level"].map(names))
+    rows = of.tables["levels"].itertuples()
+    names = {row.level: f"{row.level}: {row.active} of {row.units} active" for row in rows}
+    points = of.tables["units"].replace({"level": names})
     look = {"color": "level", "color_discrete_sequence": COLOURS, "log_x": True, "opacity": 0.7}
     hover = {"unit": True, "variance": ":.3g", "kl": ":.3g"}
     figure = px.scatter(points, x="variance", y="kl", hover_data=hover, **look)
@@ -293,8 +290,7 @@ def _quality(of: Inspection) -> list[Section]:
     shares = {"held_out": ".1%", "recommended": ".1%"}
     for key, group in (("history", "length of history"), ("popularity", "popularity of the item")):
         table = of.tables[f"quality_by_{key}"]
-        ranges = _ranges(table)
-        figure = go.Figure()
+        ranges, figure = _ranges(table), go.Figure()
         for colour, (metric, name) in zip(COLOURS, of.metrics.items()):
             error = {"array": table[f"{metric}_se"], "thickness": 1}
             bars = {"x": ranges, "y": table[metric], "error_y": error}

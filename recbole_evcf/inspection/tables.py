@@ -18,10 +18,8 @@ from recbole_evcf.evaluator.per_user import SE_SUFFIX
 from recbole_evcf.inspection.latent import LatentModel, Ranking, batches, normal
 from recbole_evcf.model.gaussian import LOG_2PI, Gaussian
 
-__all__ = ["component_items", "density_table", "explain_users", "gate_tables", "unit_table"]
+__all__ = ["component_items", "density_table", "explain_users", "marginal_kl", "per_user"]
 
-# Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.2.
-ACTIVE = 0.01
 # Groups along popularity and length of history.
 N_GROUPS = 5
 # Points of the grid along each axis, and its margin beyond the means in standard deviations.
@@ -61,8 +59,7 @@ def explain_users(posterior: Gaussian, components: Gaussian) -> tuple[pd.DataFra
     table["share"] = table["users"] / len(best)
     table["mean_responsibility"] = (total / len(best)).numpy()
     table["spread"] = centre.stddev.mean(1).numpy()
-    order = ["users", "mean_responsibility", "component"]
-    table = table.sort_values(order, ascending=[False, False, True], ignore_index=True)
+    table = table.sort_values(["users", "mean_responsibility"], ascending=False, ignore_index=True)
     return pd.DataFrame({"component": best, "responsibility": certainty}), table
 
 
@@ -85,8 +82,8 @@ def component_items(
     k, tables = min(k, len(items)), []
     means, pseudo_inputs = model.components.mean, model.network.prior.pseudo_inputs.detach()
     for part in batches(torch.arange(len(means)), len(items)):
-        p = model.probabilities(*model.below(means[part.to(means.device)])).cpu().double()
-        inputs = pseudo_inputs[part.to(means.device)].clamp(0, 1).cpu()
+        p = model.probabilities(*model.below(means[part])).cpu().double()
+        inputs = pseudo_inputs[part].clamp(0, 1).cpu()
         values = {"probability": p, "lift": p / usual, "pseudo_input": inputs}
         distinction = p * (p.clamp(min=TINY) / usual).log()
         for by, score in (("probability", p), ("distinction", distinction)):
@@ -122,19 +119,6 @@ def marginal_kl(posterior: Gaussian, components: Gaussian) -> Tensor:
     return total / len(posterior.mean)
 
 
-def unit_table(level: str, means: Tensor, kl: Tensor) -> pd.DataFrame:
-    """Return one row per unit, the most variable first.
-
-    Columns: ``level``, ``unit`` (its place), ``variance`` over users of the posterior ``means``,
-    (users, latent), ``active`` (a variance above 0.01), and ``kl``, (latent,), in nats.
-    """
-    table = pd.DataFrame({"level": level, "unit": np.arange(len(kl))})
-    table["variance"] = means.double().var(0).numpy()
-    table["active"] = table["variance"] > ACTIVE
-    table["kl"] = kl.double().numpy()
-    return table.sort_values(["variance", "unit"], ascending=[False, True], ignore_index=True)
-
-
 def density_table(plane: PCA, mixtures: Mapping[str, Gaussian]) -> pd.DataFrame:
     """The exact densities of mixtures of Gaussians, projected into the plane, on a common grid.
 
@@ -162,44 +146,10 @@ def density_table(plane: PCA, mixtures: Mapping[str, Gaussian]) -> pd.DataFrame:
     return table
 
 
-def gate_tables(
-    users: Mapping[str, pd.DataFrame],
-    items: Mapping[str, pd.DataFrame],
-    of_users: np.ndarray,
-    of_items: np.ndarray,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Average gates by layer, and along popularity in groups of equal numbers.
-
-    Args:
-        users, items: :func:`~recbole_evcf.inspection.latent.gate_values` of the users' histories,
-            and of those of a single item each.
-        of_users, of_items: the mean popularity of these histories.
-
-    Returns:
-        by ``layer`` the ``mean`` and ``std`` over users, ``shut``, ``open``, ``single_item_mean``;
-        and :func:`means_by_group` by ``grouped`` (``users`` or ``items``) and ``layer``.
-    """
-    table = pd.DataFrame({layer: values.mean() for layer, values in users.items()}).T
-    table.insert(1, "std", [values["mean"].std() for values in users.values()])
-    table["single_item_mean"] = [items[layer]["mean"].mean() for layer in users]
-    by_popularity = pd.concat(
-        {
-            (way, layer): means_by_group(values[["mean"]], along)
-            for way, found, along in (("users", users, of_users), ("items", items, of_items))
-            for layer, values in found.items()
-        },
-        names=["grouped", "layer", None],
-    )
-    return table.rename_axis("layer").reset_index(), by_popularity.reset_index(["grouped", "layer"])
-
-
 def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataFrame:
-    """Return ``ndcg`` and ``recall`` of each list, (users, K), by RecBole's own metrics.
-
-    ``truncated``: Recall is :class:`~recbole_evcf.evaluator.metrics.TruncatedRecall`.
-    """
+    """Return ``ndcg`` and ``recall``, ``truncated`` or not, of lists (users, K)."""
     metrics = {"ndcg": NDCG, "recall": TruncatedRecall if truncated else Recall}
-    # They need no config for it.
+    # RecBole's own, which need no config for it.
     values = {name: each.metric_info(None, hits, targets) for name, each in metrics.items()}
     return pd.DataFrame({name: value[:, -1] for name, value in values.items()})
 
