@@ -86,14 +86,14 @@ def write_tables(outcome: Outcome, folder: str, name: str) -> None:
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
-    plan, models = outcome.plan, []
+    plan, models, values = outcome.plan, [], outcome.values.to_dict("index")
     for spec in plan.specs:
         runs = outcome.results.get(spec.label, {}).items()
         failed = [(seed, why) for label, seed, why in outcome.failures if label == spec.label]
         models.append(
             {
                 **asdict(spec),
-                **outcome.values.loc[spec.label],
+                **values[spec.label],
                 "runs": [{"seed": seed, **run} for seed, run in runs],
                 "failures": [{"seed": seed, "reason": why} for seed, why in failed],
             }
