@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
-from recbole_evcf.commands.common import (
-    EXPECTED,
-    exit_code,
-    fail,
-    fail_somewhere,
-    put_words_aside,
-    read_settings,
-    remark_on,
-    tell,
-)
-from recbole_evcf.commands.options import parse, split_files
+from recbole_evcf.commands.options import read_settings, split_files, tell
 from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.report.values import setting
 from recbole_evcf.tuning.tuning import tune
 
 __all__ = ["main"]
 
+# What options have for the command line alone.
+OF_COMMANDS = ("command", "command_line", "remark")
 
-def main(arguments: list[str]) -> int:
-    """Search; see :func:`recbole_evcf.cli.main` for arguments and exit code."""
-    options, words = parse("tune", arguments)
-    put_words_aside()
-    given = vars(options) | {"config_files": split_files(options.config_files), "log": tell}
-    try:
-        settings: dict[str, Any] = dict(read_settings(words))
-        found = tune(**given, **settings)
-        page, best = found.report(), found.best
-    except EXPECTED as error:
-        return fail(error)
-    # RecBole fails on a value of the wrong type only when it computes with it.
-    except Exception as error:
-        remark = remark_on(options.model, options.dataset, options.config_files, words)
-        return fail_somewhere(error, remark)
-    except KeyboardInterrupt as error:
-        tell(f"\nStopped. Finished trials are in {options.output}: repeat the command to resume.")
-        return exit_code(error)
+
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Search for the best settings of a model."""
+    options.remark = f". Finished trials are in {options.output}: repeat the command to resume."
+    given = {name: value for name, value in vars(options).items() if name not in OF_COMMANDS}
+    given |= {"config_files": split_files(options.config_files), "log": tell}
+    settings: dict[str, Any] = dict(read_settings(words))
+    found = tune(**given, **settings)
+    page, best = found.report(), found.best
     width = max(map(len, best["params"]))
     print(f"Best is trial {best['number']}:")
     for name, value in best["params"].items():

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.serving.user_histories import Gatherer, UserHistories, counted
 
 __all__ = ["read_histories", "read_tokens"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recbole_evcf.config.model_names import import_fault
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.utils.text import shortened, shown
 
 __all__ = ["Gatherer", "UserHistories", "counted", "data_set_users", "item_token", "listed"]

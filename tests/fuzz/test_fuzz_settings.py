@@ -16,7 +16,7 @@ from recbole.utils.argument_list import (
 )
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
-from recbole_evcf.commands.common import read_settings
+from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file, resolve_config_files
 from recbole_evcf.config.finished import finished_config

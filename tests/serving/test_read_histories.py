@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.serving.read_histories import read_histories, read_tokens
 
 PAIRS = [
