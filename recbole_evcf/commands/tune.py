@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from recbole_evcf.commands.options import read_settings, split_files, tell
-from recbole_evcf.report.table import validation_and_test
-from recbole_evcf.report.values import setting
+from recbole_evcf.report.table import setting, validation_and_test
 from recbole_evcf.tuning.tuning import tune
 
 __all__ = ["main"]

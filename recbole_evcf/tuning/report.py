@@ -9,10 +9,8 @@ import plotly.express as px
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from recbole_evcf.report.figures import COLOURS, figure_text, styled
-from recbole_evcf.report.page import Report, Section
-from recbole_evcf.report.table import Table, validation_and_test
-from recbole_evcf.report.values import duration, setting
+from recbole_evcf.report.page import COLOURS, Report, Section, figure_text, styled
+from recbole_evcf.report.table import Table, duration, setting, validation_and_test
 from recbole_evcf.tuning.search import Parameter, Search
 
 __all__ = ["write_report"]

@@ -30,7 +30,7 @@ from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.config.values import whole
 from recbole_evcf.data.identity import digest_of_data
-from recbole_evcf.report.values import setting
+from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.search import Parameter, Search, read_params_file
