@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recbole_evcf.config.files import named_file
-from recbole_evcf.utils.literals import plain_value
-from recbole_evcf.utils.text import shown
+from recbole_evcf.utils.text import plain_value, shown
 
 __all__ = ["KINDS", "Parameter", "read_params_file"]
 
