@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 from tabulate import tabulate
 
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.report.values import MISSING, value_and_error
 from recbole_evcf.utils.text import printable
 
