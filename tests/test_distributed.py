@@ -21,7 +21,7 @@ import torch
 from build import build
 from conftest import write_inter
 from recbole_evcf import cli, distributed
-from recbole_evcf.data.digest import digest_of_training
+from recbole_evcf.data.identity import digest_of_training
 from workers import free_port, train, train_all
 
 RO = {"order": "RO", "group_by": "user", "mode": "full"}

@@ -14,7 +14,7 @@ from recbole.config import Config
 from recbole.utils import FeatureType, InputType, ModelType
 
 from recbole_evcf.config.keys import Role, with_role
-from recbole_evcf.data.strong_generalization import BENCHMARK_PARTS, group_sizes, is_sg
+from recbole_evcf.data.strong_generalization import PARTS, group_sizes, is_sg
 from recbole_evcf.utils.text import shown
 
 __all__ = ["check_columns", "check_label", "check_loading", "check_tested", "check_values"]
@@ -211,10 +211,10 @@ def _check_benchmark_files(config: Config) -> None:
     files = config["benchmark_filename"]
     if files is None:
         return
-    if not isinstance(files, (list, tuple)) or len(files) not in (3, len(BENCHMARK_PARTS)):
+    if not isinstance(files, (list, tuple)) or len(files) not in (3, len(PARTS)):
         raise ValueError(
             "benchmark_filename must be a list of three files (training, validation, test), or of "
-            f"five ({', '.join(BENCHMARK_PARTS)}), not {shown(files)}."
+            f"five ({', '.join(PARTS)}), not {shown(files)}."
         )
     for key in with_role(Role.FILTER):
         if config[key] not in NO_FILTER:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import folds_in, scoring, view_of
 from recbole_evcf.model.models import BASELINES, MODELS, item_vectors
 from recbole_evcf.model.recommender import VAERecommender

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_evcf.config.model_names import import_fault
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, scoring
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender

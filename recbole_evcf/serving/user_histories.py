@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.utils.text import one_line, shortened, shown
 
 __all__ = ["Fields", "UserHistories", "counted", "data_set_users", "item_token", "read_histories"]

@@ -20,8 +20,8 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_evcf import distributed
-from recbole_evcf.data.digest import digest_of_training
 from recbole_evcf.data.histories import BatchShard
+from recbole_evcf.data.identity import digest_of_training
 from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of

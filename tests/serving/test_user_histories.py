@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from recbole_evcf.data.item_catalogue import ItemCatalogue
+from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.serving.user_histories import (
     item_token,
     read_histories,
