@@ -19,7 +19,16 @@ from recbole.data.interaction import Interaction
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.utils.text import shown
 
-__all__ = ["PARTS", "build_parts", "group_sizes", "is_sg", "split_seed", "split_users", "times_of"]
+__all__ = [
+    "PARTS",
+    "build_parts",
+    "group_sizes",
+    "is_sg",
+    "split_seed",
+    "split_users",
+    "three_numbers",
+    "times_of",
+]
 
 # The five interaction files of a split made elsewhere, in the order of benchmark_filename.
 PARTS = ("training", "validation fold-in", "validation target", "test fold-in", "test target")
@@ -58,6 +67,14 @@ def split_seed(config: Config) -> int:
     return config["seed"] if seed is None else seed
 
 
+def three_numbers(values: object) -> bool:
+    """Whether a setting is a list of three finite numbers, as the shares of a split are."""
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        return False
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return len(numbers) == 3 and bool(np.isfinite(numbers).all())
+
+
 def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
     """Numbers of training, validation and test users.
 
@@ -70,12 +87,10 @@ def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
         ValueError: the shares make no sense, or ask for more users than there are.
     """
     text = f"eval_args: split: SG: {shares!r}"
-    three = isinstance(shares, (list, tuple)) and len(shares) == 3
-    numbers = [s for s in shares if isinstance(s, (int, float)) and np.isfinite(s)] if three else []
-    if len(numbers) < 3 or any(isinstance(s, bool) for s in shares):
+    if not three_numbers(shares):
         raise ValueError(f"{text} must be three numbers: training, validation and test users.")
     if all(isinstance(s, int) for s in shares) and (-1 in shares or max(shares) > 1):
-        if numbers.count(-1) > 1 or min(shares) < -1 or 0 in shares:
+        if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
             raise ValueError(f"{text}: counts must be above 0, and one may be -1: all others.")
         rest = max(n_users - int(sum(s for s in shares if s != -1)), 0)
         sizes = [rest if s == -1 else int(s) for s in shares]
