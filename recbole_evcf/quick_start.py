@@ -33,7 +33,6 @@ from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [
-    "PROCESSES",
     "load_data_and_model",
     "objective_function",
     "planned_run",
@@ -41,9 +40,6 @@ __all__ = [
     "run_recbole",
     "run_recboles",
 ]
-
-# Arguments of :func:`run` that decide how many processes it runs in, and where.
-PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "max_restarts")
 
 # Raised by the data set and the model when the file or the data have changed.
 MISFITS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError)

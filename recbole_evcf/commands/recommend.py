@@ -13,7 +13,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_evcf import quick_start
-from recbole_evcf.commands.options import parse
 from recbole_evcf.serving.read_histories import read_histories, read_tokens
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import UserHistories, counted, data_set_users, listed
@@ -26,9 +25,8 @@ __all__ = ["main"]
 MANY_USERS = 100
 
 
-def main(arguments: list[str]) -> int:
-    """Recommend; arguments and exit code as :func:`recbole_evcf.cli.main`."""
-    options, _ = parse("recommend", arguments)
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Recommend items to users."""
     check_output(options.output)
     if options.topk < 1:
         raise ValueError(f"--topk must be at least 1, not {options.topk}.")
