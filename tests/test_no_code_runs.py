@@ -154,7 +154,7 @@ def test_a_params_file(text, capsys, ran):
     Path("p.hyper").write_text(f"anneal_cap choice {text}\n")
     arguments = ["tune", "--model=Vamp", "--dataset=ml-100k", "--params_file=p.hyper"]
     assert cli.main([*arguments, "--output=t"]) == 2
-    assert "p.hyper, line 1: the choices of anneal_cap must be a list" in capsys.readouterr().err
+    assert "p.hyper, line 1: the range of anneal_cap must be a list" in capsys.readouterr().err
 
 
 def test_results_of_a_comparison_are_data(tiny, compared, sg, in_process, ran):
