@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.serving.read_histories import read_histories, read_tokens
+from recbole_evcf.serving.user_histories import read_histories, read_tokens
 
 ITEMS = np.array([f"i{number}" for number in range(1, 40)], dtype=object)
 CATALOGUE = ItemCatalogue(ITEMS, np.ones(len(ITEMS), dtype=np.int64))
@@ -45,7 +45,7 @@ def read(ending: str, content: bytes):
     path = f"histories.{ending}"
     Path(path).write_bytes(content)
     users = ends_well(
-        f"histories .{ending}", lambda: read_histories(path, CATALOGUE, *FIELDS), [path]
+        f"histories .{ending}", lambda: read_histories(path, CATALOGUE, FIELDS), [path]
     ).result
     if users is not None:
         assert users.histories.shape == (len(users), len(ITEMS))

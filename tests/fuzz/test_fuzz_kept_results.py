@@ -15,7 +15,7 @@ from recbole_evcf.comparison.compare import Runs, finish_plan
 from recbole_evcf.comparison.outcome import read_outcome
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run
 from recbole_evcf.comparison.report import write_tables
-from recbole_evcf.evaluator.per_user import write_per_user
+from recbole_evcf.evaluator.metrics import write_per_user
 from recbole_evcf.results import digest, read_sealed, write_sealed
 from recbole_evcf.tuning import tuning
 from recbole_evcf.tuning.search import Parameter, Search
