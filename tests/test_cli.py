@@ -16,7 +16,7 @@ from recbole_evcf.commands import options
 from recbole_evcf.commands.common import Terminated, stopped_by
 from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 
 # What a command cannot be without.
 NEEDED = {
