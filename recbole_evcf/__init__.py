@@ -143,9 +143,12 @@ def run(
     """
     activate()
     from recbole_evcf import quick_start
+    from recbole_evcf.config.keys import Role, with_role
 
     files = [config_files] if isinstance(config_files, str) else list(config_files)
-    processes = {key: settings.pop(key) for key in quick_start.PROCESSES if key in settings}
+    processes = {
+        key: settings.pop(key) for key in with_role(Role.ARGUMENT_OF_RUN) if key in settings
+    }
     config, files, settings = quick_start.planned_run(model, dataset, files, settings)
     return quick_start.run(config["model"], config["dataset"], files, settings, **processes)
 

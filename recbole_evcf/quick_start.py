@@ -26,15 +26,13 @@ from recbole_evcf.config.files import (
     resolve_config_files,
 )
 from recbole_evcf.config.finished import finished_config, plain_settings
-from recbole_evcf.data.item_catalogue import ItemCatalogue
-from recbole_evcf.data.loading import download_missing
-from recbole_evcf.serving.allocation import bound_by_weights
+from recbole_evcf.data.identity import ItemCatalogue, download_missing
+from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [
-    "PROCESSES",
     "load_data_and_model",
     "objective_function",
     "planned_run",
@@ -42,9 +40,6 @@ __all__ = [
     "run_recbole",
     "run_recboles",
 ]
-
-# Arguments of :func:`run` that decide how many processes it runs in, and where.
-PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "max_restarts")
 
 # Raised by the data set and the model when the file or the data have changed.
 MISFITS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError)
@@ -219,7 +214,7 @@ def _made_again(checkpoint: dict) -> tuple:
     init_seed(config["seed"], config["reproducibility"])
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
-    with bound_by_weights(checkpoint["state_dict"], more=2 * pairs):
+    with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = get_model(config["model"])(config, train_data._dataset)
     model = model.to(config["device"])
     _check_items(checkpoint, model)

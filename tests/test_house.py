@@ -89,7 +89,7 @@ def test_who_knows_no_model(package):
         ("cli", {"__main__"}),
         ("hooks", {"", "hooks"}),
         ("commands", {"cli", "commands"}),
-        ("quick_start", {"", "hooks", "commands", "inspection"}),
+        ("quick_start", {"", "cli", "hooks", "commands", "inspection"}),
     ],
 )
 def test_who_is_known_by_whom(known, knowers):

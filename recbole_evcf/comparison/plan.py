@@ -17,7 +17,7 @@ from recbole_evcf.config.finished import finished_config
 from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.config.plain_yaml import read_yaml
-from recbole_evcf.data.digest import digest_of_data
+from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
@@ -198,7 +198,7 @@ def settings_of_result(config: Config, data: str, **seeds: int) -> dict[str, Any
 
     Args:
         config: of the run, before anything is loaded: RecBole writes into it.
-        data: see :func:`recbole_evcf.data.digest.digest_of_data`.
+        data: see :func:`recbole_evcf.data.identity.digest_of_data`.
         seeds: ``seed`` and ``split_seed``, where the run has others than the config.
     """
     settings = effective_settings(plain_config(config))

@@ -72,6 +72,8 @@ class Role(Flag):
     PART_OF_EVAL_ARGS = auto()
     NAMES_CONFIG_FILES = auto()
     OPTION_OF_SCRIPTS = auto()
+    # Arguments of ``run`` that decide how many processes it runs in, and where.
+    ARGUMENT_OF_RUN = auto()
     # Of older RecBole releases; its ``help`` is what does the same now.
     OF_OLDER_RELEASES = auto()
 
@@ -86,6 +88,7 @@ class Key:
         help: one line of Markdown.
         roles: what is special about it.
         elsewhere: its value in all processes of a run but the first; None leaves it.
+        default: of an argument of ``run``.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Key:
     help: str = ""
     roles: Role = Role.NONE
     elsewhere: object = None
+    default: object = None
 
 
 R = Role
@@ -176,7 +180,13 @@ _TABLE = (
     *_all(_HERE | R.NOT_FROM_A_FILE | R.SAVED_SPLIT, "save_dataloaders dataloaders_save_path"),
     *_all(_HERE, "wandb_project"),
     *_all(R.WITHOUT_EFFECT | R.NAMES_CONFIG_FILES, "config_file"),
-    *_all(_PROCESSES, "ip nproc offset port world_size"),
+    Key("nproc", None, "processes on this machine", _PROCESSES | R.ARGUMENT_OF_RUN, default=1),
+    Key("world_size", None, "processes on all machines", _PROCESSES | R.ARGUMENT_OF_RUN, default=-1),
+    Key("ip", None, "address of the first machine", _PROCESSES | R.ARGUMENT_OF_RUN, default="localhost"),
+    Key("port", None, "port of the first machine", _PROCESSES | R.ARGUMENT_OF_RUN, default="5678"),
+    Key("group_offset", None, "rank of our first process", R.OPTION_OF_SCRIPTS | R.ARGUMENT_OF_RUN, default=0),
+    Key("max_restarts", None, "resume so often after a process has died", R.ARGUMENT_OF_RUN, default=0),
+    *_all(_PROCESSES, "offset"),
     *_all(_DERIVED | R.NOT_FROM_A_FILE, "local_rank"),
     *_all(_DERIVED, "MODEL_INPUT_TYPE MODEL_TYPE device eval_type single_spec test_neg_sample_args valid_neg_sample_args"),
     *_all(R.NOT_IN_A_FILE, "valid_metric_bigger"),
@@ -194,7 +204,7 @@ _TABLE = (
     *_all(R.PART_OF_EVAL_ARGS, "split order group_by mode fold_in_ratio"),
     *_all(R.NAMES_CONFIG_FILES, "config config_file_list"),
     *_all(R.NAMES_CONFIG_FILES | R.OPTION_OF_SCRIPTS, "config_files"),
-    *_all(R.OPTION_OF_SCRIPTS, "group_offset params_file output_file display_file max_evals algo tool"),
+    *_all(R.OPTION_OF_SCRIPTS, "params_file output_file display_file max_evals algo tool"),
     *_all(R.OF_OLDER_RELEASES, "min_user_inter_num max_user_inter_num", _NUMBERS.format("user")),
     *_all(R.OF_OLDER_RELEASES, "min_item_inter_num max_item_inter_num", _NUMBERS.format("item")),
     *_all(R.OF_OLDER_RELEASES, "lowest_val highest_val equal_val not_equal_val", _VALUES),

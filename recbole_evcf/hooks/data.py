@@ -26,7 +26,7 @@ from recbole_evcf.data.dataloader import (
     ranked_phases,
 )
 from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
-from recbole_evcf.data.strong_generalization import build_parts, check_times, is_sg, split_seed
+from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
 from recbole_evcf.hooks.wrapping import exchange, extend, wrap_once
 from recbole_evcf.model.fold_in import learns_from_samples
@@ -59,12 +59,8 @@ class CheckedDataset(Dataset):
         return parts
 
     def _parts_of_recbole(self) -> list:
-        in_time = self.config["eval_args"]["order"] == "TO"
-        if in_time and self.benchmark_filename_list is None:
-            times = self.inter_feat.get(self.time_field)
-            # Built-in models run without the plugin when all times are missing, so they must here.
-            if times is None or is_vae(self.config):
-                check_times(self, times)
+        if self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None:
+            times_of(self)
         if self.config["split_seed"] is None:
             return super().build()
         # RecBole shuffles with torch's generator, which the model's seed has set.

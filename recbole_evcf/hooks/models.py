@@ -27,7 +27,7 @@ from torch import nn
 
 from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.item_catalogue import ItemCatalogue, Vocabulary
+from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import making_objects_by
 from recbole_evcf.model.fold_in import (
     FOLD_IN_MODELS,

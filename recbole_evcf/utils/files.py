@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["atomic_write", "check_target", "plain_json", "remove_leftovers", "write_json"]
+__all__ = [
+    "atomic_write",
+    "check_target",
+    "plain_json",
+    "remove_leftovers",
+    "write_json",
+    "write_text",
+]
 
 
 def check_target(path: str) -> None:
@@ -74,6 +81,10 @@ def plain_json(content: Any) -> Any:
 
 def write_json(path: str, content: Any) -> None:
     """Write :func:`plain_json` of the content atomically."""
+    write_text(path, json.dumps(plain_json(content), indent=2) + "\n")
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file in UTF-8 atomically."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(plain_json(content), file, indent=2)
-        file.write("\n")
+        file.write(text)

@@ -9,7 +9,7 @@ from recbole.config import Config
 
 from recbole_evcf.comparison import worker
 from recbole_evcf.comparison.plan import settings_of_result
-from recbole_evcf.data.digest import digest_of_data
+from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.trainer import resumption
 from recbole_evcf.trainer.trainer import VAETrainer
 

@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from recbole_evcf.comparison.plan import make_plan, parse_models
-from recbole_evcf.data import digest
 
 
 @pytest.fixture
@@ -92,16 +91,15 @@ def test_other_item_embeddings_are_other_data(plan, tmp_path):
     assert digests(plan("LDiffRec")) == without
 
 
-def test_a_download_leaves_the_run_as_it_is(plan, tmp_path, monkeypatch):
+def test_data_are_downloaded_first(plan, tmp_path, monkeypatch):
     before = digests(plan())
     shutil.move(tmp_path / "data" / "tiny", tmp_path / "away")
 
-    def download(config):
-        # As RecBole's transforms do while they load.
-        config["MASK_ITEM_SEQ"] = "mask"
-        shutil.move(tmp_path / "away", config["data_path"])
+    def download(dataset):
+        shutil.move(tmp_path / "away", dataset.dataset_path)
 
-    monkeypatch.setattr(digest, "create_dataset", download)
+    monkeypatch.setattr("recbole.data.dataset.Dataset._download", download)
+    monkeypatch.setattr("recbole_evcf.hooks.fixes_data.RepairedDataset._download", download)
     assert digests(plan()) == before
 
 
