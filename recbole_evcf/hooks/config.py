@@ -21,7 +21,7 @@ from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extend
 from recbole_evcf.model.fold_in import learns_from_samples
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.utils.packages import import_plugins
 
 __all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
 

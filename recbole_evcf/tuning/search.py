@@ -28,8 +28,7 @@ from recbole_evcf.config.files import named_file
 from recbole_evcf.config.keys import differences
 from recbole_evcf.results import Store, read_sealed
 from recbole_evcf.utils.files import plain_json
-from recbole_evcf.utils.literals import plain_value
-from recbole_evcf.utils.text import shortened, shown
+from recbole_evcf.utils.text import plain_value, shortened, shown
 
 __all__ = ["KINDS", "Parameter", "Search", "read_params_file"]
 
