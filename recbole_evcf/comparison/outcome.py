@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from recbole_evcf.comparison.plan import Plan
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, standard_error
+from recbole_evcf.evaluator.metrics import SE_SUFFIX, standard_error
 
 __all__ = ["COSTS", "Outcome", "holm", "paired_test", "paired_tests", "read_outcome"]
 

@@ -15,7 +15,7 @@ from recbole_evcf.comparison.outcome import Outcome, holm, paired_test
 from recbole_evcf.comparison.plan import ModelSpec
 from recbole_evcf.comparison.report import LEVEL, sections, write_tables
 from recbole_evcf.config.files import properties_path, shipped_yaml
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json

@@ -14,7 +14,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from recbole_evcf.comparison.outcome import COSTS, Outcome
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json, write_text

@@ -18,7 +18,7 @@ from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = [

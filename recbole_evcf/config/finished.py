@@ -13,8 +13,7 @@ from recbole_evcf import __version__
 from recbole_evcf.config.files import named_file, read_config_file
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.trainer.checkpoint import plain_config
-from recbole_evcf.utils.literals import plain_value
-from recbole_evcf.utils.text import one_line, shortened, shown
+from recbole_evcf.utils.text import one_line, plain_value, shortened, shown
 
 __all__ = ["finished_config", "plain_settings", "remark_on_settings", "settings_in_lines"]
 

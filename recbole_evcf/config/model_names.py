@@ -12,7 +12,7 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_evcf.config.names import new_in_1_2_1
-from recbole_evcf.utils.plugins import import_failure
+from recbole_evcf.utils.packages import import_failure
 from recbole_evcf.utils.text import shown
 
 __all__ = ["import_fault", "model_names", "unknown_model"]

@@ -20,8 +20,8 @@ from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extend
-from recbole_evcf.model.fold_in import SAMPLING_MODELS
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.model.fold_in import learns_from_samples
+from recbole_evcf.utils.packages import import_plugins
 
 __all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
 
@@ -44,7 +44,7 @@ class CheckedConfig(Config):
         checks.check_settings(self)
         check_loading(self)
         _refuse_to_save_data(self)
-        if is_sg(self) and self["model"] not in SAMPLING_MODELS:
+        if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
 
