@@ -16,7 +16,6 @@ from recbole.config import Config
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
 from recbole_evcf.config.files import resolve_config_files
-from recbole_evcf.config.finished import finished_config
 from recbole_evcf.config.keys import Role, checked, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
@@ -184,7 +183,7 @@ def finish_search(
     """Do what :func:`tune` does; ``log`` takes a line on each trial."""
     parameters = read_params_file(params_file)
     options.check(parameters)
-    config = finished_config(model, dataset, resolve_config_files(config_files), settings)
+    config = Config(model, dataset, resolve_config_files(config_files), settings)
     check_parameters(config, parameters, params_file, settings)
     key = settings_of_result(config, digest_of_data(config))
     key = {name: value for name, value in key.items() if name not in OF_THE_DEVICE}
@@ -239,7 +238,7 @@ def check_parameters(
     for name, value in ((each.name, value) for each in parameters for value in each.extremes()):
         settings = {**config.external_config_dict, name: value}
         try:
-            finished_config(config["model"], config["dataset"], [], settings)
+            Config(config["model"], config["dataset"], [], settings)
         except ValueError as error:
             where = f"{params_file}, {name} = {shortened(str(value))}"
             raise ValueError(f"{where}: {error}") from None

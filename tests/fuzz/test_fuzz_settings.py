@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from recbole.config import Config
 from recbole.utils.argument_list import (
     dataset_arguments,
     evaluation_arguments,
@@ -19,7 +20,6 @@ from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, en
 from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file, resolve_config_files
-from recbole_evcf.config.finished import finished_config
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.tuning.params_file import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters
@@ -227,7 +227,7 @@ def test_values_of_config_files(trained, key, value, model):
     files = [trained.config_file, "own.yaml"]
     ends_well(
         "values in config files",
-        lambda: finished_config(model, "tiny", files),
+        lambda: Config(model, "tiny", files),
         # RecBole's own words need not name the key.
         [""],
     )
@@ -324,7 +324,7 @@ def test_search_spaces_checked_against_the_model(trained, line):
     Path("own.hyper").write_text(line, encoding="utf-8", errors="replace")
     parameters = read_space().result
     if parameters:
-        config = finished_config("Vamp", "tiny", [trained.config_file])
+        config = Config("Vamp", "tiny", [trained.config_file])
         ends_well(
             "params files against the model",
             lambda: check_parameters(config, parameters, "own.hyper", {}),
