@@ -39,10 +39,10 @@ __all__ = [
 DECLARED: dict[type, Mapping[str, object]] = {}
 
 MODEL_PACKAGES = (
-    "recbole.model.general_recommender",
-    "recbole.model.context_aware_recommender",
-    "recbole.model.sequential_recommender",
-    "recbole.model.knowledge_aware_recommender",
+    "general_recommender",
+    "context_aware_recommender",
+    "sequential_recommender",
+    "knowledge_aware_recommender",
 )
 
 
@@ -191,11 +191,11 @@ def import_fault(name: str) -> ValueError | None:
     """The error for a model of RecBole's whose module cannot be imported; None for others."""
     # Those two need packages of their own, without which no name is found beside theirs.
     outside = name.lower() in ("lightgbm", "xgboost")
-    for package in ("recbole.model.exlib_recommender",) if outside else MODEL_PACKAGES:
-        module = f"{package}.{name.lower()}"
+    for package in ("exlib_recommender",) if outside else MODEL_PACKAGES:
+        module = f"recbole.model.{package}.{name.lower()}"
         try:
             if name.isidentifier() and module not in sys.modules and find_spec(module):
-                import_module(module)
+                import_module(f"recbole.model.{package}.{name.lower()}")
         except Exception as error:
             return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
     return None
@@ -205,6 +205,7 @@ def model_names() -> set[str]:
     """The names of all models: RecBole's, ours and registered ones."""
     # One of RecBole's modules turns this on for the whole process when it is imported.
     with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled()):
-        classes = [each for name in MODEL_PACKAGES for each in vars(import_module(name)).values()]
-    recboles = [c for c in classes if isinstance(c, type) and issubclass(c, AbstractRecommender)]
+        modules = [import_module(f"recbole.model.{package}") for package in MODEL_PACKAGES]
+    classes = (each for module in modules for each in vars(module).values())
+    recboles = (c for c in classes if isinstance(c, type) and issubclass(c, AbstractRecommender))
     return {each.__name__ for each in (*recboles, *MODELS, *BASELINES, *DECLARED)}
