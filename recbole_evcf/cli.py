@@ -20,7 +20,7 @@ from recbole_evcf.commands.options import (
     split_files,
     tell,
 )
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["main"]

@@ -26,7 +26,7 @@ from recbole_evcf.config.files import (
     resolve_config_files,
 )
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
-from recbole_evcf.serving.allocation import bound_by_weights
+from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
@@ -213,7 +213,7 @@ def _made_again(checkpoint: dict) -> tuple:
     init_seed(config["seed"], config["reproducibility"])
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
-    with bound_by_weights(checkpoint["state_dict"], more=2 * pairs):
+    with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = get_model(config["model"])(config, train_data._dataset)
     model = model.to(config["device"])
     _check_items(checkpoint, model)

@@ -65,7 +65,7 @@ def test_the_imports_are_read():
 
 
 def test_the_fixes_know_nobody():
-    known = {"hooks.wrapping", "utils.literals", "utils.packages"}
+    known = {"hooks.wrapping", "utils.text", "utils.packages"}
     for name in ("hooks.fixes", "hooks.fixes_data", "hooks.fixes_search", *known):
         assert KNOWS[name] <= {*known, "hooks.fixes_data", "hooks.fixes_search"}, name
 

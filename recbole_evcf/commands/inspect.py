@@ -6,7 +6,7 @@ import argparse
 import os
 
 from recbole_evcf.inspection.inspection import check_folder, inspect_model
-from recbole_evcf.report.values import number
+from recbole_evcf.report.table import number
 from recbole_evcf.utils.text import printable
 
 __all__ = ["main"]

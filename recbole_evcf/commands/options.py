@@ -15,7 +15,7 @@ from recbole_evcf import __version__
 from recbole_evcf.config import files
 from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.utils.plugins import PLUGINS
+from recbole_evcf.utils.packages import PLUGINS
 from recbole_evcf.utils.text import printable
 
 __all__ = ["COMMANDS", "check_files", "parse", "read_seeds", "read_settings", "split_files", "tell"]

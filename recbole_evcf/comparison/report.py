@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from itertools import cycle
 from textwrap import wrap
 from typing import Any
 
@@ -22,8 +23,7 @@ from recbole_evcf.comparison.tables import (
     numbers,
     paired_tests,
 )
-from recbole_evcf.report.figures import faceted, figure_text, one_colour_each
-from recbole_evcf.report.page import Report, Section
+from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json
 
@@ -274,5 +274,6 @@ def _label(model: ModelOutcome) -> str:
 
 
 def _coloured(outcome: Outcome) -> dict[str, Any]:
-    colours = one_colour_each([_label(model) for model in outcome.models])
+    labels = [_label(model) for model in outcome.models]
+    colours = dict(zip(labels, cycle(COLOURS)))
     return {"color": "model", "color_discrete_map": colours}

@@ -23,8 +23,7 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.settings import Settings
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.trainer import VAETrainer
-from recbole_evcf.utils.literals import plain_value
-from recbole_evcf.utils.text import shortened, shown
+from recbole_evcf.utils.text import plain_value, shortened, shown
 
 __all__ = [
     "can_resume",

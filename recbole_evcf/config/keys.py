@@ -17,7 +17,16 @@ from typing import Any
 
 from recbole_evcf.utils.text import shortened
 
-__all__ = ["KEYS", "Key", "Role", "checked", "differences", "effective_settings", "with_role"]
+__all__ = [
+    "KEYS",
+    "Key",
+    "Role",
+    "checked",
+    "differences",
+    "effective_settings",
+    "whole",
+    "with_role",
+]
 
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
@@ -32,6 +41,18 @@ class Values:
     range: str
     expected: str
     read: Callable[[Any], Any]
+
+    def checked(self, name: str, value: object) -> Any:
+        """The value of a key, as the package uses it.
+
+        Raises:
+            ValueError: the key does not take it; the message names both.
+        """
+        try:
+            return self.read(value)
+        except (ValueError, OverflowError):
+            said = shortened(repr(value), 200)
+            raise ValueError(f"{name} must be {self.expected}, not {said}.") from None
 
 
 def _those(type: str, expected: str, takes: Callable[[Any], bool], range: str = "") -> Values:
@@ -64,7 +85,8 @@ def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
     return Values("int" if whole else "float", shown, words.rstrip(), read)
 
 
-def _whole(least: int, **more: Any) -> Values:
+def whole(least: int, **more: Any) -> Values:
+    """Whole numbers of at least ``least``; ``none=True`` takes None too."""
     return _number(whole=True, least=least, **more)
 
 
@@ -82,7 +104,7 @@ def _instance(expected: str, *types: type) -> Values:
 def _read_widths(value: Any) -> list[int]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError
-    return [_whole(1).read(width) for width in value]
+    return [whole(1).read(width) for width in value]
 
 
 def _is_clipping(value: Any) -> bool:
@@ -183,47 +205,47 @@ def _all(roles: Role, names: str, help: str = "") -> Iterator[Key]:
 _TABLE = (
     # Of our models.
     Key("mlp_hidden_size", Values("list of int", "each at least 1, one or more", _WIDTHS, _read_widths), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
-    Key("latent_dimension", _whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
+    Key("latent_dimension", whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
     Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
     Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only", _OURS),
     Key("likelihood", _choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
-    Key("n_pseudo_inputs", _whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
+    Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
     Key("pseudo_inputs_init", _choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
     Key("pseudo_inputs_mean", _number(), "mean of the `normal` start", _OURS),
     Key("pseudo_inputs_std", _number(least=0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),
     Key("anneal_cap", _number(least=0), "maximum of the weight of the KL term", _OURS),
-    Key("warmup_epochs", _whole(0, none=True), "the weight after e epochs is `anneal_cap` min(1, e / `warmup_epochs`)", _OURS),
-    Key("total_anneal_steps", _whole(0, none=True), "instead, by RecBole's rule, at the s-th step min(`anneal_cap`, s / `total_anneal_steps`)", _OURS),
+    Key("warmup_epochs", whole(0, none=True), "the weight after e epochs is `anneal_cap` min(1, e / `warmup_epochs`)", _OURS),
+    Key("total_anneal_steps", whole(0, none=True), "instead, by RecBole's rule, at the s-th step min(`anneal_cap`, s / `total_anneal_steps`)", _OURS),
     # RecBole's, for which our models have other defaults.
     Key("learner", _choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
     Key("learning_rate", _number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
-    Key("train_batch_size", _whole(1), "users (not interactions) per step", _LEARNING),
-    Key("epochs", _whole(0), "at most", _LEARNING),
-    Key("stopping_step", _whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
+    Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
+    Key("epochs", whole(0), "at most", _LEARNING),
+    Key("stopping_step", whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_neg_sample_args", None, "the models take no negative samples", R.RECBOLES_WITH_OUR_DEFAULT | R.NOT_IN_A_FILE),
     # Of WMF.
-    Key("embedding_size", _whole(1), "length of user and item vectors", R.OF_WMF),
+    Key("embedding_size", whole(1), "length of user and item vectors", R.OF_WMF),
     Key("alpha", _number(above=0), "confidence of an interaction: 1 + alpha; of everything else 1", R.OF_WMF),
     Key("reg_weight", _number(least=0), "L2 weight of all vectors; the best value grows with the data", R.OF_WMF),
-    Key("als_iterations", _whole(1), "times that user and item vectors are solved for", R.OF_WMF),
+    Key("als_iterations", whole(1), "times that user and item vectors are solved for", R.OF_WMF),
     # Of the plugin, for every model.
-    Key("split_seed", _whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
+    Key("split_seed", whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
     Key("standard_error", _instance("True or False", bool), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),
     Key("per_user_file", _instance("the path of a file", str), "CSV file of each user's test metrics, written whole or not at all", _PLUGIN | _HERE | R.OF_ONE_RUN | R.NOT_TUNED),
     Key("resume", _instance("True, False or the path of a model file", bool, str), "resumes the newest unfinished run of the same settings, or that of a model file; our models only", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
     Key("resumable", _instance("True or False", bool), "keeps the state of training beside the model file, to resume from; `run` does unless it is `False`", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
     # RecBole's, where they matter here.
-    Key("seed", _whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
+    Key("seed", whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
     Key("reproducibility", None, "deterministic algorithms of cuDNN's"),
     Key("data_path", None, "folder of data sets; ml-100k comes with RecBole, files of your own of that name go before it", _HERE | R.NOT_IN_A_FILE | R.SAME_FOR_ALL),
     Key("checkpoint_dir", None, "folder of model files", _HERE | R.NOT_TUNED),
     Key("use_gpu", None, "a GPU if there is one", R.OF_A_MACHINE),
     Key("gpu_id", None, "number of the GPU; `0,1` for two processes", _HERE),
-    Key("worker", _whole(0), "processes that load batches, beside the one that trains", R.OF_A_MACHINE | R.CHECKED_ALWAYS),
+    Key("worker", whole(0), "processes that load batches, beside the one that trains", R.OF_A_MACHINE | R.CHECKED_ALWAYS),
     Key("show_progress", None, "bars", _HERE, elsewhere=False),
     Key("state", None, "level of the log; `error` for silence", _HERE, elsewhere="error"),
     Key("log_wandb", None, "Weights & Biases; TensorBoard files are always written", _HERE, elsewhere=False),
-    Key("eval_step", _whole(0), "epochs between validations; 0: none, and the last epoch's model is kept", R.CHECKED_FOR_OURS),
+    Key("eval_step", whole(0), "epochs between validations; 0: none, and the last epoch's model is kept", R.CHECKED_FOR_OURS),
     Key("clip_grad_norm", _those("dict", _CLIPPING, _is_clipping), 'such as `{"max_norm": 5}`; not with `adam_norm_grad`, which scales all gradients to unit norm', R.CHANGEABLE_ON_RESUME | R.CHECKED_ALWAYS),
     Key("weight_decay", None, "L2 penalty of the optimizer", R.CHANGEABLE_ON_RESUME),
     Key("enable_amp", None, "half precision: bf16 on processors; densities and sums over items stay in single or double precision"),
@@ -233,7 +255,7 @@ _TABLE = (
     Key("topk", None, "cut-offs K; above the number of items, all are ranked"),
     Key("valid_metric", None, "chooses the best epoch; must be one of `metrics` at one of `topk`"),
     Key("metric_decimal_place", None, "digits of the metrics"),
-    Key("eval_batch_size", _whole(1), "scores at once; our models and the split by users take as many users as 64 MB of scores hold, or more if you ask", R.CHECKED_FOR_OURS | R.OF_EACH_MODEL),
+    Key("eval_batch_size", whole(1), "scores at once; our models and the split by users take as many users as 64 MB of scores hold, or more if you ask", R.CHECKED_FOR_OURS | R.OF_EACH_MODEL),
     # Without a row of their own in the guide.
     *_all(_HERE | R.NOT_FROM_A_FILE | R.SAVED_DATASET, "save_dataset dataset_save_path"),
     *_all(_HERE | R.NOT_FROM_A_FILE | R.SAVED_SPLIT, "save_dataloaders dataloaders_save_path"),
@@ -303,11 +325,7 @@ def checked(name: str, value: object, called: str | None = None) -> Any:
     """
     values = KEYS[name].values
     assert values is not None, f"{name} has no check of its own"
-    try:
-        return values.read(value)
-    except (ValueError, OverflowError):
-        said = shortened(repr(value), 200)
-        raise ValueError(f"{called or name} must be {values.expected}, not {said}.") from None
+    return values.checked(called or name, value)
 
 
 def effective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

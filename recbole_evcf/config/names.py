@@ -21,7 +21,7 @@ from recbole.utils import argument_list
 from recbole_evcf.config.files import properties_path
 from recbole_evcf.config.keys import KEYS, Role, with_role
 from recbole_evcf.model.models import BASELINES, MODELS
-from recbole_evcf.utils.plugins import import_failure
+from recbole_evcf.utils.packages import import_failure
 from recbole_evcf.utils.text import shortened, shown
 
 __all__ = [

@@ -174,20 +174,13 @@ def _fault(
         parts = frame[column].dropna()
         if column.endswith("_seq"):
             parts = parts.str.split(seq_separator).explode().replace("", "0")
-        faults += [(row, column, part) for row, part in parts.items() if not _is_number(part)][:1]
+        wrong = parts[pd.to_numeric(parts, errors="coerce").isna()]
+        faults += [(row, column, part) for row, part in wrong[:1].items()]
     if not faults:
         return f"{path} could not be read ({type(error).__name__}: {said})."
     row, column, part = min(faults)
     # The header is line 1.
     return f"{path}, line {row + 2}: column {shown(column)} holds {shown(part)}, not a number."
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def with_c_engine(read_csv: Callable) -> Callable:

@@ -18,7 +18,7 @@ from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extend
 from recbole_evcf.model.fold_in import SAMPLING_MODELS
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]

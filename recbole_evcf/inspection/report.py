@@ -11,10 +11,8 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from recbole_evcf.inspection.levels import ACTIVE, DRAWS
-from recbole_evcf.report.figures import COLOURS, faceted, figure_text, styled
-from recbole_evcf.report.page import Report, Section
-from recbole_evcf.report.table import Table
-from recbole_evcf.report.values import number
+from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text, styled
+from recbole_evcf.report.table import Table, number
 from recbole_evcf.utils.text import shortened
 
 __all__ = ["report"]

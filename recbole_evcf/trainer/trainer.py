@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.histories import BatchShard
-from recbole_evcf.data.identity import digest_of_training
+from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of
@@ -268,7 +268,7 @@ class VAETrainer(Trainer):
 
     def _check_same_data(self, train_data: Any) -> None:
         if distributed.count() > 1:
-            digest = digest_of_training(train_data._dataset, self.model._histories)
+            digest = digest_of_part(train_data._dataset, self.model._histories)
             distributed.agree(digest, OTHER_DATA)
 
     def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:

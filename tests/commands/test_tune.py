@@ -104,7 +104,7 @@ def test_going_on_after_the_end(tune, tmp_path, capsys):
     assert (tmp_path / "out" / "trials" / "0001.json").read_text(encoding="utf-8") == first
     assert len(list(tmp_path.glob("out/trials/0*.json"))) == 2
     assert tune("--algo=random", "--max_evals=2", "--epochs=2") == 2
-    assert "out holds a search with other settings (epochs)" in capsys.readouterr().err
+    assert "out holds a search that differs in epochs (1, now 2): repeat" in capsys.readouterr().err
 
 
 def test_two_searches_in_one_folder_are_refused(tune, tmp_path, capsys):
@@ -145,7 +145,7 @@ def test_a_search_does_not_go_on_with_other_data(tune, tmp_path, capsys):
     capsys.readouterr()
     assert tune(*words) == 2
     error = capsys.readouterr().err
-    assert "the files of the data set have changed: give another output folder" in error
+    assert "differs in the files of the data set: " in error
     assert error.count("\n") == 1
     data.write_text(before)
     assert tune(*words) == 0
@@ -192,10 +192,10 @@ WRONG = [
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be one of hyperopt, ray"),
     (["--algo=bayes"], SPACE, "say how many --max_evals"),
-    (["--max_evals=0"], SPACE, "--max_evals must be at least 1"),
-    (["--early_stop=0"], SPACE, "--early_stop must be at least 1"),
+    (["--max_evals=0"], SPACE, "--max_evals must be a whole number of at least 1"),
+    (["--early_stop=0"], SPACE, "--early_stop must be a whole number of at least 1"),
     ([], "anneal_cap uniform 0,1\n", "anneal_cap is no choice"),
-    ([], "anneal_cap choice [0.1\n", "space.hyper, line 1: the choices of anneal_cap"),
+    ([], "anneal_cap choice [0.1\n", "space.hyper, line 1: the range of anneal_cap"),
     ([], "aneal_cap choice [0.1]\n", "Vamp has no setting 'aneal_cap'. Did you mean anneal_cap?"),
     ([], "likelihood choice ['poisson']\n", "space.hyper, likelihood = poisson: likelihood must"),
     ([], "topk choice [[5], [10]]\n", "topk cannot be tuned"),

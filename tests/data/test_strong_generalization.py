@@ -69,8 +69,8 @@ def split_rows(rows, shares, seed=0, ratio=0.8, by_time=False):
     """The five parts as pairs, and what was dropped."""
     users, items, *times = (np.unique(column, return_inverse=True)[1] for column in zip(*rows))
     times = times[0].astype(float) if by_time else None
-    split = split_users(users, items, shares, seed, ratio, times)
-    return [[rows[place][:2] for place in part.tolist()] for part in split.parts], split.dropped
+    parts, dropped = split_users(users, items, shares, seed, ratio, times)
+    return [[rows[place][:2] for place in part.tolist()] for part in parts], dropped
 
 
 def named(dataset, users, items):

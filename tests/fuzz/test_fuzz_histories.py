@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.serving.read_histories import read_histories, read_tokens
+from recbole_evcf.serving.user_histories import read_histories, read_tokens
 
 ITEMS = np.array([f"i{number}" for number in range(1, 40)], dtype=object)
 CATALOGUE = ItemCatalogue(ITEMS, np.ones(len(ITEMS), dtype=np.int64))
@@ -36,7 +36,7 @@ def read(ending: str, content: bytes):
     path = Path(f"histories.{ending}")
     path.write_bytes(content)
     ending_of = ends_well(
-        f"histories .{ending}", lambda: read_histories(str(path), CATALOGUE, *FIELDS), [str(path)]
+        f"histories .{ending}", lambda: read_histories(str(path), CATALOGUE, FIELDS), [str(path)]
     )
     if ending_of.refusal is None:
         assert_sound(ending_of.result)

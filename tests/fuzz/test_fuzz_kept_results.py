@@ -15,11 +15,10 @@ from recbole_evcf.comparison.compare import Runs, finish_plan
 from recbole_evcf.comparison.outcome import read_outcome
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run
 from recbole_evcf.comparison.report import write_tables
-from recbole_evcf.evaluator.per_user import write_per_user
+from recbole_evcf.evaluator.metrics import write_per_user
 from recbole_evcf.results import digest, read_sealed, write_sealed
 from recbole_evcf.tuning import tuning
-from recbole_evcf.tuning.store import TrialStore
-from recbole_evcf.tuning.trial import Task
+from recbole_evcf.tuning.search import Parameter, Search
 
 RUNS = tuple(
     Run(spec, seed, {"model": spec.model, "seed": seed}, {})
@@ -115,43 +114,46 @@ def test_a_comparison_goes_on_with_the_same_figures(plan, data):
 
 # A search
 
-SEARCH = {"model": "Vamp", "dataset": "tiny", "algo": "random", "seed": 1}
-TRIALS = [
-    {
-        "number": number,
-        "params": {"anneal_cap": number / 4, "a": [1] if number == 2 else "x"},
-        "status": "finished" if number != 3 else "failed",
-        **({"score": 0.1 * number, "epochs": 2} if number != 3 else {"reason": "no"}),
-    }
-    for number in (1, 2, 3)
+KEY = {"model": "Vamp", "dataset": "tiny", "seed": 1}
+SPACE = [Parameter("anneal_cap", "choice", (0.25, 0.5, 0.75))]
+ENDS = [
+    {"status": "finished", "score": 0.1, "epochs": 2},
+    {"status": "finished", "score": 0.2, "epochs": 2},
+    {"status": "failed", "reason": "no"},
 ]
 
 
+def begun() -> Search:
+    config = {"seed": 1, "valid_metric": "NDCG@10", "valid_metric_bigger": True}
+    return Search("searched", KEY, SPACE, config, "exhaustive")
+
+
 def concluded() -> tuple:
-    store = TrialStore("searched", SEARCH, True)
-    return store.trials, tuning._conclude(store, Task("Vamp", "tiny", {"seed": 1}))
+    search = begun()
+    return search.trials, tuning._conclude(search, KEY)
 
 
 @cases(60)
 @given(data=st.data())
 def test_a_search_is_resumed_without_its_corrupt_trials_alone(data):
     shutil.rmtree("searched", ignore_errors=True)
-    store = TrialStore("searched", SEARCH, True)
-    for trial in TRIALS:
-        store.add(trial)
+    search = begun()
+    for end in ENDS:
+        search.settle(search.propose()[0], end)
+    sound = search.trials
     with pytest.MonkeyPatch.context() as patched:
         # The trials above have no models.
-        patched.setattr(tuning, "_test", lambda task, best, file: {"ndcg@10": best["score"]})
+        patched.setattr(tuning, "evaluate_on_test_users", lambda settings, file: {"ndcg@10": 0.3})
         concluded()
         name = data.draw(st.sampled_from(["best", "trials/best", "trials/0002", "trials/0003"]))
         path = Path("searched", f"{name}.json")
-        sound = path.read_bytes()
-        path.write_bytes(data.draw(st.builds(lambda: damaged(data, sound)) | ANY_BYTES))
+        content = path.read_bytes()
+        path.write_bytes(data.draw(st.builds(lambda: damaged(data, content)) | ANY_BYTES))
         trials, best = ends_well("kept trials", concluded, [""], "searched").result
-    assert [trial for trial in TRIALS if trial in trials] == trials
-    assert [trial for trial in TRIALS if trial not in trials] in ([], TRIALS[1:2], TRIALS[2:])
-    assert best["number"] == (2 if TRIALS[1] in trials else 1)
-    assert best["test"] == {"ndcg@10": best["score"]}
+    assert [trial for trial in sound if trial in trials] == trials
+    assert [trial for trial in sound if trial not in trials] in ([], sound[1:2], sound[2:])
+    assert best["number"] == (2 if sound[1] in trials else 1)
+    assert best["test"] == {"ndcg@10": 0.3}
 
 
 # Sealed files on their own

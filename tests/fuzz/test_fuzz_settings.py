@@ -21,7 +21,7 @@ from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file, resolve_config_files
 from recbole_evcf.model.settings import Settings
-from recbole_evcf.tuning.params_file import KINDS, read_params_file
+from recbole_evcf.tuning.search import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters
 
 OURS = (*(field.name for field in fields(Settings)), "learner", "learning_rate", "epochs")
@@ -327,6 +327,6 @@ def test_search_spaces_checked_against_the_model(trained, line):
         config = Config("Vamp", "tiny", [trained.config_file])
         ends_well(
             "params files against the model",
-            lambda: check_parameters(config, parameters, "own.hyper", {}),
+            lambda: check_parameters(config, parameters, "own.hyper", {}, "bayes"),
             ["own.hyper"],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from pages import Page
 from conftest import write_inter
 from recbole_evcf import cli
 from recbole_evcf.comparison import compare
-from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
+from recbole_evcf.tuning.search import Parameter
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -167,7 +168,8 @@ def test_tune(tmp_path, hostile):
     params = trials[0]["params"]
     trials.append({"number": 4, "status": "failed", "params": params, "reason": hostile})
     best = {"model": hostile, "dataset": hostile, **trials[2], "test": {hostile: 0.2}}
-    write_report(str(tmp_path / "page.html"), trials, best, space, hostile, True, hostile)
+    found = SimpleNamespace(trials=trials, space=space, algo=hostile, metric=hostile, bigger=True)
+    write_report(str(tmp_path / "page.html"), found, best)
     page = Page(tmp_path / "page.html")
     page.check()
     text = "".join(page.texts)

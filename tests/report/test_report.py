@@ -8,10 +8,15 @@ import plotly.graph_objects as go
 import pytest
 from pages import Page
 
-from recbole_evcf.report.figures import figure_text, styled
-from recbole_evcf.report.page import Report, Section
-from recbole_evcf.report.table import Table, validation_and_test
-from recbole_evcf.report.values import duration, number, setting, value_and_error
+from recbole_evcf.report.page import Report, Section, figure_text, styled
+from recbole_evcf.report.table import (
+    Table,
+    duration,
+    number,
+    setting,
+    validation_and_test,
+    value_and_error,
+)
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" | \x1b[31m"
 

@@ -1,10 +1,12 @@
 """The page on a search, as a browser's parser and plotly read it."""
 
+from types import SimpleNamespace
+
 import pytest
 from pages import Page, array
 
-from recbole_evcf.tuning.params_file import Parameter
 from recbole_evcf.tuning.report import write_report
+from recbole_evcf.tuning.search import Parameter
 
 HOSTILE = "<script>alert('x')</script>"
 SPACE = [
@@ -44,8 +46,10 @@ def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
     trials = [trial(1, 0.2), trial(2, 0.1, "stopped"), trial(3, 0.5), trial(4, None, "failed")]
     test = {"ndcg@10": 0.4321, "ndcg@10_se": 0.02}
     best = {"model": "Vamp", "dataset": "tiny", **trials[winner - 1], "test": test}
+    search = SimpleNamespace(space=SPACE, trials=trials, algo="random")
+    search.metric, search.bigger = "NDCG@10", bigger
     path = tmp_path / "page.html"
-    write_report(str(path), trials, best, SPACE, "NDCG@10", bigger, "random search")
+    write_report(str(path), search, best)
     page = Page(path)
     page.check()
     score = trials[winner - 1]["score"]
@@ -67,7 +71,7 @@ def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
     # A panel for each parameter: all trials, then the best.
     assert len(figures[1]) == 2 * len(SPACE)
     assert array(figures[1][4]["x"]) == [0.1, 0.2, 0.3]
-    assert figures[1][5]["x"] == [winner / 10]
+    assert array(figures[1][5]["x"]) == [winner / 10]
     # The best trial is drawn last, above the others.
     assert array(figures[2][-1]["y"]) == [score - 0.1, score]
     assert figures[2][-1]["line"]["color"] == "#D55E00"

@@ -9,7 +9,7 @@ import yaml
 
 from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, refuse, whole_numbers
 
-__all__ = ["PARTS", "prepare_pro_sg", "split_config"]
+__all__ = ["prepare_pro_sg", "split_config"]
 
 # The raw files, and what RecBole's `benchmark_filename` calls them.
 PARTS = {
@@ -20,9 +20,8 @@ PARTS = {
     "test_te.csv": "test_target",
 }
 YAML_COMMENT = """\
-# The split "{name}", made elsewhere and taken over as it is: the users to train on, and of the
-# users held out for validation and for the test what the model is shown (fold-in) and what it is
-# scored on (target). Name this file among the config files of a run:
+# The split "{name}", made elsewhere and used as it is: the training users, and of the users held
+# out what the model is shown (fold-in) and what it is scored on (target). Usage:
 #     --dataset={name} --config_files=FOLDER/{name}.yaml
 """
 
@@ -79,8 +78,10 @@ def check_split(files: dict[str, RawPath], split: dict[str, pd.DataFrame]) -> No
 
 
 def split_config(name: str, output: str) -> str:
-    """Give the text of the RecBole config file that makes RecBole read the five files."""
-    config = {"data_path": output, "benchmark_filename": list(PARTS.values())}
-    columns = {"load_col": {"inter": ["user_id", "item_id"]}}
-    options = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
-    return YAML_COMMENT.format(name=name) + yaml.safe_dump(config | columns, width=10**6, **options)
+    """Return the text of the config file that makes RecBole read the five files."""
+    config = {
+        "data_path": output,
+        "benchmark_filename": list(PARTS.values()),
+        "load_col": {"inter": ["user_id", "item_id"]},
+    }
+    return YAML_COMMENT.format(name=name) + yaml.safe_dump(config, sort_keys=False)

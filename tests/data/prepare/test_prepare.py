@@ -85,7 +85,7 @@ def test_counts_beside_the_published_ones(tmp_path, monkeypatch, chunk):
         f"  interactions {interactions:,} (published 9,990,682: differs by "
         f"{interactions - 9_990_682:+,})",
     ]
-    monkeypatch.setattr("recbole_evcf.data.prepare.movielens.PUBLISHED", (interactions, users, 1))
+    monkeypatch.setattr("recbole_evcf.data.prepare.ratings.ML_20M", (interactions, users, 1))
     text = prepare("ml-20m", tmp_path / "raw", None, tmp_path, overwrite=True)
     assert f"  users {users:,} (published {users:,}: equal)" in text
 

@@ -45,7 +45,7 @@ def test_a_folder_with_anything_else_is_not_replaced(tmp_path, raw, other):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
-@pytest.mark.parametrize("at", ["recbole_evcf.data.prepare.movielens.write_ratings", "Path.rename"])
+@pytest.mark.parametrize("at", ["recbole_evcf.data.prepare.ratings.write_ratings", "Path.rename"])
 @pytest.mark.parametrize("old", [True, False])
 def test_an_interruption_leaves_everything_as_it_was(tmp_path, raw, monkeypatch, error, at, old):
     rename = Path.rename

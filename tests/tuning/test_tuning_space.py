@@ -9,7 +9,7 @@ from recbole.trainer import HyperTuning
 
 from recbole_evcf.config.files import shipped_file, shipped_names
 from recbole_evcf.model.models import BASELINES, MODELS
-from recbole_evcf.tuning.params_file import Parameter, read_params_file
+from recbole_evcf.tuning.search import Parameter, read_params_file
 
 
 def read(text):
@@ -56,15 +56,16 @@ def test_settings_have_pythons_types():
         ("likelihood choice [open('made', 'w')]", "must be a list"),
         ("likelihood choice 5", "must be a list"),
         ("likelihood choice []", "must be a list"),
-        ("likelihood choice ['a', 'a']", "'a' is among the choices of likelihood twice"),
-        ("likelihood choice [{1, 2}]", "is no number, string"),
+        ("likelihood choice ['a', 'a']", "must be a list of different"),
+        ("likelihood choice [{1, 2}]", "must be a list of different numbers, strings"),
+        ("likelihood choice [1e999]", "must be a list of different numbers, strings"),
         ("likelihood choise ['a']", "must be one of choice, uniform, quniform, loguniform"),
         ("likelihood choice", "`name kind range`"),
-        ("rate uniform 0.1", "LOW,HIGH in numbers"),
-        ("rate uniform 0.1,inf", "LOW,HIGH in numbers"),
-        ("rate uniform 1,0.1", "1 is not below 0.1"),
-        ("rate quniform 1,2", "LOW,HIGH,STEP in numbers"),
-        ("rate quniform 1,2,0", "step of rate must be above 0"),
+        ("rate uniform 0.1", "must be LOW,HIGH in numbers"),
+        ("rate uniform 0.1,inf", "must be LOW,HIGH in numbers"),
+        ("rate uniform 1,0.1", "LOW below HIGH, not '1,0.1'"),
+        ("rate quniform 1,2", "must be LOW,HIGH,STEP in numbers"),
+        ("rate quniform 1,2,0", "STEP above 0, not '1,2,0'"),
         ("rate loguniform 0,1000", "natural logarithms"),
         ("first uniform 0,1", "a second time"),
     ],
@@ -84,7 +85,7 @@ def test_other_mistakes():
         read_params_file("nope.hyper")
     with open("space.hyper", "wb") as file:
         file.write(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="UTF-8"):
+    with pytest.raises(ValueError, match=r"space\.hyper cannot be read as UTF-8 text"):
         read_params_file("space.hyper")
 
 
