@@ -73,7 +73,7 @@ def test_the_fixes_know_nobody():
 def test_models_know_keys_histories_and_each_other():
     for name in filter(lambda name: _within(name, "model"), MODULES):
         others = {each for each in KNOWS[name] if not _within(each, "model")}
-        assert others <= {"config.keys", "data.histories", "utils.text"}, name
+        assert others <= {"config.keys", "data.histories"}, name
 
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])

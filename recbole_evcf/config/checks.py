@@ -20,7 +20,7 @@ from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.trainer import VAETrainer
 from recbole_evcf.utils.text import plain_value, shortened, shown

@@ -17,7 +17,7 @@ from recbole_evcf.config.names import DECLARED, unknown_model
 from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extend
-from recbole_evcf.model.fold_in import SAMPLING_MODELS
+from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
@@ -47,7 +47,7 @@ class CheckedConfig(Config):
         except Exception as error:
             raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
         _refuse_to_save_data(self)
-        if is_sg(self) and self["model"] not in SAMPLING_MODELS:
+        if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
 

@@ -20,7 +20,7 @@ from recbole_evcf.config.files import shipped_file
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.inspection.inspection import TABLES
 from recbole_evcf.model.models import MODELS
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 
 USER_GUIDE = read("docs/user-guide.md")
 # What RecBole's lists of its keys lack: made by its Config, or of some models; and Ray's.

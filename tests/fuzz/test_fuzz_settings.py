@@ -20,7 +20,7 @@ from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, en
 from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file, resolve_config_files
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 from recbole_evcf.tuning.search import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters
 
