@@ -90,7 +90,8 @@ def whole(least: int, **more: Any) -> Values:
     return _number(whole=True, least=least, **more)
 
 
-def _choice(*choices: str, any_case: bool = False) -> Values:
+def choice(*choices: str, any_case: bool = False) -> Values:
+    """One of several strings."""
     few = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
     named = ", ".join(f"`{name}`" for name in choices)
     return _those("str", few, lambda v: (str(v).lower() if any_case else v) in choices, named)
@@ -208,16 +209,16 @@ _TABLE = (
     Key("latent_dimension", whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
     Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
     Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only", _OURS),
-    Key("likelihood", _choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
+    Key("likelihood", choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
     Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
-    Key("pseudo_inputs_init", _choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
+    Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
     Key("pseudo_inputs_mean", _number(), "mean of the `normal` start", _OURS),
     Key("pseudo_inputs_std", _number(least=0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),
     Key("anneal_cap", _number(least=0), "maximum of the weight of the KL term", _OURS),
     Key("warmup_epochs", whole(0, none=True), "the weight after e epochs is `anneal_cap` min(1, e / `warmup_epochs`)", _OURS),
     Key("total_anneal_steps", whole(0, none=True), "instead, by RecBole's rule, at the s-th step min(`anneal_cap`, s / `total_anneal_steps`)", _OURS),
     # RecBole's, for which our models have other defaults.
-    Key("learner", _choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
+    Key("learner", choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
     Key("learning_rate", _number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
     Key("epochs", whole(0), "at most", _LEARNING),
@@ -284,8 +285,8 @@ _TABLE = (
     *_all(R.FILTER, "rm_dup_inter val_interval"),
     # No settings: RecBole takes any key, and these would have no effect.
     Key("split", _those("dict", _SPLIT, _is_split), "", R.PART_OF_EVAL_ARGS),
-    Key("order", _choice("RO", "TO"), "", R.PART_OF_EVAL_ARGS),
-    Key("group_by", _choice("user", "none", any_case=True), "", R.PART_OF_EVAL_ARGS),
+    Key("order", choice("RO", "TO"), "", R.PART_OF_EVAL_ARGS),
+    Key("group_by", choice("user", "none", any_case=True), "", R.PART_OF_EVAL_ARGS),
     *_all(R.PART_OF_EVAL_ARGS, "mode fold_in_ratio"),
     *_all(R.NAMES_CONFIG_FILES, "config config_file_list"),
     *_all(R.NAMES_CONFIG_FILES | R.OPTION_OF_SCRIPTS, "config_files"),

@@ -25,7 +25,7 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
 from recbole_evcf.config.files import resolve_config_files
-from recbole_evcf.config.keys import Role, checked, whole, with_role
+from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.report.table import setting
@@ -38,7 +38,6 @@ from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = ["Tuning", "attempt_trial", "check_parameters", "evaluate_on_test_users", "tune"]
 
-ALGORITHMS, TOOLS = ("exhaustive", "random", "bayes"), ("hyperopt", "ray")
 # Trials with other values of these could not be compared, or not be kept.
 COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 
@@ -138,7 +137,14 @@ def tune(
     'tuning/report.html'
     """
     log = log or logging.getLogger(__name__).info
-    _check_options(algo, max_evals, early_stop, tool)
+    choice("hyperopt", "ray").checked("--tool", tool)
+    choice("exhaustive", "random", "bayes").checked("--algo", algo)
+    whole(1, none=True).checked("--max_evals", max_evals)
+    whole(1, none=True).checked("--early_stop", early_stop)
+    if algo != "exhaustive":
+        _optional("hyperopt", "hyperopt")
+        if max_evals is None:
+            raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
     space = read_params_file(params_file)
     config = Config(model, dataset, resolve_config_files(config_files), settings)
     check_parameters(config, space, params_file, settings, algo)
@@ -164,18 +170,6 @@ def tune(
                 outcome = attempt_trial({**shared, **params}, search.model_file(number))
                 search.settle(number, outcome)
         return Tuning(_conclude(search, shared), output, search)
-
-
-def _check_options(algo: str, max_evals: int | None, early_stop: int | None, tool: str) -> None:
-    for name, word, known in (("tool", tool, TOOLS), ("algo", algo, ALGORITHMS)):
-        if word not in known:
-            raise ValueError(f"--{name} must be one of {', '.join(known)}, not {word!r}.")
-    for name, value in (("max_evals", max_evals), ("early_stop", early_stop)):
-        whole(1, none=True).checked(f"--{name}", value)
-    if algo != "exhaustive":
-        _optional("hyperopt", "hyperopt")
-        if max_evals is None:
-            raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
 
 
 def _optional(module: str, what: str) -> Any:
