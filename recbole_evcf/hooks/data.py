@@ -29,7 +29,7 @@ from recbole_evcf.data.loading_settings import check_columns, check_label, check
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
 from recbole_evcf.hooks.wrapping import exchange, extend, wrap_once
-from recbole_evcf.model.fold_in import SAMPLING_MODELS
+from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["register_data"]
@@ -145,7 +145,7 @@ def _with_history_dataloaders(original: Callable) -> Callable:
         if is_sg(config):
             if phase != "train":
                 return FullSortHistoryDataLoader
-            sampling = config["model"] in SAMPLING_MODELS
+            sampling = learns_from_samples(config["model"])
             return original(config, phase) if sampling else TrainUserDataLoader
         if not is_vae(config):
             return original(config, phase)
@@ -170,7 +170,7 @@ def _without_sampling(original: Callable) -> Callable:
 
 
 def _sampler_of_training_users(config: Config, dataset: Dataset) -> Any:
-    if config["model"] not in SAMPLING_MODELS:
+    if not learns_from_samples(config["model"]):
         return None
     arguments = config["train_neg_sample_args"]
     sampler_class = RepeatableSampler if config["repeatable"] else Sampler
