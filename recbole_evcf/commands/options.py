@@ -223,7 +223,7 @@ def _add(commands: Any, name: str) -> argparse.ArgumentParser:
 
 def _settings_of_our_models() -> str:
     """A line for each setting of the file that holds the final model's defaults."""
-    defaults = files.read_config_file(str(files.shipped_yaml(f"model/{DEFAULT_MODEL}")))
+    defaults = files.read_config_file(str(files.shipped_file(f"model/{DEFAULT_MODEL}")))
     lines = [f"settings of our models, with the defaults of {DEFAULT_MODEL}:"]
     for name in with_role(Role.OF_OUR_MODELS | Role.RECBOLES_WITH_OUR_DEFAULT):
         key = KEYS[name]
