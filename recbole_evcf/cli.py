@@ -20,7 +20,7 @@ from recbole_evcf.commands.options import (
     split_files,
     tell,
 )
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["main"]
@@ -108,14 +108,13 @@ def _odd_settings(options: argparse.Namespace, words: list[str]) -> str:
     """
     if COMMANDS[options.command].settings is None:
         return ""
-    from recbole_evcf.config.finished import remark_on_settings
+    from recbole_evcf.config.checks import odd_settings
     from recbole_evcf.quick_start import planned_run
 
     model, files = getattr(options, "model", None), split_files(options.config_files)
     try:
-        return remark_on_settings(
-            planned_run(model, options.dataset, files, read_settings(words))[0]
-        )
+        config, *_ = planned_run(model, options.dataset, files, read_settings(words))
     # It is another error than the one to report.
     except ValueError:
         return ""
+    return odd_settings(config)

@@ -18,16 +18,15 @@ from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
 from recbole_evcf import distributed
-from recbole_evcf.config.checks import can_resume, check_processes, is_vae
+from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plain_settings
 from recbole_evcf.config.files import (
     DEFAULT_DATASET,
     DEFAULT_MODEL,
     read_config_file,
     resolve_config_files,
 )
-from recbole_evcf.config.finished import finished_config, plain_settings
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
-from recbole_evcf.serving.allocation import bound_by_weights
+from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
@@ -77,7 +76,7 @@ def planned_run(
         given.update(read_config_file(path))
     model = model or given.get("model", DEFAULT_MODEL)
     dataset = dataset or given.get("dataset", DEFAULT_DATASET)
-    config = finished_config(model, dataset, files, settings)
+    config = Config(model, dataset, files, settings)
     keep = config["resumable"] is None and can_resume(config)
     return config, files, {**settings, **({"resumable": True} if keep else {})}
 
@@ -119,7 +118,7 @@ def run(
         raise ValueError(f"This is one of {count} processes already: leave out world_size.")
     if not outside and keys["world_size"] == 1 and not max_restarts:
         return _run_and_name_file(*arguments)
-    config = finished_config(model, dataset, config_file_list or [], config_dict)
+    config = Config(model, dataset, config_file_list or [], config_dict)
     check_processes(config, (outside or keys)["nproc"], max_restarts)
     if not outside and not is_vae(config):
         return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
@@ -149,7 +148,7 @@ def _run_together(
     saved: bool,
 ) -> dict[str, Any] | None:
     settings = {**(settings or {}), **keys}
-    config = finished_config(model, dataset, files or [], settings)
+    config = Config(model, dataset, files or [], settings)
     if is_vae(config):
         distributed.agree_on(plain_settings(config))
         if distributed.restarts() and not config["resume"]:
@@ -214,7 +213,7 @@ def _made_again(checkpoint: dict) -> tuple:
     init_seed(config["seed"], config["reproducibility"])
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
-    with bound_by_weights(checkpoint["state_dict"], more=2 * pairs):
+    with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = get_model(config["model"])(config, train_data._dataset)
     model = model.to(config["device"])
     _check_items(checkpoint, model)

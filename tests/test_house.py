@@ -65,7 +65,7 @@ def test_the_imports_are_read():
 
 
 def test_the_fixes_know_nobody():
-    known = {"hooks.wrapping", "utils.literals", "utils.packages"}
+    known = {"hooks.wrapping", "utils.text", "utils.packages"}
     for name in ("hooks.fixes", "hooks.fixes_data", "hooks.fixes_search", *known):
         assert KNOWS[name] <= {*known, "hooks.fixes_data", "hooks.fixes_search"}, name
 
@@ -73,7 +73,7 @@ def test_the_fixes_know_nobody():
 def test_models_know_keys_histories_and_each_other():
     for name in filter(lambda name: _within(name, "model"), MODULES):
         others = {each for each in KNOWS[name] if not _within(each, "model")}
-        assert others <= {"config.keys", "data.histories", "utils.text"}, name
+        assert others <= {"config.keys", "data.histories"}, name
 
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])

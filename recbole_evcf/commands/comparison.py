@@ -13,7 +13,7 @@ from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.report import write_reproduction
 from recbole_evcf.comparison.reproduction import check_claims, reproduction_text
 from recbole_evcf.comparison.tables import caption, metric_table
-from recbole_evcf.config.files import DEFAULT_DATASET, shipped_yaml
+from recbole_evcf.config.files import DEFAULT_DATASET, shipped_file
 from recbole_evcf.utils.text import printable
 
 __all__ = ["compare", "reproduce"]
@@ -54,7 +54,7 @@ def reproduce(options: argparse.Namespace, words: list[str]) -> int:
     plan = make_plan(
         table.specs,
         dataset,
-        list(filter(shipped_yaml, shipped)),
+        list(filter(shipped_file, shipped)),
         read_settings(words),
         read_seeds(options.seeds),
         user_files=split_files(options.config_files),

@@ -15,7 +15,7 @@ from recbole_evcf import __version__
 from recbole_evcf.config import files
 from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.utils.plugins import PLUGINS
+from recbole_evcf.utils.packages import PLUGINS
 from recbole_evcf.utils.text import printable
 
 __all__ = ["COMMANDS", "check_files", "parse", "read_seeds", "read_settings", "split_files", "tell"]
@@ -223,7 +223,7 @@ def _add(commands: Any, name: str) -> argparse.ArgumentParser:
 
 def _settings_of_our_models() -> str:
     """A line for each setting of the file that holds the final model's defaults."""
-    defaults = files.read_config_file(str(files.shipped_yaml(f"model/{DEFAULT_MODEL}")))
+    defaults = files.read_config_file(str(files.shipped_file(f"model/{DEFAULT_MODEL}")))
     lines = [f"settings of our models, with the defaults of {DEFAULT_MODEL}:"]
     for name in with_role(Role.OF_OUR_MODELS | Role.RECBOLES_WITH_OUR_DEFAULT):
         key = KEYS[name]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from recbole_evcf.comparison.plan import ModelSpec, Plan
 from recbole_evcf.comparison.significance import PairedTest, compare_with_baseline
-from recbole_evcf.evaluator.per_user import standard_error
+from recbole_evcf.evaluator.metrics import standard_error
 
 __all__ = ["ModelOutcome", "Outcome", "read_outcome"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from recbole_evcf.comparison.plan import ModelSpec
-from recbole_evcf.config.files import properties_path, shipped_yaml
+from recbole_evcf.config.files import properties_path, shipped_file
 
 __all__ = ["TABLES", "Claim", "DataSet", "PaperTable", "paper_table"]
 
@@ -92,7 +92,7 @@ def _spec(row: dict, dataset: str, quick: bool) -> ModelSpec:
     general = f"paper/{row['settings']}"
     content = _read(general)
     files = [general]
-    if shipped_yaml(f"paper/{dataset}/{row['settings']}"):
+    if shipped_file(f"paper/{dataset}/{row['settings']}"):
         files.append(f"paper/{dataset}/{row['settings']}")
     if quick:
         files.append("paper/quick")

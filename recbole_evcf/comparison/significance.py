@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from recbole_evcf.evaluator.per_user import standard_error
+from recbole_evcf.evaluator.metrics import standard_error
 
 __all__ = ["PairedTest", "compare_paired", "compare_with_baseline", "holm"]
 

@@ -22,7 +22,7 @@ from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
 from recbole_evcf.config.keys import differences
 from recbole_evcf.data.identity import digest_of_data
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.evaluator.metrics import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.state_files import states_kept
 from recbole_evcf.utils.text import one_line

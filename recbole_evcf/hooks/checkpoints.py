@@ -12,7 +12,7 @@ from torch import nn
 
 from recbole_evcf import distributed
 from recbole_evcf.hooks.wrapping import wrap_once
-from recbole_evcf.model.fold_in import learned_matrices
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint
 
 __all__ = ["register_checkpoints", "save_model"]
@@ -40,7 +40,9 @@ def save_model(trainer: Trainer, epoch: int, verbose: bool = True, **kwargs: Any
 
 def _state(trainer: Trainer, epoch: int) -> dict[str, Any]:
     model = trainer.model
-    other = {**model.other_parameter(), **learned_matrices(model)}
+    known = FOLD_IN_MODELS.get(type(model).__name__)
+    learned = {name: getattr(model, name) for name in known.learned} if known else {}
+    other = {**model.other_parameter(), **learned}
     return {
         **_what_serving_needs(model),
         "config": trainer.config,

@@ -29,7 +29,7 @@ from recbole_evcf.data.loading_settings import check_columns, check_label, check
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
 from recbole_evcf.hooks.wrapping import exchange, extend, wrap_once
-from recbole_evcf.model.fold_in import SAMPLING_MODELS
+from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["register_data"]
@@ -143,7 +143,7 @@ def _round_times(dataset: Dataset) -> None:
 def _with_history_dataloaders(original: Callable) -> Callable:
     def get_dataloader(config: Config, phase: str) -> Any:
         if phase == "train":
-            samples = config["model"] in SAMPLING_MODELS if is_sg(config) else not is_vae(config)
+            samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
             return original(config, phase) if samples else TrainUserDataLoader
         ours = is_sg(config) or (is_vae(config) and _ranks_all_items(config))
         return FullSortHistoryDataLoader if ours else original(config, phase)
@@ -159,7 +159,7 @@ def _without_sampling(original: Callable) -> Callable:
                 return ranked_phases(built_datasets, repeatable)
             return original(config, dataset, built_datasets)
         sampler, (train, *held_out) = None, built_datasets
-        if config["model"] in SAMPLING_MODELS:
+        if learns_from_samples(config["model"]):
             drawing = config["train_neg_sample_args"]
             sampler_class = RepeatableSampler if repeatable else Sampler
             sampler = sampler_class("train", train, drawing["distribution"], drawing["alpha"])

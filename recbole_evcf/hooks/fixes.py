@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, wrap_once
-from recbole_evcf.utils.literals import plain_value
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
+from recbole_evcf.utils.text import plain_value
 
 __all__ = ["repair"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from recbole.trainer import hyper_tuning
 
 from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, wrap_once
-from recbole_evcf.utils.literals import plain_value
+from recbole_evcf.utils.text import plain_value
 
 __all__ = ["repair_search"]
 

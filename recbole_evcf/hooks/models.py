@@ -30,8 +30,8 @@ from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import making_objects_by
 from recbole_evcf.model.fold_in import (
-    ADAPTERS,
-    add_adapter,
+    FOLD_IN_MODELS,
+    FoldIn,
     input_rating_matrix,
     remembering_projection,
 )
@@ -130,7 +130,7 @@ def register_fold_in(
         importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
     if _general_recommender(name) is None:
         raise ValueError(f"RecBole has no general recommender named {name!r}.")
-    add_adapter(name, adapter, show, samples)
+    FOLD_IN_MODELS[name] = FoldIn(adapter, show, samples)
 
 
 def _general_recommender(name: str) -> type | None:
@@ -159,13 +159,13 @@ def _adapted(cls: type, dataset: Dataset) -> type:
     """Return the class, or one whose constructor an adapter runs."""
     names = [each.__name__ for each in cls.__mro__]
     known = (n for n, each in zip(names, cls.__mro__) if _general_recommender(n) is each)
-    name = next((name for name in known if name in ADAPTERS), None)
+    name = next((name for name in known if name in FOLD_IN_MODELS), None)
     if name is None:
         return cls
     own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     # Pop is wrong under any split.
     if hasattr(dataset, "input_histories") or name == "Pop":
-        adapter = ADAPTERS[name]
+        adapter = FOLD_IN_MODELS[name].adapter
     elif name == "NCEPLRec":
         adapter = remembering_projection
     else:

@@ -14,7 +14,7 @@ import torch
 from recbole.trainer.trainer import Trainer
 
 from recbole_evcf import distributed, quick_start
-from recbole_evcf.evaluator.per_user import per_user_values, ranked_users, write_per_user
+from recbole_evcf.evaluator.metrics import per_user_values, ranked_users, write_per_user
 from recbole_evcf.hooks.checkpoints import save_model
 from recbole_evcf.hooks.wrapping import extend, replace_function, wrap_once
 from recbole_evcf.model.recommender import VAERecommender

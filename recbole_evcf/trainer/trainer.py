@@ -196,7 +196,7 @@ class VAETrainer(Trainer):
         self._check_losses(totals, epoch_idx, finite_steps)
         self._check_weights(epoch_idx)
         weight = float(self.model.warmup.weight)
-        self.model.warmup.next_epoch()
+        self.model.warmup.epoch += 1
         reconstruction, kl = (totals / users).tolist()
         self.train_loss_dict[epoch_idx] = reconstruction + weight * kl
         return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
@@ -205,7 +205,7 @@ class VAETrainer(Trainer):
         self, interaction: Interaction, loss_func: LossTerms, scaler: torch.amp.GradScaler
     ) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
-        self.model.warmup.next_step()
+        self.model.warmup.step += 1
         part = distributed.part(len(interaction))
         arguments = (interaction,) if part is None else (interaction, part)
         with torch.autocast(self.device.type, enabled=self.enable_amp):

@@ -1,8 +1,10 @@
 """``recbole-evcf recommend`` and ``export`` by exit code, output and files."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -46,6 +48,51 @@ def test_options(model_file, capsys):
     assert sorted(pd.read_csv("recs.csv")["item"]) == ["i1", "i2"]
 
 
+def from_json_lines(path):
+    users = map(json.loads, Path(path).read_text(encoding="utf-8").splitlines())
+    frame = pd.DataFrame(users).explode(["items", "scores"], ignore_index=True)
+    rank = frame.groupby("user").cumcount() + 1
+    names = {"items": "item", "scores": "score"}
+    return frame.rename(columns=names).assign(rank=rank)
+
+
+READERS = {"csv": pd.read_csv, "jsonl": from_json_lines, "parquet": pd.read_parquet}
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_what_is_written_is_read_back_and_atomic(model_file, ending, monkeypatch, tmp_path):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    rows = [("ann", "i1"), ('ü,"b', "i7"), ("carl", "x"), ("ann", "i5"), ("dora", "i2")]
+    pd.DataFrame(rows, columns=["user", "item"]).to_csv("new.csv", index=False)
+    command = [f"--model_file={model_file}", "--histories=new.csv", "--topk=4"]
+    monkeypatch.setattr("recbole_evcf.serving.recommender.MAX_USERS", 2)
+    whole = Recommender.recommend_in_batches
+
+    def frames(*arguments):
+        frames = whole(*arguments)
+        yield next(frames)
+        raise OSError("No space left on device")
+
+    before = set(Path().iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr(Recommender, "recommend_in_batches", frames)
+        assert recommend(*command, f"--output=recs.{ending}") == 2
+    assert set(Path().iterdir()) == before
+    assert recommend(*command, f"--output=recs.{ending}") == 0
+    found = READERS[ending](f"recs.{ending}")
+    lists = {"ann": ["i1", "i5"], 'ü,"b': ["i7"], "carl": [], "dora": ["i2"]}
+    expected = Recommender.load(model_file).recommend(lists, k=4)
+    assert found["score"].astype(np.float32).tolist() == expected["score"].tolist()
+    found = found[expected.columns]
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=False)
+    content = Path(f"recs.{ending}").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Recommender, "recommend_in_batches", frames)
+        assert recommend(*command, f"--output=recs.{ending}") == 2
+    assert Path(f"recs.{ending}").read_bytes() == content
+
+
 def test_users_of_the_data_set(model_file):
     """What they get: test_data_set_users.py."""
     assert recommend(f"--model_file={model_file}", "--topk=5", "--output=recs.csv") == 0
@@ -58,13 +105,15 @@ GOOD = "user,item\nann,i1\n"
 @pytest.mark.parametrize(
     ("arguments", "content", "message"),
     [
-        ([], "", "new.csv is empty"),
-        ([], "user;item\nann;i1\n", "is the separator ',' right?"),
+        ([], "", "new.csv: No columns to parse from file"),
         (["--separator=;"], GOOD, "is the separator ';' right?"),
         (["--topk=0"], GOOD, "--topk must be at least 1"),
         (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
         (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),
-        (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet"),
+        (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet files"),
+        (["--output=recs"], GOOD, "written to .csv"),
+        (["--output=."], GOOD, "written to .csv"),
+        (["--output=recs.parquet"], GOOD, "pip install pyarrow"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
         (["--output=new.csv"], GOOD, "--output would replace new.csv"),
         (["--histories=none.csv"], GOOD, "none.csv"),
@@ -72,7 +121,10 @@ GOOD = "user,item\nann,i1\n"
         (["--allow_items=new.csv"], GOOD, "leave none that the model could recommend"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_file(model_file, arguments, content, message, capsys):
+def test_a_mistake_is_one_line_and_no_file(
+    model_file, arguments, content, message, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     Path("new.csv").write_text(content)
     capsys.readouterr()
     before = set(Path().iterdir())

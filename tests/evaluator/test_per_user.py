@@ -11,11 +11,7 @@ from recbole.quick_start import run_recbole
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.evaluator.per_user import (
-    per_user_values,
-    standard_errors,
-    write_per_user,
-)
+from recbole_evcf.evaluator.metrics import per_user_values, standard_error, write_per_user
 
 SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}
 COLUMNS = ["ndcg@3", "ndcg@10", "truncatedrecall@3", "truncatedrecall@10"]
@@ -136,11 +132,9 @@ def test_per_user_values_are_taken_at_each_k_of_ranking_metrics_only():
     np.testing.assert_array_equal(values["ndcg@4"], [3, 7, 11])
 
 
-def test_standard_errors_are_the_sample_deviation_over_the_root_of_n():
+def test_a_standard_error_is_the_sample_deviation_over_the_root_of_n():
     values = np.random.default_rng(1).random(20)
-    mean = sum(values) / 20
-    naive = math.sqrt(sum((value - mean) ** 2 for value in values) / 19) / math.sqrt(20)
-    errors = standard_errors({"x": values, "one": values[:1], "same": np.ones(5)}, 12)
-    assert errors["x_se"] == pytest.approx(naive, abs=1e-12)
-    assert math.isnan(errors["one_se"])
-    assert errors["same_se"] == 0
+    variance = sum((value - sum(values) / 20) ** 2 for value in values) / 19
+    assert standard_error(values) == pytest.approx(math.sqrt(variance / 20), abs=1e-12)
+    assert math.isnan(standard_error(values[:1]))
+    assert standard_error(np.ones(5)) == 0

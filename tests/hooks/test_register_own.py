@@ -12,7 +12,7 @@ from recbole.utils import get_trainer
 
 from build import build
 from recbole_evcf import register_fold_in, register_model
-from recbole_evcf.config.model_names import unknown_model
+from recbole_evcf.config.names import unknown_model
 from recbole_evcf.hooks import wrapping
 from recbole_evcf.hooks.wrapping import wrap_once
 from recbole_evcf.model import fold_in
@@ -68,8 +68,7 @@ class PlainHeir(LINE):
 
 @pytest.mark.parametrize("model", [Heir, PlainHeir])
 def test_the_adapter_of_a_class_that_inherits_its_constructor_is_called(model, tiny, monkeypatch):
-    for table in (fold_in.ADAPTERS, fold_in._SHOW):
-        monkeypatch.setitem(table, model.__name__, None)
+    monkeypatch.setitem(fold_in.FOLD_IN_MODELS, model.__name__, None)
     called = []
 
     def adapter(construct, network, config, dataset):

@@ -24,7 +24,7 @@ from build import SIZES
 from recbole_evcf import speed_up_recbole
 from recbole_evcf.hooks import evaluation, training
 from recbole_evcf.hooks.wrapping import Forward
-from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
+from recbole_evcf.model import dropout, layers, likelihood, prior, vae
 from recbole_evcf.model.dropout import item_blocks
 
 SETTINGS = {
@@ -97,7 +97,7 @@ def without_what_was_made_fast(patch):
         "score",
         lambda self, h, out: out.copy_(F.linear(h, self.weight, self.bias)),
     )
-    patch.setattr(encoder, "clamp_and_drop", plain_clamp_and_drop)
+    patch.setattr(vae, "clamp_and_drop", plain_clamp_and_drop)
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(prior, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)

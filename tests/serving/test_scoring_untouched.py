@@ -29,10 +29,7 @@ def trained(model, tiny, **changes):
 def test_threads_that_share_a_recommender_get_their_own_answers(model, tiny):
     recommender = Recommender.load(trained(model, tiny)[1].saved_model_file)
     rng = np.random.default_rng(1)
-    people = [
-        [f"i{item}" for item in rng.choice(40, size=rng.integers(1, 12), replace=False)]
-        for _ in range(100)
-    ]
+    people = [[f"i{n}" for n in rng.integers(40, size=rng.integers(1, 12))] for _ in range(100)]
 
     def answer(person):
         frame = recommender.recommend([people[person]], k=5)
