@@ -14,7 +14,7 @@ import yaml
 from recbole_evcf.comparison.outcome import Outcome, holm, paired_test
 from recbole_evcf.comparison.plan import ModelSpec
 from recbole_evcf.comparison.report import LEVEL, sections, write_tables
-from recbole_evcf.config.files import properties_path, shipped_yaml
+from recbole_evcf.config.files import properties_path, shipped_file
 from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
@@ -76,7 +76,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for row in table["rows"]:
         files = [f"paper/{row['settings']}", f"paper/{dataset}/{row['settings']}"]
-        files = [*filter(shipped_yaml, files), *(["paper/quick"] if quick else [])]
+        files = [*filter(shipped_file, files), *(["paper/quick"] if quick else [])]
         specs.append(ModelSpec(row["label"], _read(files[0])["model"], config_files=tuple(files)))
         for data in filter(row.__contains__, published["data_sets"]):
             figures.setdefault(data, {})[row["label"]] = dict(zip(metrics, row[data]))

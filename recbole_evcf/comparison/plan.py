@@ -14,11 +14,9 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.config.files import resolve_config_files
-from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.files import read_yaml, resolve_config_files
 from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
-from recbole_evcf.config.plain_yaml import read_yaml
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import VERSIONS, digest
@@ -143,7 +141,7 @@ def _config_of(spec: ModelSpec, dataset: str, files: list[str], settings: dict) 
     label = shortened(spec.label, 200)
     for key in SHARED.intersection(spec.settings):
         raise ValueError(f"{label}: {key} must be the same for all models; set it as --{key}=... .")
-    config = finished_config(spec.model, dataset, files, {**settings, **spec.settings})
+    config = Config(spec.model, dataset, files, {**settings, **spec.settings})
     check_several(config, "a comparison")
     try:
         check_keys_of_model(config, sorted(spec.settings.keys() - settings.keys()))

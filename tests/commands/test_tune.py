@@ -195,7 +195,6 @@ WRONG = [
     (["--resume=True"], SPACE, "resume is no setting of a search"),
     (["--seed=abc"], SPACE, "seed must be a whole number from 0 to 4294967295, not 'abc'"),
     (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
-    (["--numerical_features=5"], SPACE, "(perhaps since numerical_features is '5' and by default"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
 ]
 

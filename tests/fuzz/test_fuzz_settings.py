@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from recbole.config import Config
 from recbole.utils.argument_list import (
     dataset_arguments,
     evaluation_arguments,
@@ -18,7 +19,6 @@ from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, en
 from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file
-from recbole_evcf.config.finished import finished_config
 from recbole_evcf.model.vae import Settings
 from recbole_evcf.tuning.search import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters
@@ -173,7 +173,7 @@ def test_values_of_config_files(trained, key, value, model):
     write_settings({key: value})
     files = [trained.config_file, "own.yaml"]
     # RecBole's own words need not name the key.
-    ends_well("values in config files", lambda: finished_config(model, "tiny", files), [""])
+    ends_well("values in config files", lambda: Config(model, "tiny", files), [""])
 
 
 @cases(6)
@@ -253,7 +253,7 @@ def test_damaged_search_spaces(data):
 def test_search_spaces_checked_against_the_model(trained, name, kind, values):
     parameters = read_space(f"{name} {kind} {values}".encode(errors="replace"))
     if parameters:
-        config = finished_config("Vamp", "tiny", [trained.config_file])
+        config = Config("Vamp", "tiny", [trained.config_file])
         ends_well(
             "params files against the model",
             lambda: check_parameters(config, parameters, "own.hyper", {}, "bayes"),
