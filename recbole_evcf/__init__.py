@@ -91,7 +91,6 @@ def activate() -> None:
     # Before any RecBole import: some faults are in its imports.
     fixes.repair()
 
-    from recbole_evcf.hooks.checkpoints import register_checkpoints
     from recbole_evcf.hooks.config import register_config
     from recbole_evcf.hooks.data import register_data
     from recbole_evcf.hooks.evaluation import register_evaluation
@@ -103,7 +102,6 @@ def activate() -> None:
     register_data()
     register_models()
     register_evaluation()
-    register_checkpoints()
     register_training()
     # Set by the parent process.
     if os.environ.get(SPEED_UP):
