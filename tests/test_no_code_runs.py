@@ -131,7 +131,7 @@ def test_tags_in_a_config_file(command, tag, capsys, ran):
     }
     arguments = [command, "--dataset=ml-100k", "--config_files=c.yaml", *more.get(command, [])]
     assert cli.main(arguments) == 2
-    assert "c.yaml, line 1: not valid YAML" in capsys.readouterr().err
+    assert "c.yaml: line 1: not valid YAML" in capsys.readouterr().err
 
 
 def test_a_config_of_recboles_runs_nothing(ran):

@@ -140,37 +140,26 @@ def _round_times(dataset: Dataset) -> None:
 
 
 def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
-    if is_sg(config):
-        if phase != "train":
-            return FullSortHistoryDataLoader
-        sampling = learns_from_samples(config["model"])
-        return original(config, phase) if sampling else TrainUserDataLoader
-    if not is_vae(config):
-        return original(config, phase)
     if phase == "train":
-        return TrainUserDataLoader
-    return FullSortHistoryDataLoader if _ranks_all_items(config) else original(config, phase)
+        samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
+        return original(config, phase) if samples else TrainUserDataLoader
+    ours = is_sg(config) or (is_vae(config) and _ranks_all_items(config))
+    return FullSortHistoryDataLoader if ours else original(config, phase)
 
 
-def _create_samplers(
-    original: Callable, config: Config, dataset: Dataset, built_datasets: list
-) -> Any:
-    if is_sg(config):
-        train, *held_out = built_datasets
-        phases = held_out_phases(held_out, config["repeatable"])
-        return [_sampler_of_training_users(config, train), *phases]
-    if is_vae(config) and _ranks_all_items(config):
-        return ranked_phases(built_datasets, config["repeatable"])
-    return original(config, dataset, built_datasets)
-
-
-def _sampler_of_training_users(config: Config, dataset: Dataset) -> Any:
-    if not learns_from_samples(config["model"]):
-        return None
-    arguments = config["train_neg_sample_args"]
-    sampler_class = RepeatableSampler if config["repeatable"] else Sampler
-    sampler = sampler_class("train", dataset, arguments["distribution"], arguments["alpha"])
-    return sampler.set_phase("train")
+def _create_samplers(original: Callable, config: Config, dataset: Dataset, built: list) -> Any:
+    repeatable = config["repeatable"]
+    if not is_sg(config):
+        if is_vae(config) and _ranks_all_items(config):
+            return ranked_phases(built, repeatable)
+        return original(config, dataset, built)
+    sampler, (train, *held_out) = None, built
+    if learns_from_samples(config["model"]):
+        drawing = config["train_neg_sample_args"]
+        sampler_class = RepeatableSampler if repeatable else Sampler
+        sampler = sampler_class("train", train, drawing["distribution"], drawing["alpha"])
+        sampler = sampler.set_phase("train")
+    return [sampler, *held_out_phases(held_out, repeatable)]
 
 
 def _ranks_all_items(config: Config) -> bool:

@@ -20,7 +20,7 @@ from recbole.utils import get_model
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_evcf.config.model_names import unknown_model
+from recbole_evcf.config.names import unknown_model
 from recbole_evcf.data import atomic
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection import gates, levels, prior, quality

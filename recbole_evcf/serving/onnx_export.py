@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -97,23 +96,17 @@ class _Network(nn.Module):
 
 
 def _exported(network: nn.Module, n_items: int) -> Any:
-    # PyTorch warns and logs much, none of which a user could act on.
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program: Any = torch.onnx.export(
-                network,
-                (torch.eye(2, n_items),),
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=OPSET,
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(level)
+    with warnings.catch_warnings(), torch.no_grad():
+        # PyTorch's own, none of which a user could act on.
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            network,
+            (torch.eye(2, n_items),),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
     return program.model_proto

@@ -41,16 +41,12 @@ _DRAWING = threading.Lock()
 class Recommender:
     """A trained model that recommends to anyone of whom some items are known.
 
+    Any number of threads may share it. Its attribute ``item_tokens``, (items,), has the original
+    names of the items in the order of the model's columns.
+
     Args:
-        model: a trained general recommender of ours or of RecBole's, which stays as it is. Any
-            number of threads may share the recommender.
-
-    Attributes:
-        item_tokens: original names of the items in the order of the model's columns, (items,).
-        field_names: accepted names of columns of users and of items, the data set's own and others.
-
-    Raises:
-        ValueError: the model is no general recommender.
+        model: a trained general recommender of ours or of RecBole's, which stays as it is; any
+            other is a ``ValueError``.
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
@@ -104,9 +100,8 @@ class Recommender:
             histories: lists of item tokens, one for each user, who are then numbered from 0; a
                 dict or Series of such lists; a DataFrame with an interaction in each row, its
                 columns named ``user`` and ``item`` or as in the model's data set; or a matrix,
-                (users, items), of NumPy, PyTorch or SciPy with the columns of
-                :attr:`item_tokens`, in which whatever is not 0 is an interaction. Whole numbers
-                stand for their digits as tokens.
+                (users, items), of NumPy, PyTorch or SciPy with the columns of ``item_tokens``, in
+                which whatever is not 0 is an interaction. Whole numbers stand for their digits.
             k: number of items for each user; all where fewer are left.
             exclude_seen: leave out the items of the user's history.
             allow: item tokens, if only these may be recommended.
@@ -133,7 +128,7 @@ class Recommender:
     ) -> Iterator[pd.DataFrame]:
         """Yield what :meth:`recommend` returns, batch by batch; at least one frame.
 
-        The arguments are checked at once, before the first batch is requested.
+        The arguments are checked before the first batch is requested.
         """
         k = _at_most(k, len(self.catalogue))
         left_out = np.isin(self.item_tokens, _tokens(block))
@@ -146,7 +141,6 @@ class Recommender:
         return (self._frame(histories, rows, k, exclude_seen, nowhere) for rows in batches)
 
     def _batches(self, n_users: int) -> Iterator[slice]:
-        """Return slices of the users to score at once, at least one."""
         step = int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
         return (slice(start, start + step) for start in range(0, max(n_users, 1), step))
 
@@ -265,9 +259,7 @@ def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
             scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
         except NotImplementedError:
             name = type(model).__name__
-            raise ValueError(
-                f"{name} does not score all items at once, which a ranking takes."
-            ) from None
+            raise ValueError(f"{name} cannot rank: it does not score all items at once.") from None
     # RecBole's linear models always compute on the CPU; its padding item is left out.
     return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
 

@@ -15,11 +15,10 @@ from recbole.utils import get_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_evcf.config.model_names import import_fault
+from recbole_evcf.config.names import import_fault
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, scoring
-from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.generators import drawing_apart
@@ -61,12 +60,10 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
             return _build(name, checkpoint, device)
     # Corrupt files and those of another class raise exceptions of every kind.
     except Exception as error:
-        of_a_user = not get_model(name).__module__.startswith("recbole")
-        needs = ", or its constructor needs the interactions of its data set" * of_a_user
         cause = shortened(f"{type(error).__name__}: {one_line(error)}", 200)
         raise ValueError(
-            f"{path} is corrupt, or its weights are of another model than the {name} that it names"
-            f"{needs} ({cause})."
+            f"{path} is corrupt, or its weights are of another model than the {name} that it names,"
+            f" or its constructor needs the interactions of its data set ({cause})."
         ) from error
 
 
@@ -104,10 +101,8 @@ class AllocationBound(TorchDispatchMode):
 
 def _checked_name(path: str, checkpoint: Mapping[str, Any]) -> str:
     """Return the name of a model that can be built and scores unseen users."""
-    settings = checkpoint["config"]
-    name = settings.get("model") if isinstance(settings, Mapping) else None
-    if not isinstance(name, str):
-        raise ValueError(f"{path} holds no model: its config names none.")
+    settings = checkpoint["config"] if isinstance(checkpoint["config"], Mapping) else {}
+    name = str(settings.get("model"))
     try:
         model_class = get_model(name)
     except Exception:
@@ -116,11 +111,7 @@ def _checked_name(path: str, checkpoint: Mapping[str, Any]) -> str:
             "own, import and register it first (for commands: RECBOLE_EVCF_PLUGINS)."
         ) from None
     if not getattr(model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
-        able = ", ".join([*(each.__name__ for each in (*MODELS, *BASELINES)), *FOLD_IN_MODELS])
-        raise ValueError(
-            f"{path} holds a {name}, which has no way to score a user from a history. "
-            f"Models that can: {able}."
-        )
+        raise ValueError(f"{path} holds a {name}, which has no way to score a user from a history.")
     key, value = NEEDED.get(name, ("", None))
     if str(settings.get(key, value)) != str(value):
         raise ValueError(

@@ -280,7 +280,7 @@ def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
         raise ValueError("the name of a user is missing.")
     lists = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
     for items in lists:
-        if len(items) == n_items > 2 and all(item in (0, 1) for item in items):
+        if len(items) == n_items > 2 and all(map(_is_flag, items)):
             raise ValueError(
                 f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
                 "array, (users, items)."
@@ -292,6 +292,10 @@ def _is_list(given: Any) -> bool:
     """Whether these may be a user's items: not a string, a table or a row of one."""
     others = isinstance(given, (str, bytes, Mapping)) or hasattr(given, "_fields")
     return isinstance(given, Iterable) and not others and getattr(given, "ndim", 1) == 1
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value in (0, 1)
 
 
 def _read_table(file: BinaryIO, collector: _Collector, fields: Fields, separator: str) -> None:

@@ -45,13 +45,10 @@ NAMES = {"data": "the files of the data set", "params_file": "the search space"}
 
 @dataclass(frozen=True)
 class Parameter:
-    """One dimension of a search space.
+    """One dimension of a search space: a key of the config, its kind, and its range.
 
-    Args:
-        name: a key of the config.
-        kind: one of :data:`KINDS`.
-        range: the values of a choice; otherwise the lower and upper bound, and for ``quniform``
-            the step. The bounds of ``loguniform`` are natural logarithms.
+    The range is the values of a choice; otherwise the lower and upper bound, and for ``quniform``
+    the step. The bounds of ``loguniform`` are natural logarithms.
     """
 
     name: str
@@ -80,10 +77,7 @@ class Parameter:
 
 
 def read_params_file(file: str) -> list[Parameter]:
-    """Read a search space by the path of its file, or by name if it is shipped.
-
-    Args:
-        file: such as ``mine.hyper`` or ``hyper/GatedHVamp.hyper``.
+    """Read a search space by the path of its file, or by a shipped one's name.
 
     Raises:
         ValueError: there is no such file, or a line of it is wrong; the message says which.
@@ -159,20 +153,13 @@ class Search:
 
     What is drawn for a trial depends on the seed, the trial's number and, for ``bayes``, on the
     trials before it: an interruption changes nothing. A trial is a dict with the keys ``number``
-    (from 1), ``status`` (``finished``, ``stopped`` early, or ``failed``), ``params``, ``point``
-    (what was drawn for them), and either ``reason`` or what
-    :func:`~recbole_evcf.tuning.tuning.attempt_trial` returns. One whose file is corrupt counts as
-    not done.
+    (from 1), ``params``, ``point`` (what was drawn for them), and the outcome, see
+    :func:`~recbole_evcf.tuning.tuning.attempt_trial`. In the folder ``trials/0001.json`` is a
+    trial, which counts as not done if the file is corrupt, and ``models/0001/`` the model of the
+    best one.
 
-    Args:
-        folder: path; made if it does not exist. ``trials/0001.json`` is a trial, ``models/0001/``
-            the model of the best trial so far.
-        key: all that decides the trials: settings, data and versions.
-        space: the parameters.
-        config: with ``seed``, ``valid_metric`` and ``valid_metric_bigger``.
-        algo: ``exhaustive``, ``random`` or ``bayes``.
-        max_evals: trials at most, those that are done included; may be None for ``exhaustive``.
-        early_stop: end after so many trials without a better one; None never.
+    Args: as of :func:`~recbole_evcf.tuning.tuning.tune`; ``key`` is all that decides the trials,
+        and ``config`` has ``seed``, ``valid_metric`` and ``valid_metric_bigger``.
 
     Raises:
         ValueError: the folder holds trials of another search.
@@ -233,10 +220,9 @@ class Search:
         return str(Path(self.folder, "models", f"{number:04d}", "model.pth").absolute())
 
     def propose(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the number and parameters of the next trial, None at the end of the search.
+        """Return the number and parameters of the next trial, for :meth:`settle`; None at the end.
 
-        :meth:`settle` is to be called with its outcome. Numbers that are missing, as when parallel
-        trials were interrupted, come first.
+        Numbers that are missing, as when parallel trials were interrupted, come first.
         """
         if self.is_over:
             return None
@@ -271,40 +257,32 @@ class Search:
         return {parameter.name: int(place) for parameter, place in zip(self.space, places)}
 
     def _draw_of_hyperopt(self, number: int) -> dict[str, float]:
-        from hyperopt import base, rand, tpe
+        from hyperopt import base, hp, rand, tpe
         from hyperopt.fmin import generate_trial
 
-        sign = -1 if self.bigger else 1
-        results: dict[int, dict[str, Any]] = {
-            done: {"status": "ok", "loss": sign * trial["score"]}
-            if trial["status"] != "failed"
-            else {"status": "fail"}
-            for done, trial in self._trials.items()
+        dimensions = {
+            each.name: hp.choice(each.name, list(range(len(each.range))))
+            if each.kind == "choice"
+            else getattr(hp, each.kind)(each.name, *each.range)
+            for each in self.space
         }
         history = [
             generate_trial(started - 1, point)
-            | {"state": base.JOB_STATE_DONE, "result": results.get(started, {"status": "new"})}
+            | {"state": base.JOB_STATE_DONE, "result": self._loss(started)}
             for started, point in sorted(self._points.items())
         ]
         suggest = rand.suggest if self.algo == "random" else tpe.suggest
-        domain = base.Domain(lambda point: 0.0, dict(map(_dimension, self.space)))
+        domain, trials = base.Domain(lambda point: 0.0, dimensions), base.trials_from_docs(history)
         seed = np.random.SeedSequence([self._seed, number - 1]).generate_state(1)[0] >> 1
-        (found,) = suggest([number - 1], domain, base.trials_from_docs(history), int(seed))
-        values = found["misc"]["vals"].items()
-        return {name: np.asarray(value[0]).item() for name, value in values}
+        (found,) = suggest([number - 1], domain, trials, int(seed))
+        return {k: np.asarray(v[0]).item() for k, v in found["misc"]["vals"].items()}
 
-
-def _dimension(parameter: Parameter) -> tuple[str, Any]:
-    """Return a parameter's name and what it is to hyperopt."""
-    from hyperopt import hp
-    from hyperopt.pyll.base import Literal
-
-    name, values = parameter.name, parameter.range
-    # As one value: hyperopt would unpack a list.
-    of_choice = [[Literal(value) for value in values]]
-    return name, getattr(hp, parameter.kind)(
-        name, *(of_choice if parameter.kind == "choice" else values)
-    )
+    def _loss(self, number: int) -> dict[str, Any]:
+        """Return the result of a started trial as hyperopt has it."""
+        trial = self._trials.get(number, {"status": "new"})
+        if "score" not in trial:
+            return {"status": "new" if trial["status"] == "new" else "fail"}
+        return {"status": "ok", "loss": -trial["score"] if self.bigger else trial["score"]}
 
 
 def _check_same(folder: str, kept: Mapping[str, Any], key: Mapping[str, Any]) -> None:

@@ -25,10 +25,8 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
 from recbole_evcf.config.files import resolve_config_files
-from recbole_evcf.config.finished import finished_config
-from recbole_evcf.config.keys import Role, checked, with_role
+from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
-from recbole_evcf.config.values import whole
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
@@ -40,7 +38,6 @@ from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = ["Tuning", "attempt_trial", "check_parameters", "evaluate_on_test_users", "tune"]
 
-ALGORITHMS, TOOLS = ("exhaustive", "random", "bayes"), ("hyperopt", "ray")
 # Trials with other values of these could not be compared, or not be kept.
 COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 
@@ -140,9 +137,16 @@ def tune(
     'tuning/report.html'
     """
     log = log or logging.getLogger(__name__).info
-    _check_options(algo, max_evals, early_stop, tool)
+    choice("hyperopt", "ray").checked("--tool", tool)
+    choice("exhaustive", "random", "bayes").checked("--algo", algo)
+    whole(1, none=True).checked("--max_evals", max_evals)
+    whole(1, none=True).checked("--early_stop", early_stop)
+    if algo != "exhaustive":
+        _optional("hyperopt", "hyperopt")
+        if max_evals is None:
+            raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
     space = read_params_file(params_file)
-    config = finished_config(model, dataset, resolve_config_files(config_files), settings)
+    config = Config(model, dataset, resolve_config_files(config_files), settings)
     check_parameters(config, space, params_file, settings, algo)
     key = settings_of_result(config, digest_of_data(config))
     key |= {"algo": algo, "params_file": {p.name: [p.kind, *p.range] for p in space}}
@@ -166,18 +170,6 @@ def tune(
                 outcome = attempt_trial({**shared, **params}, search.model_file(number))
                 search.settle(number, outcome)
         return Tuning(_conclude(search, shared), output, search)
-
-
-def _check_options(algo: str, max_evals: int | None, early_stop: int | None, tool: str) -> None:
-    for name, word, known in (("tool", tool, TOOLS), ("algo", algo, ALGORITHMS)):
-        if word not in known:
-            raise ValueError(f"--{name} must be one of {', '.join(known)}, not {word!r}.")
-    for name, value in (("max_evals", max_evals), ("early_stop", early_stop)):
-        whole(1).or_none().checked(f"--{name}", value)
-    if algo != "exhaustive":
-        _optional("hyperopt", "hyperopt")
-        if max_evals is None:
-            raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
 
 
 def _optional(module: str, what: str) -> Any:
@@ -221,7 +213,7 @@ def check_parameters(
         for name, value in ((each.name, value) for each in space for value in each.extremes()):
             where = f"{file}, {name} = {shortened(str(value))}"
             settings = {**config.external_config_dict, name: value}
-            finished_config(config["model"], config["dataset"], [], settings)
+            Config(config["model"], config["dataset"], [], settings)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     endless = [parameter.name for parameter in space if parameter.kind != "choice"]

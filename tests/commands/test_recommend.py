@@ -94,7 +94,7 @@ def test_what_is_written_is_read_back_and_atomic(model_file, ending, monkeypatch
 
 
 def test_users_of_the_data_set(model_file):
-    """What they get: test_data_set_users.py."""
+    """What they get: test_serving_recommender.py."""
     assert recommend(f"--model_file={model_file}", "--topk=5", "--output=recs.csv") == 0
     assert pd.read_csv("recs.csv").groupby("user").size().tolist() == [5] * 60
 

@@ -27,7 +27,10 @@ WRONG = [
     (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id"),
     (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
     (["--field_separator=,", "--state=error"], "ml-100k.inter"),
-    (["--split_seed=4294967296"], "split_seed must be a whole number from 0 to 4294967295"),
+    (
+        ["--split_seed=4294967296"],
+        "split_seed must be a whole number of at least 0 and",
+    ),
     (["--nproc=0"], "nproc must be"),
     (["--nproc=10000", "--gpu_id="], "nproc=10000 processes are more than this machine's"),
     (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),

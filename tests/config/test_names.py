@@ -6,14 +6,15 @@ import re
 import sys
 
 import pytest
+import recbole.model.general_recommender
+import torch
 import yaml
 from recbole.config import Config
 from recbole.model.general_recommender import BPR
 
 from recbole_evcf import cli, register_model
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.config.model_names import model_names
-from recbole_evcf.config.names import DECLARED
+from recbole_evcf.config.names import DECLARED, model_names, unknown_model
 from recbole_evcf.model.models import Vamp
 
 
@@ -263,3 +264,59 @@ def test_every_model_takes_every_key_that_its_code_reads():
         Config(name, "ml-100k", config_dict=given)
         checked += 1
     assert checked > 80
+
+
+@pytest.mark.parametrize("name", ["GatedHVam", "gatedhvamp", "GATEDHVAMP"])
+def test_unknown_model_names_the_close_ones(name):
+    with pytest.raises(ValueError, match=r"There is no model named .* Did you mean GatedHVamp"):
+        Config(name, "ml-100k")
+    assert "LightGCN" in str(unknown_model("LightGNC"))
+    assert str(unknown_model("zzzzzz")).endswith("RecBole or recbole_evcf.")
+    assert not torch.is_anomaly_enabled()
+
+
+@pytest.fixture
+def beside_recboles_models(tmp_path, monkeypatch):
+    """A folder whose modules are found as those of RecBole's models are."""
+    monkeypatch.setattr(
+        recbole.model.general_recommender,
+        "__path__",
+        [*recbole.model.general_recommender.__path__, str(tmp_path)],
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            "import os\nimport nowhere",
+            "ModuleNotFoundError: No module named 'nowhere', in {}, line 2",
+        ),
+        ("from os import nothing", "ImportError: cannot import name 'nothing' from 'os' "),
+        ("import numpy\n\nnumpy.nothing", "AttributeError: module 'numpy' has no attribute "),
+        ("class Broken(", "SyntaxError: '(' was never closed (broken.py, line 1)"),
+    ],
+)
+def test_a_model_whose_module_cannot_be_imported_is_not_unknown(
+    code, reason, beside_recboles_models
+):
+    path = beside_recboles_models / "broken.py"
+    path.write_text(code, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^The module of Broken cannot be imp") as error:
+        Config("Broken", "ml-100k")
+    assert reason.format(path) in str(error.value)
+
+
+def test_a_module_without_the_model_is_no_model(beside_recboles_models):
+    (beside_recboles_models / "brokenno.py").write_text("import os", encoding="utf-8")
+    with pytest.raises(ValueError, match="There is no model named 'BrokenNo'"):
+        Config("BrokenNo", "ml-100k")
+
+
+@pytest.mark.parametrize("name", ["LightGBM", "xgboost"])
+def test_models_on_other_packages_name_those(name, monkeypatch):
+    for package in ("lightgbm", "xgboost", "recbole.model.exlib_recommender"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"^The module of {name} cannot be imported "):
+        Config(name, "ml-100k")

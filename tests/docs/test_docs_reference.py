@@ -16,7 +16,7 @@ from recbole.utils import argument_list
 
 from documents import ROOT, code_blocks, read, tables
 from recbole_evcf.commands.options import COMMANDS
-from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.config.files import shipped_file
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.inspection.inspection import TABLES
 from recbole_evcf.model.models import MODELS
@@ -32,7 +32,7 @@ NOT_OURS = {
 
 
 def shipped(name: str) -> dict:
-    return yaml.safe_load(shipped_yaml(name).read_text(encoding="utf-8"))
+    return yaml.safe_load(shipped_file(name).read_text(encoding="utf-8"))
 
 
 def rows_of(heading: str, table: int = 0) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from recbole.utils import get_trainer
 
 from build import build
 from recbole_evcf import register_fold_in, register_model
-from recbole_evcf.config.model_names import unknown_model
+from recbole_evcf.config.names import unknown_model
 from recbole_evcf.hooks import wrapping
 from recbole_evcf.model import fold_in
 from recbole_evcf.model.models import Vamp

@@ -87,9 +87,6 @@ def test_items_are_those_of_training_users(tiny, tmp_path):
     assert frame["item"].tolist() == dataset.id2token("item_id", best[0].numpy()).tolist()
 
 
-# What is no model file, or none that can be used
-
-
 @pytest.fixture
 def path(tiny):
     return saved("Vamp", tiny)[2]
@@ -133,7 +130,7 @@ CATALOGUE = {"tokens": '["a", "a"]', "counts": torch.ones(2)}
         ({"model": "LDiffRec", "n_cate": 3}, {}, "its n_cate is '3', and would have to be 1"),
         ({"latent_dimension": 9}, {}, "is corrupt"),
         ({"latent_dimension": "x"}, {}, "is corrupt"),
-        ([], {}, "its config names none"),
+        ([], {}, "class None, which is not known"),
         ({}, {"item_catalogue": CATALOGUE}, "is corrupt"),
         ({}, {"state_dict": {}}, "is corrupt"),
         ({}, {"n_users": None}, "is corrupt"),
@@ -156,12 +153,8 @@ def test_neighbours_of_users_need_their_data(tiny):
     )
 
 
-# The truth about a good file
-
-
 def test_a_number_of_users_needs_no_memory(path):
-    tokens = load_model(changed(path, {}, n_users=10**15)).item_catalogue.tokens
-    assert np.array_equal(tokens, load_model(path).item_catalogue.tokens)
+    assert len(load_model(changed(path, {}, n_users=10**15)).item_catalogue) == 40
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
@@ -184,14 +177,12 @@ class Greedy(Vamp):
 def test_a_constructor_that_reads_more_of_its_data_set_is_named(tiny, monkeypatch):
     register_model(Greedy)
     path = saved("Greedy", tiny)[2]
-
-    needs = r"or its constructor needs the interactions of its data set \("
     for read, cause in (
         (lambda dataset: dataset.inter_matrix(), "AttributeError: .* has no .* 'inter_matrix'"),
         (lambda dataset: dataset.inter_feat["user_id"].max(), "RuntimeError: max"),
         (lambda dataset: dataset.num("age"), r"KeyError: age\)"),
     ):
         monkeypatch.setattr(Greedy, "read", staticmethod(read))
-        refused(path, needs + cause)
+        refused(path, rf"its constructor needs the interactions of its data set \({cause}")
     monkeypatch.setattr(Greedy, "read", staticmethod(lambda dataset: copy.copy(dataset).item_num))
     assert load_model(path).n_items == 41

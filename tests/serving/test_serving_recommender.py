@@ -1,14 +1,17 @@
-"""Recommendations, similar items and latent vectors from Python."""
+"""Recommendations to new users and to those of the data set, similar items, latent vectors."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recbole.utils.case_study import full_sort_topk
 
-from build import trained
+from build import build, trained
 from conftest import write_inter
 from recbole_evcf import Recommender
 from recbole_evcf.model.vae import prior_scores
+from recbole_evcf.quick_start import load_data_and_model
+from recbole_evcf.serving.user_histories import data_set_users
 
 LISTS = [["i3", "i7", "i20"], ["i1"], ["i0", "i2", "i4", "i6", "i39"], ["i11", "i12"]]
 
@@ -205,3 +208,78 @@ def test_numbers_stand_for_tokens_of_digits_everywhere(tiny, tmp_path):
         same(recommender.similar_items(number(3)), recommender.similar_items("3"))
     frame = pd.DataFrame({"user": [0, 0], "item": [3.0, 17.0]})
     same(recommender.recommend(frame, k=5, allow=np.array([4, 5])), expected)
+
+
+# Users of the data set.
+
+SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
+
+
+@pytest.mark.parametrize("split", [RS, SG], ids=["RS", "SG"])
+@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "MultiVAE", "CDAE", "BPR"])
+def test_they_equal_full_sort_topk(model, split, tiny):
+    if model == "BPR" and split is SG:
+        pytest.skip("BPR knows no unseen users")
+    settings = {**tiny, "eval_args": split, "embedding_size": 8, "reg_weight": 5.0, "epochs": 1}
+    _, trainer = trained(model, settings)
+    _, network, dataset, train, valid, test = load_data_and_model(trainer.saved_model_file)
+    frame = Recommender(network).recommend(data_set_users(train, valid), k=6)
+    assert sorted(frame["user"].unique()) == sorted(dataset.field2id_token["user_id"][1:])
+    users = test.uid_list.numpy()
+    assert len(users) >= 10
+    with torch.no_grad():
+        values, columns = full_sort_topk(users, network, test, 6)
+    for user, scores, items in zip(users, values, columns):
+        found = frame[frame["user"] == dataset.id2token("user_id", user)]
+        assert found["item"].tolist() == dataset.id2token("item_id", items.numpy()).tolist()
+        np.testing.assert_allclose(found["score"], scores.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["EASE", "MultiVAE", "WMF", "BPR", "CDAE", "HVamp"])
+def test_a_user_without_history_gets_the_prior_and_changes_no_other(model, tiny, monkeypatch):
+    """Popularity where a model has no answer to an empty history."""
+    _, trainer = trained(model, {**tiny, "epochs": 1, "embedding_size": 4, "reg_weight": 5.0})
+    _, network, _, train, valid, _ = load_data_and_model(trainer.saved_model_file)
+    users = data_set_users(train, valid)
+    # User 4 is the second of a batch, more batches follow.
+    monkeypatch.setattr("recbole_evcf.serving.recommender.MAX_USERS", 3)
+    before = Recommender(network).recommend(users, k=40)
+    users.histories[4] = users.seen[4] = 0
+    for matrix in (users.histories, users.seen):
+        matrix.eliminate_zeros()
+    after = Recommender(network).recommend(users, k=40)
+    unknown = after["user"] == users.users[4]
+    assert (after["from_prior"] == unknown).all()
+    others = before[before["user"] != users.users[4]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(after[~unknown].reset_index(drop=True), others, rtol=1e-4)
+    counts = pd.Series(network.item_catalogue.counts, index=network.item_catalogue.tokens)
+    nobody = after[unknown]
+    if model in ("EASE", "WMF", "BPR"):
+        assert nobody["score"].tolist() == counts[nobody["item"]].tolist()
+        assert nobody["score"].tolist() == sorted(counts)[::-1]
+    else:
+        assert nobody["score"].nunique() > 20
+
+
+SMALL = {"hidden_size": 8, "inner_size": 8, "mf_embedding_size": 4, "mlp_embedding_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("SASRec", "ranks items by more than a user's interactions"),
+        ("NeuMF", "cannot rank: it does"),
+    ],
+)
+def test_models_that_cannot_rank_all_items_by_a_user_are_named(model, message, tiny):
+    loss = {"train_neg_sample_args": None} if model == "SASRec" else {}
+    _, loaders, network, _ = build(model, "tiny", {**tiny, **SMALL, **loss, "epochs": 1})
+    with pytest.raises(ValueError, match=f"{model} {message}"):
+        Recommender(network).recommend(data_set_users(loaders[0], loaders[1]), k=3)
+
+
+def test_a_model_without_a_way_to_score_histories_is_named(tiny):
+    _, _, network, _ = build("BPR", "tiny", {**tiny, "embedding_size": 4})
+    with pytest.raises(ValueError, match="BPR has no way to score a user from a history: recomm"):
+        Recommender(network).recommend([["i1"]], k=3)

@@ -50,11 +50,9 @@ def test_whole_numbers_of_any_type_stand_for_their_digits(dtype):
     frame = FRAME.assign(item=items)
     assert read(frame) == EXPECTED
     assert read(frame.groupby("user", sort=False)["item"].apply(list)) == EXPECTED
-    numbered = dict(enumerate(EXPECTED.values()))
     lists = [items[FRAME["user"] == user] for user in EXPECTED]
-    assert read([each.tolist() for each in lists]) == numbered
-    assert read([each.to_numpy() for each in lists]) == numbered
-    assert read(lists) == numbered
+    for given in (lists, [each.tolist() for each in lists], [each.to_numpy() for each in lists]):
+        assert read(given) == dict(enumerate(EXPECTED.values()))
 
 
 def test_numbers_of_other_packages():
@@ -87,11 +85,9 @@ def test_what_is_no_token_is_named(value):
         FRAME.to_dict("series"),
         FRAME.to_dict(),
         GROUPS.apply(list),
-        GROUPS.apply(tuple),
         GROUPS.agg(set),
         GROUPS.apply(list).to_dict(),
         dict(list(GROUPS)),
-        {5: ("3", "7"), 7: ("10",), 2: ["0", "1", "5"]},
     ],
     ids=lambda given: type(given).__name__,
 )
@@ -104,16 +100,12 @@ def test_users_keep_their_names(given):
     [
         np.array,
         lambda matrix: np.array(matrix, dtype=bool),
-        lambda matrix: np.array(matrix > 0, dtype=np.int8),
-        np.asmatrix,
         torch.tensor,
         lambda matrix: torch.tensor(matrix).bfloat16(),
-        lambda matrix: torch.tensor(matrix).bool(),
         lambda matrix: torch.tensor(matrix, requires_grad=True),
         lambda matrix: torch.tensor(matrix).to_sparse(),
         lambda matrix: torch.tensor(matrix).to_sparse_csr(),
         scipy.sparse.csr_matrix,
-        scipy.sparse.lil_matrix,
         scipy.sparse.coo_array,
         lambda matrix: scipy.sparse.csc_matrix(matrix, dtype=bool),
     ],
@@ -147,13 +139,11 @@ SHAPE = "a matrix of histories has numbers in a row for each user and a column f
             "one column must be named user_id or user; the columns are 'item'",
         ),
         ([FRAME, FRAME], LISTS),
-        (dict(list(FRAME.groupby("user"))), LISTS),
         ({5: ["3"], 7: {"3": 1}}, LISTS),
         (FRAME.to_dict("records"), LISTS),
         (FRAME.to_dict("index"), LISTS),
         (FRAME.astype(float).replace(10, np.nan), "column item has missing values"),
         ([["3"], 7], LISTS),
-        (np.array(["3", "7"]), SHAPE),
         (np.zeros((2, 3, 6)), SHAPE),
         ([np.eye(6)], LISTS),
         ([["3"], ["7", ["10"]]], r"\['10'\] is not an item token"),
@@ -254,13 +244,11 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
     ("name", "content", "message"),
     [
         ("h.csv", "", "No columns to parse from file"),
-        ("h.csv", "user,item\n", NO_ROW),
         ("h.csv", "user,item\nu1\n,b\n", NO_ROW),
         ("h.csv", "user;item\nu1;a\n", "'user;item' is one column: is the separator ',' right"),
         ("h.csv", "name,item\nu1,a\n", "one column must be named user_id or user; the columns"),
         ("h.csv", "user,item\nu1,a\nu2,b,c\n", "Expected 2 fields in line 3, saw 3"),
         ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
-        ("h.csv", 'user,item\n"u1,a\n', f"EOF inside string|{NO_ROW}"),
         ("h.csv", b"user,item\nu\xff,a\n", "codec can't decode byte 0xff"),
         ("h.inter", "user_id,item_id\nu1,a\n", "is the separator '\\\\t' right"),
         ("h.inter", "user\titem:token\titem:float\nu1\ta\t1\n", "one column must be named"),
@@ -269,7 +257,6 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
         ("h.jsonl", "[" * 100000, f"line 1 {FORM}"),
         ("h.jsonl", b"\xff\xfe{}", FORM),
         ("h.jsonl", '{"user": "u1"}', FORM),
-        ("h.jsonl", "7", FORM),
         ("h.jsonl", '{"user": "u1", "items": "abc"}', FORM),
         ("h.jsonl", '{"user": "u1", "items": [1.5]}', FORM),
         ("h.jsonl", '{"user": true, "items": ["a"]}', FORM),
@@ -288,7 +275,8 @@ def test_other_faults_of_files(tmp_path):
     for separator in (";;", '"'):
         with pytest.raises(ValueError, match="separator must be one character"):
             read_file(tmp_path / "h.csv", "user,item\nu,a\n", separator=separator)
+    path = tmp_path / "items.txt"
     for content, message in ((b" \n", "names no item"), (b"\xff\n", "not a text file")):
-        (tmp_path / "items.txt").write_bytes(content)
+        path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
-            read_tokens(str(tmp_path / "items.txt"))
+            read_tokens(str(path))
