@@ -13,7 +13,7 @@ from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.report import write_reproduction
 from recbole_evcf.comparison.reproduction import check_claims, reproduction_text
 from recbole_evcf.comparison.tables import caption, metric_table
-from recbole_evcf.config.files import DEFAULT_DATASET, shipped_file
+from recbole_evcf.config.files import DEFAULTS, shipped_file
 from recbole_evcf.utils.text import printable
 
 __all__ = ["compare", "reproduce"]
@@ -47,7 +47,7 @@ def reproduce(options: argparse.Namespace, words: list[str]) -> int:
     options.remark = KEPT.format(options.output)
     if options.dataset is None and not options.quick:
         raise ValueError("--dataset is missing: ml-20m, netflix or any other; or add --quick.")
-    name, dataset = options.table, options.dataset or DEFAULT_DATASET
+    name, dataset = options.table, options.dataset or DEFAULTS["dataset"]
     table = paper_table(name, dataset, options.quick)
     options.model, options.dataset = table.specs[0].model, dataset
     shipped = ["protocol/strong_generalization", f"dataset/{dataset}"]
