@@ -115,7 +115,7 @@ class Recommender:
             ValueError: an argument is wrong.
         """
         known = self.histories(histories)
-        frames = list(self.recommend_in_batches(known, k, exclude_seen, allow, block))
+        frames = self.recommend_in_batches(known, k, exclude_seen, allow, block)
         return pd.concat(frames, ignore_index=True)
 
     def recommend_in_batches(
@@ -239,10 +239,8 @@ class Recommender:
         if isinstance(self.model, WMF):
             view: Any = scoring(self.model, Histories(matrix))
             return view.user_vectors(torch.arange(matrix.shape[0], device=self.model.device))
-        raise ValueError(
-            f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
-            "and WMF have."
-        )
+        name = type(self.model).__name__
+        raise ValueError(f"{name} has no latent vectors of users; the paper's models and WMF have.")
 
 
 @torch.no_grad()
