@@ -126,10 +126,7 @@ class Recommender:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
     ) -> Iterator[pd.DataFrame]:
-        """Yield what :meth:`recommend` returns, batch by batch; at least one frame.
-
-        The arguments are checked before the first batch is requested.
-        """
+        """Check the arguments; yield what :meth:`recommend` returns in frames, at least one."""
         k = _at_most(k, len(self.catalogue))
         left_out = np.isin(self.item_tokens, _tokens(block))
         if allow is not None:
@@ -200,11 +197,10 @@ class Recommender:
         return scores.to(model.device)
 
     def similar_items(self, token: str, k: int = 10) -> pd.DataFrame:
-        """Return the items whose decoder vectors are most similar.
+        """Return the k items whose decoder vectors are most similar, all where there are fewer.
 
         Returns:
-            k others, or all where there are fewer, in columns ``item``, ``score``, the cosine of
-            the two vectors, and ``rank`` from 1.
+            columns ``item``, ``score``, the cosine of the two vectors, and ``rank`` from 1.
 
         Raises:
             ValueError: the model does not know the item, or has no decoder with item vectors.

@@ -80,9 +80,7 @@ class AllocationBound(TorchDispatchMode):
         # A constructor creates little but its weights.
         self._left = 8 * n_bytes + 10**7 + more
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # Functions that make a tensor take its size first; others take an existing tensor.
         if args and isinstance(args[0], (list, tuple)) and all(isinstance(n, int) for n in args[0]):
             self._left -= math.prod(args[0])

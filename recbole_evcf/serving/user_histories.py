@@ -78,11 +78,11 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
         given = pd.DataFrame(given)
     collector = _Collector(catalogue)
     if isinstance(given, pd.DataFrame):
-        columns = [_column(given, names) for names in fields]
-        for column in columns:
+        users, items = (_column(given, names) for names in fields)
+        for column in (users, items):
             if column.isna().any():
                 raise ValueError(f"the DataFrame's column {column.name} has missing values.")
-        collector.add_pairs(*(column.to_numpy(dtype=object) for column in columns))
+        collector.add_pairs(users.to_numpy(dtype=object), items.to_numpy(dtype=object))
     else:
         collector.add_lists(*_lists(given, len(catalogue)))
     return collector.result()
@@ -138,7 +138,7 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
     """All users of a data set, as RecBole's ``full_sort_topk`` treats them on the test part.
 
     They are scored from their training history (under the split by users from the fold-in set),
-    and have seen the items of training and validation: two dataloaders of RecBole's.
+    and have seen the items of both dataloaders.
     """
     dataset = train_data._dataset
     histories = Histories.input_of(dataset).matrix()
@@ -146,7 +146,7 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
     users = np.asarray(dataset.field2id_token[dataset.uid_field], dtype=object)
     # Without RecBole's padding user.
     ids = torch.arange(1, dataset.user_num)
-    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), model_ids=ids)
+    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), ids)
 
 
 def item_token(value: Any) -> str:
