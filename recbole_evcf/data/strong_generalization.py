@@ -228,16 +228,13 @@ def times_of(dataset: Dataset) -> np.ndarray:
 
 def _from_config(dataset: Dataset) -> Split:
     arguments, feat = dataset.config["eval_args"], dataset.inter_feat.interaction
-    order = arguments["order"]
-    if order not in ("RO", "TO"):
-        raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")
     return split_users(
         feat[dataset.uid_field].numpy(),
         feat[dataset.iid_field].numpy(),
         arguments["split"]["SG"],
         split_seed(dataset.config),
         arguments.get("fold_in_ratio", 0.8),
-        times_of(dataset) if order == "TO" else None,
+        times_of(dataset) if arguments["order"] == "TO" else None,
     )
 
 

@@ -142,40 +142,31 @@ def _round_times(dataset: Dataset) -> None:
 
 def _with_history_dataloaders(original: Callable) -> Callable:
     def get_dataloader(config: Config, phase: str) -> Any:
-        if is_sg(config):
-            if phase != "train":
-                return FullSortHistoryDataLoader
-            sampling = learns_from_samples(config["model"])
-            return original(config, phase) if sampling else TrainUserDataLoader
-        if not is_vae(config):
-            return original(config, phase)
         if phase == "train":
-            return TrainUserDataLoader
-        return FullSortHistoryDataLoader if _ranks_all_items(config) else original(config, phase)
+            samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
+            return original(config, phase) if samples else TrainUserDataLoader
+        ours = is_sg(config) or (is_vae(config) and _ranks_all_items(config))
+        return FullSortHistoryDataLoader if ours else original(config, phase)
 
     return get_dataloader
 
 
 def _without_sampling(original: Callable) -> Callable:
     def create_samplers(config: Config, dataset: Dataset, built_datasets: list) -> Any:
-        if is_sg(config):
-            train, *held_out = built_datasets
-            phases = held_out_phases(held_out, config["repeatable"])
-            return [_sampler_of_training_users(config, train), *phases]
-        if is_vae(config) and _ranks_all_items(config):
-            return ranked_phases(built_datasets, config["repeatable"])
-        return original(config, dataset, built_datasets)
+        repeatable = config["repeatable"]
+        if not is_sg(config):
+            if is_vae(config) and _ranks_all_items(config):
+                return ranked_phases(built_datasets, repeatable)
+            return original(config, dataset, built_datasets)
+        sampler, (train, *held_out) = None, built_datasets
+        if learns_from_samples(config["model"]):
+            drawing = config["train_neg_sample_args"]
+            sampler_class = RepeatableSampler if repeatable else Sampler
+            sampler = sampler_class("train", train, drawing["distribution"], drawing["alpha"])
+            sampler = sampler.set_phase("train")
+        return [sampler, *held_out_phases(held_out, repeatable)]
 
     return create_samplers
-
-
-def _sampler_of_training_users(config: Config, dataset: Dataset) -> Any:
-    if not learns_from_samples(config["model"]):
-        return None
-    arguments = config["train_neg_sample_args"]
-    sampler_class = RepeatableSampler if config["repeatable"] else Sampler
-    sampler = sampler_class("train", dataset, arguments["distribution"], arguments["alpha"])
-    return sampler.set_phase("train")
 
 
 def _ranks_all_items(config: Config) -> bool:

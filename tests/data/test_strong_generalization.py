@@ -158,6 +158,10 @@ def test_what_was_dropped_is_counted(rows):
     assert all(list(dropped.values())[1:])
 
 
+NO_NUMBERS = [None, "0.8", [0.7, 0.1, 0.1, 0.1], [0.8, 0.1, "0.1"], [0.8, 0.1, True]]
+NO_NUMBERS += [[0.8, 0.1, float("nan")], [float("inf"), 0.1, 0.1]]
+
+
 @pytest.mark.parametrize(
     ("shares", "n_users", "sizes"),
     [
@@ -171,13 +175,7 @@ def test_what_was_dropped_is_counted(rows):
         ([50, 20, 30], 100, (50, 20, 30)),
         ([5, 2, 3], 100, (5, 2, 3)),
         ((-1, 10000, 10000), 136677, (116677, 10000, 10000)),
-        (None, 100, "must be three numbers"),
-        ("0.8", 100, "must be three numbers"),
-        ([0.7, 0.1, 0.1, 0.1], 100, "must be three numbers"),
-        ([0.8, 0.1, "0.1"], 100, "must be three numbers"),
-        ([0.8, 0.1, True], 100, "must be three numbers"),
-        ([0.8, 0.1, float("nan")], 100, "must be three numbers"),
-        ([float("inf"), 0.1, 0.1], 100, "must be three numbers"),
+        *((wrong, 100, "must be three numbers") for wrong in NO_NUMBERS),
         ([0.8, 0.2, 0.0], 100, "every ratio must be above 0 and at most 1"),
         ([1.2, 0.1, 0.1], 100, "every ratio must be above 0 and at most 1"),
         ([-1, 0.1, 0.1], 100, "every ratio must be above 0 and at most 1"),

@@ -16,8 +16,8 @@ def raw(tmp_path):
     return write_files(tmp_path / "raw", {"ratings.csv": RATINGS, "movies.csv": MOVIES})
 
 
-def prepare(raw, output, name="ml-20m", **options):
-    return prepare_any("ml-20m", raw, name, output, **options)
+def prepare(raw, output, **options):
+    return prepare_any("ml-20m", raw, None, output, **options)
 
 
 def test_only_overwrite_replaces_a_data_set(tmp_path, raw):
@@ -93,10 +93,10 @@ def test_raw_data_are_never_replaced(tmp_path, inner):
     assert everything_under(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", ".", "..", "/tmp/x", ".a", "a\tb", "a\n", "a\0b", "a\\b", "../../x", "-x", "\x1b[3m"],
-)
+NAMES = ["", ".", "..", "/tmp/x", ".a", "a\tb", "a\n", "a\0b", "a\\b", "../../x", "-x", "\x1b[3m"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_is_no_folder(tmp_path, raw, name, capsys):
     before = everything_under(tmp_path)
     arguments = ["prepare", "ml-20m", f"--raw={raw}", f"--name={name}", f"--output={tmp_path}/o"]
