@@ -12,8 +12,7 @@ import yaml
 from recbole_evcf.utils.text import shortened, shown
 
 __all__ = [
-    "DEFAULT_DATASET",
-    "DEFAULT_MODEL",
+    "DEFAULTS",
     "existing",
     "named_file",
     "properties_path",
@@ -26,7 +25,7 @@ __all__ = [
 ]
 
 # What runs unless the user says otherwise.
-DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
+DEFAULTS = {"model": "GatedHVamp", "dataset": "ml-100k"}
 # Values and depth of a file with its aliases written out. Nine lines of nine aliases each would
 # stand for a billion values, and an alias of what it is in for one without end.
 MAX_VALUES, MAX_DEPTH = 100_000, 100
@@ -83,9 +82,7 @@ def named_file(file: str, ending: str, missing: str) -> str:
 
 
 def resolve_config_files(files: Iterable[str]) -> list[str]:
-    """The paths of config files given by path or by the name of a shipped file.
-
-    Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
+    """The paths of config files given by path or by name, without those that set nothing.
 
     Raises:
         ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no

@@ -16,32 +16,21 @@ __all__ = ["repair_search"]
 
 def repair_search() -> None:
     """Repair exhaustive search, choices that are lists or dicts, and parameter files."""
-    repair_exhaustive_search()
-    repair_structured_choices()
-    exchange(hyper_tuning, "eval", _parameter_value)
-
-
-def repair_exhaustive_search() -> None:
-    """Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
-    `integers`, which it lacks (#1868, #1320, #1240, #1081).
-    """
+    # Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
+    # `integers`, which it lacks (#1868, #1320, #1240, #1081).
     if f"{hyper_tuning.__name__}.np" not in EXCHANGED:
-        exchange(
-            hyper_tuning, "np", Forward(np, random=Forward(np.random, RandomState=_RandomState))
-        )
+        generators = Forward(np.random, RandomState=_RandomState)
+        exchange(hyper_tuning, "np", Forward(np, random=generators))
+    # It cannot count choices that are lists or dicts, and hyperopt passes lists as tuples, which
+    # no model takes.
+    wrap_once(hyper_tuning, "_parameters", _counting_choices)
+    wrap_once(hyper_tuning.HyperTuning, "trial", _with_lists)
+    exchange(hyper_tuning, "eval", _parameter_value)
 
 
 class _RandomState(np.random.RandomState):
     def integers(self, low: int, high: int | None = None, size: Any = None) -> Any:
         return self.randint(low, high, size)
-
-
-def repair_structured_choices() -> None:
-    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt passes lists
-    as tuples, which no model takes.
-    """
-    wrap_once(hyper_tuning, "_parameters", _counting_choices)
-    wrap_once(hyper_tuning.HyperTuning, "trial", _with_lists)
 
 
 def _counting_choices(original: Callable) -> Callable:
