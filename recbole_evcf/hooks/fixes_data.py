@@ -40,18 +40,10 @@ def repair_data() -> None:
     exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
     # torch warns of the read-only columns of pandas 3. RecBole drops the frame once its columns are
     # tensors, so nothing else sees the writes.
-    warnings.filterwarnings(
-        "ignore",
-        message="The given NumPy array is not writable",
-        category=UserWarning,
-        module=r"recbole\.data\.",
-    )
+    not_writable, module = "The given NumPy array is not writable", r"recbole\.data\."
+    warnings.filterwarnings("ignore", not_writable, UserWarning, module)
     if not chained_fill_works():
-        warnings.filterwarnings(
-            "ignore",
-            category=pd.errors.ChainedAssignmentError,
-            module=r"recbole\.data\.dataset\.",
-        )
+        warnings.filterwarnings("ignore", "", pd.errors.ChainedAssignmentError, module)
 
 
 class RepairedDataset(Dataset):
@@ -72,19 +64,20 @@ class RepairedDataset(Dataset):
         """RecBole looks for rows by their place after it has dropped some: where both a user and
         an item are missing it fails, or drops other rows.
         """
-        for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
-            for feat_name in ("inter_feat", name):
-                feat = getattr(self, feat_name)
-                if feat is None or field is None:
-                    continue
-                missing = feat.index[feat[field].isna()]
-                if len(missing):
-                    lines = ", ".join(map(str, missing[:5] + 2)) + (", ..." * (len(missing) > 5))
-                    self.logger.warning(
-                        f"In {feat_name}, {len(missing)} rows have no {field} and are left out "
-                        f"(line {lines})."
-                    )
-                    feat.drop(missing, inplace=True)
+        fields = (self.uid_field, self.iid_field)
+        names = zip(("inter_feat", "inter_feat", "user_feat", "item_feat"), fields * 2)
+        for name, field in names:
+            feat = getattr(self, name)
+            if feat is None or field is None:
+                continue
+            missing = feat.index[feat[field].isna()]
+            if len(missing):
+                lines = ", ".join(map(str, missing[:5] + 2)) + (", ..." * (len(missing) > 5))
+                self.logger.warning(
+                    f"In {name}, {len(missing)} rows have no {field} and are left out (line "
+                    f"{lines})."
+                )
+                feat.drop(missing, inplace=True)
         super()._filter_nan_user_or_item()
 
     def _download(self) -> None:
@@ -186,11 +179,8 @@ class RepairedCollector(Collector):
         and AveragePopularity need.
         """
         collected = self.data_struct._data_dict
-        rest = {
-            name: value for name, value in collected.items() if not isinstance(value, torch.Tensor)
-        }
-        for name in rest:
-            del collected[name]
+        others = [name for name in collected if not isinstance(collected[name], torch.Tensor)]
+        rest = {name: collected.pop(name) for name in others}
         struct = super().get_data_struct()
         collected.update(rest)
         struct._data_dict.update(rest)
