@@ -115,11 +115,10 @@ def _check_fold_in(config: Config) -> None:
 
 
 def overridden(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of several sources, later ones over earlier ones.
+    """Settings of several sources, later ones over earlier ones, ``eval_args`` part by part.
 
-    RecBole replaces ``eval_args`` as a whole, so that a later one without a split would silently
-    bring back RecBole's. Here it is overridden part by part; another kind of split leaves nothing
-    of ``fold_in_ratio``, which belongs to the split by users.
+    RecBole replaces it as a whole: one without a split would silently bring back RecBole's. Another
+    kind of split leaves nothing of ``fold_in_ratio``, which belongs to the split by users.
     """
     settings: dict[str, Any] = {}
     for source in sources:
@@ -243,14 +242,7 @@ class _Defaults(Config):
 
 
 def odd_settings(config: Config) -> str:
-    """A remark on settings of another kind than their defaults, which RecBole does not check.
-
-    Args:
-        config: as far as it could be made.
-
-    Returns:
-        words to follow an error; often empty.
-    """
+    """A remark on settings of another kind than their defaults, to follow an error; often empty."""
     given = getattr(config, "external_config_dict", {})
     try:
         defaults = _Defaults(config.model, config.dataset).final_config_dict if given else {}
@@ -273,10 +265,7 @@ def _kind_of(value: Any) -> str:
 
 
 def settings_in_lines(config: Config) -> str:
-    """All settings of a ``Config``, a line for each of RecBole's kinds of them.
-
-    Of those that are None there are only the names.
-    """
+    """All settings, a line for each of RecBole's kinds; of those that are None the names alone."""
     left = {k: value for k, value in config.final_config_dict.items() if value is not None}
     unset = [key for key, value in config.final_config_dict.items() if value is None]
     lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
@@ -292,8 +281,9 @@ def settings_in_lines(config: Config) -> str:
 
 def plain_settings(config: Config) -> dict[str, Any]:
     """What processes on several machines must have in common: all but paths and the like."""
-    of_a_machine = with_role(Role.OF_A_MACHINE)
-    shared = {k: value for k, value in plain_config(config).items() if k not in of_a_machine}
+    shared = plain_config(config)
+    for key in with_role(Role.OF_A_MACHINE):
+        shared.pop(key, None)
     # Whose state is kept is the first machine's business; that it is, all have to know.
     kept = bool(config["resume"] or config["resumable"])
     return {"recbole_evcf": __version__, "resume or resumable": kept, **shared}

@@ -82,9 +82,7 @@ def named_file(file: str, ending: str, missing: str) -> str:
 
 
 def resolve_config_files(files: Iterable[str]) -> list[str]:
-    """The paths of config files given by path or by the name of a shipped file.
-
-    Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
+    """The paths of config files given by path or by name, without those that set nothing.
 
     Raises:
         ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no

@@ -22,6 +22,7 @@ __all__ = [
     "Key",
     "Role",
     "checked",
+    "choice",
     "differences",
     "effective_settings",
     "whole",

@@ -66,19 +66,16 @@ def _keys_in_shipped_files() -> frozenset[str]:
 
 
 def keys_of_all_models() -> set[str]:
-    """The keys in RecBole's and our files, and those that users' models declare.
-
-    One file or command line may serve several models.
-    """
+    """The keys in RecBole's and our files, and those that users' models declare."""
     return {*_keys_in_shipped_files()}.union(*DECLARED.values())
 
 
 def check_names(config: Config) -> None:
     """Check the keys of all settings that the user of a config gave, in any source.
 
-    Those that only other models read are taken, since one file may serve several models. A key
-    that nobody knows and that resembles no other may be one of a model of the user's own that does
-    not declare its keys, or an option of the program that runs: a warning names it.
+    One file may serve several models: keys of all of them are taken. A key that nobody knows and
+    that resembles no other may be one of a user's model that does not declare its keys, or an
+    option of the program that runs: a warning names it.
 
     Raises:
         ValueError: a key has no effect.
@@ -110,11 +107,7 @@ def check_names(config: Config) -> None:
 
 
 def check_keys_of_model(config: Config, keys: Iterable[str]) -> None:
-    """Check that keys set for one model alone are keys that it reads, not those of other models.
-
-    Raises:
-        ValueError: one is not.
-    """
+    """Refuse keys that are set for one model alone and are not read by it (a ValueError)."""
     of_model, others = _keys_for(config), keys_of_all_models()
     for key in keys:
         if key not in of_model and (key in others or not _may_have_more(config)):
@@ -122,14 +115,10 @@ def check_keys_of_model(config: Config, keys: Iterable[str]) -> None:
 
 
 def check_several(config: Config, command: str) -> None:
-    """Check that no setting is one of a single training, where a command trains several models.
-
-    Args:
-        config: with the settings for all of them.
-        command: what trains them, as an error names it.
+    """Refuse settings of a single training where a command, such as "a search", makes several.
 
     Raises:
-        ValueError: one is.
+        ValueError: one is set.
     """
     for key in with_role(Role.OF_ONE_RUN):
         if config.external_config_dict.get(key) is not None:

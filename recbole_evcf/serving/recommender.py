@@ -115,7 +115,7 @@ class Recommender:
             ValueError: an argument is wrong.
         """
         known = self.histories(histories)
-        frames = list(self.recommend_in_batches(known, k, exclude_seen, allow, block))
+        frames = self.recommend_in_batches(known, k, exclude_seen, allow, block)
         return pd.concat(frames, ignore_index=True)
 
     def recommend_in_batches(
@@ -126,10 +126,7 @@ class Recommender:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
     ) -> Iterator[pd.DataFrame]:
-        """Yield what :meth:`recommend` returns, batch by batch; at least one frame.
-
-        The arguments are checked before the first batch is requested.
-        """
+        """Check the arguments; yield what :meth:`recommend` returns in frames, at least one."""
         k = _at_most(k, len(self.catalogue))
         left_out = np.isin(self.item_tokens, _tokens(block))
         if allow is not None:
@@ -200,11 +197,10 @@ class Recommender:
         return scores.to(model.device)
 
     def similar_items(self, token: str, k: int = 10) -> pd.DataFrame:
-        """Return the items whose decoder vectors are most similar.
+        """Return the k items whose decoder vectors are most similar, all where there are fewer.
 
         Returns:
-            k others, or all where there are fewer, in columns ``item``, ``score``, the cosine of
-            the two vectors, and ``rank`` from 1.
+            columns ``item``, ``score``, the cosine of the two vectors, and ``rank`` from 1.
 
         Raises:
             ValueError: the model does not know the item, or has no decoder with item vectors.
@@ -239,10 +235,8 @@ class Recommender:
         if isinstance(self.model, WMF):
             view: Any = scoring(self.model, Histories(matrix))
             return view.user_vectors(torch.arange(matrix.shape[0], device=self.model.device))
-        raise ValueError(
-            f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
-            "and WMF have."
-        )
+        name = type(self.model).__name__
+        raise ValueError(f"{name} has no latent vectors of users; the paper's models and WMF have.")
 
 
 @torch.no_grad()

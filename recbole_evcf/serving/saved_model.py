@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import scipy.sparse
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
@@ -68,18 +67,11 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
 
 
 class AllocationBound(TorchDispatchMode):
-    """A context in which new tensors may be little more than a model's weights, whatever sizes
-    its file names.
+    """A context in which new tensors may hold little more than a model's weights, ``state``, and
+    ``more`` numbers, whatever sizes its file names; what exceeds that is a ``ValueError``.
 
     ``torch.device("meta")`` would not do: RecBole's autoencoders index NumPy arrays with tensors in
     their constructors, and tensors on that device hold no numbers.
-
-    Args:
-        state: the weights.
-        more: how many additional numbers the tensors may hold.
-
-    Raises:
-        ValueError: code inside asks for more.
     """
 
     def __init__(self, state: Mapping[str, Tensor], more: int = 0) -> None:
@@ -88,9 +80,7 @@ class AllocationBound(TorchDispatchMode):
         # A constructor creates little but its weights.
         self._left = 8 * n_bytes + 10**7 + more
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # Functions that make a tensor take its size first; others take an existing tensor.
         if args and isinstance(args[0], (list, tuple)) and all(isinstance(n, int) for n in args[0]):
             self._left -= math.prod(args[0])
@@ -165,15 +155,11 @@ def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn
     model.load_other_parameter(checkpoint.get("other_parameter"))
     model.item_catalogue = catalogue
     model = model.to(config["device"]).eval()
-    _check_scores(model, len(catalogue))
-    return model
-
-
-def _check_scores(model: Any, n_items: int) -> None:
-    """Score a user with one item, to check what RecBole's models keep besides their weights."""
-    one = Histories.from_interactions(np.zeros(1, np.int64), np.ones(1, np.int64), 1, n_items + 1)
+    # Score a user with one item, to check what RecBole's models keep besides their weights.
+    one = Histories(scipy.sparse.csr_matrix(([1], ([0], [0])), (1, len(catalogue))))
+    user = {model.USER_ID: torch.zeros(1, dtype=torch.long, device=model.device)}
     with torch.no_grad(), drawing_apart(0, model.device):
-        user = {model.USER_ID: torch.zeros(1, dtype=torch.long, device=model.device)}
         view: Any = scoring(model, one)
-        if view.full_sort_predict(user).numel() != n_items + 1:
+        if view.full_sort_predict(user).numel() != len(catalogue) + 1:
             raise ValueError("its scores are not those of its items.")
+    return model

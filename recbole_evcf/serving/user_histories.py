@@ -78,11 +78,11 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
         given = pd.DataFrame(given)
     collector = _Collector(catalogue)
     if isinstance(given, pd.DataFrame):
-        columns = [_column(given, names) for names in fields]
-        for column in columns:
+        users, items = (_column(given, names) for names in fields)
+        for column in (users, items):
             if column.isna().any():
                 raise ValueError(f"the DataFrame's column {column.name} has missing values.")
-        collector.add_pairs(*(column.to_numpy(dtype=object) for column in columns))
+        collector.add_pairs(users.to_numpy(dtype=object), items.to_numpy(dtype=object))
     else:
         collector.add_lists(*_lists(given, len(catalogue)))
     return collector.result()
@@ -138,7 +138,7 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
     """All users of a data set, as RecBole's ``full_sort_topk`` treats them on the test part.
 
     They are scored from their training history (under the split by users from the fold-in set),
-    and have seen the items of training and validation: two dataloaders of RecBole's.
+    and have seen the items of both dataloaders.
     """
     dataset = train_data._dataset
     histories = Histories.input_of(dataset).matrix()
@@ -146,12 +146,11 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
     users = np.asarray(dataset.field2id_token[dataset.uid_field], dtype=object)
     # Without RecBole's padding user.
     ids = torch.arange(1, dataset.user_num)
-    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), model_ids=ids)
+    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), ids)
 
 
 def item_token(value: Any) -> str:
-    """Return a value's token: a string itself, a whole number's digits; any other value is a
-    ``ValueError``."""
+    """Return a string itself, a whole number's digits; another value is a ``ValueError``."""
     if isinstance(value, str):
         return str(value)
     # NumPy's and PyTorch's numbers.
@@ -191,12 +190,10 @@ class _Collector:
         self.remarks: list[str] = []
 
     def add_pairs(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Add interactions: names of users and tokens of items, (interactions,) each."""
         owners, names = pd.factorize(users)
         self._add(names, owners, items)
 
     def add_lists(self, users: Collection[Hashable], lists: Collection[list]) -> None:
-        """Add whole histories: names of users, (users,), and the item tokens of each, or none."""
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=lengths.sum())
         self._add(users, np.repeat(np.arange(len(lists)), lengths), items)
@@ -217,7 +214,6 @@ class _Collector:
         self._columns.append(columns[codes[known]].astype(np.int32))
 
     def result(self) -> UserHistories:
-        """Return all that was added, with remarks on what was left out."""
         rows, columns = np.concatenate(self._rows), np.concatenate(self._columns)
         shape = len(self._numbers), len(self._tokens)
         # True + True is True: an item named twice counts once.
@@ -225,11 +221,10 @@ class _Collector:
         matrix = matrix.astype(np.int8)
         # Whole numbers for lists without names, strings otherwise.
         users = pd.Series(list(self._numbers), dtype=object).infer_objects().to_numpy()
-        remarks = self.remarks
         if self._unknown:
             lost, items = counted(self._left_out, "interaction"), unknown_items(self._unknown)
-            remarks = [*remarks, f"left out {lost} with {items}"]
-        return UserHistories(users, matrix, matrix, remarks=tuple(remarks))
+            self.remarks.append(f"left out {lost} with {items}")
+        return UserHistories(users, matrix, matrix, remarks=tuple(self.remarks))
 
 
 def _column(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
@@ -310,8 +305,7 @@ def _read_table(file: BinaryIO, collector: _Collector, fields: Fields, separator
                 raise ValueError("the rows have more columns than the header in line 1.")
             frame.columns = [str(name).partition(":")[0] for name in frame.columns]
             if len(frame.columns) == 1:
-                (name,) = frame.columns
-                raise ValueError(f"{name!r} is one column: is the separator {separator!r} right?")
+                raise ValueError(f"line 1 names one column: is the separator {separator!r} right?")
             # A short row has missing values.
             users, items = (
                 _column(frame, names).fillna("").to_numpy(dtype=object) for names in fields

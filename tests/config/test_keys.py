@@ -67,12 +67,6 @@ def test_a_value_of_another_kind_is_refused_for_every_model(model, name, value):
         Config(model, "ml-100k", config_dict={name: value})
 
 
-@pytest.mark.parametrize("value", ["x", -1, True])
-def test_a_wrong_worker_is_refused_before_training(value):
-    with pytest.raises(ValueError, match=r"^worker must be a whole number of at least 0, not "):
-        Config("BPR", "ml-100k", config_dict={"worker": value})
-
-
 def test_whole_numbers_that_a_tuner_draws_as_floats():
     config = Config("Vamp", "ml-100k", config_dict={"train_batch_size": 64.0})
     assert type(config["train_batch_size"]) is int

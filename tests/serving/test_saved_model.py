@@ -1,9 +1,10 @@
-"""Every model that can fold in scores an unseen user from its file alone."""
+"""Every model that can fold in scores unseen users, from its file alone, and stays as it is."""
 
 import copy
 import os
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,20 @@ SMALL = {
 OURS = ("Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp", "WMF")
 
 
-def saved(model, settings, **changes):
-    """Test dataloader, trained network and file of a model on the tiny data set."""
+RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
+SG = {**RS, "split": {"SG": [0.6, 0.2, 0.2]}}
+
+
+def trained(model, settings, **changes):
+    """Dataloaders, network and trainer of a model on the tiny data set."""
     settings = {**settings, "epochs": 1, **SMALL.get(model, {}), **changes}
     _, loaders, network, trainer = build(model, "tiny", settings)
     trainer.fit(loaders[0], loaders[1])
-    network.eval()
+    return loaders, network.eval(), trainer
+
+
+def saved(model, settings, **changes):
+    loaders, network, trainer = trained(model, settings, **changes)
     return loaders, network, trainer.saved_model_file
 
 
@@ -56,9 +65,7 @@ def test_a_users_history_gets_the_scores_that_the_user_has(model, tiny):
         expected = network.full_sort_predict({"user_id": users}).reshape(7, -1).float()[:, 1:]
         if model == "FISM":
             expected = expected - network.user_bias[users][:, None]
-    column = {token: place for place, token in enumerate(recommender.item_tokens)}
-    found = np.empty((7, 40), dtype=np.float32)
-    found[frame["user"], frame["item"].map(column)] = frame["score"]
+    found = frame.pivot(index="user", columns="item", values="score")[recommender.item_tokens]
     # ADMMSLIM adds noise of up to 1e-5.
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=2e-5)
     nobody = recommender.recommend([["no such item"], []], k=3)
@@ -72,8 +79,7 @@ def test_items_are_those_of_training_users(tiny, tmp_path):
     rows = [(f"u{user}", f"i{item}", 1) for user in range(30) for item in rng.permutation(20)[:9]]
     rows += [(f"u{user}", f"of u{user}", 1) for user in range(30)]
     write_inter(tmp_path / "data", "tiny", rows)
-    split = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-    loaders, network, path = saved("GatedHVamp", {**tiny, "eval_args": split})
+    loaders, network, path = saved("GatedHVamp", tiny, eval_args=SG)
     recommender = Recommender.load(path)
     dataset = loaders[0]._dataset
     trained = dataset.id2token("user_id", dataset.inter_feat["user_id"].unique().numpy())
@@ -85,6 +91,56 @@ def test_items_are_those_of_training_users(tiny, tmp_path):
     frame = recommender.recommend([dataset.id2token("item_id", fold_in.numpy())], k=3)
     _, best = full_sort_topk(user.numpy(), network, loaders[2], 3)
     assert frame["item"].tolist() == dataset.id2token("item_id", best[0].numpy()).tolist()
+
+
+@pytest.mark.parametrize("model", ["HVamp", "EASE", "MultiVAE", "WMF", "ADMMSLIM"])
+def test_threads_that_share_a_recommender_get_their_own_answers(model, tiny):
+    recommender = Recommender.load(saved(model, tiny)[2])
+    rng = np.random.default_rng(1)
+    people = [[f"i{n}" for n in rng.integers(40, size=rng.integers(1, 12))] for _ in range(100)]
+
+    def answer(person):
+        frame = recommender.recommend([people[person]], k=5)
+        return frame["item"].tolist(), frame["score"].tolist()
+
+    alone = list(map(answer, range(100)))
+    assert len({str(items) for items, _ in alone}) > 15
+    requests = rng.integers(100, size=2000 if model != "ADMMSLIM" else 200).tolist()
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(answer, requests))
+    assert together == [alone[person] for person in requests]
+
+
+@pytest.mark.parametrize("split", [RS, SG], ids=["RS", "SG"])
+@pytest.mark.parametrize("model", ["HVamp", "WMF", *FOLD_IN_MODELS])
+def test_recommending_leaves_the_trained_model_as_it_is(model, split, tiny):
+    loaders, network, trainer = trained(model, tiny, eval_args=split)
+    before = trainer.evaluate(loaders[2], load_best_model=False)
+    lists = [["i1", "i2"], [], ["i3"]]
+    expected = Recommender(network.eval()).recommend(lists, k=5)
+    network.train()
+    weights = copy.deepcopy(network.state_dict())
+    entries = [(part, key, value) for part in network.modules() for key, value in of(part).items()]
+    torch.manual_seed(5)
+    drawn = torch.get_rng_state()
+    recommender = Recommender(network)
+    # Without dropout in the midst of training, too.
+    found = recommender.recommend(lists, k=5)
+    assert found.equals(expected) or model == "Random"
+    if model in ("HVamp", "WMF"):
+        recommender.latent(lists)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert len(entries) == sum(len(of(part)) for part in network.modules())
+    assert all(of(part)[key] is value for part, key, value in entries)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, weights[name])
+    if model not in ("Random", "DiffRec", "LDiffRec", "ADMMSLIM"):
+        assert trainer.evaluate(loaders[2], load_best_model=False) == before
+
+
+def of(part):
+    """Everything that is set on a module: its attributes, parameters, buffers and parts."""
+    return {**vars(part), **part._parameters, **part._buffers, **part._modules}
 
 
 @pytest.fixture

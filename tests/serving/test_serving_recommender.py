@@ -99,12 +99,8 @@ def test_the_prior_recommendation(recommender):
     assert not np.allclose(known, nobody, atol=0.1)
 
 
-def test_what_ease_does_without_a_prior_or_a_decoder(tiny):
+def test_a_model_without_a_decoder_or_latent_vectors_is_named(tiny):
     recommender = Recommender.load(train("EASE", tiny))
-    frame = recommender.recommend([[]], k=5)
-    counts = pd.Series(recommender.catalogue.counts, index=recommender.item_tokens)
-    assert frame["score"].tolist() == counts.nlargest(5).tolist()
-    assert frame["from_prior"].all()
     with pytest.raises(ValueError, match="EASE has no decoder"):
         recommender.similar_items("i1")
     with pytest.raises(ValueError, match="EASE has no latent vectors"):
@@ -170,10 +166,7 @@ WRONG = [
     (lambda r: r.recommend(LISTS, k=2.5), "k must be a whole number"),
     (lambda r: r.recommend("i1"), "lists of item tokens, one for each user"),
     (lambda r: r.recommend(7), "lists of item tokens, one for each user"),
-    (
-        lambda r: r.recommend(pd.DataFrame({"user": [1]})),
-        "one column must be named item_id or item",
-    ),
+    (lambda r: r.recommend(pd.DataFrame({"user": [1]})), "must be named item_id or item"),
     (lambda r: r.recommend(LISTS, allow=["x"]), "leave none"),
     (lambda r: r.recommend(LISTS, block=r.item_tokens), "leave none"),
     (lambda r: r.recommend(LISTS, allow="i1"), "list of item tokens is asked for"),

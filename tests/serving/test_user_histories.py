@@ -245,7 +245,7 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
     [
         ("h.csv", "", "No columns to parse from file"),
         ("h.csv", "user,item\nu1\n,b\n", NO_ROW),
-        ("h.csv", "user;item\nu1;a\n", "'user;item' is one column: is the separator ',' right"),
+        ("h.csv", "user;item\nu1;a\n", "one column: is the separator ',' right"),
         ("h.csv", "name,item\nu1,a\n", "one column must be named user_id or user; the columns"),
         ("h.csv", "user,item\nu1,a\nu2,b,c\n", "Expected 2 fields in line 3, saw 3"),
         ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),

@@ -39,10 +39,6 @@ def prepare_pro_sg(raw: RawPath, path: str) -> list[str]:
     for name in list(PARTS)[1:]:
         if repeats := int(split[name].duplicated().sum()):
             report.append(f"warning: {files[name]}: {repeats:,} rows repeat an earlier one")
-    for file in find_files(raw, "unique_sid.txt", needed=False):
-        listed = sum(len(table) for table in read_table(file, ["item"], header=False, sep="\x01"))
-        if listed != items:
-            report.append(f"warning: {file}: lists {listed:,} items, but training has {items:,}")
     return report
 
 
