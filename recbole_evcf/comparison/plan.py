@@ -99,13 +99,13 @@ def make_plan(
     Args:
         specs: the models.
         dataset: name of the data set.
-        config_files: files for all models, read first.
+        config_files: files for all models, read before those of a model.
         settings: config keys for all models; they override every file.
         seeds: of the models; by default the one of the config.
         user_files: files for all models, read last.
 
     Raises:
-        ValueError: a model, a setting or a seed is wrong; nothing has been run.
+        ValueError: a model, a setting or a seed is wrong.
     """
     settings = dict(settings or {})
     if seeds and "seed" in settings:

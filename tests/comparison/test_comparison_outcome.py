@@ -79,19 +79,11 @@ def test_one_test_user_has_no_error(compared, sg):
 def test_costs_name_the_machine_of_each_row(compared, sg):
     """Runs are kept, and the command may be resumed elsewhere."""
     here = compared("Vamp,Pop", sg, seeds=(1, 2)).values.loc["Vamp", "measured_on"]
-    assert here == (
-        f"{platform.node()} ({platform.machine()} CPU, threads: {torch.get_num_threads()}), "
-        f"torch {torch.__version__}"
-    )
-    machines = iter(["old GPU, torch 2.6", None])
-
-    def move(run):
-        run["value"]["measured_on"] = next(machines)
-        if run["value"]["measured_on"] is None:
-            # As earlier versions wrote it.
-            del run["value"]["measured_on"]
-
-    edit("Vamp", move)
+    cpu = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    assert here == f"{platform.node()} ({cpu}), torch {torch.__version__}"
+    edit("Vamp-1", lambda run: run["value"].update(measured_on="old GPU, torch 2.6"))
+    # As earlier versions wrote it.
+    edit("Vamp-2", lambda run: run["value"].pop("measured_on"))
     outcome = compared("Vamp,Pop", sg, seeds=(1, 2))
     assert outcome.values["measured_on"].tolist() == ["old GPU, torch 2.6; unknown", here]
     write_comparison(outcome, ".", "c")

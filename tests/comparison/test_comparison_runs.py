@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -124,23 +125,18 @@ def test_without_a_test_part_nothing_is_trained(sg, model, monkeypatch):
 
 @pytest.fixture
 def work(monkeypatch):
-    """A function that does what the process of a run does in a folder; what it kept and sent."""
+    """A function that does what the process of a run does in a folder: what it kept, and sent."""
     monkeypatch.setattr(worker, "_write_output_to", lambda path: None)
     monkeypatch.setattr(worker.sys, "excepthook", lambda *args: None)
     monkeypatch.setattr(resumption, "SHARE", 0)
 
-    class Connection:
-        def __init__(self):
-            self.sent = []
-            self.send = self.sent.append
-
     def work(request, settings, folder):
-        connection = Connection()
+        sent = []
         os.makedirs(folder, exist_ok=True)
         with contextlib.suppress(SystemExit):
-            worker.work(request, settings, f"{folder}/run", connection)
+            worker.work(request, settings, f"{folder}/run", SimpleNamespace(send=sent.append))
         kept = Path(folder, "run.json")
-        return json.loads(kept.read_text()) if kept.exists() else None, connection.sent[0]
+        return json.loads(kept.read_text()) if kept.exists() else None, sent[0]
 
     return work
 
@@ -168,10 +164,6 @@ def interrupt(monkeypatch, epoch):
     monkeypatch.setattr(VAETrainer, "_train_epoch", _train_epoch)
 
 
-def without_seconds(curve):
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in curve]
-
-
 def test_an_interrupted_run_is_resumed_with_the_record_of_one_that_was_not(
     sg, result_in, monkeypatch
 ):
@@ -191,7 +183,8 @@ def test_an_interrupted_run_is_resumed_with_the_record_of_one_that_was_not(
     assert len(trained) == 2 * 2
     for key in ("valid", "test", "test_split", "n_train_users"):
         assert resumed[key] == whole[key]
-    assert without_seconds(resumed["curve"]) == without_seconds(whole["curve"])
+    curves = [pd.DataFrame(each["curve"]).drop(columns="seconds") for each in (resumed, whole)]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
     assert Path("killed/run.users.csv").read_bytes() == Path("whole/run.users.csv").read_bytes()
     seconds = sum(row["seconds"] for row in resumed["curve"])
     assert resumed["costs"]["total_seconds"] > seconds
@@ -216,23 +209,23 @@ def test_what_was_not_planned_is_not_kept(sg, planned, work, tmp_path):
     """Each process reads config files and data when its turn comes, which may be days later."""
     (run,) = planned("Vamp", sg, settings={"seed": "3"}).runs
     settings, data = tmp_path / "tiny.yaml", Path(sg["data_path"], "tiny", "tiny.inter")
-    settings.write_text(yaml.safe_dump({**sg, "epochs": 1, "anneal_cap": 0.7}))
-    kept, failure = work(run.request, run.settings, ".")
-    assert kept is None
-    assert failure == (
-        "ValueError: the settings of this run have changed (anneal_cap, epochs) since the command "
-        "started: repeat it."
-    )
+    sound = data.read_text()
+    for change, more, what in (
+        (
+            {"epochs": 1, "anneal_cap": 0.7},
+            "",
+            "settings of this run have changed (anneal_cap, ",
+        ),
+        ({}, "u1\ti39\t7\n", "files of the data set have changed since the command started"),
+    ):
+        settings.write_text(yaml.safe_dump({**sg, **change}))
+        data.write_text(sound + more)
+        kept, failure = work(run.request, run.settings, ".")
+        assert kept is None
+        assert failure.startswith(f"ValueError: the {what}")
     # What has no effect may change.
     settings.write_text(yaml.safe_dump({**sg, "show_progress": True}))
-    before = data.read_text()
-    data.write_text(before + "u1\ti39\t7\n")
-    kept, failure = work(run.request, run.settings, ".")
-    assert kept is None
-    assert failure == (
-        "ValueError: the files of the data set have changed since the command started: repeat it."
-    )
-    data.write_text(before)
+    data.write_text(sound)
     kept, failure = work(run.request, run.settings, ".")
     assert kept["key"] == run.settings
     assert failure is None
