@@ -19,7 +19,7 @@ from recbole.data.dataset import dataset as dataset_module
 from recbole.evaluator import Collector
 from recbole.utils import FeatureType
 
-from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, extend, wrap_once
+from recbole_evcf.hooks.wrapping import Forward, exchange, extend, wrap
 
 __all__ = ["repair_data"]
 
@@ -34,11 +34,10 @@ def repair_data() -> None:
     """Repair downloads, missing values, sequences, long ids and collected numbers."""
     extend(Dataset, RepairedDataset)
     extend(Collector, RepairedCollector)
-    wrap_once(importlib.import_module("recbole.utils.url"), "extract_zip", _extract_within_bounds)
+    wrap(importlib.import_module("recbole.utils.url"), "extract_zip", _extract_within_bounds)
     repair_sequence_lengths()
-    if f"{dataset_module.__name__}.np" not in EXCHANGED:
-        exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
-        exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
+    exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
+    exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
     # torch warns of the read-only columns of pandas 3. RecBole drops the frame once its columns are
     # tensors, so nothing else sees the writes.
     not_writable, module = "The given NumPy array is not writable", r"recbole\.data\."
@@ -105,18 +104,13 @@ class RepairedDataset(Dataset):
             distributed.barrier()
 
 
-def _extract_within_bounds(original: Callable) -> Callable:
-    """Limit the unpacked size of an archive."""
-
-    def extract_zip(path: str, folder: str) -> None:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        packed = os.path.getsize(path)
-        if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
-            raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
-        original(path, folder)
-
-    return extract_zip
+def _extract_within_bounds(original: Callable, path: str, folder: str) -> None:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    packed = os.path.getsize(path)
+    if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
+        raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
+    original(path, folder)
 
 
 def repair_sequence_lengths() -> None:
@@ -130,8 +124,7 @@ def repair_sequence_lengths() -> None:
             return
     for name in ("dataset", "kg_dataset", "sequential_dataset"):
         module = importlib.import_module(f"recbole.data.dataset.{name}")
-        if "len" not in vars(module):
-            exchange(module, "len", _length)
+        exchange(module, "len", _length)
 
 
 def _length(value: Any) -> Any:
