@@ -90,13 +90,12 @@ def activate() -> None:
     # Before any RecBole import: some faults are in its imports.
     fixes.repair()
 
-    from recbole_evcf.hooks import checkpoints, config, data, evaluation, models, speedups, training
+    from recbole_evcf.hooks import config, data, evaluation, models, speedups, training
 
     config.register_config()
     data.register_data()
     models.register_models()
     evaluation.register_evaluation()
-    checkpoints.register_checkpoints()
     training.register_training()
     # Set by the parent process.
     if os.environ.get(speedups.SPEED_UP):

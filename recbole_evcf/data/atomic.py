@@ -42,9 +42,7 @@ def check_header(
         the names of its columns.
 
     Raises:
-        ValueError: the file is empty, cannot be decoded, has a header that RecBole cannot read or
-            that lacks a required column, or holds no rows; or the first row has more columns than
-            the header, which pandas would read with every column shifted.
+        ValueError: RecBole and pandas would not read the file, or read it wrongly.
         OSError: the file cannot be opened.
     """
     # To pandas, two characters are a regular expression.
@@ -65,10 +63,10 @@ def check_header(
     if not row:
         raise ValueError(f"{path} holds no rows, only the header in line 1.")
     cells = row.rstrip("\n").split(separator)
+    # pandas would read it with every column shifted.
     if len(cells) > len(names) and '"' not in row:
-        last = ", the last one empty" if not cells[-1] else ""
         raise ValueError(
-            f"{path}, line {number} has {len(cells)} columns{last}, the header has {len(names)}."
+            f"{path}, line {number} has {len(cells)} columns, the header has {len(names)}."
         )
     return names
 
@@ -77,17 +75,9 @@ def check_header(
 def reading(
     path: str, separator: str, encoding: str | None, seq_separator: str = " "
 ) -> Iterator[None]:
-    """Name what is wrong with an atomic file if reading it within the block fails.
+    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails.
 
-    Args:
-        path: the file, whose header has been checked.
-        separator: RecBole's setting ``field_separator``.
-        encoding: RecBole's setting ``encoding``.
-        seq_separator: RecBole's setting ``seq_separator``, which splits ``float_seq`` columns.
-
-    Raises:
-        ValueError: the file holds a NUL, or the block raises what a faulty file leads to, which is
-            then the cause of this error.
+    Args: as of :func:`check_header`; ``seq_separator`` splits ``float_seq`` columns.
     """
     # NumPy drops a NUL, as after a power failure, from a string's end: two ids would look the same.
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

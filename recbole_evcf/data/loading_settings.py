@@ -127,11 +127,7 @@ def _of_splits(config: Config) -> Iterator[str]:
 
 
 def check_values(val_interval: Mapping | None, kinds: Mapping) -> None:
-    """Check that ``val_interval`` fits the columns that were loaded, RecBole's ``field2type``.
-
-    Raises:
-        ValueError: a column of numbers has no interval, or one of tokens no list.
-    """
+    """Raise a ValueError if ``val_interval`` does not fit the kinds of the columns, by name."""
     for field, values in (val_interval or {}).items():
         if kinds.get(field) in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
             for fault in _of_interval(f"val_interval: {field}", values):
@@ -144,11 +140,7 @@ def check_values(val_interval: Mapping | None, kinds: Mapping) -> None:
 
 
 def check_label(config: Config, columns: Iterable[str]) -> None:
-    """Check that a model which learns from labels finds them among the columns, or is given them.
-
-    Raises:
-        ValueError: there is no label, and no negative samples would bring one.
-    """
+    """Raise a ValueError if a model that learns from labels finds none among the columns."""
     label, negatives = config["LABEL_FIELD"], config["train_neg_sample_args"] or {}
     needs_it = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
     if needs_it and negatives.get("distribution", "none") == "none" and label not in columns:
@@ -179,9 +171,7 @@ def check_columns(
     """Check that a file has the columns that the user names, and that those are enough.
 
     Args:
-        config: a finished ``Config``.
-        suffix: the kind of file, such as ``inter``.
-        path: the file.
+        suffix, path: the kind of file, such as ``inter``, and where it is.
         present: names of its columns; None if there is no such file.
         required: names of those that must be loaded.
 

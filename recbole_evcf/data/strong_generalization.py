@@ -183,10 +183,9 @@ def _fold_in(users: np.ndarray, order: np.ndarray, ratio: float) -> tuple[np.nda
 def build_parts(dataset: Dataset) -> list[Dataset]:
     """Make training, validation and test datasets of a loaded RecBole ``Dataset``.
 
-    The interactions of the validation and test parts are the targets. Every part carries
-    ``input_histories``, what each user is scored from: the training history or the fold-in set,
-    and the validation and test parts carry ``fold_in``. The data set itself is reduced to the
-    items that training knows.
+    The interactions of the validation and test parts are the targets, and they carry ``fold_in``.
+    Every part carries ``input_histories``, what each user is scored from. The data set itself is
+    reduced to the items that training knows.
 
     Raises:
         ValueError: the config asks for a split that this data cannot give.
@@ -211,11 +210,7 @@ def build_parts(dataset: Dataset) -> list[Dataset]:
 
 
 def times_of(dataset: Dataset) -> np.ndarray:
-    """Return the times by which a RecBole ``Dataset`` is split.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return the times by which a RecBole ``Dataset`` is split, or raise a ValueError."""
     feat, field = dataset.inter_feat, dataset.time_field
     # RecBole has put the mean of all times where one is missing: it is missing where all are.
     if field not in feat.columns or np.isnan(np.asarray(feat[field])).any():

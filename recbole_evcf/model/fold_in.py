@@ -29,7 +29,6 @@ __all__ = [
     "FOLD_IN_MODELS",
     "FoldIn",
     "folds_in",
-    "input_rating_matrix",
     "learns_from_samples",
     "padded_columns",
     "remembering_projection",
@@ -106,11 +105,6 @@ def view_of(model: nn.Module) -> Any:
     return views[model]
 
 
-def input_rating_matrix(model: Any, users: Tensor) -> Tensor:
-    """The dense input rows of some users, (batch, items), RecBole's padding item included."""
-    return nn.functional.pad(model._input_histories.rows(users).dense(), (1, 0))
-
-
 def padded_columns(batch: HistoryBatch) -> Tensor:
     """Item columns by user, (batch, longest); ``n_items`` beyond a history's end."""
     return pad_sequence(batch.column.split(batch.lengths.tolist()), True, batch.n_items)
@@ -168,7 +162,8 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def _auto_encoder(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
     """Autoencoders ask for rows of the history: RecBole's padded matrix is never built."""
-    model._input_histories = dataset.input_histories.to(config["device"])
+    model.build_histroy_items = lambda dataset: None
+    _give_rows(model, dataset.input_histories.to(config["device"]))
     construct(model, config, dataset)
 
 
@@ -227,7 +222,12 @@ def _popularity(construct: Callable, model: Any, config: Any, dataset: Any) -> N
 
 
 def _show_rows(model: Any, histories: Histories) -> None:
-    model._input_histories = histories.to(model.device)
+    _give_rows(model, histories.to(model.device))
+
+
+def _give_rows(model: Any, histories: Histories) -> None:
+    pad = nn.functional.pad
+    model.get_rating_matrix = lambda users: pad(histories.rows(users).dense(), (1, 0))
 
 
 def _show_to_cdae(model: Any, histories: Histories) -> None:

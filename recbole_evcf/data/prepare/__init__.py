@@ -39,8 +39,7 @@ def prepare(
         A report to print: what was written, the counts beside the published ones, and warnings.
 
     Raises:
-        ValueError: The raw data are missing or invalid (names file and line), the data set exists
-            already, or its name is missing or not fit for a folder.
+        ValueError: The raw data (names file and line), the name or the target are not right.
     """
     if kind not in FORMATS:
         raise ValueError(f"cannot prepare {kind!r}: the kinds are {', '.join(KINDS)}")

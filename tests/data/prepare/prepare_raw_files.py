@@ -13,7 +13,6 @@ PRO_SG = {
     "validation_te.csv": "uid,sid\n3,10\n",
     "test_tr.csv": "uid,sid\n5,10\n5,2\n6,7\n6,10\n",
     "test_te.csv": "uid,sid\n5,33\n6,2\n",
-    "unique_sid.txt": "100\n101\n102\n103\n",
 }
 ATOMIC = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
 ATOMIC_NAMES = dict(zip(PRO_SG, ATOMIC))
