@@ -34,7 +34,7 @@ def compare(options: argparse.Namespace, words: list[str]) -> int:
     plan = make_plan(specs, options.dataset, files, read_settings(words), seeds)
     outcome = finish_plan(plan, options.output, baseline, tell)
     page = Comparison(outcome, options.output, options.command_line).report()
-    if outcome.results:
+    if outcome.runs:
         width = shutil.get_terminal_size((120, 24)).columns
         print(f"\n{metric_table(outcome).text(width)}\n\n{caption(outcome)}")
     return _end(outcome, f"{page}; beside it comparison.csv, .json, .md and .tex")

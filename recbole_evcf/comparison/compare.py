@@ -24,34 +24,24 @@ __all__ = ["Comparison", "baseline_of", "compare", "finish_plan", "read_run", "r
 class Comparison:
     """What :func:`compare` found.
 
-    Args:
-        outcome: the values of the models and the tests between them.
-        folder: of the runs and the report.
-        command: to repeat it, shown on the page.
-
     Attributes:
-        outcome: as above.
         table: a row per model, by label: every unrounded test metric, followed by ``_se``, its
             standard error over the test users. A failed model has no values.
         tests: a row per model (except the baseline) and metric: the mean difference over the test
             users, its standard error and 95% interval, and the paired t-test's p-values,
-            uncorrected and by Holm's method. Empty where no two models have values for the same
-            users.
+            uncorrected and by Holm's method. Empty without two models tested on the same users.
         failures: label, seed and reason of each run that failed.
     """
 
     def __init__(self, outcome: Outcome, folder: str, command: str):
-        self.outcome, self._folder, self._command = outcome, folder, command
+        self._outcome, self._folder, self._command = outcome, folder, command
         self.table = outcome.values[[n for key in outcome.metrics for n in (key, f"{key}_se")]]
         self.tests, self.failures = outcome.tests, outcome.failures
 
     def report(self) -> str:
-        """Write ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and the page into the folder.
-
-        Returns:
-            the path of the page, ``report.html``, which needs no network.
-        """
-        return write_comparison(self.outcome, self._folder, self._command)
+        """Write ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and the page, ``report.html``,
+        into the folder; returns the path of the page, which needs no network."""
+        return write_comparison(self._outcome, self._folder, self._command)
 
 
 def compare(

@@ -16,7 +16,6 @@ from recbole_evcf.evaluator.metrics import SE_SUFFIX, standard_error
 
 __all__ = ["COSTS", "Outcome", "holm", "paired_test", "paired_tests", "read_outcome"]
 
-DECIMALS = 4
 CONFIDENCE = 0.95
 MIB = 2**20
 # The costs in the table and their headings; those in bytes become MiB.
@@ -42,38 +41,32 @@ class Outcome:
     Attributes:
         plan: what was asked for.
         baseline: label of the model that the others are tested against.
-        results: of the finished runs, by label and seed, see
-            :func:`recbole_evcf.comparison.worker.execute`.
+        runs: label, seed and what :func:`~recbole_evcf.comparison.worker.execute` returned of each
+            finished run.
         failures: label, seed and reason of each run that failed.
-        metrics: keys of the test metrics that any model has, to their names in tables.
         users: by label of a finished model, the test metrics (columns) of the users (index), each
             the mean over the seeds; empty where a metric is no mean over users.
-        values: a row per model, by label, unrounded. Columns: ``finished_seeds``; ``failure``;
-            each test metric, the mean over the seeds, followed by ``_se`` and ``_seed_sd``;
-            ``valid_`` and each metric; ``epochs``, the costs and ``measured_on``. ``_se`` is the
-            standard error over the users, of each user's mean over the seeds; over the seeds where
-            there are no values of users.
+        metrics: keys of the test metrics that any model has, to their names in tables.
+        values: a row per model, by label, unrounded: ``finished_seeds``; ``failure``; each test
+            metric, the mean over the seeds, followed by ``_se`` and ``_seed_sd``; ``valid_`` and
+            each metric; ``epochs``, the costs, ``measured_on``. ``_se`` is the standard error over
+            the users, of each user's mean over the seeds; without values of users, over the seeds.
         tests: see :func:`paired_tests`.
     """
 
     plan: Plan
     baseline: str
-    results: dict[str, dict[int, dict[str, Any]]]
+    runs: list[tuple[str, int, dict[str, Any]]]
     failures: list[tuple[str, int, str]]
-    metrics: dict[str, str]
     users: dict[str, pd.DataFrame]
+    metrics: dict[str, str]
     values: pd.DataFrame
     tests: pd.DataFrame
 
     @property
     def finished(self) -> pd.DataFrame:
         """The rows of ``values`` of the models with a finished run, and their labels, ``model``."""
-        return self.values.loc[list(self.results)].reset_index()
-
-    @property
-    def runs(self) -> list[dict[str, Any]]:
-        """The results of all finished runs."""
-        return [result for by_seed in self.results.values() for result in by_seed.values()]
+        return self.values.loc[list(self.users)].reset_index()
 
     @property
     def dataset(self) -> str:
@@ -81,25 +74,15 @@ class Outcome:
         return self.plan.settings["dataset"]
 
     @property
-    def valid_metric(self) -> str:
-        """The key of the metric by which models are selected."""
-        return self.plan.settings["valid_metric"].lower()
-
-    @property
     def n_users(self) -> int:
         """Number of test users."""
-        return max((result["n_test_users"] for result in self.runs), default=0)
-
-    @property
-    def has_user_errors(self) -> bool:
-        """Whether any model's standard errors are over users."""
-        return any(len(users) > 1 for users in self.users.values())
+        return max((result["n_test_users"] for _, _, result in self.runs), default=0)
 
     def best(self, metric: str) -> set[str]:
         """Return the labels of the models that no other beats at the printed precision."""
-        printed = self.values[metric].map(f"{{:.{DECIMALS}f}}".format).astype(float)
+        printed = self.values[metric].map("{:.4f}".format).astype(float)
         name = metric.split("@")[0]
-        smaller = any(name in result["smaller_is_better"] for result in self.runs)
+        smaller = any(name in result["smaller_is_better"] for _, _, result in self.runs)
         return set(printed.index[printed == (printed.min() if smaller else printed.max())])
 
 
@@ -117,71 +100,67 @@ def read_outcome(
         failures: by name, why a run failed.
         baseline: label of the model to compare with.
     """
-    splits = [finished[run.name][0]["test_split"] for run in plan.runs if run.name in finished]
-    results: dict[str, dict[int, dict]] = {}
+    runs, failed, split = [], [], None
     frames: dict[str, list[pd.DataFrame]] = {}
-    failed = []
     for run in plan.runs:
-        label = run.spec.label
-        if run.name not in finished:
-            failed.append((label, run.seed, failures[run.name]))
-        elif finished[run.name][0]["test_split"] != splits[0]:
-            failed.append((label, run.seed, OTHER_SPLIT))
+        result, frame = finished.get(run.name, ({}, None))
+        split = split or result.get("test_split")
+        if not result or result["test_split"] != split:
+            failed.append((run.spec.label, run.seed, failures.get(run.name, OTHER_SPLIT)))
         else:
-            results.setdefault(label, {})[run.seed], users = finished[run.name]
-            frames.setdefault(label, []).append(users)
-    means = {label: sum(each[1:], each[0]) / len(each) for label, each in frames.items()}
-    found = {key for by_seed in results.values() for run in by_seed.values() for key in run["test"]}
+            runs.append((run.spec.label, run.seed, result))
+            frames.setdefault(run.spec.label, []).append(frame)
+    users = {label: sum(each[1:], each[0]) / len(each) for label, each in frames.items()}
+    found = {key for _, _, result in runs for key in result["test"]}
     metrics = {key: name for key, name in plan.metrics.items() if key in found}
-    values = _values([spec.label for spec in plan.specs], results, frames, means, list(metrics))
+    unrounded = [frame.mean() for each in frames.values() for frame in each]
+    values = _values(runs, unrounded, users, list(metrics))
+    values = values.reindex([spec.label for spec in plan.specs])
+    counts = pd.Series([label for label, _, _ in runs], dtype=object).value_counts()
+    values.insert(0, "finished_seeds", counts.reindex(values.index, fill_value=0))
     values.insert(1, "failure", pd.Series({label: why for label, _, why in reversed(failed)}))
-    tests = paired_tests(means, baseline, list(metrics))
-    return Outcome(plan, baseline, results, failed, metrics, means, values, tests)
+    tests = paired_tests(users, baseline, list(metrics))
+    return Outcome(plan, baseline, runs, failed, users, metrics, values, tests)
 
 
 def _values(
-    labels: list[str],
-    results: Mapping[str, Mapping[int, dict]],
-    frames: Mapping[str, list[pd.DataFrame]],
+    runs: list[tuple[str, int, dict[str, Any]]],
+    unrounded: list[pd.Series],
     users: Mapping[str, pd.DataFrame],
     metrics: list[str],
 ) -> pd.DataFrame:
-    valid = [f"valid_{key}" for key in metrics]
-    runs = pd.DataFrame(
+    """Return the means and errors of the finished models, ``unrounded`` being what is known of the
+    runs' test metrics."""
+    valid = {key: f"valid_{key}" for key in metrics}
+    numbers = ["epochs", *COSTS]
+    table = pd.DataFrame(
         [
             {
                 "model": label,
-                # RecBole's own values are rounded, those of the users are not.
-                **{key: result["test"].get(key) for key in metrics},
-                **frame.mean(),
-                **{f"valid_{key}": result["valid"].get(key) for key in metrics},
+                **result["test"],
+                **means,
+                **{valid[key]: value for key, value in result["valid"].items() if key in valid},
                 "epochs": len(result["curve"]),
                 **{name: result["costs"][name.removesuffix("_mib")] for name in COSTS},
+                # Earlier versions did not record the machine.
+                "measured_on": result.get("measured_on", "unknown"),
             }
-            for label, by_seed in results.items()
-            for result, frame in zip(by_seed.values(), frames[label])
+            for (label, _, result), means in zip(runs, unrounded)
         ],
-        columns=["model", *metrics, *valid, "epochs", *COSTS],
-    )
-    runs = runs.astype(dict.fromkeys(runs.columns[1:], float))
-    runs[[name for name in COSTS if name.endswith("_mib")]] /= MIB
-    by_model = runs.groupby("model", sort=False)
+        columns=["model", *metrics, *valid.values(), *numbers, "measured_on"],
+    ).astype(dict.fromkeys([*metrics, *valid.values(), *numbers], float))
+    table[[name for name in COSTS if name.endswith("_mib")]] /= MIB
+    by_model = table.groupby("model", sort=False)
     deviations = by_model[metrics].std()
     errors = deviations.div(np.sqrt(by_model.size()), axis=0)
     for label, frame in users.items():
         if len(frame) > 1:
-            errors.loc[label, list(frame)] = frame.sem()
-    suffixed = [by_model.mean(), errors.add_suffix(SE_SUFFIX), deviations.add_suffix("_seed_sd")]
+            errors.loc[label, metrics] = frame.sem().reindex(metrics)
+    means = by_model.mean(numeric_only=True)
+    machines = by_model["measured_on"].agg(lambda names: "; ".join(dict.fromkeys(names)))
+    suffixed = [means, errors.add_suffix(SE_SUFFIX), deviations.add_suffix("_seed_sd"), machines]
     order = [f"{key}{suffix}" for key in metrics for suffix in ("", SE_SUFFIX, "_seed_sd")]
-    values = pd.concat(suffixed, axis=1)[[*order, *valid, "epochs", *COSTS]].reindex(labels)
-    values.index.name = "model"
-    values.insert(0, "finished_seeds", [len(results.get(label, ())) for label in labels])
-    # Earlier versions did not record the machine.
-    machines = (
-        [result.get("measured_on", "unknown") for result in results.get(label, {}).values()]
-        for label in labels
-    )
-    return values.assign(measured_on=["; ".join(dict.fromkeys(each)) for each in machines])
+    return pd.concat(suffixed, axis=1)[[*order, *valid.values(), *numbers, "measured_on"]]
 
 
 def paired_tests(
@@ -197,7 +176,7 @@ def paired_tests(
     Returns:
         metric by metric, model by model: ``label``, ``baseline``, ``metric``, ``n_users``, what
         :func:`paired_test` returns, and ``p_corrected`` by Holm's method for all rows. A model
-        that has no values of the very same two users or more is left out.
+        without values of the very same users, two at least, is left out.
     """
     base = users.get(baseline, pd.DataFrame())
     tests = pd.DataFrame(

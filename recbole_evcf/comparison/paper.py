@@ -20,40 +20,27 @@ from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json
 
-__all__ = [
-    "TABLES",
-    "PaperTable",
-    "beside_paper",
-    "check_claims",
-    "paper_table",
-    "reproduction_text",
-    "write_reproduction",
-]
+__all__ = ["TABLES", "PaperTable", "beside_paper", "check_claims", "paper_table"]
+__all__ += ["reproduction_text", "write_reproduction"]
 
 TABLES = ("table1", "table2")
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper.
-
-    Attributes:
-        name: one of :data:`TABLES`.
-        specs: its rows, to be trained with the published settings.
-        metrics: the keys of its metrics.
-        figures: the values, by data set, by row's label, by metric.
-        data_sets: by RecBole's names, the ``name`` in the paper and the ``standard_error`` of its
-            values, approximately.
-        claims: what the paper ``says``: that one model is ``better`` and another ``worse``.
-        quick: whether the settings are those of a short run.
-    """
+    """A table of the paper, its rows to be trained with the published settings."""
 
     name: str
     specs: tuple[ModelSpec, ...]
+    # Keys of RecBole's results.
     metrics: tuple[str, ...]
+    # By data set, by label of the row, by metric.
     figures: dict[str, dict[str, dict[str, float]]]
+    # By RecBole's name, the paper's "name" and the "standard_error" of its figures, about.
     data_sets: dict[str, dict[str, Any]]
+    # What the paper "says": one model is "better" and another "worse".
     claims: list[dict[str, str]]
+    # Whether the settings are those of a short run.
     quick: bool
 
     def beside(self, dataset: str) -> list[str]:
@@ -62,13 +49,10 @@ class PaperTable:
 
 
 def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
-    """Read a table from ``properties/paper/``.
+    """Read one of :data:`TABLES` from ``properties/paper/``.
 
-    Args:
-        name: one of :data:`TABLES`.
-        dataset: name of the data set that it will be trained on; what the paper tuned for it is
-            read after the settings of a row.
-        quick: whether the settings are those of a short run.
+    What the paper tuned for the data set that it will be trained on is read after the settings of
+    a row, and those of a short run last if it is to be ``quick``.
     """
     published = _read("paper/published")
     table, metrics = published["tables"][name], tuple(published["tables"][name]["metrics"])
@@ -89,21 +73,18 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
-    """Return one row per model and metric, unrounded.
-
-    Columns: ``model``, ``metric``, ``ours``, ``ours_se``; for each data set of the paper its
-    figure, and its ``_se``.
-    """
-    rows = []
+    """Return a row per metric and model, unrounded: ``model``, ``metric``, ``ours``, ``ours_se``;
+    for each data set of the paper its figure, and its ``_se``."""
+    frames = []
     for metric in table.metrics:
-        ours = outcome.values.reindex(columns=[metric, metric + SE_SUFFIX])
-        for label, (value, error) in zip(ours.index, ours.to_numpy()):
-            row = {"model": label, "metric": metric, "ours": value, "ours_se": error}
-            for data in table.beside(outcome.dataset):
-                row[data] = table.figures[data][label][metric]
-                row[data + SE_SUFFIX] = table.data_sets[data]["standard_error"]
-            rows.append(row)
-    return pd.DataFrame(rows)
+        ours = {metric: "ours", metric + SE_SUFFIX: "ours_se"}
+        frame = outcome.values.reindex(columns=list(ours)).rename(columns=ours).reset_index()
+        frame.insert(1, "metric", metric)
+        for data in table.beside(outcome.dataset):
+            frame[data] = [table.figures[data][label][metric] for label in frame["model"]]
+            frame[data + SE_SUFFIX] = table.data_sets[data]["standard_error"]
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
 
 
 def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
@@ -117,10 +98,10 @@ def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
         not significantly``, or ``cannot be said``, as of one test user.
     """
     metric, rows = table.metrics[0], []
+    known = {label: users[metric] for label, users in outcome.users.items() if metric in users}
     for claim in table.claims:
-        pair = [claim["better"], claim["worse"]]
-        values = [outcome.users[label][metric] for label in pair if _has(outcome, label, metric)]
-        test = paired_test(*values) if len(values) == 2 else {}
+        pair = (claim["better"], claim["worse"])
+        test = paired_test(*(known[label] for label in pair)) if known.keys() >= {*pair} else {}
         row: dict[str, Any] = {"statement": claim["says"], "ours": test.get("difference")}
         row["ours_se"] = test.get("standard_error")
         for data in table.beside(outcome.dataset):
@@ -138,10 +119,6 @@ def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
     return found
 
 
-def _has(outcome: Outcome, label: str, metric: str) -> bool:
-    return label in outcome.users and metric in outcome.users[label]
-
-
 def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
     """Return our values next to the paper's, for one metric."""
     frame = beside_paper(outcome, table).query("metric == @metric").drop(columns="metric")
@@ -150,7 +127,7 @@ def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
         frame["off"] = frame["ours"] - frame[dataset]
         # Different users, so the errors are independent.
         frame["off_se"] = np.hypot(frame["ours_se"], frame[dataset + SE_SUFFIX])
-    failed = ~frame["model"].isin(outcome.results)
+    failed = ~frame["model"].isin(list(outcome.users))
     frame["ours"] = frame["ours"].astype(object).mask(failed, "failed")
     names = {data: f"paper, {table.data_sets[data]['name']}" for data in table.beside(dataset)}
     names |= {"ours": f"ours, {dataset}", "off": "ours - paper"}
@@ -195,15 +172,8 @@ def _note(outcome: Outcome, table: PaperTable) -> str:
 
 
 def write_reproduction(outcome: Outcome, table: PaperTable, folder: str, command: str) -> str:
-    """Write the files of a reproduced table: those of its comparison, ``-beside-paper.csv``,
-    ``.json`` and ``.md``, and the page; returns the path of the page.
-
-    Args:
-        outcome: what was found.
-        table: what the paper has.
-        folder: that the files go into.
-        command: what was typed.
-    """
+    """Write the tables of the comparison, ``-beside-paper.csv``, ``.json`` and ``.md``, and the
+    page, which shows the ``command``, into a folder; returns the path of the page."""
     write_tables(outcome, folder, table.name)
     path = os.path.join(folder, table.name)
     figures, claims = beside_paper(outcome, table), check_claims(outcome, table)

@@ -19,16 +19,8 @@ from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_t
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json, write_text
 
-__all__ = [
-    "LEVEL",
-    "caption",
-    "learning_curves",
-    "metric_bars",
-    "metric_table",
-    "sections",
-    "write_comparison",
-    "write_tables",
-]
+__all__ = ["LEVEL", "caption", "learning_curves", "metric_bars", "metric_table", "sections"]
+__all__ += ["write_comparison", "write_tables"]
 
 # Of significance.
 LEVEL = 0.05
@@ -58,13 +50,8 @@ NO_TESTS = (
 
 
 def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
-    """Write the tables of :func:`write_tables` and the page; returns the path of the page.
-
-    Args:
-        outcome: what was found.
-        folder: that the files go into.
-        command: what was typed, for those who want to do it again.
-    """
+    """Write the tables of :func:`write_tables` and the page, which shows the ``command`` to
+    repeat it, into a folder; returns the path of the page."""
     write_tables(outcome, folder, "comparison")
     path = os.path.join(folder, "report.html")
     content = [*sections(outcome), Section("Command", [command])]
@@ -88,16 +75,14 @@ def write_tables(outcome: Outcome, folder: str, name: str) -> None:
 def _content(outcome: Outcome) -> dict[str, Any]:
     plan, models, values = outcome.plan, [], outcome.values.to_dict("index")
     for spec in plan.specs:
-        runs = outcome.results.get(spec.label, {}).items()
-        failed = [(seed, why) for label, seed, why in outcome.failures if label == spec.label]
-        models.append(
-            {
-                **asdict(spec),
-                **values[spec.label],
-                "runs": [{"seed": seed, **run} for seed, run in runs],
-                "failures": [{"seed": seed, "reason": why} for seed, why in failed],
-            }
-        )
+        runs = [{"seed": seed, **run} for label, seed, run in outcome.runs if label == spec.label]
+        failures = [
+            {"seed": seed, "reason": why}
+            for label, seed, why in outcome.failures
+            if label == spec.label
+        ]
+        parts = {"runs": runs, "failures": failures}
+        models.append({**asdict(spec), **values[spec.label], **parts})
     shared = ("dataset", "eval_args", "split_seed", "valid_metric")
     return {
         **{key: plan.settings[key] for key in shared},
@@ -113,7 +98,7 @@ def _content(outcome: Outcome) -> dict[str, Any]:
 def sections(outcome: Outcome, brief: bool = False) -> Iterator[Section]:
     """Yield the sections that have content: metrics, failures and tests alone if ``brief``."""
     plan, finished, shared = outcome.plan, outcome.finished, outcome.plan.settings
-    if outcome.results:
+    if outcome.runs:
         yield Section("Test metrics", [metric_table(outcome), caption(outcome, "bold")])
     names = {f"{key}_seed_sd": name for key, name in outcome.metrics.items()}
     if not brief and finished[list(names)].notna().any(axis=None):
@@ -123,14 +108,14 @@ def sections(outcome: Outcome, brief: bool = False) -> Iterator[Section]:
     if outcome.failures:
         table = pd.DataFrame(outcome.failures, columns=["model", "seed", "reason"])
         yield Section("Failed", [Table(table, formats={"seed": "d"})])
-    if outcome.results and not brief:
+    if outcome.runs and not brief:
         yield Section("Metrics", [metric_bars(outcome)])
-        if any(len(run["curve"]) > 1 for run in outcome.runs):
+        if any(len(run["curve"]) > 1 for _, _, run in outcome.runs):
             yield Section("Learning curves", [learning_curves(outcome), ABOUT_CURVES])
-    if outcome.results and len(plan.specs) > 1:
+    if outcome.runs and len(plan.specs) > 1:
         tests = [_test_table(outcome), _about_tests(outcome)] if len(outcome.tests) else [NO_TESTS]
         yield Section(f"Against {outcome.baseline}", tests)
-    if outcome.results and not brief:
+    if outcome.runs and not brief:
         yield Section("Costs", [_cost_table(outcome), ABOUT_COSTS])
     if not brief:
         rows = [(spec.label, spec.model, _listed(spec.settings)) for spec in plan.specs]
@@ -166,7 +151,7 @@ def caption(outcome: Outcome, mark: str = "marked") -> str:
     if seeds > 1:
         listed = ", ".join(map(str, outcome.plan.seeds))
         text += f" Each value is the mean over {seeds} seeds ({listed})."
-    if outcome.has_user_errors:
+    if any(len(users) > 1 for users in outcome.users.values()):
         whose = "each user's mean over the seeds" if seeds > 1 else "the users' values"
         text += (
             f" ± is the standard error over the test users, of {whose}: how far the value would "
@@ -181,9 +166,8 @@ def caption(outcome: Outcome, mark: str = "marked") -> str:
 
 def _test_table(outcome: Outcome) -> Table:
     """Return the tests against the baseline, those of the selecting metric first."""
-    table = outcome.tests.sort_values(
-        "metric", key=lambda metric: metric != outcome.valid_metric, kind="stable"
-    )
+    first = outcome.plan.settings["valid_metric"].lower()
+    table = outcome.tests.sort_values("metric", key=lambda key: key != first, kind="stable")
     # A non-breaking space.
     bounds = zip(table["low"], table["high"])
     table["interval"] = [f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in bounds]
@@ -244,19 +228,18 @@ def metric_bars(outcome: Outcome) -> go.Figure:
     figure.update_traces(hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x=error)
     figure.update_xaxes(matches=None, showticklabels=True, rangemode="tozero", nticks=5, title="")
     figure.update_yaxes(automargin=True, title="")
-    height = 60 + rows * (80 + 26 * len(outcome.results))
+    height = 60 + rows * (80 + 26 * len(outcome.users))
     return faceted(figure, height, margin=MARGIN, showlegend=False)
 
 
 def learning_curves(outcome: Outcome) -> go.Figure:
     """Draw validation metric, reconstruction, KL term and KL weight by epoch, a line per seed."""
-    valid = outcome.metrics.get(outcome.valid_metric, outcome.valid_metric)
+    valid = outcome.plan.settings["valid_metric"]
     points = [
         # Counted from 1; RecBole's log counts from 0.
         (_label(label), seed, row["epoch"] + 1, name, row[key])
         for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
-        for label, by_seed in outcome.results.items()
-        for seed, result in by_seed.items()
+        for label, seed, result in outcome.runs
         for row in result["curve"]
         if key in row
     ]

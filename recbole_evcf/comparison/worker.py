@@ -31,13 +31,10 @@ __all__ = ["execute", "peak_memory", "recording", "work"]
 
 
 def work(request: dict[str, Any], settings: dict[str, Any], path: str, connection: Any) -> None:
-    """Do what the process does: :func:`execute`, with its output in a log file.
+    """Do what the process does: :func:`execute`, and keep the result under the key ``settings``.
 
-    Args:
-        request: as of :func:`execute`.
-        settings: the key that the result is kept under.
-        path: of the run's files, which add ``.log``, ``.json`` and ``.users.csv``.
-        connection: gets None when all is written, or one sentence on the error.
+    To ``path``, the run's files add ``.log``, ``.json`` and ``.users.csv``. ``connection`` gets
+    None when all is written, or one sentence on the error.
     """
     _write_output_to(f"{path}.log")
     _start_and_end_as_a_command()
@@ -91,10 +88,10 @@ def execute(
 
     Returns:
         ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
-        digest of that file, or None if it was not written; ``curve``, the record of the epochs;
-        ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``;
-        ``measured_on``, the machine and its torch; and ``costs``, in seconds, users per second
-        and bytes.
+        digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
+        ``n_train_users``, ``n_test_users``; ``test_split``, a digest of what was to be found;
+        ``model_file``; ``measured_on``, the machine and its torch; and ``costs``, in seconds,
+        users per second and bytes.
 
     Raises:
         ValueError: there is nothing to test on, or what the files of settings and data hold is
@@ -191,11 +188,11 @@ def _digest_of_targets(dataset: Any) -> str:
 
 
 def recording(trainer_class: type) -> type:
-    """A subclass of a trainer of RecBole's or ours, which trains as it does and keeps a record.
+    """Extend a trainer class of RecBole's or ours by ``record``, a list with a dict for each epoch.
 
-    Its trainers have ``record``, a list with a dict for each epoch: ``epoch``; ``seconds`` of
-    training, without validation; for our models ``reconstruction``, ``kl`` and ``kl_weight``; and
-    where the epoch was validated ``valid_score``. A resumed run keeps its record.
+    Its keys: ``epoch``; ``seconds`` of training, without validation; for our models
+    ``reconstruction``, ``kl`` and ``kl_weight``; and where the epoch was validated
+    ``valid_score``. A resumed run keeps its record.
     """
 
     class Recording(trainer_class):
@@ -208,10 +205,9 @@ def recording(trainer_class: type) -> type:
         def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
             start = perf_counter()
             losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
-            row = {"epoch": epoch_idx, "seconds": perf_counter() - start}
-            if isinstance(losses, dict):
-                row.update(losses)
-            self.record.append(row)
+            terms = losses if isinstance(losses, dict) else {}
+            seconds = perf_counter() - start
+            self.record.append({"epoch": epoch_idx, "seconds": seconds, **terms})
             return losses
 
         def _valid_epoch(self, *args, **kwargs):

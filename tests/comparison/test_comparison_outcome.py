@@ -52,13 +52,13 @@ def test_without_values_of_users_the_errors_are_over_seeds(compared, sg):
     # As it is with a metric that is no mean over users.
     edit("*", lambda run: run["value"].update(per_user=None, smaller_is_better=["ndcg"]))
     outcome = compared("Vamp,Random", sg, seeds=(1, 2))
-    for label, results in outcome.results.items():
-        values = [result["test"]["ndcg@10"] for result in results.values()]
+    for label in ("Vamp", "Random"):
+        values = [run["test"]["ndcg@10"] for name, _, run in outcome.runs if name == label]
         error = np.std(values, ddof=1) / np.sqrt(2)
         assert outcome.values.loc[label, "ndcg@10_se"] == pytest.approx(error)
     assert outcome.best("ndcg@10") == {outcome.values["ndcg@10"].idxmin()}
     assert outcome.tests.empty
-    assert not outcome.has_user_errors
+    assert "over the seeds: there are no values of several users" in caption(outcome)
     assert np.isnan(compared("Vamp", sg, seeds=(1,)).values.loc["Vamp", "ndcg@10_se"])
 
 
@@ -109,7 +109,7 @@ def test_the_best_is_the_greatest_as_printed(compared, sg):
 
 def test_a_failed_model_is_beside_the_others(compared, sg):
     outcome = compared("Pop,EASE[reg_weight='x'],Random", sg)
-    assert list(outcome.results) == outcome.finished["model"].tolist() == ["Pop", "Random"]
+    assert outcome.finished["model"].tolist() == ["Pop", "Random"]
     ((label, seed, reason),) = outcome.failures
     assert (label, seed) == ("EASE[reg_weight='x']", 2020)
     assert outcome.values["failure"].dropna().to_dict() == {label: reason}
@@ -148,7 +148,7 @@ def test_a_model_tested_on_other_interactions_is_not_compared(compared, sg):
     compared("Pop,EASE", sg)
     edit("EASE", lambda run: run["value"].update(test_split="another"))
     outcome = compared("Pop,EASE", sg)
-    assert list(outcome.results) == ["Pop"]
+    assert list(outcome.users) == ["Pop"]
     assert "other interactions" in outcome.failures[0][2]
 
 

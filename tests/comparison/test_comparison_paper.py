@@ -77,6 +77,7 @@ def outcome_of(table, shifts, dataset="ml-100k", n_users=200):
         label: {**frame.mean(), **frame.sem().add_suffix("_se")} for label, frame in users.items()
     }
     values = pd.DataFrame.from_dict(rows, "index").reindex([spec.label for spec in table.specs])
+    values.index.name = "model"
     settings = {
         "dataset": dataset,
         "metrics": ["NDCG", "TruncatedRecall"],
@@ -87,8 +88,8 @@ def outcome_of(table, shifts, dataset="ml-100k", n_users=200):
     }
     plan = Plan(table.specs, (1,), (Run(table.specs[0], 1, settings, {}),))
     result = {"n_test_users": n_users, "curve": [], "smaller_is_better": []}
-    results = {label: {1: result} for label in users}
-    return Outcome(plan, "Mult-VAE", results, [], plan.metrics, users, values, pd.DataFrame())
+    runs = [(label, 1, result) for label in users]
+    return Outcome(plan, "Mult-VAE", runs, [], users, plan.metrics, values, pd.DataFrame())
 
 
 def test_verdicts_follow_the_paired_differences():

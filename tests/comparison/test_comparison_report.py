@@ -31,7 +31,7 @@ def test_files_have_the_values_to_the_last_digit(outcome):
     content = json.loads(Path("comparison.json").read_text())
     for label, row, listed in zip(outcome.values.index, by_csv, content["models"]):
         assert row["model"] == listed["label"] == label
-        if label not in outcome.results:
+        if label not in outcome.users:
             assert row["ndcg@10"] == ""
             assert listed["ndcg@10"] is None
             assert listed["failures"][0]["reason"] == row["failure"]
@@ -59,7 +59,7 @@ def test_markdown_and_latex_mark_the_best(outcome):
     write_tables(outcome, ".", "comparison")
     lines = Path("comparison.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
-    for label, row in zip(outcome.results, rows[1:]):
+    for label, row in zip(outcome.users, rows[1:]):
         assert row[0].replace("\\", "") == f"| {label}"
         for cell, key in zip(row[1:], outcome.metrics):
             text = "{:.4f} ± {:.4f}".format(*outcome.values.loc[label, [key, f"{key}_se"]])
@@ -113,7 +113,7 @@ def test_curves_are_of_every_seed_by_epoch(outcome):
     # Four charts, two seeds.
     assert len(vamp) == 8
     assert all(list(line.x) == [1, 2, 3] for line in vamp)
-    for line, result in zip(vamp, outcome.results["Vamp[likelihood=bernoulli]"].values()):
+    for line, (_, _, result) in zip(vamp, outcome.runs[2:]):
         assert list(line.y) == [row["valid_score"] for row in result["curve"]]
     assert [line.showlegend for line in vamp].count(True) == 1
     assert len([line for line in lines if line.name == "Pop"]) == 2

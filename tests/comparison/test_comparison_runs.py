@@ -268,7 +268,7 @@ def test_what_fails_is_logged_and_the_others_run(monkeypatch):
 def test_dataloaders_have_workers_in_a_run_of_its_own(sg, planned):
     plan = planned("Vamp", sg, settings={"worker": 1})
     outcome = finish_plan(plan, "out", "Vamp", lambda line: None)
-    assert outcome.runs[0]["test"] == execute(plan.runs[0].request, "users.csv")["test"]
+    assert outcome.runs[0][2]["test"] == execute(plan.runs[0].request, "users.csv")["test"]
 
 
 def test_a_killed_command_leaves_no_run_behind():
