@@ -21,6 +21,8 @@ def main(options: argparse.Namespace, words: list[str]) -> int:
     given = {name: value for name, value in vars(options).items() if name not in OF_COMMANDS}
     given |= {"config_files": split_files(options.config_files), "log": tell}
     settings: dict[str, Any] = dict(read_settings(words))
+    if "log" in settings:
+        raise ValueError("There is no setting 'log'.")
     found = tune(**given, **settings)
     page, best = found.report(), found.best
     width = max(map(len, best["params"]))

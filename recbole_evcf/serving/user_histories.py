@@ -95,17 +95,14 @@ def read_histories(
 
     ``.inter``, ``.csv`` and ``.tsv`` have a header, with RecBole's types (``user_id:token``) or
     without, and an interaction in each row, in any order. Rows without a user or an item are left
-    out, with a remark. ``.jsonl`` has a user in each line:
-    ``{"user": "u1", "items": ["i1", "i2"]}``.
+    out, with a remark. ``.jsonl`` has ``{"user": "u1", "items": ["i1", "i2"]}`` in each line.
+    What is wrong with a file is a ``ValueError`` that names it.
 
     Args:
         path: the file.
         catalogue: the items that the model knows.
         fields: names that the columns may have; others are ignored.
         separator: between columns; None for that of the ending.
-
-    Raises:
-        ValueError: names the file and what is wrong with it.
     """
     collector, ending = _Collector(catalogue), Path(path).suffix.lower()
     with open(path, "rb") as file:

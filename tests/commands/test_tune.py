@@ -176,6 +176,7 @@ RATES = "learning_rate choice [0.1]\n"
 
 WRONG = [
     (["--epoch=3"], SPACE, "Did you mean epochs?"),
+    (["--log=x"], SPACE, "There is no setting 'log'."),
     (["--algo=genetic"], SPACE, "--algo must be one of exhaustive, random, bayes"),
     (["--tool=optuna"], SPACE, "--tool must be hyperopt or ray, not 'optuna'"),
     (["--algo=bayes"], SPACE, "say how many --max_evals"),
