@@ -27,6 +27,7 @@ from measure import Case, Measured, measure
 
 __all__ = ["main"]
 
+NVIDIA = "NVIDIA's optimised VAE-CF, training on one V100, as published"
 NVIDIA_USERS_PER_SECOND = 219_000
 SMALL = Shape(600, 300, 12_000, 120)
 SIZES = {"mlp_hidden_size": [600], "latent_dimension": 200, "n_pseudo_inputs": 1000}
@@ -108,14 +109,22 @@ def _report(found: data.Data, given: argparse.Namespace) -> tuple[list[str], lis
         for function in ("unsynchronised", "both_devices")
         for model, settings in (("GatedMultiVAE", plain), ("GatedHVamp", common))
     ]
-    # One at a time: each is to have the whole of the device's memory.
-    measured = [measure([case], given.repetitions, say=_say)[case.name] for case in cases]
-    checked = [measure([case], 1, say=_say)[case.name] for case in checks]
-    lines = [f"Data: {found.description}.", "", *_table(measured), ""]
-    verdicts = [_verdict(case, one) for case, one in zip(checks, checked)]
-    lines += [f"- {text}" for text, _ in verdicts]
-    problems = [text for text, good in verdicts if not good]
-    problems += [f"{one.name}: {one.error}" for one in measured if one.error]
+    lines = [f"Data: {found.description}.", ""]
+    lines += ["| what | users/s | GPU memory | seconds |", "| --- | ---: | ---: | ---: |"]
+    problems = []
+    # One at a time: each is to have the whole of the device's memory. What is known is said at
+    # once, for the device may be lent for some minutes only.
+    for case in cases:
+        one = measure([case], given.repetitions)[case.name]
+        lines.append(_row(one))
+        problems += [f"{one.name}: {one.error}"] if one.error else []
+        _say(lines[-1])
+    lines += [f"| {NVIDIA} | {NVIDIA_USERS_PER_SECOND:,} | | |", ""]
+    for case in checks:
+        text, good = _verdict(case, measure([case], 1)[case.name])
+        lines.append(f"- {text}")
+        problems += [] if good else [text]
+        _say(text)
     return lines, problems
 
 
@@ -136,20 +145,12 @@ def _case(found: data.Data, model: str, settings: dict, function: str = "trainin
     return Case(name, f"cases:{function}", spec)
 
 
-def _table(measured: list[Measured]) -> list[str]:
-    lines = ["| what | users/s | GPU memory | seconds |", "| --- | ---: | ---: | ---: |"]
-    for one in measured:
-        if not one.seconds:
-            lines.append(f"| {one.name} | {one.error} | | |")
-            continue
-        rate = one.results[0]["users"] / one.median
-        memory = f"{one.gpu_peak / 1e9:.2f} GB" if one.gpu_peak else ""
-        lines.append(f"| {one.name} | {rate:,.0f} | {memory} | {one.median:.3f} |")
-    lines.append(
-        f"| NVIDIA's optimised VAE-CF, training on one V100, as published "
-        f"| {NVIDIA_USERS_PER_SECOND:,} | | |"
-    )
-    return lines
+def _row(one: Measured) -> str:
+    if not one.seconds:
+        return f"| {one.name} | {one.error} | | |"
+    rate = one.results[0]["users"] / one.median
+    memory = f"{one.gpu_peak / 1e9:.2f} GB" if one.gpu_peak else ""
+    return f"| {one.name} | {rate:,.0f} | {memory} | {one.median:.3f} |"
 
 
 def _verdict(case: Case, one: Measured) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from texttable import Texttable
+from tabulate import tabulate
 
 from rows import Row
 
@@ -18,22 +18,18 @@ __all__ = ["circumstances", "markdown", "terminal"]
 
 HEADER = ["what", "against", "ours", "theirs", "ratio", "at least", "memory", "theirs", "share"]
 HEADER += ["at most", "met"]
-WIDTHS = [30, 24, 14, 14, 7, 8, 8, 8, 6, 7, 4]
+# What the columns after the first two take.
+NUMBERS_WIDTH = 110
 
 
 def terminal(rows: list[Row]) -> str:
     """A table that fits a wide terminal; notes follow it."""
     width = max(shutil.get_terminal_size((170, 40)).columns, 110)
-    text_width = max((width - sum(WIDTHS[2:]) - 3 * len(HEADER) - 1) // 2, 18)
-    table = Texttable(max_width=0)
-    table.set_deco(Texttable.HEADER | Texttable.BORDER | Texttable.VLINES | Texttable.HLINES)
-    table.set_cols_width([text_width, text_width, *WIDTHS[2:]])
-    table.set_cols_align(["l", "l", *"rrrrrrrrc"])
-    table.set_cols_dtype(["t"] * len(HEADER))
-    table.header(HEADER)
-    for number, row in enumerate(rows):
-        table.add_row(_cells(row, _mark(rows, number)))
-    return "\n".join([table.draw(), *_notes(rows)])
+    text = max((width - NUMBERS_WIDTH) // 2, 18)
+    cells = [_cells(row, _mark(rows, number)) for number, row in enumerate(rows)]
+    options = {"tablefmt": "grid", "disable_numparse": True, "maxcolwidths": [text, text]}
+    align = ["left", "left", *["right"] * 8, "center"]
+    return "\n".join([tabulate(cells, HEADER, colalign=align, **options), *_notes(rows)])
 
 
 def markdown(rows: list[Row], title: str, lines: list[str]) -> str:

@@ -12,11 +12,10 @@ import pytest
 import yaml
 
 from recbole_evcf import __version__, cli
-from recbole_evcf.commands import options
-from recbole_evcf.commands.common import Terminated, stopped_by
+from recbole_evcf.commands.options import COMMANDS
 from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 
 # What a command cannot be without.
 NEEDED = {
@@ -31,26 +30,26 @@ NEEDED = {
 }
 
 
-def called(name: str) -> int:
+@pytest.fixture
+def called(monkeypatch):
+    """Calls a command whose function is replaced; the exit code."""
     Path("m.pth").touch()
-    return cli.main([name, *NEEDED[name]])
 
+    def call(name, function):
+        module, own = COMMANDS[name].function.split(".")
+        monkeypatch.setattr(import_module(f"recbole_evcf.commands.{module}"), own, function)
+        return cli.main([name, *NEEDED[name]])
 
-def test_without_words_it_says_what_it_takes(capsys):
-    assert cli.main([]) == 2
-    error = capsys.readouterr().err
-    assert all(name in error for name in options.COMMANDS)
+    return call
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
-@pytest.mark.parametrize("name", options.COMMANDS)
-def test_signals_end_every_command_with_one_line(name, number, code, monkeypatch, capsys):
-    module = import_module(f"recbole_evcf.commands.{name}")
-    monkeypatch.setattr(module, "main", lambda arguments: signal.raise_signal(number))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_signals_end_every_command_with_one_line(name, number, code, called, capsys):
     before = signal.getsignal(signal.SIGTERM)
-    assert called(name) == code
+    assert called(name, lambda options, words: signal.raise_signal(number)) == code
     assert capsys.readouterr().err == "recbole-evcf: interrupted.\n"
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -58,7 +57,7 @@ def test_signals_end_every_command_with_one_line(name, number, code, monkeypatch
 WHERE = "RECBOLE_EVCF_TRACEBACK=1 shows where."
 
 
-@pytest.mark.parametrize("name", options.COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -70,30 +69,27 @@ WHERE = "RECBOLE_EVCF_TRACEBACK=1 shows where."
         (NotImplementedError("no such split."), 2, "no such split."),
     ],
 )
-def test_whatever_a_command_raises_is_one_line(name, error, code, line, monkeypatch, capsys):
-    def main(arguments):
+def test_whatever_a_command_raises_is_one_line(
+    name, error, code, line, called, capsys, monkeypatch
+):
+    def fail(options, words):
         raise error
 
-    monkeypatch.setattr(import_module(f"recbole_evcf.commands.{name}"), "main", main)
-    assert called(name) == code
+    assert called(name, fail) == code
     assert capsys.readouterr().err == f"recbole-evcf: error: {line}\n"
     monkeypatch.setenv("RECBOLE_EVCF_TRACEBACK", "1")
     with pytest.raises(type(error)):
-        called(name)
-
-
-@pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
-def test_what_is_done_is_kept(kind, code, capsys):
-    assert stopped_by(kind(), "folder") == code
-    assert "kept in folder: repeat the command to resume" in capsys.readouterr().err
+        called(name, fail)
 
 
 # Answered before RecBole or PyTorch is imported.
 AT_ONCE = [
+    ([], 2, "COMMAND"),
     (["--help"], 0, "recbole-evcf COMMAND --help"),
     (["--version"], 0, f"recbole-evcf {__version__}"),
-    *((([name, "--help"]), 0, f"usage: recbole-evcf {name} ") for name in options.COMMANDS),
+    *((([name, "--help"]), 0, f"usage: recbole-evcf {name} ") for name in COMMANDS),
     (["trian"], 2, "invalid choice: 'trian'"),
+    (["prepare", "ml-20m", "--raw=r", "--seed=1"], 2, "unrecognized arguments: --seed=1"),
     (["compare"], 2, "the following arguments are required: --models"),
     (["run", "--config_files=none.yaml"], 2, "There is no config file none.yaml"),
     (["tune", "--params_file=none.hyper", "--output=o"], 2, "There is no params file none.hyper"),
@@ -136,8 +132,8 @@ def test_help_of_run_lists_the_settings_of_our_models(capsys):
 
 
 def test_kinds_and_tables_are_those_that_there_are():
-    assert options.KINDS == KINDS
-    assert tuple(TABLES) == options.TABLES
+    for name, expected in (("prepare", KINDS), ("reproduce", TABLES)):
+        assert COMMANDS[name].options[0][1]["choices"] == list(expected)
 
 
 def test_it_runs_as_a_module():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
-from recbole_evcf.commands.options import parse
 from recbole_evcf.serving.onnx_export import INPUT, OUTPUT, export_onnx
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.utils.files import check_target
@@ -12,9 +12,8 @@ from recbole_evcf.utils.files import check_target
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> int:
-    """Export a model; arguments and exit code as :func:`recbole_evcf.cli.main`."""
-    options, _ = parse("export", arguments)
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Export a model."""
     check_target(options.output)
     recommender = Recommender.load(options.model_file, device="cpu")
     export_onnx(recommender, options.output)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 
-from recbole_evcf.commands.options import parse
 from recbole_evcf.inspection.inspection import inspect_model
 from recbole_evcf.inspection.report import check_folder
-from recbole_evcf.report.values import number
+from recbole_evcf.report.table import number
 from recbole_evcf.utils.text import printable
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> int:
-    """Inspect a model; arguments and exit code as :func:`recbole_evcf.cli.main`."""
-    options, _ = parse("inspect", arguments)
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Inspect a model."""
     check_folder(options.output)
     inspection = inspect_model(options.model_file, options.dataset)
     files = inspection.report(options.output)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from recbole_evcf.commands.options import parse
+import argparse
+
 from recbole_evcf.data.prepare import prepare
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> int:
-    """Prepare a data set; arguments and exit code as :func:`recbole_evcf.cli.main`."""
-    options, _ = parse("prepare", arguments)
-    print(prepare(**vars(options)))
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Prepare a data set."""
+    print(prepare(options.kind, options.raw, options.name, options.output, options.overwrite))
     return 0

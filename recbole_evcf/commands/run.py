@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import shlex
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from recbole.config import Config
 
 from recbole_evcf import distributed, quick_start
-from recbole_evcf.commands.common import (
-    EXPECTED,
-    exit_code,
-    fail_somewhere,
-    put_words_aside,
-    read_settings,
-)
-from recbole_evcf.commands.options import parse, split_files
+from recbole_evcf.commands.options import read_settings, split_files, tell
 from recbole_evcf.config.checks import can_resume
-from recbole_evcf.config.finished import remark_on_settings
+from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.state_files import (
     State,
@@ -36,89 +27,65 @@ from recbole_evcf.utils.files import check_target, write_json
 __all__ = ["main", "result_table"]
 
 
-@dataclass
-class _Run:
-    """What is known of a run: its start time, and its config once that is complete."""
-
-    # Whether another process or machine is the first, which alone writes files.
-    elsewhere: bool
-    # Whether the first process is another one, which prints.
-    silent: bool = False
-    config: Config | None = None
-    started: float = field(default_factory=time.time)
-
-
-def main(arguments: list[str]) -> int:
-    """Train and evaluate a model; arguments as :func:`recbole_evcf.cli.main`.
+def main(options: argparse.Namespace, words: list[str]) -> int:
+    """Train and evaluate a model.
 
     Returns:
-        0; 1 if a process or machine failed; 2 for a mistake in what the user gave; 130 if it was
-        interrupted, 143 by SIGTERM.
+        0; 1 if another process, which says why, failed.
     """
-    parsed, words = parse("run", arguments)
-    options = vars(parsed)
-    resume = options.pop("resume")
-    words += [] if resume is None else [f"--resume={resume}"]
-    run = _Run(elsewhere=options["group_offset"] > 0)
-    try:
-        return _exit_code(run, options, words)
-    except KeyboardInterrupt as error:
-        if not run.silent:
-            print(f"recbole-evcf: interrupted{_how_to_resume(run, arguments)}", file=sys.stderr)
-        return exit_code(error)
-
-
-def _exit_code(run: _Run, options: dict[str, Any], words: list[str]) -> int:
+    options.remark = " before training started."
+    options.started = time.time()
     try:
         with states_kept():
-            _train(run, options, read_settings(words))
+            _train(options, words)
     except Exception as error:
         reason = distributed.explain(error)
         if isinstance(reason, distributed.FailedElsewhere):
             return 1
-        if isinstance(reason, EXPECTED):
-            raise
-        # RecBole fails on a value of the wrong type only when it computes with it.
-        return fail_somewhere(reason, remark_on_settings(run.config) if run.config else "")
+        raise reason from reason.__cause__
     return 0
 
 
-def _train(run: _Run, options: dict[str, Any], settings: Mapping[str, str]) -> None:
-    put_words_aside()
+def _train(options: argparse.Namespace, words: list[str]) -> None:
+    resume = [] if options.resume is None else [f"--resume={options.resume}"]
+    settings: dict[str, Any] = dict(read_settings([*words, *resume]))
     outside = distributed.from_environment()
-    run.silent = bool(outside) and outside["local_rank"] + outside["offset"] > 0
-    run.elsewhere = run.elsewhere or run.silent
-    files = split_files(options.pop("config_files"))
-    result_file = options.pop("result_file")
-    if result_file and not run.elsewhere:
-        check_target(result_file)
-    model, dataset = options.pop("model"), options.pop("dataset")
-    config, files, settings = quick_start.planned_run(model, dataset, files, settings)
-    run.config, model, dataset = config, config["model"], config["dataset"]
-    result = quick_start.run(model, dataset, files, settings, **options)
+    silent = bool(outside) and outside["local_rank"] + outside["offset"] > 0
+    # The first of all processes alone writes files.
+    elsewhere = silent or options.group_offset > 0
+    if options.result_file and not elsewhere:
+        check_target(options.result_file)
+    files = split_files(options.config_files)
+    config, files, settings = quick_start.planned_run(
+        options.model, options.dataset, files, settings
+    )
+    model, dataset = config["model"], config["dataset"]
+    processes = {key: getattr(options, key) for key in with_role(Role.ARGUMENT_OF_RUN)}
+    try:
+        result = quick_start.run(model, dataset, files, settings, **processes)
+    except KeyboardInterrupt:
+        options.remark = None if silent else _how_to_resume(config, options, elsewhere)
+        raise
     if result is None:
-        if not run.silent:
-            print("Done; the results are on the first machine.", file=sys.stderr)
+        if not silent:
+            tell("Done; the results are on the first machine.")
         return
     # First, so that they are printed even if a file cannot be written.
     print(result_table(result), flush=True)
-    if result_file:
-        write_json(result_file, {"model": model, "dataset": dataset, **result})
+    if options.result_file:
+        write_json(options.result_file, {"model": model, "dataset": dataset, **result})
 
 
-def _how_to_resume(run: _Run, arguments: list[str]) -> str:
+def _how_to_resume(config: Config, options: argparse.Namespace, elsewhere: bool) -> str:
     """Explain how to resume an interrupted run, after the word ``interrupted``."""
-    if run.config is None:
-        return " before training started."
-    if run.elsewhere:
+    if elsewhere:
         return ": the first machine has what the run can resume from."
-    state = _state_to_resume(run.config, run.started) if can_resume(run.config) else None
+    state = _state_to_resume(config, options.started) if can_resume(config) else None
     if state is None:
         return " before there was anything to resume from: the same command starts from scratch."
     # The last of several --resume counts.
-    resume = [] if run.config["resume"] else ["--resume"]
-    words = shlex.join(["recbole-evcf", "run", *arguments, *resume])
-    return f" after epoch {state.epoch}: resume with {words}"
+    more = "" if config["resume"] else " --resume"
+    return f" after epoch {state.epoch}: resume with {options.command_line}{more}"
 
 
 def _state_to_resume(config: Config, started: float) -> State | None:
@@ -133,7 +100,7 @@ def _state_to_resume(config: Config, started: float) -> State | None:
 
 
 def result_table(result: Mapping[str, Any]) -> str:
-    """Return ``run_recbole``'s validation and test metrics, with their standard errors."""
+    """The validation and test metrics of ``run_recbole``, with their standard errors."""
     parts = [result["best_valid_result"] or {}, result["test_result"] or {}]
     if not any(parts):
         return "Nothing was evaluated: the split leaves nothing to validate or test on."

@@ -1,4 +1,4 @@
-"""Clear messages for faulty atomic files (``.inter``, ``.user``, ``.item`` ...).
+"""Atomic files (``.inter``, ``.user``, ``.item`` ...): what is wrong with one, and fast reading.
 
 RecBole splits the first line into ``name:type`` columns itself and has pandas read the rest, whose
 errors name neither the file nor, mostly, the line.
@@ -6,34 +6,35 @@ errors name neither the file nor, mostly, the line.
 
 from __future__ import annotations
 
-import codecs
 import mmap
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recbole_evcf.utils.text import shown
 
-__all__ = ["check_header", "reading"]
+__all__ = ["check_header", "reading", "with_c_engine"]
 
 TYPES = ("token", "float", "token_seq", "float_seq")
-USUAL_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
-LONGEST_LINE = 2**24
 UNDECODABLE = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" leaves of such a byte
 READING_ERRORS = (ValueError, TypeError, LookupError, AttributeError)
+# Encodings in which a byte below 128 is the ASCII character.
+ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "latin1", "iso-8859-1", "cp1252")
+CHUNK = 2**22
 
 
 def check_header(
-    path: str, field_separator: str, encoding: str | None, required: Sequence[str] = ()
+    path: str, separator: str, encoding: str | None, required: Sequence[str] = ()
 ) -> list[str]:
     """Check the first line of an atomic file, and that a row that fits it follows.
 
     Args:
         path: the atomic file.
-        field_separator: RecBole's setting ``field_separator``.
+        separator: RecBole's setting ``field_separator``.
         encoding: RecBole's setting ``encoding``; None is UTF-8, as it is to pandas.
         required: names of the columns that the file must have, such as ``user_id``.
 
@@ -41,212 +42,176 @@ def check_header(
         the names of its columns.
 
     Raises:
-        ValueError: the file is empty, cannot be decoded, has a header that RecBole cannot read or
-            that lacks a required column, or holds no rows; or the first row has more columns than
-            the header, which pandas would read with every column shifted.
+        ValueError: RecBole and pandas would not read the file, or read it wrongly.
         OSError: the file cannot be opened.
     """
-    try:
-        codecs.lookup(encoding or "utf-8")
-    except LookupError:
-        raise ValueError(f"{path}: encoding is {encoding!r}, unknown to Python.") from None
-    try:
-        with open(path, encoding=encoding or "utf-8", errors="surrogateescape") as file:
-            first = _line(file, path, 1, encoding)
-            if not first:
-                raise ValueError(f"{path} is empty; line 1 must name the columns.")
-            columns = _columns(first.rstrip("\n"), path, field_separator, required)
-            lines = enumerate(iter(lambda: _line(file, path, 2, encoding), ""), 2)
-            number, row = next(((n, text) for n, text in lines if text.strip()), (0, ""))
-    except UnicodeError:
-        raise ValueError(f"{path} {_not_decoded(encoding)}") from None
+    # To pandas, two characters are a regular expression.
+    if (
+        not isinstance(separator, str)
+        or separator in ("", '"', "\r", "\n")
+        or (len(separator) > 1 and separator != re.escape(separator))
+    ):
+        raise ValueError(
+            f"{path} cannot be split at field_separator {separator!r}; it must be one character, "
+            'such as "\\t" (in double quotes in YAML), or several that are not special in a '
+            "regular expression."
+        )
+    lines = _lines(path, encoding)
+    _, header = next(lines, (1, ""))
+    names = _names(header.rstrip("\n"), path, separator, required)
+    number, row = next(((number, line) for number, line in lines if line.strip()), (0, ""))
     if not row:
         raise ValueError(f"{path} holds no rows, only the header in line 1.")
-    cells = row.rstrip("\n").split(field_separator)
-    if len(cells) > len(columns) and '"' not in row:
-        last = ", the last one empty" if not cells[-1] else ""
+    cells = row.rstrip("\n").split(separator)
+    # pandas would read it with every column shifted.
+    if len(cells) > len(names) and '"' not in row:
         raise ValueError(
-            f"{path}, line {number} has {len(cells)} columns{last}, the header has {len(columns)}."
+            f"{path}, line {number} has {len(cells)} columns, the header has {len(names)}."
         )
-    return columns
+    return names
 
 
 @contextmanager
 def reading(
-    path: str, field_separator: str, encoding: str | None, seq_separator: str = " "
+    path: str, separator: str, encoding: str | None, seq_separator: str = " "
 ) -> Iterator[None]:
-    """Name what is wrong with an atomic file if reading it within the block fails.
+    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails.
 
-    Args:
-        path: the file, whose header has been checked.
-        field_separator: RecBole's setting ``field_separator``.
-        encoding: RecBole's setting ``encoding``.
-        seq_separator: RecBole's setting ``seq_separator``, which splits ``float_seq`` columns.
-
-    Raises:
-        ValueError: the file holds a NUL, or the block raises what a faulty file leads to, which is
-            then the cause of this error.
+    Args: as of :func:`check_header`; ``seq_separator`` splits ``float_seq`` columns.
     """
-    _check_no_nul(path, encoding)
+    # NumPy drops a NUL, as after a power failure, from a string's end: two ids would look the same.
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"\0") >= 0:
+            all(_lines(path, encoding))
     try:
         yield
     except READING_ERRORS as error:
-        said = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
-        fault = (
-            _undecodable(path, encoding)
-            or _open_quote(path, encoding, said)
-            or _no_number(path, field_separator, encoding, seq_separator)
-            or f" could not be read ({type(error).__name__}: {said})."
-        )
-        raise ValueError(path + fault) from error
+        raise ValueError(_fault(path, separator, encoding, seq_separator, error)) from error
 
 
-def _line(file: IO[str], path: str, number: int, encoding: str | None) -> str:
-    line = file.readline(LONGEST_LINE)
-    bad = UNDECODABLE.search(line)
-    if bad:
-        raise ValueError(f"{path}{_bad_byte(number, bad, encoding)}")
-    if len(line) == LONGEST_LINE:
-        raise ValueError(
-            f"{path}, line {number} has {LONGEST_LINE} characters or more; is this a text file "
-            "with a line for each row?"
-        )
-    return line
-
-
-def _bad_byte(number: int, bad: re.Match[str], encoding: str | None) -> str:
-    return f", line {number}: byte 0x{ord(bad.group()) - 0xDC00:02x} {_not_decoded(encoding)}"
-
-
-def _not_decoded(encoding: str | None) -> str:
+def _lines(path: str, encoding: str | None) -> Iterator[tuple[int, str]]:
+    """Yield the lines and their numbers from 1; a ValueError names the first that is no text."""
+    hint = "is this a text file, and the setting encoding right?"
     encoding = encoding or "utf-8"
-    return f"cannot be read as {encoding}; is this a text file, and the setting encoding right?"
+    try:
+        with open(path, encoding=encoding, errors="surrogateescape") as file:
+            for number, line in enumerate(file, 1):
+                if bad := UNDECODABLE.search(line):
+                    raise ValueError(
+                        f"{path}, line {number}: byte 0x{ord(bad.group()) - 0xDC00:02x} cannot be "
+                        f"read as {encoding}; {hint}"
+                    )
+                if "\0" in line:
+                    raise ValueError(f"{path}, line {number} holds a NUL character; {hint}")
+                yield number, line
+    except LookupError:
+        raise ValueError(f"{path}: encoding is {encoding!r}, unknown to Python.") from None
+    except UnicodeError:
+        raise ValueError(f"{path} cannot be read as {encoding}; {hint}") from None
 
 
-def _columns(header: str, path: str, separator: str, required: Sequence[str]) -> list[str]:
+def _names(header: str, path: str, separator: str, required: Sequence[str]) -> list[str]:
     if not header.strip():
-        raise ValueError(f"{path}, line 1 is blank; it must name the columns, as in user_id:token.")
+        raise ValueError(f"{path}: line 1 is empty; it must name the columns, as in user_id:token.")
     if header.startswith("\ufeff"):
         raise ValueError(
             f"{path}, line 1 begins with a byte order mark (BOM), which RecBole takes for part of "
             "the first column's name; save the file without it or, for UTF-8, set encoding to "
             "utf-8-sig."
         )
-    if "\0" in header:
-        raise ValueError(
-            f"{path}, line 1 holds a NUL character; is this a text file, and the setting encoding "
-            "right?"
-        )
-    _check_separator(header, path, separator)
     texts, names = header.split(separator), []
-    other = next((o for o in USUAL_SEPARATORS if o != separator and o in header), None)
-    hint = f" (is field_separator {separator!r} right? the line has {other!r} in it)"
-    hint = hint if other and len(texts) == 1 else ""
     for number, text in enumerate(texts, 1):
         name, _, kind = text.partition(":")
-        fault = None
-        if text.startswith('"'):
-            fault = "is in quotes, which RecBole does not remove from the header; leave them out"
-        elif not name or text.count(":") != 1:
-            fault = "is not of the form name:type, as in user_id:token"
-        elif kind not in TYPES:
-            fault = f"has the unknown type {shown(kind)}; the types are {', '.join(TYPES)}"
-        elif name in names:
-            fault = f"repeats the name {shown(name)}; every column needs a name of its own"
-        if fault:
-            raise ValueError(f"{path}, line 1: column {number}, {shown(text)}, {fault}{hint}.")
+        if not name or '"' in name or name in names or kind not in TYPES:
+            hint = f"; is field_separator {separator!r} right?" if len(texts) == 1 else "."
+            raise ValueError(
+                f"{path}, line 1: column {number} must be name:type, with a name of its own, not "
+                f"in quotes, and a type of {', '.join(TYPES)}, not {shown(text)}{hint}"
+            )
         names.append(name)
     for name in required:
         if name not in names:
             raise ValueError(
                 f"{path}, line 1: there is no column {shown(name)}, which is required; the columns "
-                f"are {shown(', '.join(names))}{hint}."
+                f"are {shown(', '.join(names))}."
             )
     return names
 
 
-def _check_separator(header: str, path: str, separator: str) -> None:
-    """RecBole splits at the plain text; to pandas, two characters are a regular expression."""
-    good = isinstance(separator, str) and separator not in ("", '"', "\r", "\n")
-    if good and len(separator) > 1:
+def _fault(
+    path: str, separator: str, encoding: str | None, seq_separator: str, error: Exception
+) -> str:
+    """Find the line for which reading failed."""
+    said = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+    quote = "expected after" in said or "end of data" in said
+    try:
+        odd = [n for n, line in _lines(path, encoding) if quote and line.count('"') % 2]
+    except ValueError as no_text:
+        return str(no_text)
+    if quote:
+        line = f", line {odd[0]}" if odd else ""
+        return (
+            f'{path}{line}: a quote (") opens a column and is not closed at its end; remove it, or '
+            "put the column in quotes and double those inside."
+        )
+    options: dict[str, Any] = {"delimiter": separator, "encoding": encoding, "dtype": str}
+    try:
+        frame = pd.read_csv(path, engine="python", skip_blank_lines=False, **options)
+    except READING_ERRORS:
+        frame = pd.DataFrame()
+    faults = []
+    for column in filter(re.compile(":float").search, frame):
+        parts = frame[column].dropna()
+        if column.endswith("_seq"):
+            parts = parts.str.split(seq_separator).explode().replace("", "0")
+        wrong = parts[pd.to_numeric(parts, errors="coerce").isna()]
+        faults += [(row, column, part) for row, part in wrong[:1].items()]
+    if not faults:
+        return f"{path} could not be read ({type(error).__name__}: {said})."
+    row, column, part = min(faults)
+    # The header is line 1.
+    return f"{path}, line {row + 2}: column {shown(column)} holds {shown(part)}, not a number."
+
+
+def with_c_engine(read_csv: Callable) -> Callable:
+    """``pandas.read_csv`` that reads with the C engine what is asked of the Python engine.
+
+    What the C engine refuses, or might read otherwise, is read as asked, with the same errors.
+    """
+
+    def read(path: str, *args: Any, **options: Any) -> pd.DataFrame:
+        separator, encoding = options.get("delimiter") or "", options.get("encoding") or "utf-8"
+        if options.get("engine") != "python" or not _reads_alike(path, separator, encoding):
+            return read_csv(path, *args, **options)
+        # The precision with which the Python engine reads numbers.
+        fast = {**options, "engine": "c", "float_precision": "high"}
         try:
-            good = re.split(separator, header) == header.split(separator)
-        except re.error:
-            good = False
-    if not good:
-        raise ValueError(
-            f"{path} cannot be split at field_separator {separator!r}; it must be one character, "
-            'such as "\\t" (in double quotes in YAML), or plain text that means the same as a '
-            "regular expression."
+            return read_csv(path, *args, **fast)
+        except Exception:
+            return read_csv(path, *args, **options)
+
+    return read
+
+
+def _reads_alike(path: str, separator: str, encoding: str) -> bool:
+    """Whether both engines read a file alike, if they read it.
+
+    They differ in lines with more fields than the header, in lines of white space, in quotes that
+    do not close, and at zero bytes.
+    """
+    if len(separator) != 1 or not separator.isascii() or encoding.lower() not in ASCII_LIKE:
+        return False
+    with open(path, "rb") as file:
+        expected = file.readline().count(separator.encode())
+        return expected > 0 and all(
+            b"\0" not in lines
+            and b'"' not in lines
+            and (_count_in_lines(lines, ord(separator)) == expected).all()
+            for lines in iter(lambda: file.read(CHUNK) + file.readline(), b"")
         )
 
 
-def _check_no_nul(path: str, encoding: str | None) -> None:
-    """A NUL, as after a power failure: NumPy drops it from a string's end, and two ids would look
-    the same."""
-    if "\0".encode(encoding or "utf-8") != b"\0":
-        return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        position = content.find(b"\0")
-        if position >= 0:
-            line = content[:position].count(b"\n") + 1
-            raise ValueError(
-                f"{path}, line {line} holds a NUL character: it is corrupt, or no text file."
-            )
-
-
-def _undecodable(path: str, encoding: str | None) -> str | None:
-    try:
-        with open(path, encoding=encoding or "utf-8", errors="surrogateescape") as file:
-            found = ((n, UNDECODABLE.search(line)) for n, line in enumerate(file, 1))
-            return next((_bad_byte(n, bad, encoding) for n, bad in found if bad), None)
-    except UnicodeError:
-        return f" {_not_decoded(encoding)}"
-
-
-def _open_quote(path: str, encoding: str | None, said: str) -> str | None:
-    if "expected after" not in said and "end of data" not in said:
-        return None
-    with open(path, encoding=encoding or "utf-8") as file:
-        odd = next((n for n, line in enumerate(file, 1) if line.count('"') % 2), None)
-    return (
-        f'{f", line {odd}" if odd else ""}: a quote (") opens a column and is not closed at its '
-        "end; remove it, or put the column in quotes and double those inside."
-    )
-
-
-def _no_number(
-    path: str, field_separator: str, encoding: str | None, seq_separator: str
-) -> str | None:
-    """Find the first value of a column of numbers that is none."""
-    options = {"delimiter": field_separator, "encoding": encoding, "engine": "python"}
-    try:
-        frame = pd.read_csv(path, dtype=str, skip_blank_lines=False, **options)
-    except READING_ERRORS:
-        return None
-    faults = []
-    for column in frame:
-        name, _, kind = str(column).partition(":")
-        values = frame[column].dropna() if kind in ("float", "float_seq") else frame[column][:0]
-        for place, value in values.items():
-            parts = value.split(seq_separator) if kind == "float_seq" else [value]
-            wrong = next((part for part in parts if not _is_number(part, kind)), None)
-            if wrong is not None:
-                faults.append((place, name, kind, wrong))
-                break
-    if not faults:
-        return None
-    place, name, kind, wrong = min(faults)
-    # The header is line 1.
-    return (
-        f", line {place + 2}: column {shown(name)[1:-1]}:{kind} holds {shown(wrong)}, which is not "
-        "a number."
-    )
-
-
-def _is_number(text: str, kind: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return kind == "float_seq" and not text
-    return True
+def _count_in_lines(lines: bytes, character: int) -> np.ndarray:
+    values = np.frombuffer(lines, dtype=np.uint8)
+    starts = np.flatnonzero(values[:-1] == ord("\n")) + 1
+    return np.add.reduceat(values == character, np.append(0, starts), dtype=np.int32)

@@ -7,62 +7,49 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from logging import getLogger
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.data.loading import rows_of
 from recbole_evcf.utils.text import shown
 
 __all__ = [
-    "BENCHMARK_PARTS",
-    "Split",
+    "PARTS",
     "build_parts",
-    "check_times",
     "group_sizes",
     "is_sg",
     "split_seed",
     "split_users",
+    "three_numbers",
+    "times_of",
 ]
 
+# The five interaction files of a split made elsewhere, in the order of benchmark_filename.
+PARTS = ("training", "validation fold-in", "validation target", "test fold-in", "test target")
 # The least a held-out user must keep to be scored, as published.
 MIN_INTERACTIONS = 5
-# The five interaction files of a split made elsewhere, in the order of benchmark_filename.
-BENCHMARK_PARTS = ("train", "valid fold-in", "valid target", "test fold-in", "test target")
 # Sets the split's random stream apart from every other use of the same seed.
 STREAM = 0x5C
+# So that 0.1 of 1000 users are 100, and 1 - 0.8 of 5 interactions is 1, whatever the rounding.
+TINY = 1e-9
 BEYOND_COUNTS = "interactions of users beyond the counts asked for"
 
 
-@dataclass(frozen=True)
-class Split:
-    """Places in the interaction arrays, and what was left out.
-
-    Attributes:
-        train: all interactions of the training users.
-        fold_in: of validation and test users, what is shown; a pair.
-        target: of validation and test users, what is to be found; a pair.
-        dropped: counts by reason, for the log.
-    """
-
-    train: np.ndarray
-    fold_in: tuple[np.ndarray, np.ndarray]
-    target: tuple[np.ndarray, np.ndarray]
-    dropped: dict[str, int]
+# Places of each part in the interaction arrays, and counts of what was left out, by reason.
+Split: TypeAlias = "tuple[list[np.ndarray], dict[str, int]]"
 
 
 def is_sg(config: Config) -> bool:
     """Whether a config asks for strong generalization: by ``SG``, or by five benchmark files."""
-    split = config["eval_args"].get("split")
-    if isinstance(split, dict) and "SG" in split:
-        return True
-    files = config["benchmark_filename"]
-    return isinstance(files, (list, tuple)) and len(files) == len(BENCHMARK_PARTS)
+    split, files = config["eval_args"].get("split"), config["benchmark_filename"]
+    five = isinstance(files, (list, tuple)) and len(files) == len(PARTS)
+    return five or (isinstance(split, dict) and "SG" in split)
 
 
 def split_seed(config: Config) -> int:
@@ -71,8 +58,16 @@ def split_seed(config: Config) -> int:
     return config["seed"] if seed is None else seed
 
 
-def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
-    """Numbers of training, validation and test users.
+def three_numbers(values: object) -> bool:
+    """Whether a setting is a list of three finite numbers, as the shares of a split are."""
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        return False
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return len(numbers) == 3 and bool(np.isfinite(numbers).all())
+
+
+def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
+    """Return the numbers of training, validation and test users.
 
     Args:
         shares: three ratios, which are scaled to sum to 1; or three whole numbers of users, one
@@ -83,14 +78,21 @@ def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
         ValueError: the shares make no sense, or ask for more users than there are.
     """
     text = f"eval_args: split: SG: {shares!r}"
-    numeric = isinstance(shares, (list, tuple)) and len(shares) == 3
-    numeric = numeric and all(
-        isinstance(s, (int, float)) and not isinstance(s, bool) and np.isfinite(s) for s in shares
-    )
-    if not numeric:
+    if not three_numbers(shares):
         raise ValueError(f"{text} must be three numbers: training, validation and test users.")
-    counted = all(isinstance(s, int) for s in shares) and (-1 in shares or max(shares) > 1)
-    sizes = _by_count(shares, n_users, text) if counted else _by_ratio(shares, n_users, text)
+    if all(isinstance(s, int) for s in shares) and (-1 in shares or max(shares) > 1):
+        if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
+            raise ValueError(f"{text}: counts must be above 0, and one may be -1: all others.")
+        rest = max(n_users - int(sum(s for s in shares if s != -1)), 0)
+        sizes = [rest if s == -1 else int(s) for s in shares]
+    else:
+        if min(shares) <= 0 or max(shares) > 1:
+            raise ValueError(
+                f"{text}: every ratio must be above 0 and at most 1; or give three whole numbers "
+                "of users."
+            )
+        held_out = [int(share / sum(shares) * n_users + TINY) for share in shares[1:]]
+        sizes = [n_users - sum(held_out), *held_out]
     if sum(sizes) > n_users:
         raise ValueError(f"{text} asks for {sum(sizes)} users, but the data set has {n_users}.")
     if min(sizes) < 1:
@@ -99,25 +101,6 @@ def group_sizes(shares: Sequence[float], n_users: int) -> tuple[int, int, int]:
             f"of {n_users}: each group needs at least one."
         )
     return sizes
-
-
-def _by_count(shares: Sequence[float], n_users: int, text: str) -> tuple[int, int, int]:
-    if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
-        raise ValueError(f"{text}: counts must be positive, and one of them may be -1, the rest.")
-    rest = n_users - int(sum(s for s in shares if s != -1))
-    train, valid, test = (int(max(rest, 0) if s == -1 else s) for s in shares)
-    return train, valid, test
-
-
-def _by_ratio(shares: Sequence[float], n_users: int, text: str) -> tuple[int, int, int]:
-    if min(shares) <= 0:
-        raise ValueError(f"{text}: every ratio must be above 0.")
-    if max(shares) > 1:
-        raise ValueError(f"{text}: give three ratios up to 1, or three whole numbers of users.")
-    total = sum(shares)
-    # A hair's breadth, so that 0.1 of 1000 users are 100 whatever the rounding.
-    valid, test = (int(share / total * n_users + 1e-9) for share in shares[1:])
-    return n_users - valid - test, valid, test
 
 
 def split_users(
@@ -131,8 +114,7 @@ def split_users(
     """Split interactions by users, as ``published-settings`` and Liang et al. (2018) do.
 
     Args:
-        users: user of each interaction.
-        items: item of each interaction.
+        users, items: of each interaction.
         shares: see :func:`group_sizes`.
         seed: all that the random choices depend on.
         fold_in_ratio: share of a held-out history that is shown.
@@ -144,202 +126,156 @@ def split_users(
     if not isinstance(fold_in_ratio, (int, float)) or not 0 < fold_in_ratio < 1:
         raise ValueError(f"eval_args: fold_in_ratio must lie between 0 and 1, not {fold_in_ratio}.")
     rng = np.random.default_rng([seed, STREAM])
-    unique = _first_of_each_pair(users, items)
+    pairs = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
+    unique = np.sort(np.unique(pairs, return_index=True)[1])
     group = _draw_groups(users[unique], shares, rng)
-    train = unique[group == 0]
-    trained = np.isin(items[unique], np.unique(items[train]))
-    kept = unique[(group > 0) & trained]
-    order = times if times is not None else rng.random(len(users))
-    shown, targets, too_short = _fold_in(kept, users, order, fold_in_ratio)
+    train, held_out = unique[group == 0], unique[group > 0]
+    known = np.isin(items[held_out], np.unique(items[train]))
+    kept = held_out[known]
+    order = rng.random(len(users)) if times is None else times
+    is_target, is_scored = _fold_in(users[kept], order[kept], fold_in_ratio)
     group_of = np.zeros(len(users), dtype=np.int8)
     group_of[unique] = group
-    split = Split(
-        train,
-        tuple(shown[group_of[shown] == phase] for phase in (1, 2)),
-        tuple(targets[group_of[targets] == phase] for phase in (1, 2)),
-        {
-            BEYOND_COUNTS: int((group < 0).sum()),
-            "repeated interactions": len(users) - len(unique),
-            "held-out interactions with items nobody in training has": int(
-                ((group > 0) & ~trained).sum()
-            ),
-            f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": too_short
-            + _without_any(users[unique], group, users[kept]),
-        },
-    )
-    for name, target in zip(("validation", "test"), split.target):
-        if len(target) == 0:
+    parts = [train]
+    for phase, name in ((1, "validation"), (2, "test")):
+        scored = is_scored & (group_of[kept] == phase)
+        parts += [kept[scored & ~is_target], kept[scored & is_target]]
+        if not scored.any():
             raise ValueError(
                 f"No {name} user has the {MIN_INTERACTIONS} interactions with training items that "
                 "scoring needs: hold out more users, or filter the data less."
             )
-    return split
-
-
-def _first_of_each_pair(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    pairs = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
-    return np.sort(np.unique(pairs, return_index=True)[1])
+    n_too_short = len(np.setdiff1d(users[held_out], users[kept[is_scored]]))
+    dropped = {
+        BEYOND_COUNTS: int((group < 0).sum()),
+        "repeated interactions": len(users) - len(unique),
+        "held-out interactions with items nobody in training has": int((~known).sum()),
+        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": n_too_short,
+    }
+    return parts, dropped
 
 
 def _draw_groups(
     users: np.ndarray, shares: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """0, 1 or 2 for each interaction: its user's group."""
+    """Return the group of each interaction's user: 0, 1, 2, or -1 beyond the counts asked for."""
     ids, place = np.unique(users, return_inverse=True)
-    sizes = group_sizes(shares, len(ids))
-    drawn = rng.permutation(len(ids))
-    group = np.zeros(len(ids), dtype=np.int8)
-    group[drawn[: sizes[1]]] = 1
-    group[drawn[sizes[1] : sizes[1] + sizes[2]]] = 2
-    used = np.ones(len(ids), dtype=bool)
-    used[drawn[sum(sizes) :]] = False
-    # Users beyond the counts asked for take no part: group -1.
-    return np.where(used, group, -1)[place]
+    n_train, n_valid, n_test = group_sizes(shares, len(ids))
+    group = np.full(len(ids), -1, dtype=np.int8)
+    of_drawn = np.repeat([1, 2, 0], [n_valid, n_test, n_train])
+    group[rng.permutation(len(ids))[: len(of_drawn)]] = of_drawn
+    return group[place]
 
 
-def _fold_in(
-    kept: np.ndarray, users: np.ndarray, order: np.ndarray, ratio: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Shown and target interactions of users with enough of them; how many have too few."""
-    ranked = kept[np.lexsort((order[kept], users[kept]))]
-    _, start, count = np.unique(users[ranked], return_index=True, return_counts=True)
-    # The same hair's breadth: 0.2 of 5 is 1, though 1 - 0.8 is less than 0.2.
-    n_target = np.floor((1 - ratio) * count + 1e-9).astype(np.int64)
+def _fold_in(users: np.ndarray, order: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each interaction whether it is a target, and whether its user is scored."""
+    ranks = np.lexsort((order, users))
+    _, start, count = np.unique(users[ranks], return_index=True, return_counts=True)
+    n_target = np.floor((1 - ratio) * count + TINY).astype(np.int64)
     scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
-    place = np.arange(len(ranked)) - np.repeat(start, count)
-    is_target = place >= np.repeat(count - n_target, count)
-    is_scored = np.repeat(scored, count)
-    return (
-        np.sort(ranked[is_scored & ~is_target]),
-        np.sort(ranked[is_scored & is_target]),
-        int((~scored).sum()),
-    )
-
-
-def _without_any(users: np.ndarray, group: np.ndarray, kept_users: np.ndarray) -> int:
-    return len(np.setdiff1d(users[group > 0], kept_users))
+    is_target, is_scored = np.empty((2, len(users)), dtype=bool)
+    place = np.arange(len(users)) - np.repeat(start, count)
+    is_target[ranks] = place >= np.repeat(count - n_target, count)
+    is_scored[ranks] = np.repeat(scored, count)
+    return is_target, is_scored
 
 
 def build_parts(dataset: Dataset) -> list[Dataset]:
     """Make training, validation and test datasets of a loaded RecBole ``Dataset``.
 
-    The interactions of the validation and test parts are the targets. Every part carries
-    ``input_histories``, what each user is scored from: the training history or the fold-in set,
-    and the validation and test parts carry ``fold_in``. The data set itself is reduced to the
-    items that training knows.
-
-    Args:
-        dataset: RecBole's ``Dataset``.
+    The interactions of the validation and test parts are the targets, and they carry ``fold_in``.
+    Every part carries ``input_histories``, what each user is scored from. The data set itself is
+    reduced to the items that training knows.
 
     Raises:
         ValueError: the config asks for a split that this data cannot give.
     """
     dataset._change_feat_format()
-    split = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
+    places, dropped = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
     dataset._drop_unused_col()
-    _log(dataset, split)
-    _keep_training_items(dataset, split)
-    return _parts(dataset, split)
+    _log(dataset, places, dropped)
+    train, *held_out = places
+    _keep_training_items(dataset, train)
+    fold_in, targets = held_out[::2], held_out[1::2]
+    parts = [dataset.copy(_rows(dataset, each)) for each in (train, *targets)]
+    shown_rows = _rows(dataset, np.concatenate([train, *fold_in]))
+    histories = Histories.from_dataset(dataset.copy(shown_rows))
+    for part in parts:
+        part.input_histories = histories
+    for part, each in zip(parts[1:], fold_in):
+        part.fold_in = Histories.from_dataset(dataset.copy(_rows(dataset, each)))
+    # What is left of the data set: no row may name an item that is gone.
+    dataset.inter_feat = _rows(dataset, np.sort(np.concatenate(places)))
+    return parts
 
 
-def check_times(dataset: Dataset, times: np.ndarray | None) -> None:
-    """Check that a data set can be split in the order of time.
-
-    Args:
-        dataset: RecBole's ``Dataset``.
-        times: of its interactions, if there are any.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    if times is None:
-        raise ValueError(
-            f"eval_args: order: TO needs the field {dataset.time_field!r}, which "
-            f"{dataset.dataset_name}.inter does not have or load_col does not load."
-        )
+def times_of(dataset: Dataset) -> np.ndarray:
+    """Return the times by which a RecBole ``Dataset`` is split, or raise a ValueError."""
+    feat, field = dataset.inter_feat, dataset.time_field
     # RecBole has put the mean of all times where one is missing: it is missing where all are.
-    if np.isnan(times).any():
+    if field not in feat.columns or np.isnan(np.asarray(feat[field])).any():
         raise ValueError(
-            f"eval_args: order: TO needs the field {dataset.time_field!r}, of which "
-            f"{dataset.dataset_name}.inter holds no value."
+            f"eval_args: order: TO needs the field {field!r}, of which "
+            f"{dataset.dataset_name}.inter holds no value, or which load_col does not load."
         )
+    return np.asarray(feat[field])
 
 
 def _from_config(dataset: Dataset) -> Split:
-    arguments = dataset.config["eval_args"]
-    feat = dataset.inter_feat
-    times = feat[dataset.time_field].numpy() if dataset.time_field in feat else None
-    order = arguments["order"]
-    if order not in ("RO", "TO"):
-        raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")
-    if order == "TO":
-        check_times(dataset, times)
+    arguments, feat = dataset.config["eval_args"], dataset.inter_feat.interaction
     return split_users(
         feat[dataset.uid_field].numpy(),
         feat[dataset.iid_field].numpy(),
         arguments["split"]["SG"],
         split_seed(dataset.config),
         arguments.get("fold_in_ratio", 0.8),
-        times if order == "TO" else None,
+        times_of(dataset) if arguments["order"] == "TO" else None,
     )
 
 
 def _from_files(dataset: Dataset) -> Split:
     bounds = np.cumsum([0, *dataset.file_size_list])
-    train, *held_out = (np.arange(*pair) for pair in itertools.pairwise(bounds))
+    parts = [np.arange(*pair) for pair in itertools.pairwise(bounds)]
     user, item = dataset.uid_field, dataset.iid_field
     users, items = dataset.inter_feat[user].numpy(), dataset.inter_feat[item].numpy()
     pairs = users.astype(np.int64) * dataset.item_num + items
 
-    def refuse(part: int, field: str, wrong: np.ndarray, why: str) -> None:
-        _refuse(dataset, part, held_out[part - 1][wrong], field, why)
+    def within(values: np.ndarray, part: int, other: int) -> np.ndarray:
+        return np.isin(values[parts[part]], values[parts[other]])
 
-    for part, places in enumerate(held_out, start=1):
-        refuse(part, item, ~np.isin(items[places], items[train]), "is not in the training file")
-        refuse(part, user, np.isin(users[places], users[train]), "is in the training file too")
-    for part in (2, 4):
-        places, shown_places = held_out[part - 1], held_out[part - 2]
-        unshown = ~np.isin(users[places], users[shown_places])
-        refuse(part, user, unshown, "has no fold-in interaction")
-        both = np.isin(pairs[places], pairs[shown_places])
-        refuse(part, item, both, "is in the user's fold-in set too")
-    for part in (3, 4):
-        again = np.isin(users[held_out[part - 1]], users[held_out[0]])
-        refuse(part, user, again, "is a validation user too")
-    return Split(train, (held_out[0], held_out[2]), (held_out[1], held_out[3]), {})
-
-
-def _refuse(dataset: Dataset, part: int, places: np.ndarray, field: str, why: str) -> None:
-    """Name the first of the wrong ``places`` of a file, if there are any."""
-    if len(places) == 0:
-        return
-    token = str(dataset.id2token(field, int(dataset.inter_feat[field][int(places[0])])))
-    file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
-    # The header is line 1.
-    line = int(places[0]) - sum(dataset.file_size_list[:part]) + 2
-    raise ValueError(f"{file}, line {line}: {field} {shown(token)} {why}.")
+    for part in range(1, len(parts)):
+        faults = [
+            (item, ~within(items, part, 0), "is not in the training file"),
+            (user, within(users, part, 0), "is in the training file too"),
+        ]
+        if PARTS[part].endswith("target"):
+            faults += [
+                (user, ~within(users, part, part - 1), "has no fold-in interaction"),
+                (item, within(pairs, part, part - 1), "is in the user's fold-in set too"),
+            ]
+        if PARTS[part].startswith("test"):
+            faults.append((user, within(users, part, 1), "is a validation user too"))
+        for field, wrong, why in faults:
+            if wrong.any():
+                row = int(wrong.argmax())
+                token = dataset.id2token(field, int(dataset.inter_feat[field][parts[part][row]]))
+                file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
+                # The header is line 1.
+                raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
+    return parts, {}
 
 
-def _log(dataset: Dataset, split: Split) -> None:
+def _log(dataset: Dataset, parts: list[np.ndarray], dropped: dict[str, int]) -> None:
     feat = dataset.inter_feat
     users, items = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
-    (valid_shown, test_shown), (valid_target, test_target) = split.fold_in, split.target
-    parts = {
-        "training": split.train,
-        "validation fold-in": valid_shown,
-        "validation target": valid_target,
-        "test fold-in": test_shown,
-        "test target": test_target,
-    }
     text = "Strong generalization"
-    for name, places in parts.items():
+    for name, places in zip(PARTS, parts):
         n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
         text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
-    for reason, count in split.dropped.items():
+    for reason, count in dropped.items():
         text += f"\n  dropped: {count:,} {reason}"
     getLogger().info(text)
-    left_out = split.dropped.get(BEYOND_COUNTS)
-    if left_out:
+    if left_out := dropped.get(BEYOND_COUNTS):
         getLogger().warning(
             f"eval_args: split: SG: {dataset.config['eval_args']['split']['SG']} are counts of "
             f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "
@@ -347,42 +283,26 @@ def _log(dataset: Dataset, split: Split) -> None:
         )
 
 
-def _keep_training_items(dataset: Dataset, split: Split) -> None:
+def _keep_training_items(dataset: Dataset, train: np.ndarray) -> None:
     """Number the items again, from 1, in the order they had; the others are gone."""
     field = dataset.iid_field
     if len(dataset.alias["item_id"]) > 1:
         raise ValueError("alias_of_item_id cannot be used with the split by users (SG).")
     items = dataset.inter_feat[field].numpy()
-    kept = np.concatenate([[0], np.unique(items[split.train])])
+    kept = np.concatenate([[0], np.unique(items[train])])
     new_id = np.zeros(dataset.item_num, dtype=np.int64)
     new_id[kept] = np.arange(len(kept))
     tokens = dataset.field2id_token[field][kept]
+    ids = {token: number for number, token in enumerate(tokens)}
     dataset.field2id_token = {**dataset.field2id_token, field: tokens}
-    dataset.field2token_id = {
-        **dataset.field2token_id,
-        field: {token: number for number, token in enumerate(tokens)},
-    }
+    dataset.field2token_id = {**dataset.field2token_id, field: ids}
     if dataset.item_feat is not None:
         dataset.item_feat = dataset.item_feat[kept]
-        dataset.item_feat[field][:] = dataset.item_feat[field].new_tensor(np.arange(len(kept)))
-    dataset.inter_feat[field][:] = dataset.inter_feat[field].new_tensor(new_id[items])
+        dataset.item_feat[field][:] = torch.arange(len(kept))
+    dataset.inter_feat[field][:] = torch.from_numpy(new_id[items])
 
 
-def _parts(dataset: Dataset, split: Split) -> list[Dataset]:
-    feat = dataset.inter_feat
-    parts = [dataset.copy(_rows(feat, places)) for places in (split.train, *split.target)]
-    shown = dataset.copy(_rows(feat, np.concatenate([split.train, *split.fold_in])))
-    histories = Histories.from_dataset(shown)
-    for part in parts:
-        part.input_histories = histories
-    for part, places in zip(parts[1:], split.fold_in):
-        part.fold_in = Histories.from_dataset(dataset.copy(_rows(feat, places)))
-    # What is left of the data set: no row may name an item that is gone.
-    everything = np.sort(np.concatenate([split.train, *split.fold_in, *split.target]))
-    dataset.inter_feat = _rows(feat, everything)
-    return parts
-
-
-def _rows(feat: Interaction, places: np.ndarray) -> Interaction:
-    # RecBole makes a list of the places.
-    return Interaction(rows_of(feat.interaction, places))
+def _rows(dataset: Dataset, places: np.ndarray) -> Interaction:
+    # RecBole's own indexing makes a list of the places.
+    index, columns = torch.from_numpy(places), dataset.inter_feat.interaction
+    return Interaction({name: column[index] for name, column in columns.items()})

@@ -23,7 +23,7 @@ from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.report.values import value_and_error
+from recbole_evcf.report.table import value_and_error
 from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["inspect_loaded", "inspect_model", "item_names"]

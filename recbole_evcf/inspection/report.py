@@ -15,10 +15,8 @@ import plotly.graph_objects as go
 import yaml
 
 from recbole_evcf.inspection.latent import DRAWS
-from recbole_evcf.report.figures import COLOURS, faceted, figure_text, styled
-from recbole_evcf.report.page import Report, Section
-from recbole_evcf.report.table import Table
-from recbole_evcf.report.values import number
+from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text, styled
+from recbole_evcf.report.table import Table, number
 from recbole_evcf.utils.text import shortened
 
 __all__ = ["TABLES", "Inspection", "check_folder"]

@@ -1,34 +1,91 @@
-"""A tidy frame as a table for the terminal, Markdown and LaTeX, and as cells for a page."""
+"""Values with their errors, and tidy frames as tables: terminal, Markdown, LaTeX, pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import pandas as pd
 from tabulate import tabulate
 
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
-from recbole_evcf.report.values import MISSING, value_and_error
+from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.utils.text import printable
 
-__all__ = ["Cell", "Column", "Table", "in_markdown", "validation_and_test"]
+__all__ = [
+    "Table",
+    "duration",
+    "in_markdown",
+    "number",
+    "setting",
+    "validation_and_test",
+    "value_and_error",
+]
+
+MISSING = "–"
+# Smaller p-values are all shown alike.
+LEAST_P = 0.0001
+LATEX = str.maketrans(
+    {
+        **{letter: rf"\{letter}" for letter in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "±": r"$\pm$",
+        "–": "--",
+    }
+)
 
 
-class Cell(NamedTuple):
-    """The content of a cell, and whether it is emphasised."""
+def number(value: object, spec: str = ".4f") -> str:
+    """Format a value as tables show it.
 
-    text: str
-    bold: bool = False
+    Args:
+        value: a missing one (None or NaN) is a dash, and what is no number is shown as it is.
+        spec: format of a real number, or ``p`` for a p-value. Integers have commas between the
+            thousands, unless the format is ``d``.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return MISSING if value is None or value is pd.NA else str(value)
+    if math.isnan(value):
+        return MISSING
+    if spec == "p":
+        # A non-breaking space.
+        return f"<\u00a0{LEAST_P}" if value < LEAST_P else f"{value:.4f}"
+    return format(value, "," if isinstance(value, Integral) and spec != "d" else spec)
+
+
+def value_and_error(value: object, error: float | None, spec: str = ".4f") -> str:
+    """Format a mean and its standard error, if it is known: ``0.4123 ± 0.0045``.
+
+    A sign in the ``spec`` (see :func:`number`) is the value's alone.
+    """
+    text = number(value, spec)
+    if text == MISSING or error is None or math.isnan(error):
+        return text
+    return f"{text} ± {number(error, spec.lstrip('+'))}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time in seconds, minutes or hours, whichever reads best."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def setting(value: object) -> str:
+    """Format a parameter's value: four digits of a real number, all of an integer."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Column(NamedTuple):
-    """A column: its heading, its cells, and whether they are words, which are left-aligned."""
+    """A column: its heading, its cells (a string, and whether it is emphasised), and whether
+    they are words, which are left-aligned."""
 
     heading: str
-    cells: list[Cell]
+    cells: list[tuple[str, bool]]
     words: bool
 
 
@@ -39,7 +96,7 @@ class Table:
     Args:
         frame: a row for each row. A column ``x_se`` is shown after ``x``, as ``x ± x_se``.
         names: headings of the columns that are not shown under their own names.
-        formats: by column, the ``spec`` of :func:`~recbole_evcf.report.values.number`.
+        formats: by column, the ``spec`` of :func:`number`.
         bold: True where a cell is emphasised; rows as the frame's, columns any of them.
 
     Example:
@@ -60,48 +117,43 @@ class Table:
         errors = {f"{name}{SE_SUFFIX}" for name in self.frame}
         return [self._column(name) for name in self.frame if name not in errors]
 
-    def rows(self) -> list[tuple[Cell, ...]]:
-        """Return the cells row by row."""
-        return list(zip(*(column.cells for column in self.columns())))
+    def _column(self, name: str) -> Column:
+        values = list(self.frame[name])
+        none = [None] * len(values)
+        errors = self.frame.get(f"{name}{SE_SUFFIX}", none)
+        marks = none if self.bold is None else self.bold.get(name, none)
+        spec = self.formats.get(name, ".4f")
+        cells = [
+            (value_and_error(value, error, spec), bool(mark))
+            for value, error, mark in zip(values, errors, marks)
+        ]
+        is_number = [isinstance(value, Real) and not isinstance(value, bool) for value in values]
+        return Column(self.names.get(name, name), cells, words=not any(is_number))
 
     def text(self, width: int | None = None) -> str:
         """Format the table for a terminal, in blocks of as many columns as fit the width.
 
         Emphasised cells begin with an asterisk. Terminal control characters are escaped.
         """
-        first, *others = (
-            column._replace(
-                heading=printable(column.heading),
-                cells=[Cell("*" * bold + printable(text)) for text, bold in column.cells],
-            )
-            for column in self.columns()
-        )
+        first, *others = self.columns()
         blocks = [[first]]
         for column in others:
-            is_full = width and _broadest(_drawn([*blocks[-1], column], "simple")) > width
-            if is_full and len(blocks[-1]) > 1:
+            lines = _drawn([*blocks[-1], column], "simple", printable, "*{}").splitlines()
+            if width and len(blocks[-1]) > 1 and max(map(len, lines)) > width:
                 blocks.append([first])
             blocks[-1].append(column)
-        return "\n\n".join(_drawn(block, "simple") for block in blocks)
+        return "\n\n".join(_drawn(block, "simple", printable, "*{}") for block in blocks)
 
     def markdown(self) -> str:
         """Format the table in Markdown, with every cell plain text."""
-        columns = [
-            column._replace(
-                heading=in_markdown(column.heading),
-                cells=[
-                    Cell(f"**{in_markdown(text)}**" if bold else in_markdown(text))
-                    for text, bold in column.cells
-                ],
-            )
-            for column in self.columns()
-        ]
-        return _drawn(columns, "pipe")
+        return _drawn(self.columns(), "pipe", in_markdown, "**{}**")
 
     def latex(self, caption: str, label: str) -> str:
         """Format the table in LaTeX; it needs the package ``booktabs``."""
         columns = self.columns()
-        cells = [[_cell_in_latex(c, column.words) for c in column.cells] for column in columns]
+        cells = [
+            [_cell_in_latex(*cell, column.words) for cell in column.cells] for column in columns
+        ]
         lines = [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}[t]",
@@ -119,67 +171,44 @@ class Table:
         ]
         return "\n".join(lines) + "\n"
 
-    def _column(self, name: str) -> Column:
-        values = list(self.frame[name])
-        none = [None] * len(values)
-        errors = self.frame.get(f"{name}{SE_SUFFIX}", none)
-        marks = none if self.bold is None else self.bold.get(name, none)
-        spec = self.formats.get(name, ".4f")
-        cells = [
-            Cell(value_and_error(value, error, spec), bool(mark))
-            for value, error, mark in zip(values, errors, marks)
-        ]
-        is_number = [isinstance(value, Real) and not isinstance(value, bool) for value in values]
-        return Column(self.names.get(name, name), cells, words=not any(is_number))
-
 
 def validation_and_test(valid: Mapping[str, float], test: Mapping[str, float]) -> Table:
     """Return a row per metric of a run: its values on the validation and on the test users."""
     names = [name for name in test or valid if not name.endswith(SE_SUFFIX)]
-    columns: dict[str, list] = {"metric": names}
-    for title, result in (("validation", valid), ("test", test)):
-        columns[title] = [result.get(name) for name in names]
-        columns[title + SE_SUFFIX] = [result.get(name + SE_SUFFIX) for name in names]
-    return Table(pd.DataFrame(columns))
+    columns = {
+        f"{title}{suffix}": [result.get(name + suffix) for name in names]
+        for title, result in (("validation", valid), ("test", test))
+        for suffix in ("", SE_SUFFIX)
+    }
+    return Table(pd.DataFrame({"metric": names, **columns}))
 
 
 def in_markdown(text: str) -> str:
     """Escape a string for Markdown, so that it ends no cell and begins no tag, link or emphasis."""
-    text = printable(text)
-    for letter in "\\`*_[]|<>&":
-        text = text.replace(letter, f"\\{letter}")
-    return text
+    return printable(text).translate({ord(letter): f"\\{letter}" for letter in "\\`*_[]|<>&"})
 
 
-def _drawn(columns: list[Column], style: str) -> str:
+def _drawn(columns: list[Column], style: str, escaped: Callable[[str], str], bold: str) -> str:
+    cells = [
+        [bold.format(escaped(text)) if mark else escaped(text) for text, mark in column.cells]
+        for column in columns
+    ]
     return tabulate(
-        list(zip(*([cell.text for cell in column.cells] for column in columns))),
-        [column.heading for column in columns],
+        list(zip(*cells)),
+        [escaped(column.heading) for column in columns],
         tablefmt=style,
         disable_numparse=True,
         colalign=["left" if column.words else "right" for column in columns],
     )
 
 
-def _broadest(text: str) -> int:
-    return max(map(len, text.splitlines()))
-
-
-def _cell_in_latex(cell: Cell, words: bool) -> str:
-    if words or cell.text == MISSING:
-        text = _in_latex(cell.text)
-        return rf"\textbf{{{text}}}" if cell.bold else text
-    value, _, error = (_in_latex(part) for part in cell.text.partition(" ± "))
-    value = rf"\mathbf{{{value}}}" if cell.bold else value
+def _cell_in_latex(text: str, bold: bool, words: bool) -> str:
+    if words or text == MISSING:
+        return rf"\textbf{{{_in_latex(text)}}}" if bold else _in_latex(text)
+    value, _, error = (_in_latex(part) for part in text.partition(" ± "))
+    value = rf"\mathbf{{{value}}}" if bold else value
     return rf"${value} \pm {error}$" if error else f"${value}$"
 
 
 def _in_latex(text: str) -> str:
-    special: dict[str, str | int | None] = {
-        "\\": r"\textbackslash{}",
-        "±": r"$\pm$",
-        "~": r"\textasciitilde{}",
-        "–": "--",
-    }
-    special.update({letter: rf"\{letter}" for letter in "&%$#_{}"}, **{"^": r"\textasciicircum{}"})
-    return text.translate(str.maketrans(special))
+    return text.translate(LATEX)

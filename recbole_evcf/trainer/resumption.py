@@ -11,7 +11,7 @@ from recbole.trainer import Trainer
 
 from recbole_evcf import distributed, results
 from recbole_evcf.config.keys import differences
-from recbole_evcf.data.digest import digest_of_loaders
+from recbole_evcf.data.identity import digest_of_loaders
 from recbole_evcf.trainer import state_files
 from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
 from recbole_evcf.trainer.generators import generator_states, set_generator_states

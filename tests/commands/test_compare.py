@@ -11,7 +11,7 @@ import yaml
 from recbole_evcf import cli
 from recbole_evcf.comparison import compare
 
-SEED = "must be a whole number from 0 to 4294967295, not"
+SEED = "must be a whole number of at least 0 and at most 4294967295, not"
 WRONG = [
     (["--models=Pop,Vamp", "--n_pseudo_input=5"], "Did you mean n_pseudo_inputs"),
     (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "has no setting 'mlp_hidden'. Did you mean"),
@@ -54,17 +54,13 @@ def test_a_mistake_is_one_line_before_anything_runs(arguments, message, capsys, 
 
 
 @pytest.mark.parametrize(
-    ("module", "words"),
-    [
-        ("compare", ["compare", "--models=Pop,EASE"]),
-        ("reproduce", ["reproduce", "table1", "--quick"]),
-    ],
+    "words", [["compare", "--models=Pop,EASE"], ["reproduce", "table1", "--quick"]]
 )
-def test_what_nobody_thought_of_is_one_line(module, words, capsys, monkeypatch):
+def test_what_nobody_thought_of_is_one_line(words, capsys, monkeypatch):
     def meet(*args):
         raise TypeError("no list")
 
-    monkeypatch.setattr(f"recbole_evcf.commands.{module}.finish_plan", meet)
+    monkeypatch.setattr("recbole_evcf.commands.comparison.finish_plan", meet)
     odd_one = [["--weight_decay=abc"], 2, " (perhaps since weight_decay"]
     for odd, code, remark in (odd_one, [[], 1, ";"]):
         assert cli.main([*words, *odd]) == code
@@ -122,7 +118,7 @@ def test_an_interruption_keeps_what_is_finished(command, in_process, capsys, mon
 
     monkeypatch.setattr(compare, "run_in_process", stopped_at_the_second)
     assert cli.main(command("Pop,EASE,Random", "--baseline=EASE", *SMALL)) == 130
-    assert "Interrupted. Finished runs are kept in out" in capsys.readouterr().err
+    assert "interrupted. Finished runs are kept in out" in capsys.readouterr().err
     assert not os.path.exists("out/comparison.csv")
     monkeypatch.setattr(compare, "run_in_process", run_here)
     assert cli.main(command("Pop,EASE,Random", "--baseline=EASE", *SMALL)) == 0

@@ -3,10 +3,11 @@
 import copy
 
 import numpy as np
+import pytest
 import scipy.sparse
 import torch
 
-from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.histories import Histories, shard_of
 
 
 def test_rows_are_the_rows_of_the_matrix(histories, dense):
@@ -65,3 +66,12 @@ def test_sizes_known_on_the_host_change_nothing(histories):
     for name in ("row", "column", "offsets", "lengths"):
         assert getattr(batch, name).shape == getattr(expected, name).shape
     assert batch.transposed()[1].shape == expected.transposed()[1].shape
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 7, 200])
+@pytest.mark.parametrize("n_shards", [1, 2, 3, 8])
+def test_shards_follow_each_other_cover_all_and_are_even(total, n_shards):
+    shards = [shard_of(total, rank, n_shards) for rank in range(n_shards)]
+    rows = list(range(total))
+    assert [row for shard in shards for row in rows[shard.rows]] == rows
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1

@@ -1,15 +1,32 @@
-"""What a model knows of its data: the items in its file, and the ids that it was made for."""
+"""What tells data apart: the ids of users and items that a model was made for, and digests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from recbole.config import Config
 from recbole.data.dataset import Dataset
 
-__all__ = ["ItemCatalogue", "Vocabulary"]
+from recbole_evcf.data.dataloader import RankedPhase
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.results import digest
+
+__all__ = [
+    "ItemCatalogue",
+    "Vocabulary",
+    "digest_of_data",
+    "digest_of_loaders",
+    "digest_of_part",
+    "download_missing",
+]
+
+# What LDiffRec reads beside the atomic files, under a name without the data set's.
+EMBEDDINGS = "item_emb.npy"
 
 
 class ItemCatalogue:
@@ -28,11 +45,7 @@ class ItemCatalogue:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> ItemCatalogue:
-        """Of the training part of a RecBole ``Dataset``.
-
-        Under the split by users these are the items of the training users, as they are numbered
-        there.
-        """
+        """The items of the training part of a RecBole ``Dataset``, as they are numbered there."""
         items = np.asarray(dataset.inter_feat[dataset.iid_field])
         counts = np.bincount(items, minlength=dataset.item_num)[1:]
         tokens = list(map(str, dataset.field2id_token[dataset.iid_field][1:]))
@@ -52,9 +65,8 @@ class ItemCatalogue:
         """
         try:
             tokens, counts = json.loads(plain["tokens"]), plain["counts"].cpu().numpy()
-            sound = all(isinstance(token, str) for token in tokens) and len(tokens) > 0
+            sound = isinstance(tokens, list) and 0 < len(tokens) == len(set(tokens))
             sound = sound and counts.shape == (len(tokens),) and counts.dtype.kind in "iuf"
-            sound = sound and len(set(tokens)) == len(tokens)
             "".join(tokens).encode()
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError):
             sound = False
@@ -64,11 +76,7 @@ class ItemCatalogue:
 
 
 class Vocabulary:
-    """The original ids of the users and items that a model was made for, in RecBole's order.
-
-    Args:
-        dataset: RecBole's ``Dataset``.
-    """
+    """The original ids of the users and items that a model was made for, in RecBole's order."""
 
     def __init__(self, dataset: Dataset) -> None:
         tokens = dataset.field2id_token
@@ -93,3 +101,53 @@ class Vocabulary:
                     f"dataloader's data set {dataset.dataset_name!r} has others "
                     f"({len(found) - 1:,}): evaluate with dataloaders of the model's own data set."
                 )
+
+
+class _Unread(Dataset):
+    """RecBole's data set before it reads a file."""
+
+    def _from_scratch(self) -> None:
+        self._get_preset()
+
+
+def download_missing(config: Config) -> None:
+    """Download the config's data set where there is none.
+
+    Raises:
+        ValueError: RecBole does not know it, or it could not be downloaded.
+    """
+    if not os.path.isdir(config["data_path"]):
+        _Unread(config)._download()
+
+
+def digest_of_data(config: Config) -> str:
+    """Return the digest of a data set's files: new data under an old name are other data.
+
+    Raises:
+        ValueError: there are no data, nor can they be downloaded.
+    """
+    download_missing(config)
+    folder, name = Path(config["data_path"]), config["dataset"]
+    found = [path for path in folder.iterdir() if path.name.startswith(f"{name}.")]
+    files = sorted(path for path in [*found, folder / EMBEDDINGS] if path.is_file())
+    return digest(*(part for path in files for part in (path.name, path)))
+
+
+def digest_of_part(dataset: Dataset, *histories: Histories) -> str:
+    """Return the digest of the ids of users and items, of the interactions of a part of RecBole's
+    ``Dataset`` in their order, and of histories that are shown to the model."""
+    fields = (dataset.uid_field, dataset.iid_field)
+    names = [[str(token) for token in dataset.field2id_token[field]] for field in fields]
+    shown = [array for each in histories for array in (each.starts, each.columns)]
+    return digest(*names, *(dataset.inter_feat[field] for field in fields), *shown)
+
+
+def digest_of_loaders(loaders: Sequence) -> str:
+    """Return the digest of the data of RecBole's dataloaders, of which some may be None."""
+    parts = []
+    for loader in filter(None, loaders):
+        phase = loader._sampler
+        # Under the split by users the shown part of a history is no interaction of the phase.
+        seen = [phase.seen] if isinstance(phase, RankedPhase) else []
+        parts.append(digest_of_part(loader._dataset, *seen))
+    return digest(*parts)

@@ -1,17 +1,19 @@
-"""A model is not evaluated on dataloaders of other users or items than its own."""
+"""The items of a model come back from its file, and it scores no other data than its own."""
 
 from __future__ import annotations
 
 import copy
+import json
 
+import numpy as np
 import pytest
+import torch
 
 from build import SIZES, build
 from conftest import write_inter
+from recbole_evcf.data.identity import ItemCatalogue
 
-SENTENCE = (
-    r"the model was made for {} values of {}, and the dataloader's data set 'tiny' has others"
-)
+SENTENCE = "the model was made for {} values of {}, and the dataloader's data set 'tiny' has others"
 SG = {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO", "mode": "full"}
 SMALL = {"GRU4Rec": {"train_neg_sample_args": None, "eval_args": {"order": "TO"}}}
 
@@ -34,10 +36,14 @@ def test_loaders_of_other_items_are_refused(tiny, model):
 
 @pytest.mark.parametrize("model", ["HVamp", "BPR"])
 def test_loaders_of_other_users_are_refused(tiny, model):
-    _, _, _, trainer = made(model, tiny)
+    _, own, network, trainer = made(model, tiny)
     _, other, _, _ = made(model, tiny, val_interval={"user_id": [f"u{n}" for n in range(59)]})
     with pytest.raises(ValueError, match=SENTENCE.format(60, "user_id")):
         trainer.evaluate(other[2], load_best_model=False)
+    _, again, _, _ = made(model, tiny)
+    results = [trainer.evaluate(loaders[2], load_best_model=False) for loaders in (own, again)]
+    assert results[0] == results[1]
+    assert copy.deepcopy(network).vocabulary is network.vocabulary
 
 
 def test_the_same_items_in_another_order_are_refused(tiny, tmp_path):
@@ -59,10 +65,28 @@ def test_another_split_by_users_with_other_items_is_refused(tiny, model):
         trainer.evaluate(other[2], load_best_model=False)
 
 
-@pytest.mark.parametrize("model", ["HVamp", "BPR"])
-def test_loaders_made_again_of_the_same_data_are_taken(tiny, model):
-    _, own, network, trainer = made(model, tiny)
-    _, again, _, _ = made(model, tiny)
-    results = [trainer.evaluate(loaders[2], load_best_model=False) for loaders in (own, again)]
-    assert results[0] == results[1]
-    assert copy.deepcopy(network).vocabulary is network.vocabulary
+def test_items_there_and_back(tmp_path):
+    tokens = np.array(["5", 'a "b", ü', "日本", " ", "NaN"], dtype=object)
+    torch.save(ItemCatalogue(tokens, np.arange(5)).to_plain(), tmp_path / "x")
+    back = ItemCatalogue.from_plain(torch.load(tmp_path / "x", weights_only=True))
+    assert back.tokens.tolist() == tokens.tolist()
+    assert back.counts.tolist() == [0, 1, 2, 3, 4]
+    assert len(back) == 5
+
+
+def test_items_of_a_training_part(tiny):
+    train = build("Vamp", "tiny", tiny)[1][0]._dataset
+    catalogue = ItemCatalogue.from_dataset(train)
+    items = train.id2token("item_id", train.inter_feat["item_id"].numpy()).tolist()
+    counts = dict(zip(catalogue.tokens, catalogue.counts))
+    assert counts == {token: items.count(token) for token in catalogue.tokens}
+    assert "[PAD]" not in catalogue.tokens
+
+
+CORRUPT = [["a"], ["a", "a"], {"a": 1}, {"a": 1, "b": 2}, "ab", [["a"], ["b"]], [1, 2], []]
+
+
+@pytest.mark.parametrize("tokens", CORRUPT)
+def test_items_that_do_not_fit(tokens):
+    with pytest.raises(ValueError, match="item tokens are corrupt"):
+        ItemCatalogue.from_plain({"tokens": json.dumps(tokens), "counts": torch.ones(2)})

@@ -1,0 +1,81 @@
+"""Faster counting, grouping, splitting and indexing against RecBole's own."""
+
+import logging
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from recbole.data.dataset import Dataset
+from recbole.data.dataset import dataset as dataset_module
+from recbole.data.interaction import Interaction
+
+from recbole_evcf import speed_up_recbole
+
+speed_up_recbole()
+
+
+@given(st.lists(st.sampled_from(["u", "v", "w", "1", "é"])))
+def test_count_is_counter(values):
+    count = dataset_module.Counter
+    for array in (pd.Series(values, dtype=str).values, np.array(values, dtype=object)):
+        assert list(count(array).items()) == list(Counter(values).items())
+    assert count() == Counter()
+    numbers = np.array([len(value.encode()) for value in values], dtype=np.int64)
+    assert list(count(numbers).items()) == list(Counter(numbers).items())
+
+
+class OfKeys(Dataset):
+    """A data set of one column, which is split into lists of places."""
+
+    def __init__(self, keys):
+        self.logger = logging.getLogger()
+        places = torch.arange(len(keys))
+        self.inter_feat = Interaction({"key": torch.tensor(keys), "place": places})
+
+    def _drop_unused_col(self):
+        pass
+
+    def copy(self, feat):
+        return feat["place"].tolist()
+
+
+@given(st.lists(st.integers(1, 6), min_size=1), st.lists(st.integers(1, 9), min_size=2, max_size=4))
+def test_grouping_and_splitting_are_recboles(keys, ratios):
+    dataset = OfKeys(keys)
+    groups = Dataset._grouped_index.__wrapped__(dataset, keys)
+    assert dataset._grouped_index(np.array(keys)) == list(groups)
+    for field in ("key", None):
+        expected = Dataset.split_by_ratio.__wrapped__(dataset, ratios, field)
+        assert dataset.split_by_ratio(ratios, field) == expected
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.array([4, 0, 0, 2]),
+        np.array([True, False, True, False, False]),
+        np.array([4, 0], dtype=object),
+        np.array([4, 0], dtype=np.uint16),
+        np.array([4, 0], dtype=np.uint64),
+        np.array([4, 0, -2], dtype=">i4"),
+        np.arange(5)[::-2],
+        np.array([]),
+        torch.tensor([1, 1], dtype=torch.uint8),
+        torch.tensor([], dtype=torch.long),
+        torch.tensor(3),
+        slice(1, 4),
+        [2, 0],
+        2,
+    ],
+)
+def test_rows_of_an_interaction_are_recboles(index):
+    columns = {"a": torch.arange(5), "b": torch.rand(5, 2)}
+    expected = Interaction.__getitem__.__wrapped__(Interaction(columns), index)
+    result = Interaction(columns)[index]
+    assert list(result.columns) == ["a", "b"]
+    for name in columns:
+        assert torch.equal(result[name], expected[name])
