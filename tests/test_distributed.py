@@ -469,7 +469,7 @@ def training(command, folder):
 @pytest.mark.parametrize(
     ("end", "code", "line"),
     [
-        ("kill", 1, "error: process 1 of 2 ended by signal 9 (SIGKILL); most often the memory"),
+        ("kill", 1, "error: process 1 of 2 was killed by SIGKILL; most often the memory"),
         ("interrupt", 130, "interrupted after epoch"),
         ("kill the parent", -9, None),
     ],

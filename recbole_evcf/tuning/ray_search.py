@@ -63,13 +63,8 @@ def run(
 ) -> None:
     """Search to the end; an interruption loses only the trials in training.
 
-    Args:
-        search: proposes trials and keeps their outcomes.
-        shared: the settings of all trials.
-        config: of them.
-        share: a trial's ``CPU`` and ``GPU``.
-        address: of the cluster; None for this machine.
-        grace_period: epochs before ASHA may stop a trial; None for the default.
+    All trials have the settings ``shared``, which made ``config``; ``share`` is the ``CPU`` and
+    ``GPU`` of each. The other arguments are as of :func:`~recbole_evcf.tuning.tuning.tune`.
 
     Raises:
         ValueError: there is no such cluster, or it has no room for a single trial.

@@ -159,7 +159,8 @@ class Search:
     best one.
 
     Args: as of :func:`~recbole_evcf.tuning.tuning.tune`; ``key`` is all that decides the trials,
-        and ``config`` has ``seed``, ``valid_metric`` and ``valid_metric_bigger``.
+        ``config`` has ``seed``, ``valid_metric`` and ``valid_metric_bigger``, and ``on_trial`` is
+        called with each trial that is done.
 
     Raises:
         ValueError: the folder holds trials of another search.
@@ -174,12 +175,11 @@ class Search:
         algo: str,
         max_evals: int | None = None,
         early_stop: int | None = None,
+        on_trial: Callable[[Mapping[str, Any]], None] = lambda trial: None,
     ):
         self.folder, self.key, self.space, self.algo = folder, plain_json(dict(key)), space, algo
         self.metric, self.bigger = config["valid_metric"], config["valid_metric_bigger"]
-        # Called with each trial that is done.
-        self.on_trial: Callable[[dict[str, Any]], None] = lambda trial: None
-        self._seed, self._early_stop = config["seed"], early_stop
+        self._seed, self._early_stop, self._on_trial = config["seed"], early_stop, on_trial
         self._shape = [len(parameter.range) for parameter in space]
         size = math.prod(self._shape) if algo == "exhaustive" else math.inf
         self.max_evals = int(min(size, max_evals or size))
@@ -242,7 +242,7 @@ class Search:
         for each in self.trials:
             if each is not best:
                 shutil.rmtree(Path(self.model_file(each["number"])).parent, ignore_errors=True)
-        self.on_trial(trial)
+        self._on_trial(trial)
 
     def _params(self, number: int) -> dict[str, Any]:
         return {each.name: each.setting(self._points[number][each.name]) for each in self.space}

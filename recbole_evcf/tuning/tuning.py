@@ -154,9 +154,13 @@ def tune(
     key = {name: value for name, value in key.items() if name not in ("device", "use_gpu")}
     names = {"model": config["model"], "dataset": config["dataset"]}
     shared = {**names, **config.external_config_dict, **names}
+
+    def on_trial(trial: Settings) -> None:
+        _write_trials(search)
+        log(_in_a_line(trial, search))
+
     with folder_held(output):
-        search = Search(output, key, space, config, algo, max_evals, early_stop)
-        search.on_trial = lambda trial: _keep(search, trial, log)
+        search = Search(output, key, space, config, algo, max_evals, early_stop, on_trial)
         if search.trials:
             log(f"{output}: {len(search.trials)} of {search.max_evals} trials are done; resuming.")
         if not search.is_over:
@@ -183,14 +187,7 @@ def _optional(module: str, what: str) -> Any:
 def check_parameters(
     config: Config, space: Sequence[Parameter], file: str, fixed: Settings, algo: str
 ) -> None:
-    """Check a search space against the config that all trials share.
-
-    Args:
-        config: of the trials.
-        space: the parameters.
-        file: their file, for the error.
-        fixed: keys that are set for all trials.
-        algo: of the search.
+    """Check a search space against the config that all trials share, and the keys set for all.
 
     Raises:
         ValueError: a parameter is unknown, is set elsewhere, or has a value that the model does
@@ -224,17 +221,14 @@ def check_parameters(
         )
 
 
-def _keep(search: Search, trial: Settings, log: Callable[[str], None]) -> None:
-    """Write the table of trials, and log the newest."""
-    _write_trials(search)
+def _in_a_line(trial: Settings, search: Search) -> str:
     params = ", ".join(f"{name} {setting(value)}" for name, value in trial["params"].items())
-    text = f"trial {trial['number']} of {search.max_evals}"
+    start = f"trial {trial['number']} of {search.max_evals}"
     if trial["status"] == "failed":
-        log(f"{text} failed: {trial['reason']} ({params})")
-        return
+        return f"{start} failed: {trial['reason']} ({params})"
     how = "" if trial["status"] == "finished" else ", stopped early"
     score = f"{search.metric} {trial['score']:.4f}"
-    log(f"{text}: {score} ({params}; {trial['seconds']:.0f} s{how})")
+    return f"{start}: {score} ({params}; {trial['seconds']:.0f} s{how})"
 
 
 def _write_trials(search: Search) -> None:
@@ -295,10 +289,10 @@ def attempt_trial(
         on_validation: is called with the outcome so far after each validation.
 
     Returns:
-        ``status``, ``finished`` or ``failed``, and then the ``reason``; otherwise ``score`` (best
-        value of ``valid_metric``), ``valid`` (every metric of that epoch), ``best_epoch`` and
-        ``epochs`` (how many were trained), counted from 1, ``history`` (pairs of epoch and value
-        of ``valid_metric``) and ``seconds``.
+        ``status``, ``finished`` or ``failed`` (and ``stopped`` where ASHA ended it), and ``reason``
+        of a failure; otherwise ``score`` (best value of ``valid_metric``), ``valid`` (every metric
+        of that epoch), ``best_epoch`` and ``epochs`` (how many were trained), counted from 1,
+        ``history`` (pairs of epoch and value of ``valid_metric``) and ``seconds``.
     """
     try:
         return {"status": "finished", **_train(settings, model_file, on_validation)}

@@ -193,7 +193,7 @@ WRONG = [
     (["--data_path=nowhere"], SPACE, "nowhere"),
     (["--eval_step=0"], SPACE, "eval_step must be a whole number of at least 1"),
     (["--resume=True"], SPACE, "resume is no setting of a search"),
-    (["--seed=abc"], SPACE, "seed must be a whole number from 0 to 4294967295, not 'abc'"),
+    (["--seed=abc"], SPACE, "seed must be a whole number of at least 0"),
     (["--model=BPR", *RS, "--epochs=abc"], RATES, "epochs must be a whole number of at least 1"),
     (["--output=space.hyper/out"], SPACE, "space.hyper/out cannot be written (Not a directory)"),
 ]

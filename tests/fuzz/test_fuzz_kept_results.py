@@ -6,42 +6,44 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, cases, damaged, ends_well
 from recbole_evcf.comparison import compare
-from recbole_evcf.comparison.compare import Runs, finish_plan
-from recbole_evcf.comparison.outcome import read_outcome
+from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run
 from recbole_evcf.comparison.report import write_tables
 from recbole_evcf.evaluator.metrics import write_per_user
-from recbole_evcf.results import digest, read_sealed, write_sealed
+from recbole_evcf.results import Store, digest, read_sealed, write_sealed
 from recbole_evcf.tuning import tuning
 from recbole_evcf.tuning.search import Parameter, Search
 
 SPECS = ModelSpec("Pop", "Pop"), ModelSpec("Vamp[anneal_cap=0.3]", "Vamp", {"anneal_cap": 0.3})
+SETTINGS = {"dataset": "tiny", "eval_args": {"split": {"SG": [0.8, 0.1, 0.1]}}, "split_seed": 2020}
+SETTINGS |= {"metrics": ["NDCG", "Recall"], "topk": [10], "valid_metric": "NDCG@10"}
 RUNS = tuple(
-    Run(spec, seed, {"model": spec.model, "seed": seed}, {}) for spec in SPECS for seed in (1, 2)
+    Run(spec, seed, {**SETTINGS, "model": spec.model, "seed": seed}, {})
+    for spec in SPECS
+    for seed in (1, 2)
 )
-METRICS = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
-SPLIT = {"split": {"SG": [0.8, 0.1, 0.1]}}
-PLAN = Plan("tiny", SPECS, (1, 2), 2020, SPLIT, METRICS, "ndcg@10", RUNS)
+PLAN = Plan(SPECS, (1, 2), RUNS)
 COSTS = """training_seconds total_seconds training_users_per_second evaluation_seconds
 evaluation_users_per_second memory_before peak_memory"""
 
 
-def finish(run: Run, kept: Runs) -> None:
+def finish(run: Run, store: Store) -> None:
     """As a run that ends well."""
     rng = np.random.default_rng([run.seed, len(run.spec.label)])
-    values = {key: rng.random(9) for key in METRICS}
-    path = kept.path(run, ".users.csv")
-    write_per_user(path, [f"u{n}" for n in range(9)], values)
+    values = {key: rng.random(9) for key in ("ndcg@10", "recall@10")}
+    path = store.path(run.name, ".users.csv")
+    write_per_user(str(path), [f"u{n}" for n in range(9)], values)
     result = {
         "valid": dict.fromkeys(values, 0.5),
         "test": {key: float(value.mean()) for key, value in values.items()},
         "smaller_is_better": [],
-        "per_user": digest(Path(path)),
+        "per_user": digest(path),
         "curve": [{"epoch": 0, "seconds": 1.0, "valid_score": 0.5}],
         "n_train_users": 50,
         "n_test_users": 9,
@@ -49,14 +51,7 @@ def finish(run: Run, kept: Runs) -> None:
         "model_file": None,
         "costs": {**dict.fromkeys(COSTS.split(), 2.0), "peak_gpu_memory": None},
     }
-    kept.store.put(run.name, run.settings, result)
-
-
-def figures(outcome) -> list:
-    return [
-        (model.label, model.test, model.standard_error, model.seed_deviation, model.valid)
-        for model in outcome.models
-    ]
+    store.put(run.name, run.settings, result)
 
 
 @cases(60)
@@ -64,10 +59,9 @@ def figures(outcome) -> list:
 def test_a_comparison_goes_on_with_the_same_figures(data):
     """A run whose files are damaged is done again: never other figures, never a traceback."""
     shutil.rmtree("compared", ignore_errors=True)
-    kept = Runs("compared")
     for run in RUNS:
-        finish(run, kept)
-    expected = figures(read_outcome(PLAN, kept.finished(PLAN), {}, "Pop"))
+        finish(run, Store("compared/runs"))
+    expected = finish_plan(PLAN, "compared", "Pop", lambda line: None).values
     path = data.draw(st.sampled_from(sorted(Path("compared/runs").iterdir())))
     sound = path.read_bytes()
     path.unlink()
@@ -80,7 +74,7 @@ def test_a_comparison_goes_on_with_the_same_figures(data):
             lambda: finish_plan(PLAN, "compared", "Pop", lambda line: None),
             ["compared"],
         )
-    assert figures(ending.result) == expected
+    pd.testing.assert_frame_equal(ending.result.values, expected, check_exact=True)
     # White space in a JSON file changes nothing of what it says: then nothing is done again.
     assert not again.called or path.read_bytes() == sound
     write_tables(ending.result, "compared", "comparison")
