@@ -46,16 +46,13 @@ def planned_run(
 
     Args:
         model: its name; None for that of the config files, or the default.
-        dataset: its name; None for that of the config files, or the default.
+        dataset: its name; likewise.
         config_files: paths, or names of shipped files.
         given: settings that override those of the files.
 
     Returns:
         the finished config, the paths of the config files, and the settings to run with: the state
         of a run that can be resumed is kept unless they say otherwise.
-
-    Raises:
-        ValueError: a setting or a file is wrong.
     """
     paths, names = files.resolve_config_files(config_files), {**files.DEFAULTS}
     for path in paths:
@@ -81,9 +78,7 @@ def run(
     """Train and evaluate a model, in several processes if asked to; arguments as of RecBole's.
 
     A process that ``torchrun`` or ``srun`` has started as one of several trains with the others.
-
-    Args:
-        max_restarts: how often the processes are started again when one has died; they resume.
+    If one dies, all are started again, at most ``max_restarts`` times, and resume.
 
     Returns:
         the result of ``run_recbole``, and ``model_file``, the path of the trained model, None if it

@@ -143,9 +143,9 @@ def _check_eval_args(config: Config) -> None:
     # They are a split by themselves.
     if config["benchmark_filename"] is not None:
         return
-    for key in arguments:
-        if KEYS[key].values and arguments[key] is not None:
-            checked(key, arguments[key], f"eval_args: {key}")
+    for key, value in arguments.items():
+        if KEYS[key].values:
+            checked(key, value, f"eval_args: {key}")
     split = arguments["split"]
     if "fold_in_ratio" in arguments and "SG" not in split:
         raise ValueError(

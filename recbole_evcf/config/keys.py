@@ -19,7 +19,6 @@ from recbole_evcf.utils.text import shortened
 
 __all__ = [
     "KEYS",
-    "Key",
     "Role",
     "checked",
     "choice",
@@ -124,6 +123,7 @@ def _is_folder(value: Any) -> bool:
     return part and value not in ("", ".", "..") and not os.path.splitdrive(value)[0]
 
 
+# What is expected of some keys.
 _WIDTHS = "a list of whole numbers of at least 1, such as [600]"
 _CLIPPING = "such as {'max_norm': 5}, with a number above 0"
 _SPLIT = "one of RS, LS, TS, SG with its value, such as {'RS': [0.8, 0.1, 0.1]}"
@@ -315,15 +315,10 @@ def with_role(role: Role) -> tuple[str, ...]:
 
 
 def checked(name: str, value: object, called: str | None = None) -> Any:
-    """The value of a key, as the package uses it.
+    """The value of a key with a check of its own; as :meth:`Values.checked`.
 
     Args:
-        name: of a key that is checked by itself.
-        value: of any kind.
-        called: what the user calls it, if not by its name.
-
-    Raises:
-        ValueError: the key does not take it; the message names both.
+        called: what the user calls the key, if not by its name.
     """
     values = KEYS[name].values
     assert values is not None, f"{name} has no check of its own"

@@ -123,7 +123,7 @@ def test_another_split_leaves_nothing_of_the_split_by_users():
         ({"x": 1}, f"{TAKES}'x'."),
         *(
             ({"split": split}, f"{ONE_OF}{split!r}.")
-            for split in ({"RS": [8, 1, 1], "SG": [0.8, 0.1, 0.1]}, {"XS": [8, 1, 1]}, "RS")
+            for split in ({"RS": [8, 1, 1], "SG": [0.8, 0.1, 0.1]}, {"XS": [8, 1, 1]}, "RS", None)
         ),
         ({"order": "XO"}, "eval_args: order must be RO or TO, not 'XO'."),
         ({"group_by": "users"}, "eval_args: group_by must be user or none, not 'users'."),
