@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.evaluator.metrics import TruncatedRecall
-from recbole_evcf.evaluator.metrics import SE_SUFFIX
+from recbole_evcf.evaluator.metrics import SE_SUFFIX, TruncatedRecall
 from recbole_evcf.inspection.latent import LatentModel, Ranking, batches, normal
 from recbole_evcf.model.gaussian import LOG_2PI, Gaussian
 
