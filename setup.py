@@ -56,6 +56,7 @@ setup(
     package_dir={"recbole_evcf.properties": "properties"},
     package_data={
         "recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"],
+        "recbole_evcf.inspection": ["prose.yaml"],
         "recbole_evcf.report": ["page.html.jinja"],
     },
     python_requires=">=3.10",

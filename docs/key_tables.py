@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from recbole_evcf.config.files import shipped_yaml
+from recbole_evcf.config.files import shipped_file
 from recbole_evcf.config.keys import KEYS, Role, with_role
 from recbole_evcf.model.models import MODELS
 
@@ -18,7 +18,7 @@ FULL = ("key", "type", "default", "range", "meaning")
 
 def shipped(name: str) -> dict:
     """The settings of a shipped file."""
-    return yaml.safe_load(shipped_yaml(name).read_text(encoding="utf-8"))
+    return yaml.safe_load(shipped_file(name).read_text(encoding="utf-8"))
 
 
 def defaults(model: str) -> dict[str, str]:

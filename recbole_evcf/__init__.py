@@ -78,10 +78,9 @@ def __dir__() -> list[str]:
 
 @functools.cache
 def activate() -> None:
-    """Repair RecBole for today's packages and register the models; a second call does nothing.
+    """Repair RecBole for today's packages and register the models, as importing the package does.
 
-    Importing the package does it. Only the command ``recbole-evcf`` calls it later, once it has
-    read its arguments.
+    Only the command ``recbole-evcf`` calls it later, once it has read its arguments.
 
     >>> import recbole_evcf
     >>> recbole_evcf.activate()
@@ -91,23 +90,16 @@ def activate() -> None:
     # Before any RecBole import: some faults are in its imports.
     fixes.repair()
 
-    from recbole_evcf.hooks.checkpoints import register_checkpoints
-    from recbole_evcf.hooks.config import register_config
-    from recbole_evcf.hooks.data import register_data
-    from recbole_evcf.hooks.evaluation import register_evaluation
-    from recbole_evcf.hooks.models import register_models
-    from recbole_evcf.hooks.speedups import SPEED_UP, speed_up_recbole
-    from recbole_evcf.hooks.training import register_training
+    from recbole_evcf.hooks import config, data, evaluation, models, speedups, training
 
-    register_config()
-    register_data()
-    register_models()
-    register_evaluation()
-    register_checkpoints()
-    register_training()
+    config.register_config()
+    data.register_data()
+    models.register_models()
+    evaluation.register_evaluation()
+    training.register_training()
     # Set by the parent process.
-    if os.environ.get(SPEED_UP):
-        speed_up_recbole()
+    if os.environ.get(speedups.SPEED_UP):
+        speedups.speed_up_recbole()
 
 
 def run(
@@ -146,20 +138,14 @@ def run(
     from recbole_evcf.config.keys import Role, with_role
 
     files = [config_files] if isinstance(config_files, str) else list(config_files)
-    processes = {
-        key: settings.pop(key) for key in with_role(Role.ARGUMENT_OF_RUN) if key in settings
-    }
+    of_run = settings.keys() & with_role(Role.ARGUMENT_OF_RUN)
+    processes = {key: settings.pop(key) for key in of_run}
     config, files, settings = quick_start.planned_run(model, dataset, files, settings)
     return quick_start.run(config["model"], config["dataset"], files, settings, **processes)
 
 
-def _is_command() -> bool:
-    """Whether this process is the command itself, not one that it has started."""
-    # The original arguments: child processes inherit sys.argv.
-    words = sys.orig_argv[1:3]
-    names = ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")
-    return words == ["-m", "recbole_evcf"] or os.path.basename(next(iter(words), "")) in names
-
-
-if not _is_command():
+# Not in the command itself, as whose child a process inherits sys.argv, but not this.
+_words = sys.orig_argv[1:3]
+_names = ("recbole-evcf", "recbole-evcf.exe", "run_recbole_evcf.py")
+if _words != ["-m", "recbole_evcf"] and os.path.basename([*_words, ""][0]) not in _names:
     activate()

@@ -6,27 +6,18 @@ import argparse
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 
 import recbole_evcf
-from recbole_evcf.commands.options import (
-    COMMANDS,
-    check_files,
-    parse,
-    read_settings,
-    split_files,
-    tell,
-)
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.commands import options as commands
+from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["main"]
 
-# Errors with a message for the user. RecBole raises NotImplementedError for unknown settings.
-EXPECTED = (ValueError, NotImplementedError, OSError)
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which clusters send before they kill, handled like Ctrl-C."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,79 +34,62 @@ def main(arguments: list[str] | None = None) -> int:
         SystemExit: help was asked for, or a word is missing or wrong.
     """
     # Help and early errors are printed before the slow import of RecBole.
-    options, words = parse(sys.argv[1:] if arguments is None else arguments)
+    options, words = commands.parse(sys.argv[1:] if arguments is None else arguments)
     # What a command adds to the line that an interruption ends with; None leaves that out.
     options.remark = "."
+    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with _terminable():
-            check_files(options)
-            recbole_evcf.activate()
-            recbole_evcf.speed_up_recbole()
-            import_plugins()
-            # RecBole's Config would read them.
-            sys.argv = sys.argv[:1]
-            module, function = COMMANDS[options.command].function.split(".")
-            command = getattr(import_module(f"recbole_evcf.commands.{module}"), function)
-            return command(options, words)
+        commands.check_files(options)
+        recbole_evcf.activate()
+        recbole_evcf.speed_up_recbole()
+        import_plugins()
+        # RecBole's Config would read them.
+        sys.argv = sys.argv[:1]
+        module, function = commands.COMMANDS[options.command].function.split(".")
+        command = getattr(import_module(f"recbole_evcf.commands.{module}"), function)
+        return command(options, words)
     except KeyboardInterrupt as error:
         if options.remark is not None:
-            tell(f"recbole-evcf: interrupted{options.remark}")
+            commands.tell(f"recbole-evcf: interrupted{options.remark}")
         return 143 if isinstance(error, Terminated) else 130
     except Exception as error:
         if os.environ.get("RECBOLE_EVCF_TRACEBACK"):
             raise
         return _fail(error, options, words)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which clusters send before they kill, handled like Ctrl-C."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Make SIGTERM raise :class:`Terminated` in the main thread; others get no signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number: int, frame: object) -> None:
-        raise Terminated
-
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def _fail(error: Exception, options: argparse.Namespace, words: list[str]) -> int:
     """Print in one line what was wrong; return the exit code."""
+    text = one_line(error)
     # A process or a machine failed.
     code = 1 if isinstance(error, (ChildProcessError, ConnectionError)) else 2
-    text = one_line(error)
-    if not isinstance(error, EXPECTED):
+    # RecBole raises NotImplementedError for unknown settings.
+    if not isinstance(error, (ValueError, NotImplementedError, OSError)):
         odd = _odd_settings(options, words)
-        what = f"{type(error).__name__}: {text}" if str(error) else type(error).__name__
+        name = type(error).__name__
+        what = f"{name}: {text}" if str(error) else name
         code, text = 2 if odd else 1, f"{what}{odd}; RECBOLE_EVCF_TRACEBACK=1 shows where."
-    tell(f"recbole-evcf: error: {text}")
+    commands.tell(f"recbole-evcf: error: {text}")
     return code
 
 
 def _odd_settings(options: argparse.Namespace, words: list[str]) -> str:
-    """What is odd in the settings of a command that failed; often empty.
-
-    RecBole fails on a value of the wrong type only when it computes with it.
-    """
-    if COMMANDS[options.command].settings is None:
+    """What is odd in the settings of a command: RecBole fails on it only when it computes."""
+    if commands.COMMANDS[options.command].settings is None:
         return ""
-    from recbole_evcf.config.finished import remark_on_settings
+    from recbole_evcf.config.checks import odd_settings
     from recbole_evcf.quick_start import planned_run
 
-    model, files = getattr(options, "model", None), split_files(options.config_files)
+    model, files = getattr(options, "model", None), commands.split_files(options.config_files)
     try:
-        return remark_on_settings(
-            planned_run(model, options.dataset, files, read_settings(words))[0]
-        )
+        settings = commands.read_settings(words)
+        return odd_settings(planned_run(model, options.dataset, files, settings)[0])
     # It is another error than the one to report.
     except ValueError:
         return ""

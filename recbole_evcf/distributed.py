@@ -268,15 +268,21 @@ def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
     name = f"process {keys['offset'] + number} of {keys['world_size']}"
     if isinstance(failure.message, str):
         # It could not report anything itself.
-        code = failure.exitcode
-        how = f"signal {-code} ({failure.signal_name()})" if code < 0 else f"exit code {code}"
-        hint = "; most often the memory was used up" if code == -signal.SIGKILL else ""
-        return ChildProcessError(f"{name} ended by {how}{hint}.")
+        return ChildProcessError(f"{name} {how_ended(failure.exitcode)}.")
     kind, _, message = failure.message["message"].partition(": ")
     known = {cls.__name__: cls for cls in MISTAKES}.get(kind)
     raised = known(message) if known else ChildProcessError(f"{name} failed: {kind}: {message}")
     raised.__cause__ = RuntimeError(failure.message["extraInfo"]["py_callstack"])
     return raised
+
+
+def how_ended(exit_code: int) -> str:
+    """Return how a process ended, as ``ended with exit code 3`` or ``was killed by SIGTERM``."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    hint = "; most often the memory was used up" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
 
 
 def explain(error: Exception) -> Exception:

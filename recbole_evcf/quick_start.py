@@ -18,16 +18,10 @@ from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
 from recbole_evcf import distributed
-from recbole_evcf.config.checks import can_resume, check_processes, is_vae
-from recbole_evcf.config.files import (
-    DEFAULT_DATASET,
-    DEFAULT_MODEL,
-    read_config_file,
-    resolve_config_files,
-)
-from recbole_evcf.config.finished import finished_config, plain_settings
+from recbole_evcf.config import files
+from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plain_settings
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
-from recbole_evcf.serving.allocation import bound_by_weights
+from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.state_files import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
@@ -41,45 +35,31 @@ __all__ = [
     "run_recboles",
 ]
 
-# Raised by the data set and the model when the file or the data have changed.
-MISFITS: tuple[type[Exception], ...] = (ArithmeticError, AssertionError, AttributeError)
-MISFITS = (*MISFITS, ImportError, LookupError, RuntimeError, SyntaxError, TypeError)
-
-_run = recbole_quick_start.run
-_run_recboles = recbole_quick_start.run_recboles
+_run, _run_recboles = recbole_quick_start.run, recbole_quick_start.run_recboles
 _objective_function = recbole_quick_start.objective_function
 
 
 def planned_run(
-    model: str | None,
-    dataset: str | None,
-    config_files: Sequence[str],
-    settings: Mapping[str, Any],
+    model: str | None, dataset: str | None, config_files: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[Config, list[str], dict[str, Any]]:
     """Check everything that :func:`run` will read, before anything starts.
 
     Args:
         model: its name; None for that of the config files, or the default.
-        dataset: its name; None for that of the config files, or the default.
+        dataset: its name; likewise.
         config_files: paths, or names of shipped files.
-        settings: keys that override those of the files.
+        given: settings that override those of the files.
 
     Returns:
         the finished config, the paths of the config files, and the settings to run with: the state
         of a run that can be resumed is kept unless they say otherwise.
-
-    Raises:
-        ValueError: a setting or a file is wrong.
     """
-    files = resolve_config_files(config_files)
-    given: dict[str, Any] = {}
-    for path in files:
-        given.update(read_config_file(path))
-    model = model or given.get("model", DEFAULT_MODEL)
-    dataset = dataset or given.get("dataset", DEFAULT_DATASET)
-    config = finished_config(model, dataset, files, settings)
+    paths, names = files.resolve_config_files(config_files), {**files.DEFAULTS}
+    for path in paths:
+        names.update(files.read_config_file(path))
+    config = Config(model or names["model"], dataset or names["dataset"], paths, {**given})
     keep = config["resumable"] is None and can_resume(config)
-    return config, files, {**settings, **({"resumable": True} if keep else {})}
+    return config, paths, {**given, **({"resumable": True} if keep else {})}
 
 
 def run(
@@ -98,13 +78,11 @@ def run(
     """Train and evaluate a model, in several processes if asked to; arguments as of RecBole's.
 
     A process that ``torchrun`` or ``srun`` has started as one of several trains with the others.
-
-    Args:
-        max_restarts: how often the processes are started again when one has died; they resume.
+    If one dies, all are started again, at most ``max_restarts`` times, and resume.
 
     Returns:
-        dict: the result of ``run_recbole``, and ``model_file``, the path of the trained model,
-        None if it was not saved. In processes and on machines other than the first None instead.
+        the result of ``run_recbole``, and ``model_file``, the path of the trained model, None if it
+        was not saved. In processes and on machines other than the first None instead.
 
     Raises:
         ValueError: a setting is wrong, or the processes do not fit together.
@@ -119,7 +97,7 @@ def run(
         raise ValueError(f"This is one of {count} processes already: leave out world_size.")
     if not outside and keys["world_size"] == 1 and not max_restarts:
         return _run_and_name_file(*arguments)
-    config = finished_config(model, dataset, config_file_list or [], config_dict)
+    config = Config(model, dataset, config_file_list or [], dict(config_dict or {}))
     check_processes(config, (outside or keys)["nproc"], max_restarts)
     if not outside and not is_vae(config):
         return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
@@ -141,28 +119,23 @@ def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any] | None,
 
 
 def _run_together(
-    keys: dict[str, Any],
-    model: str,
-    dataset: str,
-    files: list[str] | None,
-    settings: dict[str, Any] | None,
-    saved: bool,
+    keys: dict[str, Any], model: str, dataset: str, paths: Any, given: Any, saved: bool
 ) -> dict[str, Any] | None:
-    settings = {**(settings or {}), **keys}
-    config = finished_config(model, dataset, files or [], settings)
+    settings = {**(given or {}), **keys}
+    config = Config(model, dataset, paths or [], dict(settings))
     if is_vae(config):
         distributed.agree_on(plain_settings(config))
         if distributed.restarts() and not config["resume"]:
             settings["resume"] = True
-    result = _run_and_name_file(model, dataset, files, settings, saved)
+    result = _run_and_name_file(model, dataset, paths, settings, saved)
     distributed.leave()
     return result if keys["local_rank"] + keys["offset"] == 0 else None
 
 
 def _run_and_name_file(*arguments: Any) -> dict[str, Any]:
-    with tested_model_files() as files:
+    with tested_model_files() as tested:
         result = run_recbole(*arguments)
-    return {**result, "model_file": files[-1] if files else None}
+    return {**result, "model_file": tested[-1] if tested else None}
 
 
 def run_recboles(rank: int, *args: Any) -> None:
@@ -180,9 +153,6 @@ def objective_function(
 def load_data_and_model(model_file: str) -> tuple:
     """Load a saved model and rebuild its data set and dataloaders; no code in the file runs.
 
-    Args:
-        model_file: path of a model saved with recbole_evcf imported.
-
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
 
@@ -192,45 +162,40 @@ def load_data_and_model(model_file: str) -> tuple:
     """
     checkpoint = load_checkpoint(model_file, "cpu")
     try:
-        return _made_again(checkpoint)
+        config = restored_config(checkpoint["config"])
+        init_logger(config)
+        getLogger().info(config)
+        init_seed(config["seed"], config["reproducibility"])
+        dataset = create_dataset(config)
+        getLogger().info(dataset)
+        loaders = data_preparation(config, dataset)
+        return config, _restored_model(config, checkpoint, loaders[0]._dataset), dataset, *loaders
     except (ValueError, OSError, NotImplementedError) as error:
         raise ValueError(f"{model_file} cannot be used: {one_line(error)}") from error
-    except MISFITS as error:
+    # The data set and the model raise anything.
+    except Exception as error:
         raise ValueError(
-            f"{model_file} does not fit its data set, which has changed since, or is damaged "
+            f"{model_file} does not fit its data set, which has changed since, or is corrupt "
             f"({type(error).__name__}: {shortened(one_line(error), 200)})."
         ) from error
 
 
-def _made_again(checkpoint: dict) -> tuple:
-    config = restored_config(checkpoint["config"])
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    logger = getLogger()
-    logger.info(config)
-    dataset = create_dataset(config)
-    logger.info(dataset)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
+def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     init_seed(config["seed"], config["reproducibility"])
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
-    with bound_by_weights(checkpoint["state_dict"], more=2 * pairs):
-        model = get_model(config["model"])(config, train_data._dataset)
+    with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
+        model = get_model(config["model"])(config, dataset)
     model = model.to(config["device"])
-    _check_items(checkpoint, model)
+    # Files of earlier versions and of RecBole's other kinds of models have none. Columns of other
+    # items would be scored unnoticed.
+    if "item_catalogue" in checkpoint:
+        trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
+        if not np.array_equal(trained, model.item_catalogue.tokens):
+            raise ValueError(
+                f"it was trained on {len(trained):,} items that are not those of its data set now: "
+                "the data set has changed since."
+            )
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
-    return config, model, dataset, train_data, valid_data, test_data
-
-
-def _check_items(checkpoint: dict, model: Any) -> None:
-    """Refuse other items, whose columns would be scored unnoticed."""
-    # Files of earlier versions and of RecBole's other kinds of models have none.
-    if "item_catalogue" not in checkpoint:
-        return
-    trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
-    if not np.array_equal(trained, model.item_catalogue.tokens):
-        raise ValueError(
-            f"it was trained on {len(trained):,} items that are not those of its data set now: "
-            "the data set has changed since."
-        )
+    return model

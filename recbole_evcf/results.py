@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from recbole import __version__ as recbole_version
 
 from recbole_evcf import __version__
-from recbole_evcf.utils.files import plain_json, write_json
+from recbole_evcf.utils.files import plain_json, write_text
 
 __all__ = [
     "VERSIONS",
@@ -39,8 +39,7 @@ __all__ = [
 
 VERSIONS = {"recbole_evcf": __version__, "recbole": recbole_version}
 SEAL = "sha256"
-ENDING = ".lock"
-# Raised by file systems without locks, where locking is skipped.
+# Of file systems without locks, where locking is skipped.
 NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 # By the lock file's path. A process may take its own lock again, so that a notebook can resume a
 # training that was stopped in it.
@@ -61,26 +60,22 @@ def digest(*parts: object) -> str:
     for place, part in enumerate(parts):
         if place:
             found.update(b"\0")
-        for block in _bytes_of(part):
-            found.update(block)
+        if isinstance(part, Path):
+            with open(part, "rb") as file:
+                for block in iter(lambda: file.read(2**20), b""):
+                    found.update(block)
+        elif isinstance(part, (np.ndarray, torch.Tensor)):
+            array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        else:
+            found.update(json.dumps(part, sort_keys=True, default=str).encode())
     return found.hexdigest()
-
-
-def _bytes_of(part: object) -> Iterator[Any]:
-    if isinstance(part, Path):
-        with open(part, "rb") as file:
-            yield from iter(lambda: file.read(2**20), b"")
-    elif isinstance(part, (np.ndarray, torch.Tensor)):
-        array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
-        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    else:
-        yield json.dumps(part, sort_keys=True, default=str).encode()
 
 
 def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a dict as JSON with a digest of itself, atomically."""
     plain = plain_json(dict(content))
-    write_json(str(path), {**plain, SEAL: digest(plain)})
+    write_text(str(path), json.dumps({**plain, SEAL: digest(plain)}, indent=2) + "\n")
 
 
 def read_sealed(path: str | Path) -> dict[str, Any]:
@@ -91,9 +86,7 @@ def read_sealed(path: str | Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    # Endless brackets.
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("too many brackets") from None
     if not isinstance(content, dict) or SEAL not in content:
@@ -104,11 +97,7 @@ def read_sealed(path: str | Path) -> dict[str, Any]:
 
 
 class Store:
-    """Results in a folder, a sealed JSON file each.
-
-    Args:
-        folder: made if it does not exist.
-    """
+    """Results in a folder, which is made if it does not exist; a sealed JSON file each."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -119,20 +108,11 @@ class Store:
         return self.folder / f"{name}{ending}"
 
     def put(self, name: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-        """Keep a result; any files it names must be complete already.
-
-        Args:
-            name: of its file.
-            key: all that decides the result.
-            value: JSON's types.
-        """
+        """Keep a value of JSON's types under the name of a file; ``key`` is all that decides it."""
         write_sealed(self.path(name), {"key": key, "value": value})
 
     def get(self, name: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the result kept under a name if it is of this key, otherwise None.
-
-        A file that cannot be read, or has changed since it was written, counts as absent.
-        """
+        """Return what is kept under a name; None if that is absent, changed or of another key."""
         try:
             content = read_sealed(self.path(name))
         except (OSError, ValueError):
@@ -142,21 +122,18 @@ class Store:
 
 def take(path: str) -> bool:
     """Take a lock; return True if this process now has it, False if another does."""
-    file = _lock_file(path)
-    if file in _held:
-        return True
     # Any thread may release it.
-    lock = FileLock(file, thread_local=False)
+    lock = FileLock(_lock_file(path), thread_local=False)
+    if lock.lock_file in _held:
+        return True
     try:
         lock.acquire(blocking=False)
     except Timeout:
         return False
-    except NotImplementedError:
-        pass
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise
-    _held[file] = lock
+    _held[lock.lock_file] = lock
     return True
 
 
@@ -167,8 +144,7 @@ def holds(path: str) -> bool:
 
 def release(path: str) -> None:
     """Release this process's lock; a process's locks also end with it."""
-    lock = _held.pop(_lock_file(path), None)
-    if lock is not None:
+    if lock := _held.pop(_lock_file(path), None):
         # While it is held, so that no other process's new file is removed; Windows does it itself.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             os.unlink(lock.lock_file)
@@ -202,4 +178,4 @@ def folder_held(folder: str) -> Iterator[None]:
 
 
 def _lock_file(path: str) -> str:
-    return os.path.realpath(path) + ENDING
+    return f"{os.path.realpath(path)}.lock"

@@ -16,13 +16,13 @@ def in_process(monkeypatch):
     """Let runs take place in this process; the list has the labels of those that did."""
     ran = []
 
-    def run_here(run, kept):
+    def run_here(run, store):
         ran.append(run.spec.label)
         try:
-            result = execute(run.request, kept.path(run, ".users.csv"), run.settings)
+            result = execute(run.request, str(store.path(run.name, ".users.csv")), run.settings)
         except Exception as error:
             return str(error)
-        kept.store.put(run.name, run.settings, result)
+        store.put(run.name, run.settings, result)
         return None
 
     monkeypatch.setattr(compare, "run_in_process", run_here)
@@ -47,14 +47,23 @@ def sg(tiny) -> dict:
 
 
 @pytest.fixture
-def compared(in_process, tmp_path):
+def planned(tmp_path):
+    """A function that plans a comparison on the tiny data set, with settings from a file."""
+
+    def plan(models, content, seeds=(), settings=None):
+        file = tmp_path / "tiny.yaml"
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return make_plan(parse_models(models), "tiny", [str(file)], settings, seeds)
+
+    return plan
+
+
+@pytest.fixture
+def compared(in_process, planned):
     """A function that compares models on the tiny data set; its outcome."""
 
     def compare(models, settings, seeds=(), baseline=None, folder="out"):
-        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-        specs = parse_models(models)
-        plan = make_plan(specs, "tiny", [str(tmp_path / "tiny.yaml")], {}, seeds)
-        folder = str(tmp_path / folder)
-        return finish_plan(plan, folder, baseline or specs[0].label, lambda line: None)
+        plan = planned(models, settings, seeds)
+        return finish_plan(plan, folder, baseline or plan.specs[0].label, lambda line: None)
 
     return compare

@@ -15,7 +15,7 @@ from recbole_evcf import __version__, cli
 from recbole_evcf.commands.options import COMMANDS
 from recbole_evcf.comparison.paper import TABLES
 from recbole_evcf.data.prepare import KINDS
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
 
 # What a command cannot be without.
 NEEDED = {

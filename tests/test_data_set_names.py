@@ -11,7 +11,6 @@ from recbole.config import Config
 
 from build import build
 from recbole_evcf import cli
-from recbole_evcf.quick_start import load_data_and_model
 
 NAMES = ["../../etc", "/etc/passwd", "..", ".", "a/b", "a\\b", "tiny/", "a\0b"]
 COMMANDS = {
@@ -42,7 +41,7 @@ def test_python_is_told_the_same(name):
 
 
 @pytest.mark.parametrize("name", ["ünï cödé", "a b", "-x", "[t]*", "a.b", "$(x)", "'", "C:"])
-def test_a_strange_name_is_a_name(name, tiny, tmp_path, capsys):
+def test_a_strange_name_is_a_name(name, tiny, capsys):
     folder = Path(tiny["data_path"])
     shutil.copytree(folder / "tiny", folder / name)
     (folder / name / "tiny.inter").rename(folder / name / f"{name}.inter")
@@ -51,14 +50,12 @@ def test_a_strange_name_is_a_name(name, tiny, tmp_path, capsys):
     assert "ndcg@10" in capsys.readouterr().out
 
 
-def test_a_model_file_that_names_a_path(tiny, tmp_path, capsys):
+def test_a_model_file_that_names_a_path(tiny, capsys):
     _, loaders, _, trainer = build("HVamp", "tiny", {**tiny, "epochs": 1})
     trainer.fit(loaders[0], loaders[1])
     state = torch.load(trainer.saved_model_file, weights_only=True)
     state["config"]["dataset"] = "../tiny"
     torch.save(state, "m.pth")
-    with pytest.raises(ValueError, match="dataset must be the name of a folder"):
-        load_data_and_model("m.pth")
     for arguments in (["inspect", "--output=o"], ["recommend", "--output=o.csv"]):
         assert cli.main([*arguments, "--model_file=m.pth"]) == 2
         assert "dataset must be the name of a folder" in capsys.readouterr().err

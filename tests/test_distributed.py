@@ -21,7 +21,7 @@ import torch
 from build import build
 from conftest import write_inter
 from recbole_evcf import cli, distributed
-from recbole_evcf.data.identity import digest_of_training
+from recbole_evcf.data.identity import digest_of_part
 from workers import free_port, train, train_all
 
 RO = {"order": "RO", "group_by": "user", "mode": "full"}
@@ -253,7 +253,7 @@ def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):
     def digest(**changes):
         settings = {**tiny_settings, **SG, "log_wandb": False, **changes}
         _, loaders, model, _ = build("Vamp", "tiny", settings)
-        return digest_of_training(loaders[0]._dataset, model._histories)
+        return digest_of_part(loaders[0]._dataset, model._histories)
 
     first = digest()
     assert digest(epochs=9) == first
@@ -469,7 +469,7 @@ def training(command, folder):
 @pytest.mark.parametrize(
     ("end", "code", "line"),
     [
-        ("kill", 1, "error: process 1 of 2 ended by signal 9 (SIGKILL); most often the memory"),
+        ("kill", 1, "error: process 1 of 2 was killed by SIGKILL; most often the memory"),
         ("interrupt", 130, "interrupted after epoch"),
         ("kill the parent", -9, None),
     ],

@@ -20,7 +20,7 @@ from recbole.utils import get_model
 
 from build import build
 from recbole_evcf import Recommender, cli
-from recbole_evcf.utils.literals import plain_value
+from recbole_evcf.utils.text import plain_value
 
 CHECKOUT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -37,7 +37,7 @@ RULES = "S102,S202,S301,S302,S306,S307,S506,S602,S604,S605"
 LOADS = re.compile(r"torch\.load\((?!.*weights_only=True)|allow_pickle=True")
 IMPORTED = re.compile(r"import_module\((?!f?\"(recbole(?:_evcf)?|ray)[.\"])")
 # A loop over names beside it, and the modules that the environment variable names.
-OWN_NAMES = {"worker.py", "plugins.py"}
+OWN_NAMES = {"worker.py", "tuning.py", "packages.py"}
 
 
 def faults(*paths: Path) -> list[str]:
@@ -131,7 +131,7 @@ def test_tags_in_a_config_file(command, tag, capsys, ran):
     }
     arguments = [command, "--dataset=ml-100k", "--config_files=c.yaml", *more.get(command, [])]
     assert cli.main(arguments) == 2
-    assert "c.yaml, line 1: not valid YAML" in capsys.readouterr().err
+    assert "c.yaml: line 1: not valid YAML" in capsys.readouterr().err
 
 
 def test_a_config_of_recboles_runs_nothing(ran):
@@ -154,7 +154,7 @@ def test_a_params_file(text, capsys, ran):
     Path("p.hyper").write_text(f"anneal_cap choice {text}\n")
     arguments = ["tune", "--model=Vamp", "--dataset=ml-100k", "--params_file=p.hyper"]
     assert cli.main([*arguments, "--output=t"]) == 2
-    assert "p.hyper, line 1: the choices of anneal_cap must be a list" in capsys.readouterr().err
+    assert "p.hyper, line 1: the range of anneal_cap must be a list" in capsys.readouterr().err
 
 
 def test_results_of_a_comparison_are_data(tiny, compared, sg, in_process, ran):

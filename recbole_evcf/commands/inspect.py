@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from recbole_evcf.inspection.inspection import check_folder, inspect_model
+from recbole_evcf.inspection.inspection import inspect_model
+from recbole_evcf.inspection.report import check_folder
 from recbole_evcf.report.table import number
 from recbole_evcf.utils.text import printable
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from recbole_evcf import __version__
 from recbole_evcf.config import files
-from recbole_evcf.config.files import DEFAULT_DATASET, DEFAULT_MODEL
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.utils.plugins import PLUGINS
+from recbole_evcf.utils.packages import PLUGINS
 from recbole_evcf.utils.text import printable
 
 __all__ = ["COMMANDS", "check_files", "parse", "read_seeds", "read_settings", "split_files", "tell"]
 
+MODEL, DATASET = files.DEFAULTS["model"], files.DEFAULTS["dataset"]
 # A name, and the keyword arguments of argparse's add_argument.
 Option = tuple[str, dict[str, Any]]
 
@@ -69,7 +69,7 @@ COMMANDS = {
         "Train and evaluate models on the very same split, and compare them.",
         (
             _option("--models", '"Pop,EASE,GatedHVamp[anneal_cap=0.2,gated=False]"', required=True),
-            _option("--dataset", "data set name (default ml-100k)", default=DEFAULT_DATASET),
+            _option("--dataset", "data set name (default ml-100k)", default=DATASET),
             _option("--baseline", "model to test the others against (default the first)"),
             *_of_several("comparison"),
         ),
@@ -136,8 +136,8 @@ COMMANDS = {
         "run.main",
         "Train a model and evaluate it, as RecBole's run_recbole does.",
         (
-            _option("--model", f"model name (default {DEFAULT_MODEL})"),
-            _option("--dataset", f"data set name (default {DEFAULT_DATASET})"),
+            _option("--model", f"model name (default {MODEL})"),
+            _option("--dataset", f"data set name (default {DATASET})"),
             _FILES,
             _option("--result_file", "JSON file to write the metrics to"),
             _option("--resume", KEYS["resume"].help, nargs="?", const=True, metavar="FILE"),
@@ -223,8 +223,8 @@ def _add(commands: Any, name: str) -> argparse.ArgumentParser:
 
 def _settings_of_our_models() -> str:
     """A line for each setting of the file that holds the final model's defaults."""
-    defaults = files.read_config_file(str(files.shipped_yaml(f"model/{DEFAULT_MODEL}")))
-    lines = [f"settings of our models, with the defaults of {DEFAULT_MODEL}:"]
+    defaults = files.read_config_file(str(files.shipped_file(f"model/{MODEL}")))
+    lines = [f"settings of our models, with the defaults of {MODEL}:"]
     for name in with_role(Role.OF_OUR_MODELS | Role.RECBOLES_WITH_OUR_DEFAULT):
         key = KEYS[name]
         what = f"  {f'--{name}={defaults[name]}':<34}{key.values.type if key.values else 'dict'}"

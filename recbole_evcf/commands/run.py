@@ -15,13 +15,7 @@ from recbole_evcf.commands.options import read_settings, split_files, tell
 from recbole_evcf.config.checks import can_resume
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.report.table import validation_and_test
-from recbole_evcf.trainer.state_files import (
-    State,
-    find_states,
-    model_file_of,
-    state_of,
-    states_kept,
-)
+from recbole_evcf.trainer import state_files
 from recbole_evcf.utils.files import check_target, write_json
 
 __all__ = ["main", "result_table"]
@@ -36,7 +30,7 @@ def main(options: argparse.Namespace, words: list[str]) -> int:
     options.remark = " before training started."
     options.started = time.time()
     try:
-        with states_kept():
+        with state_files.states_kept():
             _train(options, words)
     except Exception as error:
         reason = distributed.explain(error)
@@ -77,7 +71,7 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
 
 
 def _how_to_resume(config: Config, options: argparse.Namespace, elsewhere: bool) -> str:
-    """Explain how to resume an interrupted run, after the word ``interrupted``."""
+    """What follows the word ``interrupted``."""
     if elsewhere:
         return ": the first machine has what the run can resume from."
     state = _state_to_resume(config, options.started) if can_resume(config) else None
@@ -88,14 +82,14 @@ def _how_to_resume(config: Config, options: argparse.Namespace, elsewhere: bool)
     return f" after epoch {state.epoch}: resume with {options.command_line}{more}"
 
 
-def _state_to_resume(config: Config, started: float) -> State | None:
+def _state_to_resume(config: Config, started: float) -> state_files.State | None:
     resume = config["resume"]
     if isinstance(resume, str):
         # The model file was replaced.
         with contextlib.suppress(ValueError):
-            return state_of(model_file_of(resume))
+            return state_files.state_of(state_files.model_file_of(resume))
         return None
-    newest = next(find_states(config), None)
+    newest = next(state_files.find_states(config), None)
     return newest if newest and (resume or newest.changed >= started) else None
 
 

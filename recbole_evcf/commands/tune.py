@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from typing import Any
 
 from recbole_evcf.commands.options import read_settings, split_files, tell
-from recbole_evcf.commands.run import result_table
-from recbole_evcf.report.table import setting
-from recbole_evcf.tuning.tuning import SearchOptions, Tuning, finish_search
+from recbole_evcf.report.table import setting, validation_and_test
+from recbole_evcf.tuning.tuning import tune
 
 __all__ = ["main"]
+
+# What options have for the command line alone.
+OF_COMMANDS = ("command", "command_line", "remark")
 
 
 def main(options: argparse.Namespace, words: list[str]) -> int:
     """Search for the best settings of a model."""
     options.remark = f". Finished trials are in {options.output}: repeat the command to resume."
-    found = finish_search(
-        options.model,
-        options.dataset,
-        options.params_file,
-        options.output,
-        split_files(options.config_files),
-        read_settings(words),
-        SearchOptions(**{each.name: getattr(options, each.name) for each in fields(SearchOptions)}),
-        tell,
-    )
-    print(_best_text(found, found.report()))
-    return 0
-
-
-def _best_text(found: Tuning, page: str) -> str:
-    best = found.best
+    given = {name: value for name, value in vars(options).items() if name not in OF_COMMANDS}
+    given |= {"config_files": split_files(options.config_files), "log": tell}
+    settings: dict[str, Any] = dict(read_settings(words))
+    if "log" in settings:
+        raise ValueError("There is no setting 'log'.")
+    found = tune(**given, **settings)
+    page, best = found.report(), found.best
     width = max(map(len, best["params"]))
-    lines = [f"{name:<{width}}  {setting(value)}" for name, value in best["params"].items()]
-    table = result_table({"best_valid_result": best["valid"], "test_result": best["test"]})
-    return (
-        f"Best is trial {best['number']}:\n"
-        + "\n".join(lines)
-        + f"\n\n{table}\n\nrecbole-evcf run --config_files={found.folder}/best.yaml trains it "
-        + f"again; all trials are in {page}"
-    )
+    print(f"Best is trial {best['number']}:")
+    for name, value in best["params"].items():
+        print(f"{name:<{width}}  {setting(value)}")
+    print(f"\n{validation_and_test(best['valid'], best['test']).text()}\n")
+    command = f"recbole-evcf run --config_files={found.folder}/best.yaml"
+    print(f"{command} trains it again; all trials are in {page}")
+    return 0

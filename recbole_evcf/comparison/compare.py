@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import signal
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from logging import getLogger
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,55 +14,34 @@ import pandas as pd
 from recbole_evcf.comparison.outcome import Outcome, read_outcome
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run, make_plan, parse_models
 from recbole_evcf.comparison.report import write_comparison
-from recbole_evcf.comparison.tables import numbers
 from recbole_evcf.comparison.worker import work
+from recbole_evcf.distributed import how_ended
 from recbole_evcf.results import Store, digest, folder_held
 
-__all__ = ["Comparison", "Runs", "baseline_of", "compare", "finish_plan", "run_in_process"]
+__all__ = ["Comparison", "baseline_of", "compare", "finish_plan", "read_run", "run_in_process"]
 
 
 class Comparison:
     """What :func:`compare` found.
 
-    Args:
-        outcome: the values of the models and the tests between them.
-        folder: of the runs and the report.
-        command: to repeat it, shown on the page.
-
     Attributes:
-        outcome: as above.
-        folder: as above.
+        table: a row per model, by label: every unrounded test metric, followed by ``_se``, its
+            standard error over the test users. A failed model has no values.
+        tests: a row per model (except the baseline) and metric: the mean difference over the test
+            users, its standard error and 95% interval, and the paired t-test's p-values,
+            uncorrected and by Holm's method. Empty without two models tested on the same users.
+        failures: label, seed and reason of each run that failed.
     """
 
     def __init__(self, outcome: Outcome, folder: str, command: str):
-        self.outcome, self.folder, self._command = outcome, folder, command
-
-    @functools.cached_property
-    def table(self) -> pd.DataFrame:
-        """One row per model, by label: every unrounded test metric, followed by ``_se``, its
-        standard error over the test users. A failed model has no values."""
-        errors = [name for key in self.outcome.metrics for name in (key, f"{key}_se")]
-        return numbers(self.outcome).set_index("model")[errors]
-
-    @functools.cached_property
-    def tests(self) -> pd.DataFrame:
-        """One row per model (except the baseline) and metric: the mean difference over the test
-        users, its standard error and 95% interval, and the paired t-test's p-values, uncorrected
-        and by Holm's method. Empty where no two models have values for the same users."""
-        return pd.DataFrame(map(dataclasses.asdict, self.outcome.comparisons))
-
-    @property
-    def failures(self) -> list[tuple[str, int, str]]:
-        """Label, seed and reason of each run that failed."""
-        return self.outcome.failures
+        self._outcome, self._folder, self._command = outcome, folder, command
+        self.table = outcome.values[[n for key in outcome.metrics for n in (key, f"{key}_se")]]
+        self.tests, self.failures = outcome.tests, outcome.failures
 
     def report(self) -> str:
-        """Write ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and the page into the folder.
-
-        Returns:
-            the path of the page, ``report.html``, which needs no network.
-        """
-        return write_comparison(self.outcome, self.folder, self._command)
+        """Write ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and the page, ``report.html``,
+        into the folder; returns the path of the page, which needs no network."""
+        return write_comparison(self._outcome, self._folder, self._command)
 
 
 def compare(
@@ -117,22 +94,37 @@ def compare(
 
 
 def finish_plan(plan: Plan, folder: str, baseline: str, log: Callable[[str], None]) -> Outcome:
-    """Run what is not yet in the folder, and read all results.
+    """Run what is not yet in the folder, and read all results; ``log`` takes a line on each run.
 
-    Args:
-        plan: what to run.
-        folder: of the comparison; finished runs are kept there and not run again.
-        baseline: label of the model that the others are compared with.
-        log: takes a line on each run.
+    Each run has a process of its own: its memory can be measured, a crash ends nothing else, and
+    no model leaves anything behind that another would meet. A failed run does not stop the others.
 
     Raises:
         ValueError: the folder cannot be written to, or another command writes to it; nothing has
             been run.
     """
+    finished, failures = {}, {}
     with folder_held(folder):
-        runs = Runs(folder)
-        failures = runs.finish(plan, log)
-        return read_outcome(plan, runs.finished(plan), failures, baseline)
+        store = Store(os.path.join(folder, "runs"))
+        for number, run in enumerate(plan.runs, start=1):
+            label = f"[{number}/{len(plan.runs)}] {run.spec.label}, seed {run.seed}"
+            kept = read_run(run, store)
+            if kept is not None:
+                finished[run.name] = kept
+                log(f"{label}: kept from before")
+                continue
+            log(f"{label}: running")
+            failure = run_in_process(run, store)
+            found = None if failure else read_run(run, store)
+            if found is None:
+                failures[run.name] = failure or "its files have been changed meanwhile"
+                path = store.path(run.name, ".log")
+                log(f"{label}: failed: {failures[run.name]} (log: {path})")
+            else:
+                finished[run.name] = found
+                epochs, seconds = len(found[0]["curve"]), found[0]["costs"]["total_seconds"]
+                log(f"{label}: {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s")
+    return read_outcome(plan, finished, failures, baseline)
 
 
 def baseline_of(specs: Sequence[ModelSpec], asked: str | None) -> str:
@@ -142,106 +134,41 @@ def baseline_of(specs: Sequence[ModelSpec], asked: str | None) -> str:
         ValueError: it is none of the models.
     """
     labels = [spec.label for spec in specs]
-    if asked is None:
-        return labels[0]
-    try:
-        label = parse_models(asked)[0].label
-    except ValueError:
-        label = asked
-    if label not in labels:
+    asked = labels[0] if asked is None else asked
+    # It may be written with other spaces.
+    with suppress(ValueError):
+        asked = parse_models(asked)[0].label
+    if asked not in labels:
         raise ValueError(f"--baseline: {asked!r} is none of the models {', '.join(labels)}.")
-    return label
+    return asked
 
 
-class Runs:
-    """The runs in ``folder/runs``: for each, a sealed JSON file, its users' metrics and its log.
+def read_run(run: Run, store: Store) -> tuple[dict[str, Any], pd.DataFrame] | None:
+    """Return what a finished run found (see :func:`~recbole_evcf.comparison.worker.execute`), and
+    the test metrics of its users by id, empty where there are none.
 
-    The JSON file is written last, so a run that has one is finished.
-
-    Args:
-        folder: of the comparison; made if it does not exist.
+    A run whose files are missing, corrupt, changed or of other settings is not finished: None.
     """
-
-    def __init__(self, folder: str):
-        self.folder = Path(folder)
-        self.store = Store(self.folder / "runs")
-
-    def path(self, run: Run, ending: str) -> str:
-        """Return the path of a run's file: ``.json``, ``.users.csv`` or ``.log``."""
-        return str(self.store.path(run.name, ending))
-
-    def result(self, run: Run) -> dict[str, Any] | None:
-        """Return what a finished run found, see :func:`~recbole_evcf.comparison.worker.execute`.
-
-        Return None for a run that is not finished: its files are missing, corrupt, changed or of
-        other settings.
-        """
-        result = self.store.get(run.name, run.settings)
-        try:
-            users = result and result["per_user"]
-            if users and digest(Path(self.path(run, ".users.csv"))) != users:
-                return None
-        except (OSError, KeyError):
+    result, path = store.get(run.name, run.settings), store.path(run.name, ".users.csv")
+    if result is None or not result["per_user"]:
+        return None if result is None else (result, pd.DataFrame())
+    # No value is missing: a user may be called NA.
+    exact = {"keep_default_na": False, "float_precision": "round_trip"}
+    try:
+        if digest(path) != result["per_user"]:
             return None
-        return result
-
-    def finished(self, plan: Plan) -> dict[str, tuple[dict[str, Any], pd.DataFrame]]:
-        """Return, by name, the results of the finished runs and their users' test metrics by user
-        id, empty where there are none."""
-        found = {}
-        for run in plan.runs:
-            result = self.result(run)
-            if result is not None:
-                users = self._per_user(run) if result["per_user"] else pd.DataFrame()
-                found[run.name] = result, users
-        return found
-
-    def _per_user(self, run: Run) -> pd.DataFrame:
-        return pd.read_csv(
-            self.path(run, ".users.csv"),
-            index_col="user_id",
-            dtype={"user_id": str},
-            keep_default_na=False,
-            float_precision="round_trip",
-        )
-
-    def finish(self, plan: Plan, log: Callable[[str], None]) -> dict[str, str]:
-        """Run what is not finished; a failed run does not stop the others.
-
-        Each has a process of its own: its memory can be measured, a crash ends nothing else, and
-        no model leaves anything behind that another would meet.
-
-        Args:
-            plan: the runs, in their order.
-            log: takes a line on each run.
-
-        Returns:
-            by name, why a run failed.
-        """
-        failures = {}
-        for number, run in enumerate(plan.runs, start=1):
-            label = f"[{number}/{len(plan.runs)}] {run.spec.label}, seed {run.seed}"
-            if self.result(run) is not None:
-                log(f"{label}: kept from before")
-                continue
-            log(f"{label}: running")
-            failure = run_in_process(run, self)
-            if failure is None and (result := self.result(run)) is not None:
-                epochs, seconds = len(result["curve"]), result["costs"]["total_seconds"]
-                log(f"{label}: {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s")
-            else:
-                failures[run.name] = failure or "its files have been changed meanwhile"
-                log(f"{label}: failed: {failures[run.name]} (log: {self.path(run, '.log')})")
-        return failures
+    except OSError:
+        return None
+    return result, pd.read_csv(path, index_col="user_id", dtype={"user_id": str}, **exact)
 
 
-def run_in_process(run: Run, runs: Runs) -> str | None:
+def run_in_process(run: Run, store: Store) -> str | None:
     """Run in a separate process; return why it failed, None if it did not."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    defaults = {"checkpoint_dir": str(runs.folder / "saved"), "show_progress": False}
+    defaults = {"checkpoint_dir": str(store.folder.parent / "saved"), "show_progress": False}
     request = {**run.request, "settings": {**defaults, **run.request["settings"]}}
-    path = str(runs.store.path(run.name, ""))
+    path = str(store.path(run.name, ""))
     # A daemon could not start processes, as dataloaders with ``worker`` do.
     process = context.Process(target=work, args=(request, run.settings, path, theirs), daemon=False)
     process.start()
@@ -250,18 +177,9 @@ def run_in_process(run: Run, runs: Runs) -> str | None:
         failure = ours.recv()
     except EOFError:
         process.join()
-        return _end_of(process.exitcode or 0)
+        return f"its process {how_ended(process.exitcode or 0)}"
     except BaseException:
         process.terminate()
         raise
     process.join()
     return failure
-
-
-def _end_of(code: int) -> str:
-    """Explain the exit code of a process that sent nothing."""
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    name = signal.Signals(-code).name
-    hint = "; most often the memory was used up" if name == "SIGKILL" else ""
-    return f"its process was killed by {name}{hint}"

@@ -1,131 +1,98 @@
-"""The outcome of a comparison: each model's values over its seeds, and the tests between models."""
+"""The outcome of a comparison: one table of the models' values, and paired tests between models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from recbole_evcf.comparison.plan import ModelSpec, Plan
-from recbole_evcf.comparison.significance import PairedTest, compare_with_baseline
-from recbole_evcf.evaluator.per_user import standard_error
+from recbole_evcf.comparison.plan import Plan
+from recbole_evcf.evaluator.metrics import SE_SUFFIX, standard_error
 
-__all__ = ["ModelOutcome", "Outcome", "read_outcome"]
+__all__ = ["COSTS", "Outcome", "holm", "paired_test", "paired_tests", "read_outcome"]
 
-DECIMALS = 4
-
-
-@dataclass(frozen=True)
-class ModelOutcome:
-    """The finished runs of a model.
-
-    Attributes:
-        spec: the model with its settings.
-        results: of the finished runs by seed, see :func:`recbole_evcf.comparison.worker.execute`.
-        failures: by seed, why a run failed.
-        per_user: test metrics (columns) of the users (index), each the mean over the seeds; empty
-            where a metric is no mean over users.
-        test: test metrics, the mean over the seeds.
-        standard_error: of ``test``. Over the users, of each user's mean over the seeds; where
-            there are no values of users, over the seeds; missing where there is neither.
-        seed_deviation: sample standard deviation over the seeds; empty if there is but one.
-        valid: validation metrics, the mean over the seeds.
-    """
-
-    spec: ModelSpec
-    results: dict[int, dict]
-    failures: dict[int, str]
-    per_user: pd.DataFrame
-    test: dict[str, float]
-    standard_error: dict[str, float]
-    seed_deviation: dict[str, float]
-    valid: dict[str, float]
-
-    @property
-    def label(self) -> str:
-        """The model's name in tables."""
-        return self.spec.label
-
-    @property
-    def measured_on(self) -> str:
-        """The machines the runs were measured on; earlier versions recorded none."""
-        names = (result.get("measured_on", "unknown") for result in self.results.values())
-        return "; ".join(dict.fromkeys(names))
-
-    def cost(self, name: str) -> float | None:
-        """Return a value of ``costs``, the mean over the seeds; None if missing."""
-        return _mean([result["costs"][name] for result in self.results.values()])
+CONFIDENCE = 0.95
+MIB = 2**20
+# The costs in the table and their headings; those in bytes become MiB.
+COSTS = {
+    "training_seconds": "training, s",
+    "total_seconds": "with validation, s",
+    "training_users_per_second": "users/s, training",
+    "evaluation_users_per_second": "users/s, evaluation",
+    "peak_memory_mib": "peak memory, MiB",
+    "memory_before_mib": "before the model, MiB",
+    "peak_gpu_memory_mib": "peak GPU memory, MiB",
+}
+OTHER_SPLIT = (
+    "it was tested on other interactions than the first model, as the kind of the model or its "
+    "data reading asks for: the values cannot be compared"
+)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a report shows.
+    """Everything that a report shows.
 
     Attributes:
         plan: what was asked for.
-        models: in the order of the plan.
-        baseline: label of the model that the others are compared with.
-        comparisons: with the baseline.
+        baseline: label of the model that the others are tested against.
+        runs: label, seed and what :func:`~recbole_evcf.comparison.worker.execute` returned of each
+            finished run.
+        failures: label, seed and reason of each run that failed.
+        users: by label of a finished model, the test metrics (columns) of the users (index), each
+            the mean over the seeds; empty where a metric is no mean over users.
         metrics: keys of the test metrics that any model has, to their names in tables.
+        values: a row per model, by label, unrounded: ``finished_seeds``; ``failure``; each test
+            metric, the mean over the seeds, followed by ``_se`` and ``_seed_sd``; ``valid_`` and
+            each metric; ``epochs``, the costs, ``measured_on``. ``_se`` is the standard error over
+            the users, of each user's mean over the seeds; without values of users, over the seeds.
+        tests: see :func:`paired_tests`.
     """
 
     plan: Plan
-    models: tuple[ModelOutcome, ...]
     baseline: str
-    comparisons: tuple[PairedTest, ...]
+    runs: list[tuple[str, int, dict[str, Any]]]
+    failures: list[tuple[str, int, str]]
+    users: dict[str, pd.DataFrame]
     metrics: dict[str, str]
+    values: pd.DataFrame
+    tests: pd.DataFrame
 
     @property
-    def finished(self) -> list[ModelOutcome]:
-        """The models with at least one finished run."""
-        return [model for model in self.models if model.results]
+    def finished(self) -> pd.DataFrame:
+        """The rows of ``values`` of the models with a finished run, and their labels, ``model``."""
+        return self.values.loc[list(self.users)].reset_index()
 
     @property
-    def failures(self) -> list[tuple[str, int, str]]:
-        """Label, seed and reason of each run that failed."""
-        return [
-            (model.label, seed, reason)
-            for model in self.models
-            for seed, reason in model.failures.items()
-        ]
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self.plan.settings["dataset"]
 
-    def best(self, metric: str) -> set[str]:
-        """Labels of the models that no other beats at the printed precision."""
-        values = {
-            model.label: round(model.test[metric], DECIMALS)
-            for model in self.finished
-            if metric in model.test
-        }
-        smaller = any(
-            metric.split("@")[0] in result["smaller_is_better"]
-            for model in self.finished
-            for result in model.results.values()
-        )
-        best = (min if smaller else max)(values.values())
-        return {label for label, value in values.items() if value == best}
-
+    @property
     def n_users(self) -> int:
         """Number of test users."""
-        return max(
-            (result["n_test_users"] for m in self.finished for result in m.results.values()),
-            default=0,
-        )
+        return max((result["n_test_users"] for _, _, result in self.runs), default=0)
 
-    @property
-    def has_user_errors(self) -> bool:
-        """Whether any model's standard errors are over users."""
-        return any(len(model.per_user) > 1 for model in self.finished)
+    def best(self, metric: str) -> set[str]:
+        """Return the labels of the models that no other beats at the printed precision."""
+        printed = self.values[metric].map("{:.4f}".format).astype(float)
+        name = metric.split("@")[0]
+        smaller = any(name in result["smaller_is_better"] for _, _, result in self.runs)
+        return set(printed.index[printed == (printed.min() if smaller else printed.max())])
 
 
 def read_outcome(
     plan: Plan,
-    finished: Mapping[str, tuple[dict, pd.DataFrame]],
+    finished: Mapping[str, tuple[dict[str, Any], pd.DataFrame]],
     failures: Mapping[str, str],
     baseline: str,
 ) -> Outcome:
-    """Combine the finished runs of a plan.
+    """Combine the runs of a plan.
 
     Args:
         plan: what was asked for.
@@ -133,71 +100,140 @@ def read_outcome(
         failures: by name, why a run failed.
         baseline: label of the model to compare with.
     """
-    splits = [finished[run.name][0]["test_split"] for run in plan.runs if run.name in finished]
-    models = []
-    for spec in plan.specs:
-        kept: dict[int, dict] = {}
-        reasons, frames = {}, []
-        for run in plan.runs:
-            if run.spec is not spec:
-                continue
-            if run.name not in finished:
-                reasons[run.seed] = failures.get(run.name, "it was not run")
-                continue
-            result, per_user = finished[run.name]
-            if result["test_split"] != splits[0]:
-                reasons[run.seed] = (
-                    "it was tested on other interactions than the first model, as the kind of the "
-                    "model or its data reading asks for: the values cannot be compared"
-                )
-            else:
-                kept[run.seed] = result
-                frames.append(per_user)
-        models.append(_model_outcome(spec, kept, reasons, frames))
-    found = {key for model in models for key in model.test}
+    runs, failed, split = [], [], None
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for run in plan.runs:
+        result, frame = finished.get(run.name, ({}, None))
+        split = split or result.get("test_split")
+        if not result or result["test_split"] != split:
+            failed.append((run.spec.label, run.seed, failures.get(run.name, OTHER_SPLIT)))
+        else:
+            runs.append((run.spec.label, run.seed, result))
+            frames.setdefault(run.spec.label, []).append(frame)
+    users = {label: sum(each[1:], each[0]) / len(each) for label, each in frames.items()}
+    found = {key for _, _, result in runs for key in result["test"]}
     metrics = {key: name for key, name in plan.metrics.items() if key in found}
-    by_label = {model.label: model.per_user for model in models if model.results}
-    tests = compare_with_baseline(by_label, baseline, list(metrics))
-    return Outcome(plan, tuple(models), baseline, tuple(tests), metrics)
+    unrounded = [frame.mean() for each in frames.values() for frame in each]
+    values = _values(runs, unrounded, users, list(metrics))
+    values = values.reindex([spec.label for spec in plan.specs])
+    counts = pd.Series([label for label, _, _ in runs], dtype=object).value_counts()
+    values.insert(0, "finished_seeds", counts.reindex(values.index, fill_value=0))
+    values.insert(1, "failure", pd.Series({label: why for label, _, why in reversed(failed)}))
+    tests = paired_tests(users, baseline, list(metrics))
+    return Outcome(plan, baseline, runs, failed, users, metrics, values, tests)
 
 
-def _model_outcome(
-    spec: ModelSpec,
-    results: dict[int, dict],
-    failures: dict[int, str],
-    frames: list[pd.DataFrame],
-) -> ModelOutcome:
-    per_user = sum(frames[1:], frames[0]) / len(frames) if frames else pd.DataFrame()
-    tests = pd.DataFrame([result["test"] for result in results.values()], dtype=float)
-    test = {key: float(tests[key].mean()) for key in tests}
-    # RecBole's own values are rounded.
-    test.update({key: float(per_user[key].mean()) for key in per_user})
-    deviation = _over_seeds(tests, frames) if len(results) > 1 else {}
-    errors = {key: value / np.sqrt(len(results)) for key, value in deviation.items()}
-    if len(per_user) > 1:
-        errors.update({key: standard_error(per_user[key].to_numpy()) for key in per_user})
-    valid = pd.DataFrame([result["valid"] for result in results.values()], dtype=float)
-    return ModelOutcome(
-        spec,
-        results,
-        failures,
-        per_user,
-        test,
-        errors,
-        deviation,
-        {key: float(valid[key].mean()) for key in valid},
+def _values(
+    runs: list[tuple[str, int, dict[str, Any]]],
+    unrounded: list[pd.Series],
+    users: Mapping[str, pd.DataFrame],
+    metrics: list[str],
+) -> pd.DataFrame:
+    """Return the means and errors of the finished models, ``unrounded`` being what is known of the
+    runs' test metrics."""
+    valid = {key: f"valid_{key}" for key in metrics}
+    numbers = ["epochs", *COSTS]
+    table = pd.DataFrame(
+        [
+            {
+                "model": label,
+                **result["test"],
+                **means,
+                **{valid[key]: value for key, value in result["valid"].items() if key in valid},
+                "epochs": len(result["curve"]),
+                **{name: result["costs"][name.removesuffix("_mib")] for name in COSTS},
+                # Earlier versions did not record the machine.
+                "measured_on": result.get("measured_on", "unknown"),
+            }
+            for (label, _, result), means in zip(runs, unrounded)
+        ],
+        columns=["model", *metrics, *valid.values(), *numbers, "measured_on"],
+    ).astype(dict.fromkeys([*metrics, *valid.values(), *numbers], float))
+    table[[name for name in COSTS if name.endswith("_mib")]] /= MIB
+    by_model = table.groupby("model", sort=False)
+    deviations = by_model[metrics].std()
+    errors = deviations.div(np.sqrt(by_model.size()), axis=0)
+    for label, frame in users.items():
+        if len(frame) > 1:
+            errors.loc[label, metrics] = frame.sem().reindex(metrics)
+    means = by_model.mean(numeric_only=True)
+    machines = by_model["measured_on"].agg(lambda names: "; ".join(dict.fromkeys(names)))
+    suffixed = [means, errors.add_suffix(SE_SUFFIX), deviations.add_suffix("_seed_sd"), machines]
+    order = [f"{key}{suffix}" for key in metrics for suffix in ("", SE_SUFFIX, "_seed_sd")]
+    return pd.concat(suffixed, axis=1)[[*order, *valid.values(), *numbers, "measured_on"]]
+
+
+def paired_tests(
+    users: Mapping[str, pd.DataFrame], baseline: str, metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Test every other model against the baseline, on every metric.
+
+    Args:
+        users: by label, the metrics (columns) of the test users (index).
+        baseline: label of the model that the others are compared with.
+        metrics: names of columns.
+
+    Returns:
+        metric by metric, model by model: ``label``, ``baseline``, ``metric``, ``n_users``, what
+        :func:`paired_test` returns, and ``p_corrected`` by Holm's method for all rows. A model
+        without values of the very same users, two at least, is left out.
+    """
+    base = users.get(baseline, pd.DataFrame())
+    tests = pd.DataFrame(
+        {
+            "label": label,
+            "baseline": baseline,
+            "metric": metric,
+            "n_users": len(base),
+            **paired_test(frame[metric], base[metric]),
+        }
+        for metric in metrics
+        for label, frame in users.items()
+        if label != baseline and metric in frame and metric in base and _same_users(frame, base)
     )
+    return tests.assign(p_corrected=holm(tests["p_value"].to_numpy())) if len(tests) else tests
 
 
-def _over_seeds(tests: pd.DataFrame, frames: list[pd.DataFrame]) -> dict[str, float]:
-    """Return the sample standard deviation over the seeds, of unrounded values if available."""
-    unrounded = tests.copy()
-    for place, frame in enumerate(frames):
-        for key in frame:
-            unrounded.loc[place, key] = frame[key].mean()
-    return {key: float(unrounded[key].std(ddof=1)) for key in unrounded}
+def _same_users(frame: pd.DataFrame, base: pd.DataFrame) -> bool:
+    return len(frame) == len(base) > 1 and frame.index.isin(base.index).all()
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def paired_test(values: pd.Series, base: pd.Series) -> dict[str, float]:
+    """Test the difference of two models on the same users by Student's paired t-test.
+
+    Args:
+        values, base: a metric by user, of the same users in any order.
+
+    Returns:
+        ``difference``, the mean of the values less the base; its ``standard_error``; ``low`` and
+        ``high`` of its 95% interval; the two-sided ``p_value``. All but the difference are NaN for
+        a single user, who has no spread.
+    """
+    differences = (values - base.reindex(values.index)).to_numpy()
+    mean, error = float(differences.mean()), standard_error(differences)
+    if error > 0:
+        test = stats.ttest_1samp(differences, 0.0)
+        low, high = map(float, test.confidence_interval(CONFIDENCE))
+        p = float(test.pvalue)
+    else:
+        # Student's t is undefined: there is one user, or all agree.
+        low = high = mean + error
+        p = math.nan if math.isnan(error) else float(mean == 0)
+    return {"difference": mean, "standard_error": error, "low": low, "high": high, "p_value": p}
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Correct p-values by Holm's step-down method (1979), which bounds the chance of one false
+    alarm among all.
+
+    Args:
+        p_values: (tests,).
+
+    Returns:
+        (tests,): with p sorted upwards, the greatest of min(1, (m - j) p_j) up to each place.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
+    return corrected

@@ -3,77 +3,57 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.config.files import resolve_config_files
-from recbole_evcf.config.finished import finished_config
+from recbole_evcf.config.files import read_yaml, resolve_config_files
 from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
 from recbole_evcf.config.names import check_keys_of_model, check_several
-from recbole_evcf.config.plain_yaml import read_yaml
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.utils.text import shortened, shown
 
-__all__ = [
-    "SHARED",
-    "ModelSpec",
-    "Plan",
-    "Run",
-    "make_plan",
-    "parse_models",
-    "settings_of_result",
-]
+__all__ = ["SHARED", "ModelSpec", "Plan", "Run", "make_plan", "parse_models", "settings_of_result"]
 
 # These decide what is evaluated: a model with its own value could not be compared.
-SHARED = {
-    *dataset_arguments,
-    *evaluation_arguments,
-    *with_role(Role.SAME_FOR_ALL),
-} - {*with_role(Role.OF_EACH_MODEL)}
-CLOSING = {"[": "]", "(": ")", "{": "}"}
+SHARED = {*dataset_arguments, *evaluation_arguments, *with_role(Role.SAME_FOR_ALL)}
+SHARED -= {*with_role(Role.OF_EACH_MODEL)}
 QUOTES = "'\""
+# What ends what.
+ENDS = {"[": "]", "(": ")", "{": "}", "'": "'", '"': '"'}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as it takes part in a comparison.
-
-    Attributes:
-        label: its name in tables and figures.
-        model: RecBole's or our name of it.
-        settings: config keys of this model alone; they override the settings of all models.
-        config_files: files of this model alone, read after those that set the protocol.
-    """
+    """A model as it takes part in a comparison, and how tables name it."""
 
     label: str
     model: str
-    settings: dict = field(default_factory=dict)
+    # Of this model alone; they override the settings of all models.
+    settings: dict[str, Any] = field(default_factory=dict)
+    # Of this model alone, read after those that set the protocol.
     config_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and evaluation of a model with one seed.
-
-    Attributes:
-        spec: the model.
-        seed: of the model.
-        settings: the key of the result, see :func:`settings_of_result`.
-        request: what :func:`recbole_evcf.comparison.worker.execute` takes.
-    """
+    """One training and evaluation of a model with one seed."""
 
     spec: ModelSpec
     seed: int
+    # The key of the result, see settings_of_result.
     settings: dict[str, Any]
+    # What worker.execute takes.
     request: dict[str, Any]
 
     @property
@@ -84,27 +64,26 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a comparison.
+    """The runs of a comparison, model by model, seed by seed."""
 
-    Attributes:
-        dataset: name of the data set.
-        specs: the models, in the order of the tables.
-        seeds: of the models.
-        split_seed: of the split, the same for all.
-        eval_args: RecBole's key of that name: how the data are split.
-        metrics: keys of RecBole's results, such as ``ndcg@100``, to the names they have in tables.
-        valid_metric: the key by which models are selected.
-        runs: model by model, seed by seed.
-    """
-
-    dataset: str
     specs: tuple[ModelSpec, ...]
     seeds: tuple[int, ...]
-    split_seed: int
-    eval_args: dict[str, Any]
-    metrics: dict[str, str]
-    valid_metric: str
     runs: tuple[Run, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the first run; what decides what is evaluated is the same for all runs."""
+        return self.runs[0].settings
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The keys of RecBole's results, in its order, to the names that they have in tables."""
+        names = {}
+        for metric in self.settings["metrics"]:
+            names.update({f"{metric.lower()}@{k}": f"{metric}@{k}" for k in self.settings["topk"]})
+            # Metrics without a cut-off, such as AUC.
+            names[metric.lower()] = metric
+        return names
 
 
 def make_plan(
@@ -120,13 +99,13 @@ def make_plan(
     Args:
         specs: the models.
         dataset: name of the data set.
-        config_files: files for all models, read first.
+        config_files: files for all models, read before those of a model.
         settings: config keys for all models; they override every file.
         seeds: of the models; by default the one of the config.
         user_files: files for all models, read last.
 
     Raises:
-        ValueError: a model, a setting or a seed is wrong; nothing has been run.
+        ValueError: a model, a setting or a seed is wrong.
     """
     settings = dict(settings or {})
     if seeds and "seed" in settings:
@@ -155,42 +134,20 @@ def make_plan(
                 "settings": {**settings, **spec.settings, **both},
             }
             runs.append(Run(spec, seed, settings_of_result(config, data, **both), request))
-    return Plan(
-        dataset,
-        tuple(specs),
-        seeds,
-        split_seed,
-        first["eval_args"],
-        _names_of_metrics(first),
-        str(first["valid_metric"]).lower(),
-        tuple(runs),
-    )
+    return Plan(tuple(specs), seeds, tuple(runs))
 
 
-def _config_of(spec: ModelSpec, dataset: str, files: Sequence[str], settings: Mapping) -> Config:
+def _config_of(spec: ModelSpec, dataset: str, files: list[str], settings: dict) -> Config:
     label = shortened(spec.label, 200)
-    for key in spec.settings:
-        if key in SHARED:
-            raise ValueError(
-                f"{label}: {key} must be the same for all models; set it as --{key}=... ."
-            )
-    config = finished_config(spec.model, dataset, list(files), {**settings, **spec.settings})
+    for key in SHARED.intersection(spec.settings):
+        raise ValueError(f"{label}: {key} must be the same for all models; set it as --{key}=... .")
+    config = Config(spec.model, dataset, files, {**settings, **spec.settings})
     check_several(config, "a comparison")
     try:
         check_keys_of_model(config, sorted(spec.settings.keys() - settings.keys()))
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
     return config
-
-
-def _names_of_metrics(config: Config) -> dict[str, str]:
-    """Return the keys of RecBole's results, in its order, and how to print them."""
-    names = {}
-    for metric in config["metrics"]:
-        names.update({f"{metric.lower()}@{k}": f"{metric}@{k}" for k in config["topk"]})
-        # Metrics without a cut-off, such as AUC.
-        names[metric.lower()] = metric
-    return names
 
 
 def settings_of_result(config: Config, data: str, **seeds: int) -> dict[str, Any]:
@@ -217,62 +174,36 @@ def parse_models(text: str) -> list[ModelSpec]:
     Raises:
         ValueError: the string cannot be read, or names the same model with the same settings twice.
     """
-    specs = [_spec(piece) for piece in _pieces(text, text)]
-    for place, spec in enumerate(specs):
-        if any(_same(spec, other) for other in specs[:place]):
+    specs: list[ModelSpec] = []
+    for piece in _split(text, text):
+        found = re.fullmatch(r"([^\[]+?)\s*(\[.*\])?", piece, re.DOTALL)
+        if found is None:
+            raise ValueError(
+                f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...]."
+            )
+        name, inner = found[1], (found[2] or "")[1:-1]
+        parts = _split(inner, piece) if inner.strip() else []
+        settings: dict[str, object] = {}
+        for part in parts:
+            key, equals, value = (word.strip() for word in part.partition("="))
+            if not equals or not key.isidentifier():
+                raise ValueError(
+                    f"cannot read {shown(part, 200)} in {shown(piece, 200)}: write key=value."
+                )
+            if key in settings:
+                raise ValueError(f"{shown(piece, 200)} gives {key} twice.")
+            settings[key] = _value(value, piece)
+        label = ", ".join(" ".join(part.split()) for part in parts)
+        spec = ModelSpec(f"{name}[{label}]" if label else name, name, settings)
+        if any(spec.label == o.label or (name, settings) == (o.model, o.settings) for o in specs):
             raise ValueError(f"--models names {spec.label} twice with the same settings.")
+        specs.append(spec)
     return specs
 
 
-def _same(spec: ModelSpec, other: ModelSpec) -> bool:
-    return (spec.model, spec.settings) == (other.model, other.settings)
-
-
-def _spec(piece: str) -> ModelSpec:
-    name, bracket, rest = piece.partition("[")
-    name = name.strip()
-    if not bracket:
-        return ModelSpec(name, name)
-    inner = rest.rstrip()
-    if not name or not inner.endswith("]") or _closing_place(piece) != len(piece.rstrip()) - 1:
-        raise ValueError(
-            f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...]."
-        )
-    settings = dict(_settings(inner[:-1], piece))
-    return ModelSpec(f"{name}[{_normal(inner[:-1])}]" if settings else name, name, settings)
-
-
-def _closing_place(piece: str) -> int:
-    """Return where the first bracket of a balanced piece closes."""
-    return next(
-        place for place, depth in _depths(piece, piece) if depth == 0 and piece[place] == "]"
-    )
-
-
-def _normal(inner: str) -> str:
-    return ", ".join(" ".join(part.split()) for part in _pieces(inner, inner))
-
-
-def _settings(inner: str, piece: str) -> Iterator[tuple[str, object]]:
-    seen = set()
-    for part in _pieces(inner, piece) if inner.strip() else ():
-        key, equals, value = part.partition("=")
-        key = key.strip()
-        if not equals or not key.isidentifier():
-            raise ValueError(
-                f"cannot read {shown(part.strip(), 200)} in {shown(piece, 200)}: write key=value."
-            )
-        if key in seen:
-            raise ValueError(f"{shown(piece, 200)} gives {key} twice.")
-        seen.add(key)
-        yield key, _value(value.strip(), piece)
-
-
 def _value(text: str, piece: str) -> object:
-    try:
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
     try:
         return read_yaml(text)
     except ValueError:
@@ -281,33 +212,28 @@ def _value(text: str, piece: str) -> object:
         ) from None
 
 
-def _pieces(text: str, whole: str) -> list[str]:
+def _split(text: str, whole: str) -> list[str]:
     """Split at the commas outside brackets and quotation marks."""
-    cuts = [-1]
-    cuts += [place for place, depth in _depths(text, whole) if depth == 0 and text[place] == ","]
-    pieces = [text[a + 1 : b].strip() for a, b in zip(cuts, [*cuts[1:], len(text)])]
+    pieces = [""]
+    # The ends of the brackets and quotation marks that are open.
+    ends: list[str] = []
+    for letter in text:
+        if ends and ends[-1] in QUOTES:
+            if letter == ends[-1]:
+                ends.pop()
+        elif letter in ENDS:
+            ends.append(ENDS[letter])
+        elif letter in ENDS.values() and (not ends or ends.pop() != letter):
+            raise ValueError(f"cannot read {shown(whole, 200)}: {letter!r} closes no bracket.")
+        if letter == "," and not ends:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    if ends:
+        raise ValueError(f"cannot read {shown(whole, 200)}: a closing {ends[-1]} is missing.")
+    pieces = [piece.strip() for piece in pieces]
     if not all(pieces):
         raise ValueError(
             f"cannot read {shown(whole, 200)}: there is nothing before or behind a comma."
         )
     return pieces
-
-
-def _depths(text: str, whole: str) -> Iterator[tuple[int, int]]:
-    """Yield each place outside quotation marks, and how many brackets are open after it."""
-    open_brackets: list[str] = []
-    quote = ""
-    for place, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-            continue
-        if letter in QUOTES:
-            quote = letter
-        elif letter in CLOSING:
-            open_brackets.append(CLOSING[letter])
-        elif letter in CLOSING.values() and (not open_brackets or open_brackets.pop() != letter):
-            raise ValueError(f"cannot read {shown(whole, 200)}: {letter!r} closes no bracket.")
-        yield place, len(open_brackets)
-    if quote or open_brackets:
-        missing = quote or open_brackets[-1]
-        raise ValueError(f"cannot read {shown(whole, 200)}: a closing {missing} is missing.")

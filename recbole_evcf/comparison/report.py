@@ -1,8 +1,9 @@
-"""Write a comparison, or a reproduced table of the paper, for people and programs."""
+"""Write a comparison for people and programs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import cycle
 from textwrap import wrap
@@ -12,74 +13,49 @@ import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
 
-from recbole_evcf.comparison import reproduction
-from recbole_evcf.comparison.outcome import ModelOutcome, Outcome
-from recbole_evcf.comparison.paper import PaperTable
-from recbole_evcf.comparison.tables import (
-    about_tests,
-    caption,
-    cost_table,
-    metric_table,
-    numbers,
-    paired_tests,
-)
+from recbole_evcf.comparison.outcome import COSTS, Outcome
+from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text
 from recbole_evcf.report.table import Table
-from recbole_evcf.utils.files import atomic_write, write_json
+from recbole_evcf.utils.files import atomic_write, write_json, write_text
 
-__all__ = [
-    "learning_curves",
-    "metric_bars",
-    "write_comparison",
-    "write_reproduction",
-    "write_tables",
-]
+__all__ = ["LEVEL", "caption", "learning_curves", "metric_bars", "metric_table", "sections"]
+__all__ += ["write_comparison", "write_tables"]
 
+# Of significance.
+LEVEL = 0.05
+# Charts side by side.
 COLUMNS = 3
 # Longer labels are wrapped at this many characters.
 LABEL_WIDTH = 30
 # Keys of a curve's rows for our models, and their labels.
 TERMS = {"reconstruction": "Reconstruction", "kl": "KL term", "kl_weight": "KL weight"}
 MARGIN = {"l": 20, "r": 20, "t": 70, "b": 30}
+ABOUT_SPREAD = "Sample standard deviations of a metric over the seeds of a model."
+ABOUT_CURVES = (
+    "Reconstruction and KL term are means over the training users. RecBole's own models give only "
+    "the sum of their losses, and are in the first chart alone; models that do not learn by epochs "
+    "are a point there."
+)
+ABOUT_COSTS = (
+    "Training includes making the model, where some models learn all they learn, and the training "
+    "epochs. Users per second count every training user once an epoch, and in the evaluation every "
+    "test user. Memory is that of the whole process, which ran this model alone; before the model "
+    "there is what Python, the libraries and the data took. Costs of different machines cannot be "
+    "compared; of a run by an earlier version the machine is unknown."
+)
+NO_TESTS = (
+    "There are no two models with metrics of the same two users or more, which a paired test needs."
+)
 
 
 def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
-    """Write the tables of :func:`write_tables` and the page; returns the path of the page.
-
-    Args:
-        outcome: what was found.
-        folder: that the files go into.
-        command: what was typed, for those who want to do it again.
-    """
+    """Write the tables of :func:`write_tables` and the page, which shows the ``command`` to
+    repeat it, into a folder; returns the path of the page."""
     write_tables(outcome, folder, "comparison")
     path = os.path.join(folder, "report.html")
-    sections = [*_sections(outcome), Section("Command", [command])]
-    Report(f"Comparison on {outcome.plan.dataset}", sections).write_html(path)
-    return path
-
-
-def write_reproduction(
-    outcome: Outcome,
-    table: PaperTable,
-    checks: list[reproduction.ClaimCheck],
-    folder: str,
-    name: str,
-    command: str,
-) -> str:
-    """Write the files of a reproduced table of the paper; returns the path of the page.
-
-    Args:
-        outcome, table, checks: what was found, what the paper has, and how they agree.
-        folder: that the files go into.
-        name: of the table.
-        command: what was typed.
-    """
-    write_tables(outcome, folder, name)
-    reproduction.write_reproduction(outcome, table, checks, folder, f"{name}-beside-paper")
-    path = os.path.join(folder, f"{name}.html")
-    title = f"{name.replace('table', 'Table ')} of Kim & Suh (2019) on {outcome.plan.dataset}"
-    beside = [Section("Beside the paper", []), *reproduction.sections(outcome, table, checks)]
-    Report(title, [*beside, *_sections(outcome), Section("Command", [command])]).write_html(path)
+    content = [*sections(outcome), Section("Command", [command])]
+    Report(f"Comparison on {outcome.dataset}", content).write_html(path)
     return path
 
 
@@ -87,138 +63,158 @@ def write_tables(outcome: Outcome, folder: str, name: str) -> None:
     """Write ``name.csv``, ``.json``, ``.md`` and ``.tex``, each atomically."""
     path = os.path.join(folder, name)
     with atomic_write(f"{path}.csv") as temporary:
-        numbers(outcome).to_csv(temporary, index=False)
+        outcome.values.to_csv(temporary)
     write_json(f"{path}.json", _content(outcome))
-    brief = [*_metrics(outcome), *_failures(outcome), *_tests(outcome)]
-    Report(f"Comparison on {outcome.plan.dataset}", brief).write_markdown(f"{path}.md")
-    text = metric_table(outcome).latex(_bold(caption(outcome)), "tab:comparison")
-    with atomic_write(f"{path}.tex") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    brief = list(sections(outcome, brief=True))
+    Report(f"Comparison on {outcome.dataset}", brief).write_markdown(f"{path}.md")
+    write_text(
+        f"{path}.tex", metric_table(outcome).latex(caption(outcome, "bold"), "tab:comparison")
+    )
 
 
-def _content(outcome: Outcome) -> dict:
-    plan = outcome.plan
-    models = [
-        {
-            **asdict(model.spec),
-            "test": model.test,
-            "standard_error": model.standard_error,
-            "seed_deviation": model.seed_deviation,
-            "valid": model.valid,
-            "runs": [{"seed": seed, **run} for seed, run in model.results.items()],
-            "failures": [{"seed": seed, "reason": why} for seed, why in model.failures.items()],
-        }
-        for model in outcome.models
-    ]
+def _content(outcome: Outcome) -> dict[str, Any]:
+    plan, models, values = outcome.plan, [], outcome.values.to_dict("index")
+    for spec in plan.specs:
+        runs = [{"seed": seed, **run} for label, seed, run in outcome.runs if label == spec.label]
+        failures = [
+            {"seed": seed, "reason": why}
+            for label, seed, why in outcome.failures
+            if label == spec.label
+        ]
+        parts = {"runs": runs, "failures": failures}
+        models.append({**asdict(spec), **values[spec.label], **parts})
+    shared = ("dataset", "eval_args", "split_seed", "valid_metric")
     return {
-        "dataset": plan.dataset,
-        "eval_args": plan.eval_args,
-        "split_seed": plan.split_seed,
-        "seeds": list(plan.seeds),
-        "valid_metric": plan.valid_metric,
-        "n_test_users": outcome.n_users(),
+        **{key: plan.settings[key] for key in shared},
+        "seeds": plan.seeds,
+        "n_test_users": outcome.n_users,
         "note": caption(outcome),
         "models": models,
         "baseline": outcome.baseline,
-        "comparisons": [asdict(comparison) for comparison in outcome.comparisons],
+        "comparisons": outcome.tests.to_dict("records"),
     }
 
 
-def _sections(outcome: Outcome) -> list[Section]:
-    """Return every section of the page that has content."""
-    parts = [_metrics, _spread, _failures, _charts, _tests, _costs, _settings]
-    chosen = parts if outcome.finished else [_failures, _settings]
-    return [section for part in chosen for section in part(outcome)]
-
-
-def _bold(text: str) -> str:
-    return text.replace("marked", "bold")
-
-
-def _metrics(outcome: Outcome) -> list[Section]:
-    parts = [metric_table(outcome), _bold(caption(outcome))] if outcome.finished else []
-    return [Section("Test metrics", parts)] if parts else []
-
-
-def _spread(outcome: Outcome) -> list[Section]:
-    if not any(model.seed_deviation for model in outcome.finished):
-        return []
+def sections(outcome: Outcome, brief: bool = False) -> Iterator[Section]:
+    """Yield the sections that have content: metrics, failures and tests alone if ``brief``."""
+    plan, finished, shared = outcome.plan, outcome.finished, outcome.plan.settings
+    if outcome.runs:
+        yield Section("Test metrics", [metric_table(outcome), caption(outcome, "bold")])
     names = {f"{key}_seed_sd": name for key, name in outcome.metrics.items()}
-    table = numbers(outcome).query("finished_seeds > 0")[["model", "finished_seeds", *names]]
-    text = "Sample standard deviations of a metric over the seeds of a model."
-    parts = [Table(table, {"finished_seeds": "seeds", **names}), text]
-    return [Section("Spread between the seeds", parts, level=3)]
-
-
-def _failures(outcome: Outcome) -> list[Section]:
-    table = pd.DataFrame(outcome.failures, columns=["model", "seed", "reason"])
-    return [Section("Failed", [Table(table, formats={"seed": "d"})])] if len(table) else []
-
-
-def _charts(outcome: Outcome) -> list[Section]:
-    charts = [Section("Metrics", [metric_bars(outcome)])]
-    if any(len(result["curve"]) > 1 for m in outcome.finished for result in m.results.values()):
+    if not brief and finished[list(names)].notna().any(axis=None):
+        spread = finished[["model", "finished_seeds", *names]]
+        table = Table(spread, {"finished_seeds": "seeds", **names})
+        yield Section("Spread between the seeds", [table, ABOUT_SPREAD], level=3)
+    if outcome.failures:
+        table = pd.DataFrame(outcome.failures, columns=["model", "seed", "reason"])
+        yield Section("Failed", [Table(table, formats={"seed": "d"})])
+    if outcome.runs and not brief:
+        yield Section("Metrics", [metric_bars(outcome)])
+        if any(len(run["curve"]) > 1 for _, _, run in outcome.runs):
+            yield Section("Learning curves", [learning_curves(outcome), ABOUT_CURVES])
+    if outcome.runs and len(plan.specs) > 1:
+        tests = [_test_table(outcome), _about_tests(outcome)] if len(outcome.tests) else [NO_TESTS]
+        yield Section(f"Against {outcome.baseline}", tests)
+    if outcome.runs and not brief:
+        yield Section("Costs", [_cost_table(outcome), ABOUT_COSTS])
+    if not brief:
+        rows = [(spec.label, spec.model, _listed(spec.settings)) for spec in plan.specs]
+        table = pd.DataFrame(rows, columns=["label", "model", "its own settings"])
         text = (
-            "Reconstruction and KL term are means over the training users. RecBole's own models "
-            "give only the sum of their losses, and are in the first chart alone; models that "
-            "do not learn by epochs are a point there."
+            f"Split: {_listed(shared['eval_args'])}; its seed is {shared['split_seed']}. Seeds of "
+            f"the models: {', '.join(map(str, plan.seeds))}. Every other setting of every run is "
+            "in the folder runs."
         )
-        charts.append(Section("Learning curves", [learning_curves(outcome), text]))
-    return charts
+        yield Section("Settings", [Table(table), text])
 
 
-def _tests(outcome: Outcome) -> list[Section]:
-    if len(outcome.models) < 2 or not outcome.finished:
-        return []
-    text = (
-        "There are no two models with metrics of the same two users or more, which a paired test "
-        "needs."
-    )
-    found = [paired_tests(outcome), about_tests(outcome)] if outcome.comparisons else [text]
-    return [Section(f"Against {outcome.baseline}", found)]
-
-
-def _costs(outcome: Outcome) -> list[Section]:
-    text = (
-        "Training includes making the model, where some models learn all they learn, and the "
-        "training epochs. Users per second count every training user once an epoch, and in the "
-        "evaluation every test user. Memory is that of the whole process, which ran this model "
-        "alone; before the model there is what Python, the libraries and the data took. Costs of "
-        "different machines cannot be compared; of a run by an earlier version the machine is "
-        "unknown."
-    )
-    return [Section("Costs", [cost_table(outcome), text])]
-
-
-def _settings(outcome: Outcome) -> list[Section]:
-    plan = outcome.plan
-    rows = [
-        (model.label, model.spec.model, _listed(model.spec.settings)) for model in outcome.models
-    ]
-    table = pd.DataFrame(rows, columns=["label", "model", "its own settings"])
-    text = (
-        f"Split: {_listed(plan.eval_args)}; its seed is {plan.split_seed}. Seeds of the models: "
-        f"{', '.join(map(str, plan.seeds))}. Every other setting of every run is in the folder "
-        "runs."
-    )
-    return [Section("Settings", [Table(table), text])]
-
-
-def _listed(settings: dict) -> str:
+def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in settings.items()) or "–"
+
+
+def metric_table(outcome: Outcome) -> Table:
+    """Return the finished models' test metrics and standard errors, the best in bold."""
+    table = outcome.finished
+    values = [name for key in outcome.metrics for name in (key, f"{key}{SE_SUFFIX}")]
+    best = {key: table["model"].isin(outcome.best(key)) for key in outcome.metrics}
+    return Table(table[["model", *values]], outcome.metrics, bold=pd.DataFrame(best))
+
+
+def caption(outcome: Outcome, mark: str = "marked") -> str:
+    """Explain the values of the table, their standard errors and how the best is marked."""
+    shared, seeds = outcome.plan.settings, len(outcome.plan.seeds)
+    kind = "by users" if "SG" in (shared["eval_args"]["split"] or {}) else "of interactions"
+    text = (
+        f"Test metrics on {shared['dataset']}, one split {kind} (seed {shared['split_seed']}), "
+        f"{outcome.n_users:,} users."
+    )
+    if seeds > 1:
+        listed = ", ".join(map(str, outcome.plan.seeds))
+        text += f" Each value is the mean over {seeds} seeds ({listed})."
+    if any(len(users) > 1 for users in outcome.users.values()):
+        whose = "each user's mean over the seeds" if seeds > 1 else "the users' values"
+        text += (
+            f" ± is the standard error over the test users, of {whose}: how far the value would "
+            "move with other users."
+        )
+        if seeds > 1:
+            text += " The spread between seeds is on the page, and in the CSV file as _seed_sd."
+    elif seeds > 1:
+        text += " ± is the standard error over the seeds: there are no values of several users."
+    return f"{text} The best of each column is {mark}."
+
+
+def _test_table(outcome: Outcome) -> Table:
+    """Return the tests against the baseline, those of the selecting metric first."""
+    first = outcome.plan.settings["valid_metric"].lower()
+    table = outcome.tests.sort_values("metric", key=lambda key: key != first, kind="stable")
+    # A non-breaking space.
+    bounds = zip(table["low"], table["high"])
+    table["interval"] = [f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in bounds]
+    table["metric"] = table["metric"].map(outcome.metrics)
+    names = {
+        "label": "model",
+        "metric": "metric",
+        "difference": "mean difference",
+        "interval": "95% interval",
+        "p_value": "p",
+        "p_corrected": "corrected p",
+    }
+    formats = {"difference": "+.4f", "p_value": "p", "p_corrected": "p"}
+    return Table(table[list(names)], names, formats, bold=table[["p_corrected"]] < LEVEL)
+
+
+def _about_tests(outcome: Outcome) -> str:
+    whose = ", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else ""
+    return (
+        f"Paired t-tests on the metrics of {outcome.tests['n_users'][0]:,} test users{whose}. "
+        f"The p-values are corrected by Holm's method for all {len(outcome.tests)} "
+        "comparisons of the table, the intervals are not. The test says whether the difference "
+        "would hold for other users, not whether it would hold for another training run. Bold: "
+        "below 0.05 after the correction."
+    )
+
+
+def _cost_table(outcome: Outcome) -> Table:
+    table = outcome.finished
+    names = {"model": "model", "epochs": "epochs", **COSTS, "measured_on": "measured on"}
+    if not table["peak_gpu_memory_mib"].any():
+        del names["peak_gpu_memory_mib"]
+    formats = {**dict.fromkeys(names, ",.0f"), "training_seconds": ",.2f", "total_seconds": ",.2f"}
+    return Table(table[list(names)], names, formats)
 
 
 def metric_bars(outcome: Outcome) -> go.Figure:
     """Draw a chart per metric: a bar per model with its standard error."""
     bars = [
-        (_label(model), name, model.test[key], model.standard_error.get(key))
+        (_label(row["model"]), name, row[key], row[f"{key}{SE_SUFFIX}"])
         for key, name in outcome.metrics.items()
-        for model in outcome.finished
-        if key in model.test
+        for row in outcome.finished.to_dict("records")
     ]
+    table = pd.DataFrame(bars, columns=["model", "metric", "value", "error"])
     rows = -(-len(outcome.metrics) // COLUMNS)
     figure = px.bar(
-        pd.DataFrame(bars, columns=["model", "metric", "value", "error"]),
+        table[table["value"].notna()],
         x="value",
         y="model",
         error_x="error",
@@ -232,19 +228,18 @@ def metric_bars(outcome: Outcome) -> go.Figure:
     figure.update_traces(hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x=error)
     figure.update_xaxes(matches=None, showticklabels=True, rangemode="tozero", nticks=5, title="")
     figure.update_yaxes(automargin=True, title="")
-    height = 60 + rows * (80 + 26 * len(outcome.finished))
+    height = 60 + rows * (80 + 26 * len(outcome.users))
     return faceted(figure, height, margin=MARGIN, showlegend=False)
 
 
 def learning_curves(outcome: Outcome) -> go.Figure:
     """Draw validation metric, reconstruction, KL term and KL weight by epoch, a line per seed."""
-    valid = outcome.metrics.get(outcome.plan.valid_metric, outcome.plan.valid_metric)
+    valid = outcome.plan.settings["valid_metric"]
     points = [
         # Counted from 1; RecBole's log counts from 0.
-        (_label(model), seed, row["epoch"] + 1, name, row[key])
+        (_label(label), seed, row["epoch"] + 1, name, row[key])
         for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
-        for model in outcome.finished
-        for seed, result in model.results.items()
+        for label, seed, result in outcome.runs
         for row in result["curve"]
         if key in row
     ]
@@ -268,12 +263,11 @@ def learning_curves(outcome: Outcome) -> go.Figure:
     return faceted(figure, 720, margin=MARGIN, legend=legend)
 
 
-def _label(model: ModelOutcome) -> str:
-    lines = wrap(model.label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
+def _label(label: str) -> str:
+    lines = wrap(label, LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "<br>".join(map(figure_text, lines))
 
 
 def _coloured(outcome: Outcome) -> dict[str, Any]:
-    labels = [_label(model) for model in outcome.models]
-    colours = dict(zip(labels, cycle(COLOURS)))
-    return {"color": "model", "color_discrete_map": colours}
+    labels = [_label(spec.label) for spec in outcome.plan.specs]
+    return {"color": "model", "color_discrete_map": dict(zip(labels, cycle(COLOURS)))}

@@ -22,7 +22,7 @@ from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
 from recbole_evcf.config.keys import differences
 from recbole_evcf.data.identity import digest_of_data
-from recbole_evcf.evaluator.per_user import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.evaluator.metrics import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.state_files import states_kept
 from recbole_evcf.utils.text import one_line
@@ -31,13 +31,10 @@ __all__ = ["execute", "peak_memory", "recording", "work"]
 
 
 def work(request: dict[str, Any], settings: dict[str, Any], path: str, connection: Any) -> None:
-    """Do what the process does: :func:`execute`, with its output in a log file.
+    """Do what the process does: :func:`execute`, and keep the result under the key ``settings``.
 
-    Args:
-        request: as of :func:`execute`.
-        settings: the key that the result is kept under.
-        path: of the run's files, which add ``.log``, ``.json`` and ``.users.csv``.
-        connection: gets None when all is written, or one sentence on the error.
+    To ``path``, the run's files add ``.log``, ``.json`` and ``.users.csv``. ``connection`` gets
+    None when all is written, or one sentence on the error.
     """
     _write_output_to(f"{path}.log")
     _start_and_end_as_a_command()
@@ -56,10 +53,9 @@ def work(request: dict[str, Any], settings: dict[str, Any], path: str, connectio
 
 def _write_output_to(path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    for number, stream in enumerate((sys.stdout, sys.stderr), start=1):
+        stream.flush()
+        os.dup2(file, number)
 
 
 def _start_and_end_as_a_command() -> None:
@@ -70,7 +66,7 @@ def _start_and_end_as_a_command() -> None:
         return
     set_start_method(None, force=True)
 
-    def end_with_parent():
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
 
@@ -92,10 +88,10 @@ def execute(
 
     Returns:
         ``valid`` and ``test`` metrics; ``smaller_is_better``, names of metrics; ``per_user``, the
-        digest of that file, or None if it was not written; ``curve``, the record of the epochs;
-        ``n_test_users``; ``test_split``, a digest of what was to be found; ``model_file``;
-        ``measured_on``, the machine and its torch; and ``costs``, in seconds, users per second
-        and bytes.
+        digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
+        ``n_train_users``, ``n_test_users``; ``test_split``, a digest of what was to be found;
+        ``model_file``; ``measured_on``, the machine and its torch; and ``costs``, in seconds,
+        users per second and bytes.
 
     Raises:
         ValueError: there is nothing to test on, or what the files of settings and data hold is
@@ -112,9 +108,9 @@ def execute(
     if not test_data:
         raise ValueError("the split leaves nothing to test on.")
     init_seed(config["seed"], config["reproducibility"])
-    memory_before = peak_memory()
+    device, memory_before = config["device"], peak_memory()
     start = perf_counter()
-    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    model = get_model(config["model"])(config, train_data._dataset).to(device)
     construction = perf_counter() - start
     if planned is not None:
         # Only now have all files been read.
@@ -123,116 +119,95 @@ def execute(
     # Started here because making a trainer imports and opens TensorBoard.
     start = perf_counter()
     _, valid = trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
-    fitting = perf_counter() - start + _seconds_before(trainer)
+    fitting = perf_counter() - start
+    if getattr(trainer, "resumption", None):
+        fitting += trainer.resumption.seconds_before
     start = perf_counter()
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
     testing = perf_counter() - start
-    metrics = getattr(getattr(trainer, "evaluator", None), "metric_class", {})
+    metrics = trainer.evaluator.metric_class
     values = per_user_values(metrics, config["topk"])
     users = ranked_users(test_data) if values else None
     if users is not None:
         write_per_user(per_user_path, users, values)
-    record = getattr(trainer, "record", [])
-    training = construction + (sum(row["seconds"] for row in record) or fitting)
+    curve = getattr(trainer, "record", [])
+    training = construction + (sum(row["seconds"] for row in curve) or fitting)
     n_train, n_test = _number_of_users(train_data), _number_of_users(test_data)
+    is_gpu = device.type == "cuda"
+    threads = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    unit = torch.cuda.get_device_name(device) if is_gpu else threads
     return {
         "valid": _plain(valid),
         "test": _plain(test),
         "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
         "per_user": None if users is None else digest(Path(per_user_path)),
-        "curve": record,
+        "curve": curve,
         "n_train_users": n_train,
         "n_test_users": n_test,
         "test_split": _digest_of_targets(test_data._dataset),
         "model_file": getattr(trainer, "saved_model_file", None),
-        "measured_on": _machine(config["device"]),
+        "measured_on": f"{platform.node()} ({unit}), torch {torch.__version__}",
         "costs": {
             "training_seconds": training,
             "total_seconds": construction + fitting,
-            "training_users_per_second": n_train * max(len(record), 1) / training,
+            "training_users_per_second": n_train * max(len(curve), 1) / training,
             "evaluation_seconds": testing,
             "evaluation_users_per_second": n_test / testing,
             "memory_before": memory_before,
             "peak_memory": peak_memory(),
-            "peak_gpu_memory": _peak_gpu_memory(config["device"]),
+            "peak_gpu_memory": torch.cuda.max_memory_allocated(device) if is_gpu else None,
         },
     }
 
 
-def _check_as_planned(planned: Mapping, settings: Mapping) -> None:
+def _check_as_planned(planned: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     changed = differences(planned, settings)
-    if changed == ["data"]:
-        raise ValueError(
-            "the files of the data set have changed since the command started: repeat it."
-        )
     if changed:
-        raise ValueError(
-            f"the settings of this run have changed since the command started "
-            f"({', '.join(changed)}): repeat it."
-        )
+        what = f"the settings of this run have changed ({', '.join(changed)})"
+        if changed == ["data"]:
+            what = "the files of the data set have changed"
+        raise ValueError(f"{what} since the command started: repeat it.")
 
 
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        unit = torch.cuda.get_device_name(device)
-    else:
-        unit = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
-    return f"{platform.node()} ({unit}), torch {torch.__version__}"
-
-
-def _seconds_before(trainer: Any) -> float:
-    resumption = getattr(trainer, "resumption", None)
-    return resumption.seconds_before if resumption else 0.0
-
-
-def _plain(metrics: Mapping | None) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in (metrics or {}).items()
-        if not name.endswith(SE_SUFFIX)
-    }
+def _plain(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    found = (metrics or {}).items()
+    return {name: float(value) for name, value in found if not name.endswith(SE_SUFFIX)}
 
 
 def _number_of_users(data: Any) -> int:
-    dataset = data._dataset
-    return len(np.unique(np.asarray(dataset.inter_feat[dataset.uid_field])))
+    return len(np.unique(np.asarray(data._dataset.inter_feat[data._dataset.uid_field])))
 
 
 def _digest_of_targets(dataset: Any) -> str:
     """Return a digest of the test's user-item pairs, by original ids, whatever their order."""
-    feat = dataset.inter_feat
-    users = dataset.id2token(dataset.uid_field, np.asarray(feat[dataset.uid_field]))
-    items = dataset.id2token(dataset.iid_field, np.asarray(feat[dataset.iid_field]))
-    pairs = sorted(zip(users.tolist(), items.tolist()))
-    return digest(pairs)[:16]
-
-
-def _peak_gpu_memory(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    users, items = (
+        dataset.id2token(field, np.asarray(dataset.inter_feat[field])).tolist()
+        for field in (dataset.uid_field, dataset.iid_field)
+    )
+    return digest(sorted(zip(users, items)))[:16]
 
 
 def recording(trainer_class: type) -> type:
-    """A subclass of a trainer of RecBole's or ours, which trains as it does and keeps a record.
+    """Extend a trainer class of RecBole's or ours by ``record``, a list with a dict for each epoch.
 
-    Its trainers have ``record``, a list with a dict for each epoch: ``epoch``; ``seconds`` of
-    training, without validation; for our models ``reconstruction``, ``kl`` and ``kl_weight``; and
-    where the epoch was validated ``valid_score``. A resumed run keeps its record.
+    Its keys: ``epoch``; ``seconds`` of training, without validation; for our models
+    ``reconstruction``, ``kl`` and ``kl_weight``; and where the epoch was validated
+    ``valid_score``. A resumed run keeps its record.
     """
 
     class Recording(trainer_class):
         PROGRESS = (*getattr(trainer_class, "PROGRESS", ()), "record")
 
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args: Any, **kwargs: Any):
             self.record: list[dict] = []
             super().__init__(*args, **kwargs)
 
         def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
             start = perf_counter()
             losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
-            row = {"epoch": epoch_idx, "seconds": perf_counter() - start}
-            if isinstance(losses, dict):
-                row.update(losses)
-            self.record.append(row)
+            terms = losses if isinstance(losses, dict) else {}
+            seconds = perf_counter() - start
+            self.record.append({"epoch": epoch_idx, "seconds": seconds, **terms})
             return losses
 
         def _valid_epoch(self, *args, **kwargs):

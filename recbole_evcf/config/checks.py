@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import difflib
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from recbole.config import Config
-from recbole.utils import get_trainer
+from recbole.evaluator.register import metric_information
+from recbole.utils import get_trainer, set_color
 
-from recbole_evcf.config.evaluation import check_eval_args, check_valid_metric
-from recbole_evcf.config.keys import Role, checked, with_role
+from recbole_evcf import __version__
+from recbole_evcf.config.keys import KEYS, Role, checked, with_role
 from recbole_evcf.config.names import check_names
-from recbole_evcf.config.values import brief
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.model.settings import Settings
+from recbole_evcf.model.vae import Settings
+from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.trainer.trainer import VAETrainer
+from recbole_evcf.utils.text import plain_value, shortened, shown
 
 __all__ = [
     "can_resume",
-    "check_dataset_name",
     "check_processes",
     "check_settings",
     "is_vae",
+    "odd_settings",
+    "overridden",
+    "plain_settings",
+    "settings_in_lines",
 ]
-
-OF_CLIPPING = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
 
 
 def check_settings(config: Config) -> None:
@@ -41,10 +46,14 @@ def check_settings(config: Config) -> None:
     # Those of a model file were checked when it was trained.
     if not getattr(config, "is_restored", False):
         check_names(config)
-        check_eval_args(config)
-        check_valid_metric(config)
-        _check_clipping(config)
+        _check_eval_args(config)
+        _check_valid_metric(config)
     _check_values(config, Role.CHECKED_ALWAYS, none=True)
+    if config["clip_grad_norm"] and str(config["learner"]).lower() == "adam_norm_grad":
+        raise ValueError(
+            "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients "
+            "to unit norm: leave it out, or take another learner, such as adam."
+        )
     if is_vae(config):
         _prefer_given_warmup(config)
         _check_values(config, Role.CHECKED_FOR_OURS)
@@ -61,9 +70,7 @@ def check_settings(config: Config) -> None:
 def _check_values(config: Config, role: Role, none: bool = False) -> None:
     for name in with_role(role):
         value = config[name]
-        if value is None and none:
-            continue
-        number = checked(name, value)
+        number = value if value is None and none else checked(name, value)
         # Tuners draw whole numbers as floats, which RecBole would not count with.
         if isinstance(value, float) and isinstance(number, int):
             config[name] = number
@@ -71,49 +78,34 @@ def _check_values(config: Config, role: Role, none: bool = False) -> None:
 
 def _prefer_given_warmup(config: Config) -> None:
     """Let a warm-up length that the user gives replace a default of the other kind."""
-    lengths = ("total_anneal_steps", "warmup_epochs")
-    given = [key for key in lengths if config.external_config_dict.get(key) is not None]
-    if len(given) == 1:
-        (other,) = set(lengths) - set(given)
-        config[other] = None
+    lengths = {"total_anneal_steps", "warmup_epochs"}
+    others = {key for key in lengths if config.external_config_dict.get(key) is None}
+    if len(others) == 1:
+        config[others.pop()] = None
 
 
 def is_vae(config: Config) -> bool:
     """Whether the config's model is one of ours, or a subclass of one."""
     model_class = getattr(config, "model_class", None)
-    return inspect.isclass(model_class) and issubclass(model_class, VAERecommender)
+    return isinstance(model_class, type) and issubclass(model_class, VAERecommender)
 
 
 def can_resume(config: Config) -> bool:
-    """Whether the state of the config's training can be kept, for it to go on later.
+    """Whether the state of the config's training can be kept, to resume it.
 
     Of the trainers of other models we do not know what they hold beside weights and optimiser.
     """
     return issubclass(get_trainer(config["MODEL_TYPE"], config["model"]), VAETrainer)
 
 
-def check_dataset_name(name: object) -> None:
-    """Check the name of a data set, which becomes part of the paths that are read and written.
-
-    Raises:
-        ValueError: it is no name of a folder.
-    """
-    outside = isinstance(name, str) and (name in ("", ".", "..") or os.path.splitdrive(name)[0])
-    if not isinstance(name, str) or outside or set(name) & set("/\\\0"):
-        raise ValueError(
-            f"dataset must be the name of a folder in data_path, not {name!r}: give a path to "
-            "other data sets as data_path."
-        )
-
-
 def _check_fold_in(config: Config) -> None:
     """Check that the model of a config with the split by users can score an unseen user."""
     name = config["model"]
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
-        ours = ", ".join(model.__name__ for model in (*MODELS, *BASELINES))
+        able = (*(model.__name__ for model in (*MODELS, *BASELINES)), *FOLD_IN_MODELS)
         raise ValueError(
             f"{name} has no way to score a user it was not trained on, which the split by users "
-            f"(SG) asks for. Models that can: {ours}, {', '.join(FOLD_IN_MODELS)}."
+            f"(SG) asks for. Models that can: {', '.join(able)}."
         )
     modes = set(config["eval_args"]["mode"].values())
     if modes != {"full"}:
@@ -122,26 +114,69 @@ def _check_fold_in(config: Config) -> None:
         )
 
 
-def _check_clipping(config: Config) -> None:
-    """Check the arguments of ``torch.nn.utils.clip_grad_norm_``, if gradients are to be clipped.
+def overridden(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of several sources, later ones over earlier ones, ``eval_args`` part by part.
 
-    Raises:
-        ValueError: they are none, or clipping would have no effect.
+    RecBole replaces it as a whole: one without a split would silently bring back RecBole's. Another
+    kind of split leaves nothing of ``fold_in_ratio``, which belongs to the split by users.
     """
-    given = config["clip_grad_norm"]
-    if not given:
+    settings: dict[str, Any] = {}
+    for source in sources:
+        before, after = settings.get("eval_args"), source.get("eval_args")
+        settings.update(source)
+        if isinstance(before, dict) and isinstance(after, dict):
+            split = after.get("split", {"SG": None})
+            other_split = not isinstance(split, dict) or "SG" not in split
+            kept = {k: v for k, v in before.items() if k != "fold_in_ratio" or not other_split}
+            settings["eval_args"] = {**kept, **after}
+    return settings
+
+
+def _check_eval_args(config: Config) -> None:
+    """Check ``eval_args``, of which RecBole leaves out what it does not know."""
+    arguments, parts = config["eval_args"], with_role(Role.PART_OF_EVAL_ARGS)
+    for key in arguments:
+        if key not in parts:
+            close = difflib.get_close_matches(str(key), parts, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise ValueError(f"eval_args takes {', '.join(parts)}, and not {shown(key)}.{hint}")
+    # They are a split by themselves.
+    if config["benchmark_filename"] is not None:
         return
-    number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    largest = given.get("max_norm") if isinstance(given, Mapping) else None
-    if not isinstance(largest, (int, float)) or not largest > 0 or set(given) - OF_CLIPPING:
+    for key, value in arguments.items():
+        if KEYS[key].values:
+            checked(key, value, f"eval_args: {key}")
+    split = arguments["split"]
+    if "fold_in_ratio" in arguments and "SG" not in split:
         raise ValueError(
-            f"clip_grad_norm must be such as {{'max_norm': {given if number else 5}}}, with a "
-            f"number above 0, not {brief(given)}."
+            "eval_args: fold_in_ratio is a part of the split by users (SG), and split is "
+            f"{split}: leave it out."
         )
-    if str(config["learner"]).lower() == "adam_norm_grad":
+    shares = split.get("SG")
+    counted = isinstance(shares, (list, tuple)) and all(type(share) is int for share in shares)
+    if counted and sum(shares) in (10, 100) and min(shares) > 0:
         raise ValueError(
-            "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients "
-            "to unit norm: leave it out, or take another learner, such as adam."
+            f"eval_args: split: SG: {shares!r} are counts of users, {sum(shares)} in all, and the "
+            f"others would be left out: write shares, {[s / sum(shares) for s in shares]}, or -1 "
+            "for all the others."
+        )
+
+
+def _check_valid_metric(config: Config) -> None:
+    """Check that the metric which chooses the best epoch is one that will be computed."""
+    # No epoch is validated.
+    if isinstance(config["eval_step"], int) and config["eval_step"] <= 0:
+        return
+    # The keys of RecBole's results: ndcg@10, and auc, which has no cut-off.
+    keys: list[str] = []
+    for metric in (metric.lower() for metric in config["metrics"]):
+        of_ranks = {"rec.topk", "rec.items"} & {*metric_information.get(metric, ())}
+        keys += [f"{metric}@{k}" for k in config["topk"]] if of_ranks else [metric]
+    if str(config["valid_metric"]).lower() not in keys:
+        raise ValueError(
+            f"valid_metric is {shortened(str(config['valid_metric']))}, which is not computed: "
+            f"metrics is {config['metrics']} and topk {config['topk']}, which give "
+            f"{shortened(', '.join(keys), 200)}."
         )
 
 
@@ -154,40 +189,101 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
         ValueError: the model cannot, there are too few GPUs, or training could not be resumed after
             one of ``max_restarts`` restarts.
     """
-    name, gpus = config["model"], config["device"].type == "cuda"
-    if max_restarts < 0:
-        raise ValueError(f"max_restarts must be a number of at least 0, not {max_restarts}.")
-    if max_restarts and not can_resume(config):
-        raise ValueError(f"The training of {name} cannot be resumed: leave out max_restarts.")
-    if name in (model.__name__ for model in BASELINES):
-        raise ValueError(f"{name} is not trained by gradients: it runs in one process, nproc=1.")
-    if is_vae(config) and not can_resume(config):
-        trainer = get_trainer(config["MODEL_TYPE"], name).__name__
-        raise ValueError(
-            f"{name} is trained by {trainer}, which knows one process only: leave out nproc and "
-            "world_size, or train it by VAETrainer or a subclass."
-        )
-    if not is_vae(config):
-        if is_sg(config):
-            raise ValueError(
-                f"RecBole cannot divide {name} with the split by users (SG) among several "
-                "processes: leave out nproc and world_size."
-            )
-        if not gpus:
-            raise ValueError(
-                f"RecBole trains {name} in several processes on GPUs only, and there are none: "
-                "leave out nproc and world_size."
-            )
+    name, gpus, ours = config["model"], config["device"].type == "cuda", is_vae(config)
     on_gpus, cores = gpus and config["use_gpu"] is not False, os.cpu_count() or 1
-    # Two can be tried anywhere; many on few cores would take all of its memory, and be slow.
-    if not on_gpus and nproc > max(cores, 2):
-        raise ValueError(
+    trainer = get_trainer(config["MODEL_TYPE"], name).__name__
+    for wrong, sentence in (
+        (max_restarts < 0, f"max_restarts must be a number of at least 0, not {max_restarts}."),
+        (
+            max_restarts and not can_resume(config),
+            f"The training of {name} cannot be resumed: leave out max_restarts.",
+        ),
+        (
+            name in (model.__name__ for model in BASELINES),
+            f"{name} is not trained by gradients: it runs in one process, nproc=1.",
+        ),
+        (
+            ours and not can_resume(config),
+            f"{name} is trained by {trainer}, which knows one process only: leave out nproc and "
+            "world_size, or train it by VAETrainer or a subclass.",
+        ),
+        (
+            not ours and is_sg(config),
+            f"RecBole cannot divide {name} with the split by users (SG) among several processes: "
+            "leave out nproc and world_size.",
+        ),
+        (
+            not ours and not gpus,
+            f"RecBole trains {name} in several processes on GPUs only, and there are none: leave "
+            "out nproc and world_size.",
+        ),
+        # Two can be tried anywhere; many on few cores would take all of its memory, and be slow.
+        (
+            not on_gpus and nproc > max(cores, 2),
             f"nproc={nproc} processes are more than this machine's {cores} cores: give at most one "
-            "to each core."
-        )
-    if on_gpus and torch.cuda.device_count() < nproc:
-        raise ValueError(
+            "to each core.",
+        ),
+        (
+            on_gpus and torch.cuda.device_count() < nproc,
             f"nproc={nproc} processes need as many GPUs, and gpu_id={config['gpu_id']} gives "
             f"{torch.cuda.device_count()}: name more, such as gpu_id=0,1, or train on processors "
-            "with use_gpu=False."
-        )
+            "with use_gpu=False.",
+        ),
+    ):
+        if wrong:
+            raise ValueError(sentence)
+
+
+class _Defaults(Config):
+    """A ``Config`` that nobody set anything in."""
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return {}
+
+
+def odd_settings(config: Config) -> str:
+    """A remark on settings of another kind than their defaults, to follow an error; often empty."""
+    given = getattr(config, "external_config_dict", {})
+    try:
+        defaults = _Defaults(config.model, config.dataset).final_config_dict if given else {}
+    except Exception:
+        return ""
+    odd = [
+        f"{shortened(key)} is {shown(value)} and by default {shown(defaults[key])}"
+        for key, value in given.items()
+        if defaults.get(key) is not None and _kind_of(value) != _kind_of(defaults[key])
+    ]
+    return f" (perhaps since {'; '.join(odd[:3])})" if odd else ""
+
+
+def _kind_of(value: Any) -> str:
+    """As YAML tells values apart; a string may be a number that RecBole reads later."""
+    if isinstance(value, str):
+        with contextlib.suppress(SyntaxError):
+            value = plain_value(value)
+    return {int: "number", float: "number", tuple: "list"}.get(type(value), type(value).__name__)
+
+
+def settings_in_lines(config: Config) -> str:
+    """All settings, a line for each of RecBole's kinds; of those that are None the names alone."""
+    left = {k: value for k, value in config.final_config_dict.items() if value is not None}
+    unset = [key for key, value in config.final_config_dict.items() if value is None]
+    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
+    for kind, keys in {**config.parameters, "Other": list(left)}.items():
+        values = {key: left.pop(key) for key in list(left) if key in keys}
+        named = [
+            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
+            for key, value in values.items()
+        ]
+        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
+    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
+
+
+def plain_settings(config: Config) -> dict[str, Any]:
+    """What processes on several machines must have in common: all but paths and the like."""
+    shared = plain_config(config)
+    for key in with_role(Role.OF_A_MACHINE):
+        shared.pop(key, None)
+    # Whose state is kept is the first machine's business; that it is, all have to know.
+    kept = bool(config["resume"] or config["resumable"])
+    return {"recbole_evcf": __version__, "resume or resumable": kept, **shared}

@@ -7,26 +7,30 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recbole_evcf.config.plain_yaml import read_yaml
-from recbole_evcf.config.values import brief
-from recbole_evcf.utils.text import shown
+import yaml
+
+from recbole_evcf.utils.text import shortened, shown
 
 __all__ = [
-    "DEFAULT_DATASET",
-    "DEFAULT_MODEL",
+    "DEFAULTS",
     "existing",
     "named_file",
     "properties_path",
     "read_config_file",
+    "read_yaml",
     "resolve_config_files",
     "shipped_file",
     "shipped_names",
-    "shipped_yaml",
     "with_nulls",
 ]
 
 # What runs unless the user says otherwise.
-DEFAULT_MODEL, DEFAULT_DATASET = "GatedHVamp", "ml-100k"
+DEFAULTS = {"model": "GatedHVamp", "dataset": "ml-100k"}
+# Values and depth of a file with its aliases written out. Nine lines of nine aliases each would
+# stand for a billion values, and an alias of what it is in for one without end.
+MAX_VALUES, MAX_DEPTH = 100_000, 100
+# What PyYAML raises for dates and numbers that are none and for deep nests.
+FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError)
 
 
 def properties_path() -> Path:
@@ -36,13 +40,8 @@ def properties_path() -> Path:
     return inside if inside.is_dir() else package.parent / "properties"
 
 
-def shipped_yaml(name: str) -> Path | None:
+def shipped_file(name: str, ending: str = ".yaml") -> Path | None:
     """The shipped file of a name such as ``protocol/strong_generalization``, or None."""
-    return shipped_file(name, ".yaml")
-
-
-def shipped_file(name: str, ending: str) -> Path | None:
-    """The shipped file of a name, with or without its ending, or None."""
     root = properties_path().resolve()
     path = root / f"{name.removesuffix(ending)}{ending}"
     # Resolved, since a name may lead out of the folder by "..".
@@ -52,9 +51,8 @@ def shipped_file(name: str, ending: str) -> Path | None:
 def shipped_names(ending: str = ".yaml") -> list[str]:
     """The names without ending that :func:`shipped_file` knows, sorted."""
     root = properties_path()
-    return sorted(
-        path.relative_to(root).with_suffix("").as_posix() for path in root.rglob(f"*{ending}")
-    )
+    paths = root.rglob(f"*{ending}")
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in paths)
 
 
 def existing(path: str, missing: str) -> None:
@@ -84,9 +82,7 @@ def named_file(file: str, ending: str, missing: str) -> str:
 
 
 def resolve_config_files(files: Iterable[str]) -> list[str]:
-    """The paths of config files given by path or by the name of a shipped file.
-
-    Files that set nothing are checked and left out: RecBole fails on a file of comments alone.
+    """The paths of config files given by path or by name, without those that set nothing.
 
     Raises:
         ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no
@@ -94,7 +90,8 @@ def resolve_config_files(files: Iterable[str]) -> list[str]:
     """
     if not isinstance(files, (list, tuple)):
         raise ValueError(
-            f"config_file_list must be a list of files, such as ['mine.yaml'], not {brief(files)}."
+            "config_file_list must be a list of files, such as ['mine.yaml'], not "
+            f"{shortened(repr(files), 200)}."
         )
     paths = [named_file(str(file), ".yaml", "There is no config file") for file in files]
     return [path for path in paths if read_config_file(path)]
@@ -107,17 +104,13 @@ def read_config_file(path: str) -> dict[str, Any]:
         ValueError: it cannot be read, or is no YAML of ``key: value`` lines.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        content = read_yaml(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not valid YAML ({error}).") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-    try:
-        content = read_yaml(text)
     except ValueError as error:
-        where = ", " if str(error).startswith("line ") else ": "
-        raise ValueError(f"{path}{where}{error}") from None
+        raise ValueError(f"{path}: {error}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -136,3 +129,49 @@ def with_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [with_nulls(item) for item in value]
     return None if value == "None" else value
+
+
+def read_yaml(text: str) -> Any:
+    """The value of a string in YAML; no code runs.
+
+    Raises:
+        ValueError: the string is no YAML of plain values, or stands for too many.
+    """
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{where}not valid YAML ({error.problem}).") from None
+    except (ValueError, yaml.YAMLError, *FAULTS) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"not valid YAML ({shortened(said, 200)}).") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which bounds what aliases and merges (<<) stand for and refuses equal keys."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        left, waiting = MAX_VALUES, [(node, 0)]
+        while waiting:
+            node_, depth = waiting.pop()
+            left -= 1
+            if left < 0 or depth > MAX_DEPTH:
+                raise ValueError("its aliases or brackets stand for too many values")
+            if isinstance(node_, yaml.MappingNode):
+                _check_keys(node_)
+                waiting += [(item, depth + 1) for pair in node_.value for item in pair]
+            elif isinstance(node_, yaml.SequenceNode):
+                waiting += [(item, depth + 1) for item in node_.value]
+        return super().construct_document(node)
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """PyYAML takes the last of equal keys without a word."""
+    marks: dict[tuple, yaml.Mark] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            first = marks.setdefault((key.tag, key.value), key.start_mark)
+            if first is not key.start_mark:
+                said = f"the key {shortened(key.value)} is there twice, first in line "
+                said += f"{first.line + 1}"
+                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)

@@ -8,25 +8,126 @@ imported here: ``--help`` needs the table at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Any
 
-from recbole_evcf.config.values import (
-    Values,
-    choice,
-    flag,
-    number,
-    text,
-    whole,
-    widths,
-)
+from recbole_evcf.utils.text import shortened
 
-__all__ = ["KEYS", "Key", "Role", "checked", "differences", "effective_settings", "with_role"]
+__all__ = [
+    "KEYS",
+    "Role",
+    "checked",
+    "choice",
+    "differences",
+    "effective_settings",
+    "whole",
+    "with_role",
+]
 
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values that a key takes: their type and range in the guide's tables, the words of an
+    error, and a function that returns one as the package uses it, or raises ValueError."""
+
+    type: str
+    range: str
+    expected: str
+    read: Callable[[Any], Any]
+
+    def checked(self, name: str, value: object) -> Any:
+        """The value of a key, as the package uses it.
+
+        Raises:
+            ValueError: the key does not take it; the message names both.
+        """
+        try:
+            return self.read(value)
+        except (ValueError, OverflowError):
+            said = shortened(repr(value), 200)
+            raise ValueError(f"{name} must be {self.expected}, not {said}.") from None
+
+
+def _those(type: str, expected: str, takes: Callable[[Any], bool], range: str = "") -> Values:
+    def read(value: Any) -> Any:
+        if not takes(value):
+            raise ValueError
+        return value
+
+    return Values(type, range, expected, read)
+
+
+def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
+    """Finite numbers within limits, and perhaps None; tuners draw whole ones as floats."""
+    least, above = limits.get("least", -math.inf), limits.get("above", -math.inf)
+    most, below = limits.get("most", math.inf), limits.get("below", math.inf)
+
+    def read(value: Any) -> Any:
+        if none and value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError
+        if not (least <= value <= most and above < value < below) or (whole and value % 1):
+            raise ValueError
+        return int(value) if whole else float(value)
+
+    names = {"least": "at least", "most": "at most"}
+    said = " and ".join(f"{names.get(key, key)} {limit}" for key, limit in limits.items())
+    words = f"{'a whole number' if whole else 'a number'}{' of' * ('least' in limits)} {said}"
+    shown = f"{said or 'any number'}{', or none' * none}"
+    return Values("int" if whole else "float", shown, words.rstrip(), read)
+
+
+def whole(least: int, **more: Any) -> Values:
+    """Whole numbers of at least ``least``; ``none=True`` takes None too."""
+    return _number(whole=True, least=least, **more)
+
+
+def choice(*choices: str, any_case: bool = False) -> Values:
+    """One of several strings."""
+    few = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
+    named = ", ".join(f"`{name}`" for name in choices)
+    return _those("str", few, lambda v: (str(v).lower() if any_case else v) in choices, named)
+
+
+def _instance(expected: str, *types: type) -> Values:
+    names = " or ".join(each.__name__ for each in types)
+    return _those(names, expected, lambda value: isinstance(value, types))
+
+
+def _read_widths(value: Any) -> list[int]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError
+    return [whole(1).read(width) for width in value]
+
+
+def _is_clipping(value: Any) -> bool:
+    known = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
+    largest = value.get("max_norm") if isinstance(value, dict) and {*value} <= known else None
+    return isinstance(largest, (int, float)) and largest > 0
+
+
+def _is_split(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and {*value} <= {"RS", "LS", "TS", "SG"}
+
+
+def _is_folder(value: Any) -> bool:
+    part = isinstance(value, str) and not {*value} & {"/", "\\", "\0"}
+    return part and value not in ("", ".", "..") and not os.path.splitdrive(value)[0]
+
+
+# What is expected of some keys.
+_WIDTHS = "a list of whole numbers of at least 1, such as [600]"
+_CLIPPING = "such as {'max_norm': 5}, with a number above 0"
+_SPLIT = "one of RS, LS, TS, SG with its value, such as {'RS': [0.8, 0.1, 0.1]}"
+_FOLDER = "the name of a folder in data_path (which may be any path)"
 
 
 class Role(Flag):
@@ -38,44 +139,28 @@ class Role(Flag):
     OF_OUR_MODELS = auto()
     OF_WMF = auto()
     RECBOLES_WITH_OUR_DEFAULT = auto()
-    # RecBole's code reads it, or makes it, and neither RecBole's lists nor its files name it.
-    READ_BY_RECBOLE = auto()
-    # Checked for every model: None switches it off.
-    CHECKED_ALWAYS = auto()
-    # Checked for our models.
+    READ_BY_RECBOLE = auto()  # its code reads or makes it; neither its lists nor its files name it
+    CHECKED_ALWAYS = auto()  # for every model; None switches it off
     CHECKED_FOR_OURS = auto()
-    # It leaves the result as it is: it says where, or what is shown.
-    WITHOUT_EFFECT = auto()
-    # The machines of one run may differ in it.
-    OF_A_MACHINE = auto()
-    # It may be changed where the run to resume is named: the same networks, trained otherwise.
-    CHANGEABLE_ON_RESUME = auto()
-    # It is about one training: no command that trains several models takes it.
-    OF_ONE_RUN = auto()
-    # With another value, models or trials could not be compared with each other.
-    SAME_FOR_ALL = auto()
-    # RecBole's evaluation and data keys that are a model's own business all the same.
-    OF_EACH_MODEL = auto()
-    # A search does not vary it.
-    NOT_TUNED = auto()
-    # Config derives it, or it says how a run is carried out: model files do not have it.
-    NOT_IN_A_FILE = auto()
-    # From a model file it would make RecBole unpickle, or join processes over the network.
-    NOT_FROM_A_FILE = auto()
-    # RecBole's pickles of data sets, and of splits.
-    SAVED_DATASET = auto()
+    WITHOUT_EFFECT = auto()  # on the result: it says where, or what is shown
+    OF_A_MACHINE = auto()  # the machines of one run may differ in it
+    CHANGEABLE_ON_RESUME = auto()  # of a named run: the same networks, trained otherwise
+    OF_ONE_RUN = auto()  # no command that trains several models takes it
+    SAME_FOR_ALL = auto()  # otherwise models or trials could not be compared with each other
+    OF_EACH_MODEL = auto()  # one of RecBole's evaluation and data keys, and a model's own business
+    NOT_TUNED = auto()  # a search does not vary it
+    NOT_IN_A_FILE = auto()  # Config derives it, or it says how a run is carried out
+    NOT_FROM_A_FILE = auto()  # a model file would make RecBole unpickle, or join processes
+    SAVED_DATASET = auto()  # RecBole's pickles
     SAVED_SPLIT = auto()
-    # Intervals of counts, and filters that RecBole does not apply to a split made elsewhere.
-    INTERVAL = auto()
-    FILTER = auto()
+    INTERVAL = auto()  # of counts
+    FILTER = auto()  # which RecBole does not apply to a split made elsewhere
+    ARGUMENT_OF_RUN = auto()  # how many processes it runs in, and where
     # What may be taken for a setting and is none.
     PART_OF_EVAL_ARGS = auto()
     NAMES_CONFIG_FILES = auto()
     OPTION_OF_SCRIPTS = auto()
-    # Arguments of ``run`` that decide how many processes it runs in, and where.
-    ARGUMENT_OF_RUN = auto()
-    # Of older RecBole releases; its ``help`` is what does the same now.
-    OF_OLDER_RELEASES = auto()
+    OF_OLDER_RELEASES = auto()  # ``help`` is what does the same now
 
 
 @dataclass(frozen=True)
@@ -83,10 +168,8 @@ class Key:
     """A config key.
 
     Attributes:
-        name: as in a config.
         values: what it takes; None where it is not checked by itself.
         help: one line of Markdown.
-        roles: what is special about it.
         elsewhere: its value in all processes of a run but the first; None leaves it.
         default: of an argument of ``run``.
     """
@@ -96,7 +179,7 @@ class Key:
     help: str = ""
     roles: Role = Role.NONE
     elsewhere: object = None
-    default: object = None
+    default: Any = None
 
 
 R = Role
@@ -110,7 +193,7 @@ _DERIVED = R.READ_BY_RECBOLE | R.NOT_IN_A_FILE
 
 _NUMBERS = "{0}_inter_num_interval, such as {0}_inter_num_interval='[5,inf)'"
 _VALUES = "val_interval, such as val_interval={'rating': '[4,inf)'}"
-_SPLIT = "eval_args, such as eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO'}"
+_EVAL_ARGS = "eval_args, such as eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'TO'}"
 _NEGATIVES = "train_neg_sample_args, such as train_neg_sample_args={'sample_num': 1}"
 _ALIAS = "alias_of_user_id, alias_of_item_id, alias_of_entity_id or alias_of_relation_id"
 
@@ -123,38 +206,38 @@ def _all(roles: Role, names: str, help: str = "") -> Iterator[Key]:
 # fmt: off
 _TABLE = (
     # Of our models.
-    Key("mlp_hidden_size", widths(), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
+    Key("mlp_hidden_size", Values("list of int", "each at least 1, one or more", _WIDTHS, _read_widths), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
     Key("latent_dimension", whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
-    Key("gated", flag(), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
-    Key("dropout_prob", number(0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only", _OURS),
+    Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
+    Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only", _OURS),
     Key("likelihood", choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
     Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
     Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
-    Key("pseudo_inputs_mean", number(), "mean of the `normal` start", _OURS),
-    Key("pseudo_inputs_std", number(0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),
-    Key("anneal_cap", number(0), "maximum of the weight of the KL term", _OURS),
-    Key("warmup_epochs", whole(0).or_none(), "the weight after e epochs is `anneal_cap` min(1, e / `warmup_epochs`)", _OURS),
-    Key("total_anneal_steps", whole(0).or_none(), "instead, by RecBole's rule, at the s-th step min(`anneal_cap`, s / `total_anneal_steps`)", _OURS),
+    Key("pseudo_inputs_mean", _number(), "mean of the `normal` start", _OURS),
+    Key("pseudo_inputs_std", _number(least=0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),
+    Key("anneal_cap", _number(least=0), "maximum of the weight of the KL term", _OURS),
+    Key("warmup_epochs", whole(0, none=True), "the weight after e epochs is `anneal_cap` min(1, e / `warmup_epochs`)", _OURS),
+    Key("total_anneal_steps", whole(0, none=True), "instead, by RecBole's rule, at the s-th step min(`anneal_cap`, s / `total_anneal_steps`)", _OURS),
     # RecBole's, for which our models have other defaults.
     Key("learner", choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
-    Key("learning_rate", number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
+    Key("learning_rate", _number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
     Key("epochs", whole(0), "at most", _LEARNING),
     Key("stopping_step", whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_neg_sample_args", None, "the models take no negative samples", R.RECBOLES_WITH_OUR_DEFAULT | R.NOT_IN_A_FILE),
     # Of WMF.
     Key("embedding_size", whole(1), "length of user and item vectors", R.OF_WMF),
-    Key("alpha", number(above=0), "confidence of an interaction: 1 + alpha; of everything else 1", R.OF_WMF),
-    Key("reg_weight", number(0), "L2 weight of all vectors; the best value grows with the data", R.OF_WMF),
+    Key("alpha", _number(above=0), "confidence of an interaction: 1 + alpha; of everything else 1", R.OF_WMF),
+    Key("reg_weight", _number(least=0), "L2 weight of all vectors; the best value grows with the data", R.OF_WMF),
     Key("als_iterations", whole(1), "times that user and item vectors are solved for", R.OF_WMF),
     # Of the plugin, for every model.
-    Key("split_seed", whole(0, LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
-    Key("standard_error", flag(), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),
-    Key("per_user_file", text("the path of a file"), "CSV file of each user's test metrics, written whole or not at all", _PLUGIN | _HERE | R.OF_ONE_RUN | R.NOT_TUNED),
-    Key("resume", text("True, False or the path of a model file", or_flag=True), "resumes the newest unfinished run of the same settings, or that of a model file; our models only", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
-    Key("resumable", flag(), "keeps the state of training beside the model file, to resume from; `run` does unless it is `False`", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
+    Key("split_seed", whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
+    Key("standard_error", _instance("True or False", bool), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),
+    Key("per_user_file", _instance("the path of a file", str), "CSV file of each user's test metrics, written whole or not at all", _PLUGIN | _HERE | R.OF_ONE_RUN | R.NOT_TUNED),
+    Key("resume", _instance("True, False or the path of a model file", bool, str), "resumes the newest unfinished run of the same settings, or that of a model file; our models only", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
+    Key("resumable", _instance("True or False", bool), "keeps the state of training beside the model file, to resume from; `run` does unless it is `False`", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
     # RecBole's, where they matter here.
-    Key("seed", whole(0, LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
+    Key("seed", whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
     Key("reproducibility", None, "deterministic algorithms of cuDNN's"),
     Key("data_path", None, "folder of data sets; ml-100k comes with RecBole, files of your own of that name go before it", _HERE | R.NOT_IN_A_FILE | R.SAME_FOR_ALL),
     Key("checkpoint_dir", None, "folder of model files", _HERE | R.NOT_TUNED),
@@ -165,7 +248,7 @@ _TABLE = (
     Key("state", None, "level of the log; `error` for silence", _HERE, elsewhere="error"),
     Key("log_wandb", None, "Weights & Biases; TensorBoard files are always written", _HERE, elsewhere=False),
     Key("eval_step", whole(0), "epochs between validations; 0: none, and the last epoch's model is kept", R.CHECKED_FOR_OURS),
-    Key("clip_grad_norm", None, 'such as `{"max_norm": 5}`; not with `adam_norm_grad`, which scales all gradients to unit norm', R.CHANGEABLE_ON_RESUME),
+    Key("clip_grad_norm", _those("dict", _CLIPPING, _is_clipping), 'such as `{"max_norm": 5}`; not with `adam_norm_grad`, which scales all gradients to unit norm', R.CHANGEABLE_ON_RESUME | R.CHECKED_ALWAYS),
     Key("weight_decay", None, "L2 penalty of the optimizer", R.CHANGEABLE_ON_RESUME),
     Key("enable_amp", None, "half precision: bf16 on processors; densities and sums over items stay in single or double precision"),
     Key("enable_scaler", None, "gradient scaling, for fp16"),
@@ -190,7 +273,8 @@ _TABLE = (
     *_all(_DERIVED | R.NOT_FROM_A_FILE, "local_rank"),
     *_all(_DERIVED, "MODEL_INPUT_TYPE MODEL_TYPE device eval_type single_spec test_neg_sample_args valid_neg_sample_args"),
     *_all(R.NOT_IN_A_FILE, "valid_metric_bigger"),
-    *_all(R.READ_BY_RECBOLE | R.SAME_FOR_ALL, "dataset model"),
+    Key("dataset", _those("str", _FOLDER, _is_folder), "", R.READ_BY_RECBOLE | R.SAME_FOR_ALL),
+    *_all(R.READ_BY_RECBOLE | R.SAME_FOR_ALL, "model"),
     Key("verbose", None, "", R.READ_BY_RECBOLE | R.OF_A_MACHINE, elsewhere=False),
     *_all(R.READ_BY_RECBOLE, "encoding tail_ratio token_num_threshold"),
     # Of some of RecBole's models, and of its transforms.
@@ -201,7 +285,10 @@ _TABLE = (
     *_all(R.INTERVAL, "entity_kg_num_interval relation_kg_num_interval"),
     *_all(R.FILTER, "rm_dup_inter val_interval"),
     # No settings: RecBole takes any key, and these would have no effect.
-    *_all(R.PART_OF_EVAL_ARGS, "split order group_by mode fold_in_ratio"),
+    Key("split", _those("dict", _SPLIT, _is_split), "", R.PART_OF_EVAL_ARGS),
+    Key("order", choice("RO", "TO"), "", R.PART_OF_EVAL_ARGS),
+    Key("group_by", choice("user", "none", any_case=True), "", R.PART_OF_EVAL_ARGS),
+    *_all(R.PART_OF_EVAL_ARGS, "mode fold_in_ratio"),
     *_all(R.NAMES_CONFIG_FILES, "config config_file_list"),
     *_all(R.NAMES_CONFIG_FILES | R.OPTION_OF_SCRIPTS, "config_files"),
     *_all(R.OPTION_OF_SCRIPTS, "params_file output_file display_file max_evals algo tool"),
@@ -210,7 +297,7 @@ _TABLE = (
     *_all(R.OF_OLDER_RELEASES, "lowest_val highest_val equal_val not_equal_val", _VALUES),
     *_all(R.OF_OLDER_RELEASES, "drop_filter_field", "unused_col, which drops columns once they have been used"),
     *_all(R.OF_OLDER_RELEASES, "fields_in_same_space", _ALIAS),
-    *_all(R.OF_OLDER_RELEASES, "eval_setting split_ratio", _SPLIT),
+    *_all(R.OF_OLDER_RELEASES, "eval_setting split_ratio", _EVAL_ARGS),
     *_all(R.OF_OLDER_RELEASES, "leave_one_num", "eval_args, such as eval_args={'split': {'LS': 'valid_and_test'}}"),
     *_all(R.OF_OLDER_RELEASES, "group_by_user", "eval_args, such as eval_args={'group_by': 'user'}"),
     *_all(R.OF_OLDER_RELEASES, "training_neg_sample_num training_neg_sample_distribution neg_sampling", _NEGATIVES),
@@ -228,15 +315,10 @@ def with_role(role: Role) -> tuple[str, ...]:
 
 
 def checked(name: str, value: object, called: str | None = None) -> Any:
-    """The value of a key, as the package uses it.
+    """The value of a key with a check of its own; as :meth:`Values.checked`.
 
     Args:
-        name: of a key that is checked by itself.
-        value: of any kind.
-        called: what the user calls it, if not by its name.
-
-    Raises:
-        ValueError: the key does not take it; the message names both.
+        called: what the user calls the key, if not by its name.
     """
     values = KEYS[name].values
     assert values is not None, f"{name} has no check of its own"

@@ -42,9 +42,7 @@ def check_header(
         the names of its columns.
 
     Raises:
-        ValueError: the file is empty, cannot be decoded, has a header that RecBole cannot read or
-            that lacks a required column, or holds no rows; or the first row has more columns than
-            the header, which pandas would read with every column shifted.
+        ValueError: RecBole and pandas would not read the file, or read it wrongly.
         OSError: the file cannot be opened.
     """
     # To pandas, two characters are a regular expression.
@@ -65,10 +63,10 @@ def check_header(
     if not row:
         raise ValueError(f"{path} holds no rows, only the header in line 1.")
     cells = row.rstrip("\n").split(separator)
+    # pandas would read it with every column shifted.
     if len(cells) > len(names) and '"' not in row:
-        last = ", the last one empty" if not cells[-1] else ""
         raise ValueError(
-            f"{path}, line {number} has {len(cells)} columns{last}, the header has {len(names)}."
+            f"{path}, line {number} has {len(cells)} columns, the header has {len(names)}."
         )
     return names
 
@@ -77,17 +75,9 @@ def check_header(
 def reading(
     path: str, separator: str, encoding: str | None, seq_separator: str = " "
 ) -> Iterator[None]:
-    """Name what is wrong with an atomic file if reading it within the block fails.
+    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails.
 
-    Args:
-        path: the file, whose header has been checked.
-        separator: RecBole's setting ``field_separator``.
-        encoding: RecBole's setting ``encoding``.
-        seq_separator: RecBole's setting ``seq_separator``, which splits ``float_seq`` columns.
-
-    Raises:
-        ValueError: the file holds a NUL, or the block raises what a faulty file leads to, which is
-            then the cause of this error.
+    Args: as of :func:`check_header`; ``seq_separator`` splits ``float_seq`` columns.
     """
     # NumPy drops a NUL, as after a power failure, from a string's end: two ids would look the same.
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -174,20 +164,13 @@ def _fault(
         parts = frame[column].dropna()
         if column.endswith("_seq"):
             parts = parts.str.split(seq_separator).explode().replace("", "0")
-        faults += [(row, column, part) for row, part in parts.items() if not _is_number(part)][:1]
+        wrong = parts[pd.to_numeric(parts, errors="coerce").isna()]
+        faults += [(row, column, part) for row, part in wrong[:1].items()]
     if not faults:
         return f"{path} could not be read ({type(error).__name__}: {said})."
     row, column, part = min(faults)
     # The header is line 1.
     return f"{path}, line {row + 2}: column {shown(column)} holds {shown(part)}, not a number."
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def with_c_engine(read_csv: Callable) -> Callable:

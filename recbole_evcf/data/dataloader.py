@@ -36,8 +36,6 @@ class TrainUserDataLoader(AbstractDataLoader):
 
     RecBole's ``UserDataLoader`` also yields the padding user and users without history, whose
     empty rows would enter the mean of the loss.
-
-    Args: as of RecBole's dataloaders; ``sampler`` is not used.
     """
 
     def __init__(
@@ -55,7 +53,7 @@ class TrainUserDataLoader(AbstractDataLoader):
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: Sequence[int]) -> Interaction:
-        """Return user ids as an ``Interaction``."""
+        """Return the user ids of a batch."""
         return self.user_list[np.array(index)]
 
 
@@ -100,11 +98,7 @@ def held_out_phases(datasets: Sequence[Dataset], repeatable: bool = False) -> li
 class FullSortHistoryDataLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking dataloader on CSR arrays: same batches, same results.
 
-    With the split by users, a held-out user's fold-in history is what is not ranked.
-
     The batch size follows a memory budget for the scores; a larger ``eval_batch_size`` is kept.
-
-    Args: as of RecBole's; ``sampler`` is a :class:`RankedPhase`.
     """
 
     def __init__(
@@ -132,8 +126,8 @@ class FullSortHistoryDataLoader(FullSortEvalDataLoader):
         index = np.array(index)
         users = self.uid_list[index]
         seen, positives = self.seen.rows(users), self.positives.rows(users)
-        history_index = seen.row, seen.column + 1
-        return self.user_df[index], history_index, positives.row, positives.column + 1
+        history = seen.row, seen.column + 1
+        return self.user_df[index], history, positives.row, positives.column + 1
 
 
 class _ItemsOfUsers:

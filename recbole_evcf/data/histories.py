@@ -39,8 +39,7 @@ def shard_of(total: int, rank: int, n_shards: int) -> BatchShard:
 class Histories:
     """The binary interaction matrix of all users, row by row.
 
-    RecBole counts items from 1 and keeps 0 for padding; columns here count from 0, so that
-    column ``c`` is RecBole's item ``c + 1`` and the padding item has no column.
+    Column ``c`` is RecBole's item ``c + 1``: RecBole's item 0 is padding, which has no column.
 
     Args:
         matrix: SciPy sparse matrix, (users, items), with one row per RecBole user id (row 0 is the
@@ -60,13 +59,9 @@ class Histories:
     def from_interactions(
         cls, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
     ) -> Histories:
-        """Build from RecBole's id pairs.
+        """Build from RecBole's ids of users and items, counted from 1, each (interactions,).
 
-        Args:
-            users: user ids, (interactions,).
-            items: item ids counted from 1, (interactions,).
-            n_users: number of user ids, the padding user included.
-            n_items: number of item ids, the padding item included.
+        The numbers of users and items include the padding user and item.
         """
         ones = np.ones(len(users), dtype=np.int8)
         return cls(scipy.sparse.coo_matrix((ones, (users, items - 1)), (n_users, n_items - 1)))
@@ -74,21 +69,14 @@ class Histories:
     @classmethod
     def from_dataset(cls, dataset: Any) -> Histories:
         """All interactions of a RecBole ``Dataset``, each user-item pair once."""
-        feat = dataset.inter_feat
-        return cls.from_interactions(
-            np.asarray(feat[dataset.uid_field]),
-            np.asarray(feat[dataset.iid_field]),
-            dataset.user_num,
-            dataset.item_num,
-        )
+        fields = (dataset.uid_field, dataset.iid_field)
+        users, items = (np.asarray(dataset.inter_feat[field]) for field in fields)
+        return cls.from_interactions(users, items, dataset.user_num, dataset.item_num)
 
     @classmethod
     def input_of(cls, dataset: Any) -> Histories:
-        """What each user of a training dataset is scored from.
-
-        With the split by users (strong generalization) that is the training history of a training
-        user and the fold-in set of a held-out one; otherwise the training history.
-        """
+        """What each user of a training dataset is scored from: their training history, or with the
+        split by users (strong generalization) the fold-in set of a held-out user."""
         known = getattr(dataset, "input_histories", None)
         return cls.from_dataset(dataset) if known is None else known
 
@@ -124,9 +112,13 @@ class Histories:
             shard: of which rows of the batch to return the histories; all by default.
         """
         if shard is not None:
-            entries = self._entries(users, shard)
-            batch = self.rows(users[shard.rows])
-            return replace(batch, shard=shard, entry_shard=entries)
+            host = users.cpu()
+            lengths = self._starts_on_host[host + 1] - self._starts_on_host[host]
+            start, stop, total = (
+                int(lengths[:edge].sum()) for edge in (shard.start, shard.stop, shard.total)
+            )
+            entries = BatchShard(start, stop, total)
+            return replace(self.rows(users[shard.rows]), shard=shard, entry_shard=entries)
         size = None
         if users.device.type == "cpu":
             host = self._starts_on_host
@@ -139,12 +131,6 @@ class Histories:
         within = torch.arange(len(row), device=row.device) - offsets[row]
         column = self.columns[starts[row] + within].long()
         return HistoryBatch(row, column, offsets, lengths, self.shape[1])
-
-    def _entries(self, users: Tensor, shard: BatchShard) -> BatchShard:
-        users = users.cpu()
-        lengths = self._starts_on_host[users + 1] - self._starts_on_host[users]
-        start, stop = int(lengths[: shard.start].sum()), int(lengths[: shard.stop].sum())
-        return BatchShard(start, stop, int(lengths.sum()))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ __all__ = [
     "Vocabulary",
     "digest_of_data",
     "digest_of_loaders",
-    "digest_of_training",
+    "digest_of_part",
     "download_missing",
 ]
 
@@ -133,30 +133,21 @@ def digest_of_data(config: Config) -> str:
     return digest(*(part for path in files for part in (path.name, path)))
 
 
+def digest_of_part(dataset: Dataset, *histories: Histories) -> str:
+    """Return the digest of the ids of users and items, of the interactions of a part of RecBole's
+    ``Dataset`` in their order, and of histories that are shown to the model."""
+    fields = (dataset.uid_field, dataset.iid_field)
+    names = [[str(token) for token in dataset.field2id_token[field]] for field in fields]
+    shown = [array for each in histories for array in (each.starts, each.columns)]
+    return digest(*names, *(dataset.inter_feat[field] for field in fields), *shown)
+
+
 def digest_of_loaders(loaders: Sequence) -> str:
-    """Return the digest of the interactions that RecBole's dataloaders hold, in their order, and of
-    the items' names. A loader may be None."""
-    parts: list = []
+    """Return the digest of the data of RecBole's dataloaders, of which some may be None."""
+    parts = []
     for loader in filter(None, loaders):
-        dataset, phase = loader._dataset, loader._sampler
-        parts.append([str(token) for token in dataset.field2id_token[dataset.iid_field]])
-        parts += [dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.iid_field]]
-        if isinstance(phase, RankedPhase):
-            # Under the split by users the shown part of a history is no interaction of the phase.
-            parts += [phase.seen.starts, phase.seen.columns]
+        phase = loader._sampler
+        # Under the split by users the shown part of a history is no interaction of the phase.
+        seen = [phase.seen] if isinstance(phase, RankedPhase) else []
+        parts.append(digest_of_part(loader._dataset, *seen))
     return digest(*parts)
-
-
-def digest_of_training(dataset: Dataset, histories: Histories) -> str:
-    """Return the digest of the ids of users and items, who is trained on, and all that is shown to
-    the model.
-
-    Args:
-        dataset: the training part of RecBole's ``Dataset``.
-        histories: what users are scored from, held-out ones too.
-    """
-    parts: list = []
-    for field in (dataset.uid_field, dataset.iid_field):
-        parts.append([str(token) for token in dataset.field2id_token[field]])
-        parts.append(dataset.inter_feat[field])
-    return digest(*parts, histories.starts, histories.columns)

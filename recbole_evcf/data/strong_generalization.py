@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from logging import getLogger
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,16 @@ from recbole.data.interaction import Interaction
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.utils.text import shown
 
-__all__ = ["PARTS", "build_parts", "group_sizes", "is_sg", "split_seed", "split_users", "times_of"]
+__all__ = [
+    "PARTS",
+    "build_parts",
+    "group_sizes",
+    "is_sg",
+    "split_seed",
+    "split_users",
+    "three_numbers",
+    "times_of",
+]
 
 # The five interaction files of a split made elsewhere, in the order of benchmark_filename.
 PARTS = ("training", "validation fold-in", "validation target", "test fold-in", "test target")
@@ -32,17 +41,8 @@ TINY = 1e-9
 BEYOND_COUNTS = "interactions of users beyond the counts asked for"
 
 
-class Split(NamedTuple):
-    """Places in the interaction arrays, and what was left out.
-
-    Attributes:
-        parts: the places of each of ``PARTS``: all interactions of the training users, then of
-            validation and test users what is shown and what is to be found.
-        dropped: counts by reason, for the log.
-    """
-
-    parts: list[np.ndarray]
-    dropped: dict[str, int]
+# Places of each part in the interaction arrays, and counts of what was left out, by reason.
+Split: TypeAlias = "tuple[list[np.ndarray], dict[str, int]]"
 
 
 def is_sg(config: Config) -> bool:
@@ -58,8 +58,16 @@ def split_seed(config: Config) -> int:
     return config["seed"] if seed is None else seed
 
 
+def three_numbers(values: object) -> bool:
+    """Whether a setting is a list of three finite numbers, as the shares of a split are."""
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        return False
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return len(numbers) == 3 and bool(np.isfinite(numbers).all())
+
+
 def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
-    """Numbers of training, validation and test users.
+    """Return the numbers of training, validation and test users.
 
     Args:
         shares: three ratios, which are scaled to sum to 1; or three whole numbers of users, one
@@ -70,12 +78,10 @@ def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
         ValueError: the shares make no sense, or ask for more users than there are.
     """
     text = f"eval_args: split: SG: {shares!r}"
-    three = isinstance(shares, (list, tuple)) and len(shares) == 3
-    numbers = [s for s in shares if isinstance(s, (int, float)) and np.isfinite(s)] if three else []
-    if len(numbers) < 3 or any(isinstance(s, bool) for s in shares):
+    if not three_numbers(shares):
         raise ValueError(f"{text} must be three numbers: training, validation and test users.")
     if all(isinstance(s, int) for s in shares) and (-1 in shares or max(shares) > 1):
-        if numbers.count(-1) > 1 or min(shares) < -1 or 0 in shares:
+        if list(shares).count(-1) > 1 or min(shares) < -1 or 0 in shares:
             raise ValueError(f"{text}: counts must be above 0, and one may be -1: all others.")
         rest = max(n_users - int(sum(s for s in shares if s != -1)), 0)
         sizes = [rest if s == -1 else int(s) for s in shares]
@@ -108,8 +114,7 @@ def split_users(
     """Split interactions by users, as ``published-settings`` and Liang et al. (2018) do.
 
     Args:
-        users: user of each interaction.
-        items: item of each interaction.
+        users, items: of each interaction.
         shares: see :func:`group_sizes`.
         seed: all that the random choices depend on.
         fold_in_ratio: share of a held-out history that is shown.
@@ -128,7 +133,7 @@ def split_users(
     known = np.isin(items[held_out], np.unique(items[train]))
     kept = held_out[known]
     order = rng.random(len(users)) if times is None else times
-    is_target, is_scored = _fold_in(kept, users, order, fold_in_ratio)
+    is_target, is_scored = _fold_in(users[kept], order[kept], fold_in_ratio)
     group_of = np.zeros(len(users), dtype=np.int8)
     group_of[unique] = group
     parts = [train]
@@ -140,15 +145,14 @@ def split_users(
                 f"No {name} user has the {MIN_INTERACTIONS} interactions with training items that "
                 "scoring needs: hold out more users, or filter the data less."
             )
-    n_held_out, n_scored = len(np.unique(users[held_out])), len(np.unique(users[kept[is_scored]]))
+    n_too_short = len(np.setdiff1d(users[held_out], users[kept[is_scored]]))
     dropped = {
         BEYOND_COUNTS: int((group < 0).sum()),
         "repeated interactions": len(users) - len(unique),
         "held-out interactions with items nobody in training has": int((~known).sum()),
-        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": n_held_out
-        - n_scored,
+        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": n_too_short,
     }
-    return Split(parts, dropped)
+    return parts, dropped
 
 
 def _draw_groups(
@@ -163,16 +167,14 @@ def _draw_groups(
     return group[place]
 
 
-def _fold_in(
-    kept: np.ndarray, users: np.ndarray, order: np.ndarray, ratio: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each kept interaction whether it is a target, and whether its user is scored."""
-    ranks = np.lexsort((order[kept], users[kept]))
-    _, start, count = np.unique(users[kept][ranks], return_index=True, return_counts=True)
+def _fold_in(users: np.ndarray, order: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each interaction whether it is a target, and whether its user is scored."""
+    ranks = np.lexsort((order, users))
+    _, start, count = np.unique(users[ranks], return_index=True, return_counts=True)
     n_target = np.floor((1 - ratio) * count + TINY).astype(np.int64)
     scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
-    is_target, is_scored = np.empty((2, len(kept)), dtype=bool)
-    place = np.arange(len(kept)) - np.repeat(start, count)
+    is_target, is_scored = np.empty((2, len(users)), dtype=bool)
+    place = np.arange(len(users)) - np.repeat(start, count)
     is_target[ranks] = place >= np.repeat(count - n_target, count)
     is_scored[ranks] = np.repeat(scored, count)
     return is_target, is_scored
@@ -181,39 +183,34 @@ def _fold_in(
 def build_parts(dataset: Dataset) -> list[Dataset]:
     """Make training, validation and test datasets of a loaded RecBole ``Dataset``.
 
-    The interactions of the validation and test parts are the targets. Every part carries
-    ``input_histories``, what each user is scored from: the training history or the fold-in set,
-    and the validation and test parts carry ``fold_in``. The data set itself is reduced to the
-    items that training knows.
+    The interactions of the validation and test parts are the targets, and they carry ``fold_in``.
+    Every part carries ``input_histories``, what each user is scored from. The data set itself is
+    reduced to the items that training knows.
 
     Raises:
         ValueError: the config asks for a split that this data cannot give.
     """
     dataset._change_feat_format()
-    split = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
+    places, dropped = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
     dataset._drop_unused_col()
-    _log(dataset, split)
-    train, *held_out = split.parts
+    _log(dataset, places, dropped)
+    train, *held_out = places
     _keep_training_items(dataset, train)
     fold_in, targets = held_out[::2], held_out[1::2]
-    parts = [dataset.copy(_rows(dataset, places)) for places in (train, *targets)]
+    parts = [dataset.copy(_rows(dataset, each)) for each in (train, *targets)]
     shown_rows = _rows(dataset, np.concatenate([train, *fold_in]))
     histories = Histories.from_dataset(dataset.copy(shown_rows))
     for part in parts:
         part.input_histories = histories
-    for part, places in zip(parts[1:], fold_in):
-        part.fold_in = Histories.from_dataset(dataset.copy(_rows(dataset, places)))
+    for part, each in zip(parts[1:], fold_in):
+        part.fold_in = Histories.from_dataset(dataset.copy(_rows(dataset, each)))
     # What is left of the data set: no row may name an item that is gone.
-    dataset.inter_feat = _rows(dataset, np.sort(np.concatenate(split.parts)))
+    dataset.inter_feat = _rows(dataset, np.sort(np.concatenate(places)))
     return parts
 
 
 def times_of(dataset: Dataset) -> np.ndarray:
-    """Return the times by which a RecBole ``Dataset`` is split.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return the times by which a RecBole ``Dataset`` is split, or raise a ValueError."""
     feat, field = dataset.inter_feat, dataset.time_field
     # RecBole has put the mean of all times where one is missing: it is missing where all are.
     if field not in feat.columns or np.isnan(np.asarray(feat[field])).any():
@@ -226,16 +223,13 @@ def times_of(dataset: Dataset) -> np.ndarray:
 
 def _from_config(dataset: Dataset) -> Split:
     arguments, feat = dataset.config["eval_args"], dataset.inter_feat.interaction
-    order = arguments["order"]
-    if order not in ("RO", "TO"):
-        raise ValueError(f"eval_args: order must be RO or TO, not {order!r}.")
     return split_users(
         feat[dataset.uid_field].numpy(),
         feat[dataset.iid_field].numpy(),
         arguments["split"]["SG"],
         split_seed(dataset.config),
         arguments.get("fold_in_ratio", 0.8),
-        times_of(dataset) if order == "TO" else None,
+        times_of(dataset) if arguments["order"] == "TO" else None,
     )
 
 
@@ -268,20 +262,20 @@ def _from_files(dataset: Dataset) -> Split:
                 file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
                 # The header is line 1.
                 raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
-    return Split(parts, {})
+    return parts, {}
 
 
-def _log(dataset: Dataset, split: Split) -> None:
+def _log(dataset: Dataset, parts: list[np.ndarray], dropped: dict[str, int]) -> None:
     feat = dataset.inter_feat
     users, items = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
     text = "Strong generalization"
-    for name, places in zip(PARTS, split.parts):
+    for name, places in zip(PARTS, parts):
         n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
         text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
-    for reason, count in split.dropped.items():
+    for reason, count in dropped.items():
         text += f"\n  dropped: {count:,} {reason}"
     getLogger().info(text)
-    if left_out := split.dropped.get(BEYOND_COUNTS):
+    if left_out := dropped.get(BEYOND_COUNTS):
         getLogger().warning(
             f"eval_args: split: SG: {dataset.config['eval_args']['split']['SG']} are counts of "
             f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "

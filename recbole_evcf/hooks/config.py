@@ -11,17 +11,15 @@ from recbole.config import Config
 
 from recbole_evcf import distributed
 from recbole_evcf.config import checks
-from recbole_evcf.config.evaluation import overridden
-from recbole_evcf.config.files import resolve_config_files, shipped_yaml, with_nulls
-from recbole_evcf.config.finished import settings_in_lines
-from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.config.model_names import unknown_model
-from recbole_evcf.config.names import DECLARED
+from recbole_evcf.config.files import resolve_config_files, shipped_file, with_nulls
+from recbole_evcf.config.keys import KEYS, Role, checked, with_role
+from recbole_evcf.config.names import DECLARED, unknown_model
 from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extend
-from recbole_evcf.model.fold_in import SAMPLING_MODELS
-from recbole_evcf.utils.plugins import import_plugins
+from recbole_evcf.model.fold_in import learns_from_samples
+from recbole_evcf.utils.packages import import_plugins
+from recbole_evcf.utils.text import one_line
 
 __all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
 
@@ -40,21 +38,26 @@ class CheckedConfig(Config):
     """A ``Config`` that knows our models' settings and reports what is wrong with a user's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        checks.check_settings(self)
-        check_loading(self)
+        try:
+            super().__init__(*args, **kwargs)
+            checks.check_settings(self)
+            check_loading(self)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
         _refuse_to_save_data(self)
-        if is_sg(self) and self["model"] not in SAMPLING_MODELS:
+        if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
 
     def __str__(self) -> str:
-        return settings_in_lines(self)
+        return checks.settings_in_lines(self)
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
         name = self.external_config_dict.get("dataset") if dataset is None else dataset
         if name is not None:
-            checks.check_dataset_name(name)
+            checked("dataset", name)
         import_plugins()
         try:
             return super()._get_model_and_dataset(model, dataset)
@@ -75,7 +78,7 @@ class CheckedConfig(Config):
             self._read_shipped(f"quick_start_config/{dataset}")
 
     def _read_shipped(self, name: str) -> None:
-        path = shipped_yaml(name)
+        path = shipped_file(name)
         if path is not None:
             self._update_internal_config_dict(path)
 
@@ -83,7 +86,7 @@ class CheckedConfig(Config):
         paths = resolve_config_files(file_list or [])
         contents = {path: super(CheckedConfig, self)._load_config_files([path]) for path in paths}
         self.file_of_key = {key: path for path in paths for key in contents[path]}
-        return overridden(*(contents[path] for path in paths))
+        return checks.overridden(*(contents[path] for path in paths))
 
     def _set_default_parameters(self) -> None:
         folder = os.path.join(self.final_config_dict["data_path"], self.dataset)
@@ -94,7 +97,7 @@ class CheckedConfig(Config):
 
     def _merge_external_config_dict(self) -> None:
         sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
-        self.external_config_dict = with_nulls(overridden(*sources))
+        self.external_config_dict = with_nulls(checks.overridden(*sources))
 
     def _init_device(self) -> None:
         settings = self.final_config_dict

@@ -28,8 +28,8 @@ from recbole_evcf.data.dataloader import (
 from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
-from recbole_evcf.hooks.wrapping import exchange, extend, wrap_once
-from recbole_evcf.model.fold_in import SAMPLING_MODELS
+from recbole_evcf.hooks.wrapping import exchange, extend, wrap
+from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.trainer.generators import drawing_apart
 
 __all__ = ["register_data"]
@@ -39,13 +39,12 @@ def register_data() -> None:
     """Make RecBole check the files it reads, and give our models and splits their dataloaders."""
     utils = recbole.data.utils
     extend(Dataset, CheckedDataset)
-    wrap_once(utils, "get_dataloader", _with_history_dataloaders)
-    wrap_once(utils, "create_samplers", _without_sampling)
-    wrap_once(utils, "create_dataset", _reading_only_if_asked)
-    wrap_once(utils, "load_split_dataloaders", _loading_only_if_asked)
+    wrap(utils, "get_dataloader", _get_dataloader)
+    wrap(utils, "create_samplers", _create_samplers)
+    wrap(utils, "create_dataset", _create_dataset)
+    wrap(utils, "load_split_dataloaders", _load_split_dataloaders)
     # RecBole compares these with a saved file's; the split's seed is one of our keys.
-    if "split_seed" not in utils.dataset_arguments:
-        exchange(utils, "dataset_arguments", [*utils.dataset_arguments, "split_seed"])
+    exchange(utils, "dataset_arguments", [*utils.dataset_arguments, "split_seed"])
 
 
 class CheckedDataset(Dataset):
@@ -140,79 +139,58 @@ def _round_times(dataset: Dataset) -> None:
             feat[name] = feat[name].to(torch.float32)
 
 
-def _with_history_dataloaders(original: Callable) -> Callable:
-    def get_dataloader(config: Config, phase: str) -> Any:
-        if is_sg(config):
-            if phase != "train":
-                return FullSortHistoryDataLoader
-            sampling = config["model"] in SAMPLING_MODELS
-            return original(config, phase) if sampling else TrainUserDataLoader
-        if not is_vae(config):
-            return original(config, phase)
-        if phase == "train":
-            return TrainUserDataLoader
-        return FullSortHistoryDataLoader if _ranks_all_items(config) else original(config, phase)
-
-    return get_dataloader
+def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
+    if phase == "train":
+        samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
+        return original(config, phase) if samples else TrainUserDataLoader
+    ours = is_sg(config) or (is_vae(config) and _ranks_all_items(config))
+    return FullSortHistoryDataLoader if ours else original(config, phase)
 
 
-def _without_sampling(original: Callable) -> Callable:
-    def create_samplers(config: Config, dataset: Dataset, built_datasets: list) -> Any:
-        if is_sg(config):
-            train, *held_out = built_datasets
-            phases = held_out_phases(held_out, config["repeatable"])
-            return [_sampler_of_training_users(config, train), *phases]
+def _create_samplers(original: Callable, config: Config, dataset: Dataset, built: list) -> Any:
+    repeatable = config["repeatable"]
+    if not is_sg(config):
         if is_vae(config) and _ranks_all_items(config):
-            return ranked_phases(built_datasets, config["repeatable"])
-        return original(config, dataset, built_datasets)
-
-    return create_samplers
-
-
-def _sampler_of_training_users(config: Config, dataset: Dataset) -> Any:
-    if config["model"] not in SAMPLING_MODELS:
-        return None
-    arguments = config["train_neg_sample_args"]
-    sampler_class = RepeatableSampler if config["repeatable"] else Sampler
-    sampler = sampler_class("train", dataset, arguments["distribution"], arguments["alpha"])
-    return sampler.set_phase("train")
+            return ranked_phases(built, repeatable)
+        return original(config, dataset, built)
+    sampler, (train, *held_out) = None, built
+    if learns_from_samples(config["model"]):
+        drawing = config["train_neg_sample_args"]
+        sampler_class = RepeatableSampler if repeatable else Sampler
+        sampler = sampler_class("train", train, drawing["distribution"], drawing["alpha"])
+        sampler = sampler.set_phase("train")
+    return [sampler, *held_out_phases(held_out, repeatable)]
 
 
 def _ranks_all_items(config: Config) -> bool:
     return set(config["eval_args"]["mode"].values()) == {"full"}
 
 
-def _reading_only_if_asked(original: Callable) -> Callable:
-    def create_dataset(config: Config) -> Dataset:
-        if config["dataset"] == "ml-100k":
-            getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
-        if any(config[key] for key in DATASET_KEYS):
-            with _announced_pickle(DATASET_KEYS):
-                dataset = original(config)
-            # A saved data set keeps its old config, which would decide its split.
-            dataset.config = config
-            return dataset
-        named = config["dataset_save_path"]
-        # RecBole unpickles any file with its default name.
-        config["dataset_save_path"] = os.path.join(os.devnull, "none")
-        try:
+def _create_dataset(original: Callable, config: Config) -> Dataset:
+    if config["dataset"] == "ml-100k":
+        getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
+    if any(config[key] for key in DATASET_KEYS):
+        with _announced_pickle(DATASET_KEYS):
             dataset = original(config)
-        finally:
-            config["dataset_save_path"] = named
-        check_label(config, dataset.inter_feat.columns)
+        # A saved data set keeps its old config, which would decide its split.
+        dataset.config = config
         return dataset
+    named = config["dataset_save_path"]
+    # RecBole unpickles any file with its default name.
+    config["dataset_save_path"] = os.path.join(os.devnull, "none")
+    try:
+        dataset = original(config)
+    finally:
+        config["dataset_save_path"] = named
+    check_label(config, dataset.inter_feat.columns)
+    return dataset
 
-    return create_dataset
 
-
-def _loading_only_if_asked(original: Callable) -> Callable:
-    def load_split_dataloaders(config: Config) -> Any:
-        if not any(config[key] for key in SPLIT_KEYS):
-            return None
-        with _announced_pickle(SPLIT_KEYS):
-            return original(config)
-
-    return load_split_dataloaders
+def _load_split_dataloaders(original: Callable, config: Config) -> Any:
+    if not any(config[key] for key in SPLIT_KEYS):
+        return None
+    with _announced_pickle(SPLIT_KEYS):
+        return original(config)
 
 
 @contextmanager

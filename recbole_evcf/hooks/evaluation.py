@@ -17,8 +17,13 @@ from torch import Tensor, nn
 
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.data.strong_generalization import is_sg
-from recbole_evcf.evaluator.metrics import TruncatedRecall, top_hits
-from recbole_evcf.evaluator.per_user import per_user_values, standard_errors
+from recbole_evcf.evaluator.metrics import (
+    SE_SUFFIX,
+    TruncatedRecall,
+    per_user_values,
+    standard_error,
+    top_hits,
+)
 from recbole_evcf.hooks.wrapping import extend
 
 __all__ = ["register_evaluation"]
@@ -69,7 +74,9 @@ class EvaluatorWithErrors(Evaluator):
         result = {name: float(value) for name, value in super().evaluate(dataobject).items()}
         if self.config["standard_error"]:
             values = per_user_values(self.metric_class, self.config["topk"])
-            result.update(standard_errors(values, self.config["metric_decimal_place"]))
+            for name, value in values.items():
+                error = round(standard_error(value), self.config["metric_decimal_place"])
+                result[f"{name}{SE_SUFFIX}"] = error
         return result
 
 

@@ -1,7 +1,7 @@
-"""Repairs that RecBole 1.2.1 needs on today's packages, apart from its data and its search.
+"""Repairs that RecBole 1.2 needs on today's packages, apart from its data and its search.
 
-One function per fault. Each does nothing where its fault is absent, may be called again, draws no
-random number and leaves the results of RecBole's own models unchanged. `repair` calls them all.
+Each does nothing where its fault is absent, draws no random number and leaves the results of
+RecBole's own models unchanged.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, wrap_once
-from recbole_evcf.utils.literals import plain_value
+from recbole_evcf.hooks.wrapping import Forward, exchange, wrap
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
+from recbole_evcf.utils.text import plain_value
 
 __all__ = ["repair"]
 
@@ -29,25 +29,50 @@ def repair() -> None:
     """Repair RecBole for the installed packages; a second call changes nothing."""
     # Before any RecBole import: some faults are in its imports.
     repair_numpy_names()
-    repair_ray_import()
+    _import_without_ray()
+
+    from recbole.config import configurator
+    from recbole.model.context_aware_recommender import kd_dagfm
+    from recbole.model.general_recommender import ldiffrec
+    from recbole.quick_start import quick_start
+    from recbole.utils import logger, utils
+    from scipy.sparse import dok_matrix
 
     from recbole_evcf.hooks.fixes_data import repair_data
     from recbole_evcf.hooks.fixes_search import repair_search
 
-    repair_ray_report()
-    repair_sparse_update()
     repair_data()
-    repair_flops_of_one()
     repair_search()
-    repair_eval()
-    repair_teacher_name()
-    repair_embedding_file()
-    repair_file_names()
-    repair_logging()
-    quiet_amp_names()
+    # `objective_function` reports to Ray outside Ray too, and in a way that Ray 2.7 dropped.
+    exchange(quick_start, "tune", types.SimpleNamespace(report=_report_to_ray))
+    # LightGCN and six more models call `dok_matrix._update`, which scipy dropped.
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda self, data: self._dict.update(data)
+    # `get_flops` counts on the second interaction, which a data set of one does not have.
+    wrap(utils, "get_flops", _flops_of_several)
+    # Settings from the command line, from dicts and from parameter files are handed to `eval`,
+    # which runs any code in them; here they are only read as plain values.
+    exchange(configurator, "eval", plain_value)
+    # KD_DAGFM passes its setting `teacher` to `eval`; here it names a class of the module.
+    exchange(kd_dagfm, "eval", lambda name: _network_of(kd_dagfm, name))
+    # LDiffRec unpickles `item_emb.npy` of the data set's folder, whose code would run.
+    exchange(ldiffrec, "np", Forward(np, load=_load_numbers))
+    # Model files, logs and TensorBoard's folders are named by the second: two runs that start in
+    # the same one write to the same files, and test one another's model.
+    # The suffix is not from a seeded generator.
+    wrap(utils, "get_local_time", lambda original: f"{original()}-{secrets.token_hex(4)}")
+    # `init_logger` does nothing where there is a handler: the file of a second run in a process
+    # stays empty, and of any run where logging was set up before.
+    exchange(logger, "logging", Forward(logging, basicConfig=_log_a_run))
+    # The trainer uses `torch.cuda.amp`, of which torch warns that it will be renamed.
+    _ignore(FutureWarning, r"`torch\.cuda\.amp\.", r"recbole\.trainer\.")
 
 
-def repair_ray_import() -> None:
+def _ignore(category: type[Warning], message: str, module: str) -> None:
+    warnings.filterwarnings("ignore", message, category, module)
+
+
+def _import_without_ray() -> None:
     """`recbole.quick_start` imports `ray.tune` only to report a trial's metrics from it.
 
     Here it is imported without Ray, which takes a second and may be missing: RecBole 1.2.0 does not
@@ -56,14 +81,12 @@ def repair_ray_import() -> None:
     if "recbole.quick_start.quick_start" in sys.modules:
         return
     # Of a later import, to tune by Ray.
-    warnings.filterwarnings(
-        "ignore", message="pkg_resources is deprecated", category=UserWarning, module=r"ray\."
-    )
-    ray, tune = types.ModuleType("ray"), types.ModuleType("ray.tune")
-    vars(ray)["tune"] = tune
+    _ignore(UserWarning, "pkg_resources is deprecated", r"ray\.")
+    ray = types.ModuleType("ray")
+    tune = vars(ray)["tune"] = types.ModuleType("ray.tune")
     names = ("ray", "ray.tune")
     before = {str(name): sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.modules["ray"], sys.modules["ray.tune"] = ray, tune
+    sys.modules.update({"ray": ray, "ray.tune": tune})
     # Importing a dependency draws a number.
     state = random.getstate()
     try:
@@ -73,11 +96,6 @@ def repair_ray_import() -> None:
         # The user's own `import ray` must find the real one, or fail.
         del sys.modules["ray"], sys.modules["ray.tune"]
         sys.modules.update(before)
-
-
-def repair_ray_report() -> None:
-    """`objective_function` reports to Ray outside Ray too, and in a way that Ray 2.7 dropped."""
-    exchange(importlib.import_module("recbole.quick_start.quick_start"), "tune", _TUNE)
 
 
 def _report_to_ray(**metrics: float) -> None:
@@ -93,55 +111,15 @@ def _report_to_ray(**metrics: float) -> None:
             tune.report(metrics)
 
 
-_TUNE = types.SimpleNamespace(report=_report_to_ray)
+def _flops_of_several(original: Callable, model: Any, dataset: Any, *args: Any, **kw: Any) -> float:
+    return original(model, dataset, *args, **kw) if len(dataset) > 1 else 0
 
 
-def repair_sparse_update() -> None:
-    """LightGCN and six more models call `dok_matrix._update`, which scipy dropped."""
-    from scipy.sparse import dok_matrix
-
-    if not hasattr(dok_matrix, "_update"):
-        dok_matrix._update = lambda self, data: self._dict.update(data)
-
-
-def repair_flops_of_one() -> None:
-    """`get_flops` counts on the second interaction, which a data set of one does not have."""
-
-    def make(original: Callable) -> Callable:
-        def get_flops(model: Any, dataset: Any, *args: Any, **kwargs: Any) -> float:
-            return original(model, dataset, *args, **kwargs) if len(dataset) > 1 else 0
-
-        return get_flops
-
-    wrap_once(importlib.import_module("recbole.utils.utils"), "get_flops", make)
-
-
-def repair_eval() -> None:
-    """RecBole hands settings from the command line, from dicts and from parameter files to `eval`,
-    which runs any code in them; here they are only read as plain values.
-    """
-    exchange(importlib.import_module("recbole.config.configurator"), "eval", plain_value)
-
-
-def repair_teacher_name() -> None:
-    """KD_DAGFM passes its setting `teacher` to `eval`; here it names a class of the module."""
-    module = importlib.import_module("recbole.model.context_aware_recommender.kd_dagfm")
-
-    def named(text: str) -> type:
-        found = vars(module).get(text)
-        if not isinstance(found, type):
-            raise ValueError(f"teacher must name a network of KD_DAGFM, not {text!r}.")
-        return found
-
-    if "eval" not in vars(module):
-        exchange(module, "eval", named)
-
-
-def repair_embedding_file() -> None:
-    """LDiffRec unpickles `item_emb.npy` of the data set's folder, whose code would run."""
-    ldiffrec = importlib.import_module("recbole.model.general_recommender.ldiffrec")
-    if f"{ldiffrec.__name__}.np" not in EXCHANGED:
-        exchange(ldiffrec, "np", Forward(np, load=_load_numbers))
+def _network_of(module: types.ModuleType, name: str) -> type:
+    found = vars(module).get(name)
+    if not isinstance(found, type):
+        raise ValueError(f"teacher must name a network of KD_DAGFM, not {name!r}.")
+    return found
 
 
 def _load_numbers(path: str, allow_pickle: bool = False) -> np.ndarray:
@@ -150,28 +128,6 @@ def _load_numbers(path: str, allow_pickle: bool = False) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} holds no array of numbers ({error}).") from None
-
-
-def repair_file_names() -> None:
-    """RecBole names model files, logs and TensorBoard's folders by the second.
-
-    Two runs that start in the same one write to the same files, and test one another's model.
-    """
-    wrap_once(importlib.import_module("recbole.utils.utils"), "get_local_time", _unique)
-
-
-def _unique(original: Callable[[], str]) -> Callable[[], str]:
-    # Not from a seeded generator.
-    return lambda: f"{original()}-{secrets.token_hex(4)}"
-
-
-def repair_logging() -> None:
-    """`init_logger` does nothing where there is a handler: the file of a second run in a process
-    stays empty, and of any run where logging was set up before.
-    """
-    logger = importlib.import_module("recbole.utils.logger")
-    if f"{logger.__name__}.logging" not in EXCHANGED:
-        exchange(logger, "logging", Forward(logging, basicConfig=_log_a_run))
 
 
 def _log_a_run(level: int, handlers: list[logging.Handler]) -> None:
@@ -196,13 +152,3 @@ def _descriptor(stream: Any) -> int | None:
         return stream.fileno()
     except (AttributeError, OSError, ValueError):
         return None
-
-
-def quiet_amp_names() -> None:
-    """RecBole's trainer uses `torch.cuda.amp`, of which torch warns that it will be renamed."""
-    warnings.filterwarnings(
-        "ignore",
-        message=r"`torch\.cuda\.amp\.",
-        category=FutureWarning,
-        module=r"recbole\.trainer\.",
-    )

@@ -19,7 +19,7 @@ from recbole.data.dataset import dataset as dataset_module
 from recbole.evaluator import Collector
 from recbole.utils import FeatureType
 
-from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, extend, wrap_once
+from recbole_evcf.hooks.wrapping import Forward, exchange, extend, wrap
 
 __all__ = ["repair_data"]
 
@@ -34,25 +34,16 @@ def repair_data() -> None:
     """Repair downloads, missing values, sequences, long ids and collected numbers."""
     extend(Dataset, RepairedDataset)
     extend(Collector, RepairedCollector)
-    wrap_once(importlib.import_module("recbole.utils.url"), "extract_zip", _extract_within_bounds)
+    wrap(importlib.import_module("recbole.utils.url"), "extract_zip", _extract_within_bounds)
     repair_sequence_lengths()
-    if f"{dataset_module.__name__}.np" not in EXCHANGED:
-        exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
-        exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
+    exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
+    exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
     # torch warns of the read-only columns of pandas 3. RecBole drops the frame once its columns are
     # tensors, so nothing else sees the writes.
-    warnings.filterwarnings(
-        "ignore",
-        message="The given NumPy array is not writable",
-        category=UserWarning,
-        module=r"recbole\.data\.",
-    )
+    not_writable, module = "The given NumPy array is not writable", r"recbole\.data\."
+    warnings.filterwarnings("ignore", not_writable, UserWarning, module)
     if not chained_fill_works():
-        warnings.filterwarnings(
-            "ignore",
-            category=pd.errors.ChainedAssignmentError,
-            module=r"recbole\.data\.dataset\.",
-        )
+        warnings.filterwarnings("ignore", "", pd.errors.ChainedAssignmentError, module)
 
 
 class RepairedDataset(Dataset):
@@ -73,19 +64,20 @@ class RepairedDataset(Dataset):
         """RecBole looks for rows by their place after it has dropped some: where both a user and
         an item are missing it fails, or drops other rows.
         """
-        for field, name in ((self.uid_field, "user_feat"), (self.iid_field, "item_feat")):
-            for feat_name in ("inter_feat", name):
-                feat = getattr(self, feat_name)
-                if feat is None or field is None:
-                    continue
-                missing = feat.index[feat[field].isna()]
-                if len(missing):
-                    lines = ", ".join(map(str, missing[:5] + 2)) + (", ..." * (len(missing) > 5))
-                    self.logger.warning(
-                        f"In {feat_name}, {len(missing)} rows have no {field} and are left out "
-                        f"(line {lines})."
-                    )
-                    feat.drop(missing, inplace=True)
+        fields = (self.uid_field, self.iid_field)
+        names = zip(("inter_feat", "inter_feat", "user_feat", "item_feat"), fields * 2)
+        for name, field in names:
+            feat = getattr(self, name)
+            if feat is None or field is None:
+                continue
+            missing = feat.index[feat[field].isna()]
+            if len(missing):
+                lines = ", ".join(map(str, missing[:5] + 2)) + (", ..." * (len(missing) > 5))
+                self.logger.warning(
+                    f"In {name}, {len(missing)} rows have no {field} and are left out (line "
+                    f"{lines})."
+                )
+                feat.drop(missing, inplace=True)
         super()._filter_nan_user_or_item()
 
     def _download(self) -> None:
@@ -112,18 +104,13 @@ class RepairedDataset(Dataset):
             distributed.barrier()
 
 
-def _extract_within_bounds(original: Callable) -> Callable:
-    """Limit the unpacked size of an archive."""
-
-    def extract_zip(path: str, folder: str) -> None:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        packed = os.path.getsize(path)
-        if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
-            raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
-        original(path, folder)
-
-    return extract_zip
+def _extract_within_bounds(original: Callable, path: str, folder: str) -> None:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    packed = os.path.getsize(path)
+    if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
+        raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
+    original(path, folder)
 
 
 def repair_sequence_lengths() -> None:
@@ -137,8 +124,7 @@ def repair_sequence_lengths() -> None:
             return
     for name in ("dataset", "kg_dataset", "sequential_dataset"):
         module = importlib.import_module(f"recbole.data.dataset.{name}")
-        if "len" not in vars(module):
-            exchange(module, "len", _length)
+        exchange(module, "len", _length)
 
 
 def _length(value: Any) -> Any:
@@ -193,11 +179,8 @@ class RepairedCollector(Collector):
         and AveragePopularity need.
         """
         collected = self.data_struct._data_dict
-        rest = {
-            name: value for name, value in collected.items() if not isinstance(value, torch.Tensor)
-        }
-        for name in rest:
-            del collected[name]
+        others = [name for name in collected if not isinstance(collected[name], torch.Tensor)]
+        rest = {name: collected.pop(name) for name in others}
         struct = super().get_data_struct()
         collected.update(rest)
         struct._data_dict.update(rest)

@@ -8,27 +8,23 @@ from typing import Any
 import numpy as np
 from recbole.trainer import hyper_tuning
 
-from recbole_evcf.hooks.wrapping import EXCHANGED, Forward, exchange, wrap_once
-from recbole_evcf.utils.literals import plain_value
+from recbole_evcf.hooks.wrapping import Forward, exchange, wrap
+from recbole_evcf.utils.text import plain_value
 
 __all__ = ["repair_search"]
 
 
 def repair_search() -> None:
     """Repair exhaustive search, choices that are lists or dicts, and parameter files."""
-    repair_exhaustive_search()
-    repair_structured_choices()
+    # Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
+    # `integers`, which it lacks (#1868, #1320, #1240, #1081).
+    generators = Forward(np.random, RandomState=_RandomState)
+    exchange(hyper_tuning, "np", Forward(np, random=generators))
+    # It cannot count choices that are lists or dicts, and hyperopt passes lists as tuples, which
+    # no model takes.
+    wrap(hyper_tuning, "_parameters", _counting_choices)
+    wrap(hyper_tuning.HyperTuning, "trial", _with_lists)
     exchange(hyper_tuning, "eval", _parameter_value)
-
-
-def repair_exhaustive_search() -> None:
-    """Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
-    `integers`, which it lacks (#1868, #1320, #1240, #1081).
-    """
-    if f"{hyper_tuning.__name__}.np" not in EXCHANGED:
-        exchange(
-            hyper_tuning, "np", Forward(np, random=Forward(np.random, RandomState=_RandomState))
-        )
 
 
 class _RandomState(np.random.RandomState):
@@ -36,28 +32,17 @@ class _RandomState(np.random.RandomState):
         return self.randint(low, high, size)
 
 
-def repair_structured_choices() -> None:
-    """Exhaustive search cannot count choices that are lists or dicts, and hyperopt passes lists
-    as tuples, which no model takes.
-    """
-    wrap_once(hyper_tuning, "_parameters", _counting_choices)
-    wrap_once(hyper_tuning.HyperTuning, "trial", _with_lists)
+def _counting_choices(original: Callable, space: Any) -> dict:
+    nodes = list(space.values()) if isinstance(space, dict) else space
+    # A switch holds the parameter, then its choices.
+    return {
+        node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1)
+        for node in hyper_tuning._recursiveFindNodes(nodes)
+    }
 
 
-def _counting_choices(original: Callable) -> Callable:
-    def parameters(space: Any) -> dict:
-        nodes = list(space.values()) if isinstance(space, dict) else space
-        # A switch holds the parameter, then its choices.
-        return {
-            node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1)
-            for node in hyper_tuning._recursiveFindNodes(nodes)
-        }
-
-    return parameters
-
-
-def _with_lists(original: Callable) -> Callable:
-    return lambda self, params: original(self, _lists(params))
+def _with_lists(original: Callable, self: Any, params: dict) -> Any:
+    return original(self, _lists(params))
 
 
 def _lists(value: Any) -> Any:

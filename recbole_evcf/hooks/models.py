@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from typing import Any
@@ -15,7 +13,6 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import (
     AbstractRecommender,
-    AutoEncoderMixin,
     ContextRecommender,
     GeneralRecommender,
     KnowledgeRecommender,
@@ -29,18 +26,15 @@ from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import making_objects_by
-from recbole_evcf.model.fold_in import (
-    ADAPTERS,
-    add_adapter,
-    input_rating_matrix,
-    remembering_projection,
-)
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS, FoldIn, remembering_projection
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register_fold_in", "register_model", "register_models"]
+
+_KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, SequentialRecommender)
 
 
 def register_models() -> None:
@@ -62,10 +56,9 @@ def register_model(
 
     Args:
         model: a RecBole recommender class.
-        trainer: its trainer class; by default ours for our models and their subclasses, and what
-            RecBole takes for the model's ``type`` for others.
-        defaults: config keys and what they are unless the user sets them. What they do not name is
-            as in the classes it extends.
+        trainer: its trainer class; by default ours for our models and their subclasses, for others
+            what RecBole takes for the model's ``type``.
+        defaults: config keys that differ from those of the classes it extends.
 
     >>> import recbole_evcf
     >>> class WideVamp(recbole_evcf.Vamp):
@@ -96,11 +89,9 @@ def register_fold_in(
         adapter: ``adapter(construct, model, config, dataset)`` runs ``construct(model, config,
             dataset)``, the class's own constructor, and makes the model score from
             ``dataset.input_histories``: a :class:`~recbole_evcf.data.histories.Histories` with a
-            row for each user id, the fold-in history of a held-out user. ``dataset.inter_feat``
-            holds interactions of training users alone.
+            row for each user id. ``dataset.inter_feat`` holds those of training users alone.
         show: ``show(view, histories)`` makes a view of a trained model score from other histories:
-            user id n then is row n. What it sets on the view the model does not get; the tensors
-            are the model's, and not to be written to.
+            user id n then is row n. The view's tensors are the model's, and not to be written to.
         samples: whether it learns from interactions and sampled negatives, as BPR does; otherwise
             it gets batches of training users, as autoencoders do, or learns in its constructor.
 
@@ -122,15 +113,12 @@ def register_fold_in(
     ...     show(model, dataset.input_histories)
     >>> recbole_evcf.register_fold_in("BPR", adapter, show, samples=True)
     >>> files = ["protocol/strong_generalization"]
-    >>> result = recbole_evcf.run("BPR", "ml-100k", files, epochs=1, embedding_size=8)
-    >>> result["test_result"]["ndcg@100"] > 0
+    >>> recbole_evcf.run("BPR", "ml-100k", files, epochs=1)["test_result"]["ndcg@100"] > 0
     True
     """
-    with suppress(ImportError):
-        importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
     if _general_recommender(name) is None:
         raise ValueError(f"RecBole has no general recommender named {name!r}.")
-    add_adapter(name, adapter, show, samples)
+    FOLD_IN_MODELS[name] = FoldIn(adapter, show, samples)
 
 
 def _general_recommender(name: str) -> type | None:
@@ -144,57 +132,30 @@ def _new_model(cls: type, *args: Any, **kwargs: Any) -> nn.Module:
     # Copying passes no arguments.
     if not issubclass(cls, _KINDS) or dataset is None:
         return object.__new__(cls)
-    model: nn.Module = object.__new__(_adapted(cls, dataset))
-    # Bypass nn.Module's bookkeeping, which does not exist yet.
-    model.__dict__["vocabulary"] = Vocabulary(dataset)
+    model: Any = object.__new__(_adapted(cls, dataset))
+    model.vocabulary = Vocabulary(dataset)
     if isinstance(model, GeneralRecommender):
-        model.__dict__["item_catalogue"] = ItemCatalogue.from_dataset(dataset)
+        model.item_catalogue = ItemCatalogue.from_dataset(dataset)
     return model
-
-
-_KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, SequentialRecommender)
 
 
 def _adapted(cls: type, dataset: Dataset) -> type:
     """Return the class, or one whose constructor an adapter runs."""
-    names = [each.__name__ for each in cls.__mro__]
-    known = (n for n, each in zip(names, cls.__mro__) if _general_recommender(n) is each)
-    name = next((name for name in known if name in ADAPTERS), None)
-    if name is None:
-        return cls
-    own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    known = [base for base in cls.__mro__ if _general_recommender(base.__name__) is base]
+    name = next((base.__name__ for base in known if base.__name__ in FOLD_IN_MODELS), None)
     # Pop is wrong under any split.
-    if hasattr(dataset, "input_histories") or name == "Pop":
-        adapter = ADAPTERS[name]
+    if name == "Pop" or (name and hasattr(dataset, "input_histories")):
+        adapter = FOLD_IN_MODELS[name].adapter
     elif name == "NCEPLRec":
         adapter = remembering_projection
     else:
         return cls
     construct: Callable = getattr(cls, "__init__")  # noqa: B009
+    own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     own["__init__"] = lambda self, config, dataset: adapter(construct, self, config, dataset)
     if name == "Pop":
         own["calculate_loss"] = lambda self, interaction: torch.zeros((), requires_grad=True)
-    if issubclass(cls, AutoEncoderMixin) and hasattr(dataset, "input_histories"):
-        own.update(_FROM_INPUT_HISTORIES)
     return type(cls.__name__, (cls,), own)
-
-
-def _build_no_matrix(self: Any, dataset: Dataset) -> None:
-    if not hasattr(self, "_input_histories"):
-        AutoEncoderMixin.build_histroy_items(self, dataset)
-
-
-def _get_rating_matrix(self: Any, user: torch.Tensor) -> torch.Tensor:
-    if hasattr(self, "_input_histories"):
-        return input_rating_matrix(self, user)
-    return AutoEncoderMixin.get_rating_matrix(self, user)
-
-
-# RecBole's padded history matrix is never built where histories are available.
-_FROM_INPUT_HISTORIES = {
-    "build_histroy_items": _build_no_matrix,
-    "get_rating_matrix": _get_rating_matrix,
-}
 
 
 def _count_history_linear(layer: Any, inputs: Any, output: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_evcf.data.atomic import with_c_engine
 from recbole_evcf.hooks.evaluation import HitCollector
-from recbole_evcf.hooks.wrapping import Forward, exchange, wrap_once
+from recbole_evcf.hooks.wrapping import Forward, exchange, wrap
 
 __all__ = ["SPEED_UP", "speed_up_recbole"]
 
@@ -38,14 +38,14 @@ def speed_up_recbole() -> None:
     >>> recbole_evcf.speed_up_recbole()
     """
     os.environ[SPEED_UP] = "1"
-    wrap_once(Dataset, "_grouped_index", _grouping)
-    wrap_once(Dataset, "split_by_ratio", _splitting_by_ratio)
-    wrap_once(Interaction, "__getitem__", _taking_rows)
-    HitCollector.fast_for_all = True
-    if dataset_module.Counter is not _count:
-        exchange(dataset_module, "Counter", _count)
+    wrap(Dataset, "_grouped_index", _grouped_index)
+    wrap(Dataset, "split_by_ratio", _split_by_ratio)
+    wrap(Interaction, "__getitem__", _take_rows)
+    exchange(dataset_module, "Counter", _count)
+    if not HitCollector.fast_for_all:
+        HitCollector.fast_for_all = True
         pandas = dataset_module.pd
-        exchange(dataset_module, "pd", Forward(pandas, read_csv=with_c_engine(pandas.read_csv)))
+        dataset_module.pd = Forward(pandas, read_csv=with_c_engine(pandas.read_csv))
 
 
 def _count(values: Any = ()) -> Counter:
@@ -57,57 +57,50 @@ def _count(values: Any = ()) -> Counter:
 
 
 def _by_group(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of each key, keys in order of first appearance, and how many it has."""
+    """The places of each key, keys in order of first appearance, and how many it has."""
     codes, _ = pd.factorize(keys)
     return np.argsort(codes, kind="stable"), np.bincount(codes)
 
 
-def _grouping(original: Callable) -> Callable:
-    def _grouped_index(self: Dataset, keys: np.ndarray) -> list[list[int]]:
-        order, counts = _by_group(keys)
-        return [places.tolist() for places in np.split(order, counts.cumsum()[:-1])]
-
-    return _grouped_index
+def _grouped_index(original: Callable, self: Dataset, keys: np.ndarray) -> list[list[int]]:
+    order, counts = _by_group(keys)
+    return [places.tolist() for places in np.split(order, counts.cumsum()[:-1])]
 
 
-def _splitting_by_ratio(original: Callable) -> Callable:
-    def split_by_ratio(self: Dataset, ratios: list[float], group_by: str | None = None) -> list:
-        if group_by is None:
-            return original(self, ratios, group_by)
-        self.logger.debug(f"split by ratios [{ratios}], group_by=[{group_by}]")
-        shares = [ratio / sum(ratios) for ratio in ratios]
-        order, counts = _by_group(self.inter_feat[group_by].numpy())
-        # Where the parts of a group begin and end, which depends on its size.
-        sizes, of_size = np.unique(counts, return_inverse=True)
-        edges = [[0, *self._calcu_split_ids(int(size), shares), size] for size in sizes]
-        bounds = np.array(edges)[of_size].T
-        group = np.repeat(np.arange(len(counts)), counts)
-        place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
-        parts = [
-            order[(place >= start[group]) & (place < end[group])]
-            for start, end in itertools.pairwise(bounds)
-        ]
-        self._drop_unused_col()
-        return [self.copy(self.inter_feat[part]) for part in parts]
+def _split_by_ratio(
+    original: Callable, self: Dataset, ratios: list[float], group_by: str | None = None
+) -> list:
+    if group_by is None:
+        return original(self, ratios, group_by)
+    self.logger.debug(f"split by ratios [{ratios}], group_by=[{group_by}]")
+    shares = [ratio / sum(ratios) for ratio in ratios]
+    order, counts = _by_group(self.inter_feat[group_by].numpy())
+    # Where the parts of a group begin and end, which depends on its size.
+    sizes, of_size = np.unique(counts, return_inverse=True)
+    edges = [[0, *self._calcu_split_ids(int(size), shares), size] for size in sizes]
+    bounds = np.array(edges)[of_size].T
+    group = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
+    parts = [
+        order[(place >= start[group]) & (place < end[group])]
+        for start, end in itertools.pairwise(bounds)
+    ]
+    self._drop_unused_col()
+    return [self.copy(self.inter_feat[part]) for part in parts]
 
-    return split_by_ratio
 
-
-def _taking_rows(original: Callable) -> Callable:
-    def __getitem__(self: Interaction, index: Any) -> Any:
-        # Floats and objects, which may hold whole numbers, and lists are RecBole's.
-        if isinstance(index, np.ndarray) and np.can_cast(index.dtype, np.int64):
-            # PyTorch takes no array that runs backwards, nor every kind of whole number.
-            kind = np.bool_ if index.dtype == np.bool_ else np.int64
-            index = torch.from_numpy(np.ascontiguousarray(index, kind))
-        exact = isinstance(index, torch.Tensor) and not (
-            index.is_floating_point() or index.is_complex()
-        )
-        if not exact or index.ndim != 1:
-            return original(self, index)
-        if index.dtype != torch.bool:
-            index = index.long()
-        columns = self.interaction.items()
-        return Interaction({name: column[index.to(column.device)] for name, column in columns})
-
-    return __getitem__
+def _take_rows(original: Callable, self: Interaction, index: Any) -> Any:
+    # Floats and objects, which may hold whole numbers, and lists are RecBole's.
+    if isinstance(index, np.ndarray) and np.can_cast(index.dtype, np.int64):
+        # PyTorch takes no array that runs backwards, nor every kind of whole number.
+        kind = np.bool_ if index.dtype == np.bool_ else np.int64
+        index = torch.from_numpy(np.ascontiguousarray(index, kind))
+    exact = isinstance(index, torch.Tensor) and not (
+        index.is_floating_point() or index.is_complex()
+    )
+    if not exact or index.ndim != 1:
+        return original(self, index)
+    if index.dtype != torch.bool:
+        index = index.long()
+    columns = self.interaction.items()
+    return Interaction({name: column[index.to(column.device)] for name, column in columns})

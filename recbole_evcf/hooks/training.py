@@ -1,4 +1,4 @@
-"""RecBole's trainers, its quick start, and what it writes when several processes run."""
+"""RecBole's trainers, model files and quick start, and what each of several processes writes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from recbole.trainer.trainer import Trainer
+from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecommender
+from recbole.trainer.trainer import PretrainTrainer, Trainer
+from recbole.utils import logger, set_color, utils
+from torch import nn
 
 from recbole_evcf import distributed, quick_start
-from recbole_evcf.evaluator.per_user import per_user_values, ranked_users, write_per_user
-from recbole_evcf.hooks.checkpoints import save_model
-from recbole_evcf.hooks.wrapping import extend, replace_function, wrap_once
+from recbole_evcf.evaluator.metrics import per_user_values, ranked_users, write_per_user
+from recbole_evcf.hooks.wrapping import extend, replace_function, wrap
+from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.trainer.checkpoint import note_tested
+from recbole_evcf.trainer.checkpoint import from_plain, note_tested, save_checkpoint
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 
 __all__ = ["register_training"]
@@ -27,14 +30,19 @@ __all__ = ["register_training"]
 def register_training() -> None:
     """Make RecBole train our models, write files without code and start our processes."""
     extend(Trainer, PluginTrainer)
-    utils = importlib.import_module("recbole.utils.utils")
-    wrap_once(importlib.import_module("recbole.utils.logger"), "init_logger", _logging_once)
-    wrap_once(utils, "get_tensorboard", _one_tensorboard)
-    wrap_once(utils, "ensure_dir", _making_folders_once)
+    wrap(PretrainTrainer, "save_pretrained_model", _save_pretrained_plainly)
+    wrap(
+        AbstractRecommender,
+        "load_other_parameter",
+        lambda original, self, para: original(self, from_plain(para)),
+    )
+    wrap(logger, "init_logger", _init_logger_once)
+    wrap(utils, "get_tensorboard", _one_tensorboard)
+    wrap(utils, "ensure_dir", lambda original, path: distributed.is_first() and original(path))
+    module = importlib.import_module("recbole.quick_start.quick_start")
     for name in ("load_data_and_model", "run", "run_recboles"):
-        # A new process finds its work, and the plugin, under the last one's name.
-        module = importlib.import_module("recbole.quick_start.quick_start")
-        replace_function(getattr(module, name), getattr(quick_start, name))
+        # Functions of ours: a new process finds its work, and the plugin, under their name.
+        replace_function(module, name, getattr(quick_start, name))
 
 
 class PluginTrainer(Trainer):
@@ -61,7 +69,16 @@ class PluginTrainer(Trainer):
         return result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        save_model(self, epoch, verbose, **kwargs)
+        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+            return
+        if not distributed.is_first():
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
+        training: dict[str, Any] = getattr(self, "training_state", dict)()
+        save_checkpoint({**_state(self, epoch), **progress, **training}, path)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")
 
     def evaluate(
         self,
@@ -89,41 +106,48 @@ class PluginTrainer(Trainer):
         return result
 
 
-def _logging_once(original: Callable) -> Callable:
-    def init_logger(config: Any) -> None:
-        if distributed.is_first():
-            original(config)
-        else:
-            logging.basicConfig(level=logging.ERROR)
-
-    return init_logger
-
-
-def _one_tensorboard(original: Callable) -> Callable:
-    def get_tensorboard(logger: logging.Logger) -> Any:
-        if not distributed.is_first():
-            return _NoTensorBoard()
-        files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
-        # RecBole cuts the name at its first dot, losing the time if a data set's name has one.
-        names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
-        handlers = [SimpleNamespace(baseFilename=name) for name in names]
-        return original(SimpleNamespace(handlers=handlers))
-
-    return get_tensorboard
+def _state(trainer: Trainer, epoch: int) -> dict[str, Any]:
+    model = trainer.model
+    known = FOLD_IN_MODELS.get(type(model).__name__)
+    learned = {name: getattr(model, name) for name in known.learned} if known else {}
+    other = {**model.other_parameter(), **learned}
+    state = {
+        "config": trainer.config,
+        "epoch": epoch,
+        "state_dict": model.state_dict(),
+        # Submodules are already in the state_dict.
+        "other_parameter": {k: v for k, v in other.items() if not isinstance(v, nn.Module)},
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+    if not isinstance(model, GeneralRecommender):
+        return state
+    # What the constructor needs when the data set is unavailable.
+    return {"n_users": model.n_users, "item_catalogue": model.item_catalogue.to_plain(), **state}
 
 
-def _making_folders_once(original: Callable) -> Callable:
-    def ensure_dir(path: str) -> None:
-        if distributed.is_first():
-            original(path)
+def _save_pretrained_plainly(original: Callable, self: Any, epoch: int, path: str) -> None:
+    # The first path is the next stage's input, which any run on this data set writes; the second,
+    # with which this run is tested, must be its own.
+    for each in (path, self.saved_model_file):
+        save_checkpoint(_state(self, epoch), each)
 
-    return ensure_dir
+
+def _init_logger_once(original: Callable, config: Any) -> None:
+    if distributed.is_first():
+        original(config)
+    else:
+        logging.basicConfig(level=logging.ERROR)
 
 
-class _NoTensorBoard:
-    """Replace TensorBoard's writer, which creates a file at once."""
+def _one_tensorboard(original: Callable, logger: logging.Logger) -> Any:
+    if not distributed.is_first():
+        # TensorBoard's writer creates a file at once.
+        return SimpleNamespace(add_scalar=_write_nothing, add_hparams=_write_nothing)
+    files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
+    # RecBole cuts the name at its first dot, losing the time if a data set's name has one.
+    names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
+    return original(SimpleNamespace(handlers=[SimpleNamespace(baseFilename=n) for n in names]))
 
-    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
-        """Write nothing."""
 
-    add_hparams = add_scalar
+def _write_nothing(*args: Any, **kwargs: Any) -> None:
+    pass

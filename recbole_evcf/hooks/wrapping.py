@@ -1,7 +1,7 @@
-"""The three ways to change RecBole: replace a function, extend a class, rebind a module's name.
+"""The three ways to change RecBole: wrap a function, extend a class, rebind a module's name.
 
 ``REPLACED`` lists every replaced function and method of RecBole, and ``EXCHANGED`` every other
-name.
+name. Each happens once: a second call for the same name does nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ __all__ = [
     "extend",
     "making_objects_by",
     "replace_function",
-    "wrap_once",
+    "wrap",
 ]
 
 REPLACED: set[str] = set()
 EXCHANGED: set[str] = set()
-_MARK = "_recbole_evcf_wrapper"
 _extensions: dict[type, list[type]] = {}
 
 
@@ -43,44 +42,48 @@ class Forward:
 
 def exchange(module: ModuleType, name: str, value: Any) -> None:
     """Rebind a name that a module's functions read, such as ``pd``."""
-    setattr(module, name, value)
-    EXCHANGED.add(f"{module.__name__}.{name}")
+    if f"{module.__name__}.{name}" not in EXCHANGED:
+        EXCHANGED.add(f"{module.__name__}.{name}")
+        setattr(module, name, value)
 
 
-def wrap_once(owner: Any, name: str, make: Callable) -> None:
-    """Replace a class's or a module's function by ``make(function)``, once.
+def wrap(owner: Any, name: str, new: Callable) -> None:
+    """Replace a class's or a module's function.
 
-    An inherited method is wrapped for this class only. A module's function is replaced in all
+    An inherited method is replaced for this class only. A module's function is replaced in all
     modules that have imported it by name, including users' earlier imports.
 
-    Raises:
-        RuntimeError: a different wrapper is already there.
+    Args:
+        owner: the class or the module.
+        name: of the function.
+        new: is called with the original and the arguments of the call.
     """
-    there = getattr(vars(owner).get(name), _MARK, None)
-    if there is None:
-        function = getattr(owner, name)
-        wrapper = functools.wraps(function)(make(function))
-        setattr(wrapper, _MARK, make.__qualname__)
-        setattr(owner, name, wrapper)
-        if isinstance(owner, ModuleType):
-            replace_function(function, wrapper)
-        else:
-            REPLACED.add(f"{owner.__name__}.{name}")
-    elif there != make.__qualname__:
-        raise RuntimeError(
-            f"{owner.__name__}.{name} is wrapped by {there}: no room for {make.__qualname__}."
-        )
+    if f"{owner.__name__}.{name}" in REPLACED:
+        return
+    REPLACED.add(f"{owner.__name__}.{name}")
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return new(original, *args, **kwargs)
+
+    setattr(owner, name, wrapper)
+    if isinstance(owner, ModuleType):
+        _rebind(original, wrapper)
 
 
-def replace_function(old: Callable, new: Callable) -> None:
-    """Replace a RecBole function in all modules that hold a reference to it."""
+def replace_function(module: ModuleType, name: str, new: Callable) -> None:
+    """Replace a module's function in all modules that hold a reference to it."""
+    REPLACED.add(f"{module.__name__}.{name}")
+    _rebind(getattr(module, name), new)
+
+
+def _rebind(old: Callable, new: Callable) -> None:
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             # Ours keep RecBole's own under names with an underscore.
             if value is old and not name.startswith("_"):
                 setattr(module, name, new)
-    if old is not new:
-        REPLACED.add(f"{old.__module__}.{old.__name__}")
 
 
 def making_objects_by(base: type, make: Callable[..., Any]) -> None:
@@ -98,12 +101,11 @@ def extend(base: type, extension: type) -> None:
             extensions, which ``super()`` reaches, and follow those of the object's own class.
     """
     extensions = _extensions.setdefault(base, [])
-    if any(each.__qualname__ == extension.__qualname__ for each in extensions):
+    if extension in extensions:
         return
     extensions.insert(0, extension)
     _extended.cache_clear()
-    if len(extensions) == 1:
-        making_objects_by(base, lambda cls, *_, **__: object.__new__(_extended(cls, base)))
+    making_objects_by(base, lambda cls, *_, **__: object.__new__(_extended(cls, base)))
 
 
 @functools.cache

@@ -1,123 +1,37 @@
-"""Inspect a trained model, as tidy frames, as CSV files and as a page."""
+"""Inspect a trained model: what its latent variables, its prior and its gates have learned."""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from recbole.utils import get_model
-from torch import Tensor
+from scipy.sparse import identity
+from scipy.stats import entropy
+from sklearn.decomposition import PCA
 from tqdm import tqdm
 
-from recbole_evcf.config.model_names import unknown_model
 from recbole_evcf.data import atomic
+from recbole_evcf.data.dataloader import ranked_phases
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.inspection import gates, levels, prior, quality
-from recbole_evcf.inspection.latent import LatentModel, history_batches
-from recbole_evcf.inspection.report import report
+from recbole_evcf.inspection import latent, tables
+from recbole_evcf.inspection.report import ACTIVE, Inspection
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.report.table import value_and_error
-from recbole_evcf.trainer.checkpoint import load_checkpoint
 from recbole_evcf.trainer.generators import drawing_apart
 
-__all__ = ["TABLES", "Inspection", "check_folder", "inspect_loaded", "inspect_model", "item_names"]
+__all__ = ["inspect_loaded", "inspect_model", "item_names"]
 
-# Every possible table.
-TABLES = (
-    "components",
-    "component_items",
-    "density",
-    "gates",
-    "gates_by_popularity",
-    "levels",
-    "quality_by_history",
-    "quality_by_popularity",
-    "replaced_levels",
-    "units",
-    "users",
-)
 TOP_ITEMS = 10
-# Groups along popularity and length of history.
-N_GROUPS = 5
 # Users are sampled above these numbers: for work on users x components x units, and on
 # users x points of the grid.
 MARGINAL_USERS, DENSITY_USERS = 2_000, 20_000
-
-
-@dataclass
-class Inspection:
-    """The results of inspecting a model.
-
-    Attributes:
-        facts: single values by name, in display order.
-        tables: tidy frames by name, some of :data:`TABLES`, depending on the model and the data.
-            A column ``x_se`` has the standard errors of ``x``.
-        metrics: names of the columns ``ndcg`` and ``recall``; empty without test users.
-        explained: shares of the variance on the axes of the plane, or None without it.
-    """
-
-    facts: dict[str, object] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    metrics: dict[str, str] = field(default_factory=dict)
-    explained: tuple[float, float] | None = None
-
-    def report(self, folder: str) -> list[str]:
-        """Write ``report.html`` and a CSV file per table, replacing those of an older report.
-
-        All are made elsewhere first: if one cannot be written, none is replaced.
-
-        Args:
-            folder: made if it is missing.
-
-        Returns:
-            names of the files in the folder, the page first.
-
-        Raises:
-            ValueError: there is a file where the folder would be.
-        """
-        check_folder(folder)
-        target = Path(folder).resolve()
-        target.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=".inspect-", dir=target))
-        try:
-            page = report(self.facts, self.tables, self.metrics, self.explained)
-            page.write_html(str(hidden / "report.html"))
-            for name, table in self.tables.items():
-                table.to_csv(hidden / f"{name}.csv", index=False)
-            names = ["report.html", *sorted(f"{name}.csv" for name in self.tables)]
-            for name in names:
-                os.replace(hidden / name, target / name)
-            for name in set(TABLES) - set(self.tables):
-                (target / f"{name}.csv").unlink(missing_ok=True)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
-        return names
-
-
-def check_folder(folder: str) -> None:
-    """Refuse an impossible folder before anything is computed.
-
-    Raises:
-        ValueError: it is a file, or lies in one.
-    """
-    path = Path(folder)
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"{place} is a file, so nothing can be written into it.")
 
 
 def inspect_model(model_file: str, dataset: str | None = None) -> Inspection:
@@ -142,246 +56,194 @@ def inspect_model(model_file: str, dataset: str | None = None) -> Inspection:
     >>> inspection.report("inspected")[:2]
     ['report.html', 'component_items.csv']
     """
-    _check_model_file(model_file, dataset)
-    with _without_log():
-        config, model, _, *loaders = load_data_and_model(model_file)
-        return inspect_loaded(config, model, *loaders)
-
-
-def inspect_loaded(
-    config: Any, model: VAERecommender, train_data: Any, valid_data: Any, test_data: Any
-) -> Inspection:
-    """As :func:`inspect_model`, for what ``load_data_and_model`` returns."""
-    with drawing_apart(config["seed"], model.device), torch.no_grad():
-        return _Inspector(config, model, (train_data, valid_data, test_data)).inspect()
-
-
-def _check_model_file(path: str, dataset: str | None) -> None:
-    """Refuse known errors before the data are loaded."""
-    settings = load_checkpoint(path, "cpu")["config"]
-    if not isinstance(settings, dict) or not {"model", "dataset"} <= settings.keys():
-        raise ValueError(f"{path} does not say which model it holds, or of which data set.")
-    name, trained_on = str(settings["model"]), settings["dataset"]
-    if dataset is not None and dataset != trained_on:
-        raise ValueError(
-            f"{path} was trained on {trained_on}, not on {dataset}: correct --dataset or leave it "
-            "out."
-        )
-    try:
-        model = get_model(name)
-    except Exception:
-        raise unknown_model(name) from None
-    if not issubclass(model, VAERecommender):
-        ours = ", ".join(model.__name__ for model in MODELS)
-        raise ValueError(
-            f"{path} holds the model {name}; inspect reads the latent variables of {ours} "
-            "and their subclasses."
-        )
-
-
-@contextmanager
-def _without_log() -> Iterator[None]:
-    """Silence RecBole's log of the settings and the data set."""
+    # RecBole logs the settings and the data set.
     logging.disable(logging.INFO)
     try:
-        yield
+        config, model, _, *loaders = load_data_and_model(model_file)
     finally:
         logging.disable(logging.NOTSET)
+    if dataset not in (None, config["dataset"]):
+        raise ValueError(
+            f"{model_file} was trained on {config['dataset']}, not on {dataset}: correct --dataset "
+            "or leave it out."
+        )
+    if not isinstance(model, VAERecommender):
+        ours = ", ".join(each.__name__ for each in MODELS)
+        raise ValueError(
+            f"{model_file} holds the model {config['model']}; inspect reads the latent variables "
+            f"of {ours} and their subclasses."
+        )
+    return inspect_loaded(config, model, *loaders)
 
 
-class _Inspector:
-    """Compute the tables step by step, sharing the training users' posteriors."""
+def inspect_loaded(config: Any, model: VAERecommender, *loaders: Any) -> Inspection:
+    """As :func:`inspect_model`, for the config, model and dataloaders of a loaded model."""
+    with drawing_apart(config["seed"], model.device), torch.no_grad():
+        subject = _Subject(config, model, loaders)
+        mixture = f"VampPrior, {len(subject.components.mean)} components"
+        facts = {
+            "model": config["model"],
+            "data set": config["dataset"],
+            "training users": len(subject.users),
+            "items": len(subject.items),
+            "prior": mixture if subject.model.is_mixture else "standard normal",
+            "likelihood": config["likelihood"],
+        }
+        found = Inspection(facts)
+        # Nothing is shown unless the output is a terminal.
+        steps = (_users, _levels, _plane, _gates, _quality)
+        for step in tqdm(steps, desc="Inspect", ncols=80, disable=None, leave=False):
+            step(subject, found)
+    return found
 
-    def __init__(self, config: Any, model: VAERecommender, loaders: tuple):
-        self.config, self.device = config, model.device
-        self.model = LatentModel(model.network)
-        self.components = None if self.model.components is None else _cpu(self.model.components)
-        self.dataset = loaders[0]._dataset
-        self.histories = Histories.input_of(self.dataset).to(self.device)
+
+class _Subject:
+    """A model and its data: on the CPU, but for the model and the input histories."""
+
+    def __init__(self, config: Any, recommender: VAERecommender, loaders: tuple):
+        self.config, self.dataset, test = config, loaders[0]._dataset, loaders[2]
+        self.model = latent.LatentModel(recommender.network)
+        prior = self.model.components
+        self.components = Gaussian(*(p.cpu().double() for p in (prior.mean, prior.log_variance)))
         trained = Histories.from_dataset(self.dataset)
-        self.users = trained.lengths.nonzero().squeeze(1)
         self.popularity = np.bincount(trained.columns.numpy(), minlength=trained.shape[1])
         self.items = self.dataset.field2id_token[self.dataset.iid_field][1:]
-        self.names = item_names(config, self.items)
-        self.phase = quality.held_out(*loaders)
-        self.result = Inspection()
-        self.tables = self.result.tables
-
-    def inspect(self) -> Inspection:
-        steps = (
-            self._posteriors,
-            self._model_facts,
-            self._components,
-            self._levels,
-            self._plane,
-            self._gates,
-            self._quality,
-        )
-        # Nothing is shown unless the output is a terminal.
-        for step in tqdm(steps, desc="Inspect", ncols=80, disable=None, leave=False):
-            step()
-        return self.result
-
-    def _posteriors(self) -> None:
-        """Compute the training users' posteriors, level means and average recommendation."""
-        top, means = [], []
-        total = torch.zeros(len(self.items), dtype=torch.float64)
-        for history in history_batches(self.histories, self.users):
-            top.append(_cpu(self.model.top_posterior(history)))
+        # Only a dataloader that ranks in full knows what it ranks.
+        ranks = hasattr(test, "positives")
+        self.test = test if ranks else ranked_phases([each._dataset for each in loaders])[2]
+        # Of the training users the top level's posteriors, each level's means, and the mean of the
+        # items' probabilities.
+        self.histories = Histories.input_of(self.dataset).to(recommender.device)
+        self.users = trained.lengths.nonzero().squeeze(1)
+        top, means, total = [], [], torch.zeros(len(self.items), dtype=torch.float64)
+        for history in latent.history_batches(self.histories, self.users):
+            posterior = self.model.encoder(history.normalized())
+            top.append((posterior.mean, posterior.log_variance))
             means.append(self.model.means(history))
-            logits = self.model.logits(*means[-1])
-            total += self.model.probabilities(logits).double().sum(0).cpu()
-        self.posterior = Gaussian(
-            torch.cat([q.mean for q in top]), torch.cat([q.log_variance for q in top])
-        )
+            total += self.model.probabilities(*means[-1]).double().sum(0).cpu()
+        self.posterior = Gaussian(*(torch.cat(parts).cpu().double() for parts in zip(*top)))
         self.means = [torch.cat(level).cpu() for level in zip(*means)]
         self.average = (total / len(self.users)).numpy()
 
-    def _model_facts(self) -> None:
-        k = None if self.components is None else len(self.components.mean)
-        self.result.facts |= {
-            "model": self.config["model"],
-            "data set": self.config["dataset"],
-            "training users": len(self.users),
-            "items": len(self.items),
-            "prior": "standard normal" if k is None else f"VampPrior, {k} components",
-            "likelihood": self.config["likelihood"],
-        }
-
-    def _components(self) -> None:
-        users = pd.DataFrame(
-            {
-                self.dataset.uid_field: self.dataset.id2token(
-                    self.dataset.uid_field, self.users.numpy()
-                ),
-                "history_length": self.histories.lengths.cpu()[self.users].numpy(),
-            }
-        )
-        self.tables["users"] = users
-        if self.components is None:
-            return
-        certainty, best, mean = prior.responsibilities(self.posterior, self.components)
-        table = prior.component_table(self.components, best, mean)
-        items = prior.component_items(self.model, self.average, self.items, TOP_ITEMS)
-        if self.names is not None:
-            name_of = dict(zip(self.items, self.names))
-            items.insert(items.columns.get_loc("item") + 1, "name", items["item"].map(name_of))
-        users["component"], users["responsibility"] = best, certainty
-        self.tables.update(components=table, component_items=items)
-        effective = prior.effective_number(table["share"].to_numpy())
-        self.result.facts |= {
-            "components that explain a user best": int((table["users"] > 0).sum()),
-            "effective number of components": effective,
-        }
-
-    def _levels(self) -> None:
-        kl, lower_units = levels.level_kl(self.model, self.histories, self.users)
-        some = _some(self.posterior, MARGINAL_USERS)
-        unit_kl = [levels.marginal_kl(some, self.components)]
-        unit_kl += [] if lower_units is None else [lower_units]
-        units, rows = [], []
-        for level, means, values in zip(self.model.levels, self.means, unit_kl):
-            table = levels.unit_table(level, means, values)
-            active = int(table["active"].sum())
-            of_level = quality.mean_and_error(kl[[level]].rename(columns={level: "kl"}))
-            rows.append({"level": level, "units": len(table), "active": active, **of_level})
-            units.append(table)
-            self.result.facts[f"active units of {level}"] = f"{active} of {len(table)}"
-        self.tables["units"] = pd.concat(units, ignore_index=True)
-        self.tables["levels"] = pd.DataFrame(rows)
-
-    def _plane(self) -> None:
-        means = self.posterior.mean.double().numpy()
-        if min(means.shape) < 2:
-            return
-        plane = prior.fit_plane(means)
-        first, second = np.nan_to_num(plane.explained_variance_ratio_)
-        self.result.explained = float(first), float(second)
-        users = self.tables["users"]
-        users["pc1"], users["pc2"] = plane.transform(means).T
-        posterior = _some(self.posterior, DENSITY_USERS)
-        normal = Gaussian(*torch.zeros(2, 1, means.shape[1]))
-        mixtures = {"aggregated_posterior": posterior, "prior": self.components or normal}
-        self.tables["density"] = prior.density_table(plane, mixtures)
-        if self.components is not None:
-            table = self.tables["components"]
-            points = plane.transform(self.components.mean.double().numpy())[table["component"]]
-            table["pc1"], table["pc2"] = points.T
-
-    def _gates(self) -> None:
-        if not gates.gate_layers(self.model):
-            return
-        histories = history_batches(self.histories, self.users)
-        users, extremes = gates.gate_values(self.model, histories)
-        single = gates.single_item_histories(len(self.items), self.device)
-        items, _ = gates.gate_values(self.model, single)
-        of_users = gates.mean_popularity(self.histories, self.users, self.popularity)
-        self.tables["gates"] = gates.gate_table(users, extremes, items)
-        self.tables["gates_by_popularity"] = gates.gates_by_popularity(
-            users, items, of_users, self.popularity, N_GROUPS
-        )
-
-    def _quality(self) -> None:
-        positives = self.phase.positives
-        users = positives.lengths.nonzero().squeeze(1)
-        self.result.facts["test users"] = len(users)
-        if len(users) == 0:
-            return
-        k = min(_cutoff(self.config), len(self.items))
-        truncated = "truncatedrecall" in [str(name).lower() for name in self.config["metrics"]]
-        recall = "Truncated recall" if truncated else "Recall"
-        self.result.metrics = {"ndcg": f"NDCG@{k}", "recall": f"{recall}@{k}"}
-        plain = partial(levels.logits_without, self.model, "nothing")
-        ranking = quality.rank(plain, self.histories, self.phase, users, k)
-        metrics = quality.per_user(ranking.hits, ranking.targets, truncated)
-        overall = quality.mean_and_error(metrics)
-        for key, name in self.result.metrics.items():
-            text = value_and_error(overall[key], overall[f"{key}_se"])
-            self.result.facts[f"{name} on test users"] = text
-        lengths = self.histories.lengths.cpu()[users].numpy()
-        by_history = quality.means_by_group(metrics, lengths, N_GROUPS)
-        self.tables.update(
-            replaced_levels=levels.replaced_levels(
-                self.model, self.histories, self.phase, users, k, truncated
-            ),
-            quality_by_history=by_history.rename(columns={"count": "users"}),
-            quality_by_popularity=quality.quality_by_popularity(
-                ranking, positives, users, self.popularity, truncated, N_GROUPS
-            ),
-        )
+    def some(self, at_most: int) -> Gaussian:
+        """Return the posteriors of all training users, or of a sample without replacement."""
+        shuffled = torch.randperm(len(self.users), generator=torch.Generator().manual_seed(0))
+        rows = shuffled[:at_most].sort().values
+        return Gaussian(self.posterior.mean[rows], self.posterior.log_variance[rows])
 
 
-def _cutoff(config: Any) -> int:
-    """Return K of the validation metric, or the first of ``topk`` if it has none."""
-    k = str(config["valid_metric"]).partition("@")[2]
-    return int(k) if k else int(config["topk"][0])
+def _users(of: _Subject, found: Inspection) -> None:
+    field = of.dataset.uid_field
+    tokens = of.dataset.id2token(field, of.users.numpy())
+    lengths = of.histories.lengths.cpu()[of.users].numpy()
+    users = found.tables["users"] = pd.DataFrame({field: tokens, "history_length": lengths})
+    if not of.model.is_mixture:
+        return
+    explained, components = tables.explain_users(of.posterior, of.components)
+    users[explained.columns] = explained
+    items = tables.component_items(of.model, of.average, of.items, TOP_ITEMS)
+    names = item_names(of.config)
+    if names is not None:
+        items.insert(4, "name", items["item"].map(names).fillna(items["item"]))
+    found.tables |= {"components": components, "component_items": items}
+    found.facts |= {
+        "components that explain a user best": int((components["users"] > 0).sum()),
+        # The perplexity of their shares.
+        "effective number of components": float(np.exp(entropy(components["share"]))),
+    }
 
 
-def _some(posterior: Gaussian, at_most: int) -> Gaussian:
-    """Return all rows, or a sample without replacement."""
-    n = len(posterior.mean)
-    if n <= at_most:
-        return posterior
-    rows: Tensor = torch.randperm(n)[:at_most].sort().values
-    return Gaussian(posterior.mean[rows], posterior.log_variance[rows])
+def _levels(of: _Subject, found: Inspection) -> None:
+    kl, lower_units = latent.level_kl(of.model, of.histories, of.users)
+    unit_kl = [tables.marginal_kl(of.some(MARGINAL_USERS), of.components), *lower_units]
+    units, rows = [], []
+    for level, means, values in zip(of.model.levels, of.means, unit_kl):
+        variance = means.double().var(0).numpy()
+        table = pd.DataFrame({"level": level, "unit": range(len(values)), "variance": variance})
+        table["active"], table["kl"] = variance > ACTIVE, values.double().numpy()
+        units.append(table.sort_values("variance", ascending=False, kind="stable"))
+        n, active = len(table), int(table["active"].sum())
+        row = tables.mean_and_error(kl[[level]].set_axis(["kl"], axis=1))
+        rows.append({"level": level, "units": n, "active": active, **row})
+        found.facts[f"active units of {level}"] = f"{active} of {n}"
+    found.tables["units"] = pd.concat(units, ignore_index=True)
+    found.tables["levels"] = pd.DataFrame(rows)
 
 
-def _cpu(gaussian: Gaussian) -> Gaussian:
-    return Gaussian(gaussian.mean.cpu(), gaussian.log_variance.cpu())
+def _plane(of: _Subject, found: Inspection) -> None:
+    means = of.posterior.mean.numpy()
+    if min(means.shape) < 2:
+        return
+    plane = PCA(2, svd_solver="full").fit(means)
+    found.explained = np.nan_to_num(plane.explained_variance_ratio_).tolist()
+    found.tables["users"][["pc1", "pc2"]] = plane.transform(means)
+    mixtures = {"aggregated_posterior": of.some(DENSITY_USERS), "prior": of.components}
+    found.tables["density"] = tables.density_table(plane, mixtures)
+    if of.model.is_mixture:
+        table = found.tables["components"]
+        centres = of.components.mean.numpy()[table["component"]]
+        table[["pc1", "pc2"]] = plane.transform(centres)
 
 
-def item_names(config: Any, tokens: np.ndarray) -> np.ndarray | None:
-    """Return a name for each item, its original id where the file has none.
+def _gates(of: _Subject, found: Inspection) -> None:
+    users = latent.gate_values(of.model, latent.history_batches(of.histories, of.users))
+    if not users:
+        return
+    # Imaginary users with one item each.
+    alone = Histories(identity(len(of.items))).to(of.histories.starts.device)
+    items = latent.gate_values(of.model, latent.history_batches(alone, torch.arange(len(of.items))))
+    gates = pd.DataFrame({layer: values.mean() for layer, values in users.items()}).T
+    gates.insert(1, "std", [values["mean"].std() for values in users.values()])
+    gates["single_item_mean"] = [values["mean"].mean() for values in items.values()]
+    history = of.histories.matrix()[of.users.numpy()]
+    mean_popularity = history @ of.popularity / history.getnnz(1)
+    ways = {"users": (users, mean_popularity), "items": (items, of.popularity)}
+    by_popularity = {
+        (way, layer): tables.means_by_group(values[["mean"]], along)
+        for way, (layers, along) in ways.items()
+        for layer, values in layers.items()
+    }
+    table = pd.concat(by_popularity, names=["grouped", "layer", None])
+    found.tables["gates"] = gates.rename_axis("layer").reset_index()
+    found.tables["gates_by_popularity"] = table.reset_index(["grouped", "layer"])
 
-    RecBole loads columns of the .item file only where ``load_col`` asks for them, so the file is
-    read here. Names are in the first column of words with *title* in its field, or else *name*.
 
-    Args:
-        config: RecBole's ``Config`` of the data set.
-        tokens: original item ids, (items,).
+def _quality(of: _Subject, found: Inspection) -> None:
+    users = of.test.positives.lengths.nonzero().squeeze(1)
+    found.facts["test users"] = len(users)
+    if len(users) == 0:
+        return
+    # Of the validation metric, or if it has none, the first of topk.
+    k = int(str(of.config["valid_metric"]).partition("@")[2] or of.config["topk"][0])
+    k = min(k, len(of.items))
+    truncated = "truncatedrecall" in [str(name).lower() for name in of.config["metrics"]]
+    recall = "Truncated recall" if truncated else "Recall"
+    found.metrics = {"ndcg": f"NDCG@{k}", "recall": f"{recall}@{k}"}
+    names = ("nothing", "z1", "z2", "z1 and z2") if of.model.hierarchical else ("nothing", "z")
+    rankings = [latent.rank(of.model, of.histories, of.test, users, k, name) for name in names]
+    metrics = [tables.per_user(each.hits, each.targets, truncated) for each in rankings]
+    rows: list[dict[str, Any]] = [
+        {"replaced": name, **tables.mean_and_error(values.assign(log_likelihood=likelihood))}
+        for name, values, (*_, likelihood) in zip(names, metrics, rankings)
+    ]
+    for key, name in found.metrics.items():
+        found.facts[f"{name} on test users"] = value_and_error(rows[0][key], rows[0][f"{key}_se"])
+    lengths = of.histories.lengths.cpu()[users].numpy()
+    by_history = tables.means_by_group(metrics[0], lengths).rename(columns={"count": "users"})
+    found.tables |= {
+        "replaced_levels": pd.DataFrame(rows),
+        "quality_by_history": by_history,
+        "quality_by_popularity": tables.quality_by_popularity(
+            rankings[0], of.test.positives, users, of.popularity, truncated
+        ),
+    }
 
-    Returns:
-        (items,), or None without an .item file or without a column of names in it.
+
+def item_names(config: Any) -> pd.Series | None:
+    """Return the names of items by original id; None without an .item file, or names in it.
+
+    RecBole loads columns of that file only where ``load_col`` asks for them, so it is read here.
+    Names are in the first column of words with *title* in its field, or else *name*.
 
     Raises:
         ValueError: the file cannot be read.
@@ -389,30 +251,20 @@ def item_names(config: Any, tokens: np.ndarray) -> np.ndarray | None:
     path = os.path.join(config["data_path"], f"{config['dataset']}.item")
     if not os.path.isfile(path):
         return None
-    separator, encoding = config["field_separator"], config["encoding"]
-    id_field = config["ITEM_ID_FIELD"]
+    form: dict[str, Any] = {"sep": config["field_separator"], "encoding": config["encoding"]}
     # A film may be called None, or NA.
-    form = {"sep": separator, "encoding": encoding, "dtype": str, "keep_default_na": False}
-    atomic.check_header(path, separator, encoding, required=(id_field,))
-    with atomic.reading(path, separator, encoding):
-        header = list(pd.read_csv(path, nrows=0, engine="python", **form))
-        column = _name_column(header, id_field)
-        if column is None:
-            return None
-        id_column = next(field for field in header if field.partition(":")[0] == id_field)
-        table = pd.read_csv(path, usecols=[id_column, column], engine="python", **form)
-    names = table.drop_duplicates(id_column).set_index(id_column)[column]
+    form |= {"dtype": str, "keep_default_na": False, "engine": "python"}
+    atomic.check_header(path, form["sep"], form["encoding"], required=(config["ITEM_ID_FIELD"],))
+    with atomic.reading(path, form["sep"], form["encoding"]):
+        table = pd.read_csv(path, **form)
+    id_column = next(c for c in table if c.partition(":")[0] == config["ITEM_ID_FIELD"])
+    table = table.drop_duplicates(id_column).set_index(id_column)
+    columns = table.filter(regex=r"(?i)(title|name)[^:]*:token(_seq)?$").columns
+    if columns.empty:
+        return None
+    # A title is the name, even next to a column such as studio_name.
+    column = min(columns, key=lambda column: "title" not in column.lower())
+    names = table[column]
     if column.endswith(":token_seq"):
         names = names.str.replace(config["seq_separator"], " ", regex=False)
-    found = names[names != ""].reindex(tokens)
-    return found.where(found.notna(), tokens).to_numpy(dtype=object)
-
-
-def _name_column(header: list[str], id_field: str) -> str | None:
-    # A title is the name, even next to a column such as studio_name.
-    for word in ("title", "name"):
-        for column in header:
-            field, _, kind = column.partition(":")
-            if field != id_field and kind in ("token", "token_seq") and word in field.lower():
-                return column
-    return None
+    return names[names != ""]

@@ -1,23 +1,34 @@
-"""One interface to a network's latent levels, whether one or two."""
+"""Read a trained network: its latent levels, whether one or two, its gates and its rankings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
+from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.model.gaussian import Gaussian
+from recbole_evcf.evaluator.metrics import top_hits
+from recbole_evcf.model.gaussian import Gaussian, mixture_log_prob
+from recbole_evcf.model.layers import GatedLayer
 from recbole_evcf.model.likelihood import Bernoulli
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import TwoLevelVAE
 
-__all__ = ["LatentModel", "batches", "history_batches"]
+__all__ = ["LatentModel", "Ranking", "gate_values", "level_kl", "rank"]
 
 # The most that one matrix of batch x items or batch x components may occupy.
 BATCH_BYTES = 64 * 2**20
+# Draws of z per user for the KL terms.
+DRAWS = 8
 
 
 def batches(users: Tensor, width: int) -> Iterator[Tensor]:
@@ -27,83 +38,169 @@ def batches(users: Tensor, width: int) -> Iterator[Tensor]:
 
 def history_batches(histories: Histories, users: Tensor) -> Iterator[HistoryBatch]:
     """Yield users' histories in parts (ids on the CPU), on the histories' own device."""
-    for part in batches(users, histories.shape[1]):
-        yield histories.rows(part.to(histories.starts.device))
+    return (histories.rows(part) for part in batches(users, histories.shape[1]))
+
+
+def normal(gaussian: Gaussian, rows: Tensor | slice = slice(None)) -> Normal:
+    """Return torch's distributions of the units of some rows."""
+    stddev = (0.5 * gaussian.log_variance[rows]).exp()
+    return Normal(gaussian.mean[rows], stddev, validate_args=False)
 
 
 class LatentModel:
-    """The distributions of a network in evaluation mode: no dropout.
+    """The distributions of a ``VAERecommender``'s network in evaluation mode: no dropout.
 
-    The level that has the prior is called the top one: z of a one-level network, z2 of a two-level
-    one, whose lower level is z1. Call its methods under ``torch.no_grad``.
-
-    Args:
-        network: that of a :class:`~recbole_evcf.model.recommender.VAERecommender`.
+    The level that has the prior is called the top one: z, or z2 above z1. Call the methods under
+    ``torch.no_grad``.
 
     Attributes:
-        components: the VampPrior's q(z | u_k), (K, latent); None of the standard normal prior.
+        components: of the prior, (K, latent): the VampPrior's q(z | u_k), or the one N(0, I).
+        is_mixture: whether the prior is a VampPrior; it must be one or the standard normal.
         levels: names of the latent levels, from the top.
-
-    Raises:
-        ValueError: the prior is another one.
+        encoder: q(z | x) or q(z2 | x), of normalized histories.
     """
 
     def __init__(self, network: Any):
+        prior = network.prior
+        kind = type(prior).__name__
+        if not isinstance(prior, (VampPrior, StandardNormalPrior)):
+            raise ValueError(f"inspect reads a VampPrior or the standard normal prior, no {kind}.")
         self.network = network.eval()
+        self.is_mixture = isinstance(prior, VampPrior)
         self.hierarchical = isinstance(network, TwoLevelVAE)
         self.levels = ("z2", "z1") if self.hierarchical else ("z",)
-        self.n_items = network.output.out_features
-        # q(z | x) or q(z2 | x), of normalized histories.
-        self._encoder = network.encoder_z2 if self.hierarchical else network.encoder
-        if not isinstance(network.prior, (VampPrior, StandardNormalPrior)):
-            raise ValueError(
-                "inspect reads a VampPrior or the standard normal prior, no "
-                f"{type(network.prior).__name__}."
-            )
+        self.encoder = network.encoder_z2 if self.hierarchical else network.encoder
+        zeros = torch.zeros_like(self.encoder.head.mean.bias)[None]
         with torch.no_grad():
-            self.components: Gaussian | None = network.prior.components(self._encoder)
+            self.components = prior.components(self.encoder) or Gaussian(zeros, zeros)
 
-    def pseudo_inputs(self) -> Tensor:
-        """Return the VampPrior's imaginary users, (K, items), from 0 to 1, on the CPU."""
-        return self.network.prior.pseudo_inputs.detach().clamp(0, 1).cpu()
+    def means(self, history: HistoryBatch, replaced: Collection[str] = ()) -> tuple[Tensor, ...]:
+        """Return each level's posterior means, top first, (batch, latent); z1 given that of z2.
 
-    def top_posterior(self, history: HistoryBatch) -> Gaussian:
-        """Return q(z | x) or q(z2 | x) of a binary history batch."""
-        return self._encoder(history.normalized())
-
-    def lower_posterior(self, history: HistoryBatch, z2: Tensor) -> Gaussian:
-        """Return q(z1 | x, z2)."""
-        return self.network.encoder_z1(history.normalized(), z2)
-
-    def lower_prior(self, z2: Tensor) -> Gaussian:
-        """Return p(z1 | z2)."""
-        return self.network.prior_z1(z2)
-
-    def top_log_prior(self, z: Tensor) -> Tensor:
-        """Return log p(z) or log p(z2) of each row, (batch,)."""
-        return self.network.prior.log_prob(z, lambda pseudo_inputs: self.components)
-
-    def top_prior_mean(self) -> Tensor:
-        """Return the mean of p(z) or p(z2), (latent,)."""
-        if self.components is None:
-            return self.network.output.weight.new_zeros(self._encoder.head.mean.out_features)
-        return self.components.mean.mean(0)
-
-    def means(self, history: HistoryBatch) -> tuple[Tensor, ...]:
-        """Return each level's posterior means, top first, (batch, latent); z1 given that of z2."""
-        top = self.top_posterior(history).mean
-        return (top, self.lower_posterior(history, top).mean) if self.hierarchical else (top,)
+        Levels in ``replaced`` are at their prior's mean: z1 at that of p(z1 | z2), so that it adds
+        nothing to z2. Where z2 alone is, z1 stays what the user's own z2 and history made it.
+        """
+        x = history.normalized()
+        top = own = self.encoder(x).mean
+        if self.levels[0] in replaced:
+            top = self.components.mean.mean(0).expand_as(own)
+        if self.hierarchical and "z1" not in replaced:
+            return top, self.network.encoder_z1(x, own).mean
+        return self.below(top)
 
     def below(self, z: Tensor) -> tuple[Tensor, ...]:
         """Return the levels the prior expects where the top one is ``z``, (batch, latent) each."""
-        return (z, self.lower_prior(z).mean) if self.hierarchical else (z,)
+        return (z, self.network.prior_z1(z).mean) if self.hierarchical else (z,)
 
     def logits(self, *levels: Tensor) -> Tensor:
         """Return the decoder's logits, (batch, items), at latent vectors from the top."""
         return self.network.output(self.network.decoder(*reversed(levels)))
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, *levels: Tensor) -> Tensor:
         """Return p(item | z) under the likelihood: softmax, or sigmoid for the Bernoulli."""
-        if self.network.likelihood is Bernoulli:
-            return torch.sigmoid(logits)
-        return torch.softmax(logits, dim=1)
+        logits = self.logits(*levels)
+        return logits.sigmoid() if self.network.likelihood is Bernoulli else logits.softmax(1)
+
+
+def level_kl(
+    model: LatentModel, histories: Histories, users: Tensor
+) -> tuple[pd.DataFrame, list[Tensor]]:
+    """Return the KL term of each level, estimated with draws of z (of z2 for both levels).
+
+    Of the top level E_q[log q(z | x) - log p(z)], of the lower E_q(z2 | x)[KL(q(z1 | x, z2) ||
+    p(z1 | z2))]: by level and user, in nats; and of the lower level's units, (latent,), the mean
+    over users, if there is such a level.
+    """
+    terms, units = [], []
+    for history in history_batches(histories, users):
+        x = history.normalized()
+        posterior = model.encoder(x)
+        draws = [posterior.sample() for _ in range(DRAWS)]
+        top = [posterior.log_prob(z) - mixture_log_prob(z, model.components) for z in draws]
+        levels = [torch.stack(top).double().mean(0)]
+        if model.hierarchical:
+            pairs = [(model.network.encoder_z1(x, z), model.network.prior_z1(z)) for z in draws]
+            lower = [kl_divergence(normal(q), normal(p)) for q, p in pairs]
+            by_unit = torch.stack(lower).double().mean(0)
+            levels.append(by_unit.sum(1))
+            units.append(by_unit.sum(0).cpu())
+        terms.append(torch.stack(levels, dim=1).cpu())
+    table = pd.DataFrame(torch.cat(terms).numpy(), columns=list(model.levels))
+    return table, [torch.stack(units).sum(0) / len(users)] if units else []
+
+
+def gate_values(model: LatentModel, inputs: Iterable[HistoryBatch]) -> dict[str, pd.DataFrame]:
+    """Measure the gates sigmoid(x V + c) while histories are encoded and decoded, at the means.
+
+    By gated layer, in network order and under the name of its distribution, a row per history:
+    ``mean`` over the layer's units, and the shares ``shut`` (below 0.1) and ``open`` (above 0.9).
+    """
+
+    def record(rows: list[Tensor], module: torch.nn.Module, args: tuple, output: Tensor) -> None:
+        gate = torch.sigmoid(output.float())
+        parts = (gate, (gate < 0.1).float(), (gate > 0.9).float())
+        rows.append(torch.stack([part.mean(1) for part in parts], dim=1).cpu())
+
+    found: dict[str, list[Tensor]] = {}
+    with ExitStack() as hooks:
+        for name, layer in _gate_layers(model).items():
+            found[name] = []
+            hooks.enter_context(layer.gate.register_forward_hook(partial(record, found[name])))
+        for history in inputs if found else ():
+            top, *lower = model.means(history)
+            model.below(top)
+            model.logits(top, *lower)
+    return {
+        name: pd.DataFrame(torch.cat(rows).double().numpy(), columns=["mean", "shut", "open"])
+        for name, rows in found.items()
+    }
+
+
+def _gate_layers(model: LatentModel) -> dict[str, GatedLayer]:
+    distributions = {
+        "encoder": "q(z | x)",
+        "encoder_z2": "q(z2 | x)",
+        "encoder_z1": "q(z1 | x, z2)",
+        "prior_z1": "p(z1 | z2)",
+        "decoder": "p(x | z1, z2)" if model.hierarchical else "p(x | z)",
+    }
+    modules = model.network.named_modules()
+    found = [(*path.partition(".")[::2], m) for path, m in modules if isinstance(m, GatedLayer)]
+    count = Counter(part for part, *_ in found)
+    # The module's name distinguishes a distribution's layers if it has several.
+    return {
+        distributions[part] + (f" {name}" if count[part] > 1 else ""): layer
+        for part, name, layer in found
+    }
+
+
+class Ranking(NamedTuple):
+    """The top K of some users."""
+
+    items: np.ndarray  # columns of the items, the best first, (users, K)
+    hits: np.ndarray  # whether each is a held-out interaction of the user, (users, K)
+    targets: np.ndarray  # number of held-out interactions, (users,)
+    log_likelihood: np.ndarray  # of the input history, by interaction, in nats, (users,)
+
+
+def rank(
+    model: LatentModel, inputs: Histories, phase: RankedPhase, users: Tensor, k: int, replaced: str
+) -> Ranking:
+    """Rank all items but those seen before, and look for the held-out ones.
+
+    Args:
+        model, inputs: the network, and the input histories on its device.
+        phase, users: what to find and what not to rank, and user ids, (users,); on the CPU.
+        k: length of the lists, if there are as many items.
+        replaced: levels at their prior's mean: ``nothing``, ``z``, ``z1``, ``z2``, ``z1 and z2``.
+    """
+    found = []
+    for part in batches(users, inputs.shape[1]):
+        history = inputs.rows(part)
+        scores = model.logits(*model.means(history, replaced.split(" and ")))
+        log_prob = model.network.likelihood.log_prob(scores, history) / history.lengths.clamp(min=1)
+        scores, seen, positives = scores.cpu(), phase.seen.rows(part), phase.positives.rows(part)
+        scores[seen.row, seen.column] = -torch.inf
+        items, topk = top_hits(scores, k, positives.row, positives.column)
+        found.append((items, topk[:, :-1].bool(), topk[:, -1], log_prob.double().cpu()))
+    return Ranking(*(torch.cat(parts).numpy() for parts in zip(*found)))

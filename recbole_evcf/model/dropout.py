@@ -35,15 +35,8 @@ def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
 
 
 def clamp_and_drop(x: Tensor, p: float) -> Tensor:
-    """Pseudo-inputs clamped to [0, 1], then dropout of probability ``p``.
-
-    Args:
-        x: (rows, items).
-        p: 0 for none.
-
-    Returns:
-        of the shape and layout of ``x``; under autocast in its precision.
-    """
+    """Pseudo-inputs (rows, items) clamped to [0, 1], then dropout of probability ``p``, in the
+    layout of ``x``; under autocast in its precision."""
     device = x.device.type
     half = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if half else x.dtype
@@ -63,8 +56,7 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
         p: probability of dropping an entry, in [0, 1).
 
     Returns:
-        the mask (uint8, ones and zeros), and what to multiply kept entries by to keep the
-        expectation.
+        the mask (uint8), and what to multiply kept entries by to keep the expectation.
     """
     if like.device.type != "cpu":
         return torch.empty_like(like, dtype=torch.uint8).bernoulli_(1 - p), 1 / (1 - p)
@@ -78,12 +70,8 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
 
 
 def item_blocks(matrix: Tensor, on_cpu: int) -> tuple[Tensor, ...]:
-    """Views (items of a block, rows) of a (rows, items) matrix, which stay in the caches.
-
-    Args:
-        matrix: (rows, items).
-        on_cpu: entries that a block has at most, but for a single item's, on a processor.
-    """
+    """Views (items of a block, rows) of a (rows, items) matrix, which stay in the caches: on a
+    processor of at most ``on_cpu`` entries, but for a single item's."""
     size = on_cpu if matrix.device.type == "cpu" else LARGE_BLOCK
     return matrix.T.split(max(size // max(len(matrix), 1), 1))
 

@@ -24,11 +24,8 @@ class Gaussian:
     log_variance: Tensor
 
     def sample(self, shard: BatchShard | None = None) -> Tensor:
-        """One draw per row with unit-variance noise, differentiable (reparameterised).
-
-        Args:
-            shard: which rows of a larger batch these are.
-        """
+        """One draw per row with unit-variance noise, differentiable (reparameterised); ``shard``
+        says which rows of a larger batch these are."""
         if shard is None:
             noise = torch.randn_like(self.mean)
         else:
@@ -48,8 +45,7 @@ def mixture_log_prob(z: Tensor, components: Gaussian) -> Tensor:
 
     The squared distances are expanded, ``z^2/v - 2 z m/v + m^2/v``, so that two matrix products
     take the place of a batch x K x latent tensor. Expanded, large terms cancel: with variances
-    down to exp(-12) single precision would lose every digit, so this is done in double precision;
-    it is a small share of the prior's cost, the pass of the pseudo-inputs being the large one.
+    down to exp(-12) single precision would lose every digit, so this is done in double precision.
 
     Args:
         z: (batch, latent).
@@ -63,7 +59,7 @@ def mixture_log_prob(z: Tensor, components: Gaussian) -> Tensor:
 
 
 class _MixtureLogProb(torch.autograd.Function):
-    """The log-density and its gradient, without an intermediate result of autograd's.
+    """The log-density and its gradient.
 
     With r the responsibilities, (batch, K), and p the precisions, the gradients are sums over
     components or users of ``r p (z - m)`` and ``r p (z - m)^2``, again products of two matrices

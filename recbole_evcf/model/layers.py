@@ -33,7 +33,7 @@ Input = Tensor | HistoryBatch
 Layer = Callable[[Callable[[], nn.Module]], nn.Module]
 
 # The published bounds of every log-variance.
-LOG_VARIANCE_MIN, LOG_VARIANCE_MAX = -12.0, 4.0
+BOUNDS = -12.0, 4.0
 
 
 class Linear(nn.Linear):
@@ -82,16 +82,12 @@ class HistoryLinear(nn.Module):
 
     def __init__(self, n_items: int, out_features: int, n_dense: int = 0):
         super().__init__()
-        self.n_items, self.n_dense = n_items, n_dense
+        self.n_dense = n_dense
         fan_in = n_items + n_dense
         self.weight = nn.Parameter(torch.empty(fan_in, out_features))
         self.bias = nn.Parameter(torch.empty(out_features))
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan_in))
         nn.init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
-
-    def extra_repr(self) -> str:
-        out_features = len(self.bias)
-        return f"n_items={self.n_items}, out_features={out_features}, n_dense={self.n_dense}"
 
     def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
         """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
@@ -112,9 +108,8 @@ def dense_products(x: Tensor, layers: list[HistoryLinear]) -> list[Tensor]:
 class _DenseProducts(torch.autograd.Function):
     """``x W`` for each of several W.
 
-    The gradient in x, (rows, items), is made as (items, rows): on a processor a product with a
-    long first side is up to 1.6 times as fast as one with a long second. Each W adds to it in
-    place.
+    The gradient in x, (rows, items), is made as (items, rows), to which each W adds in place: on a
+    processor a product with a long first side is up to 1.6 times as fast as one with a long second.
     """
 
     @staticmethod
@@ -135,8 +130,7 @@ class _SumOfRows(torch.autograd.Function):
     """Sparse batch times the first rows of a weight table, plus a dense one times the others.
 
     The gradient of the first is the product with the transposed batch, again a sum of rows: faster
-    than embedding_bag's own and, on a GPU, without atomics. The other rows are bags without an
-    entry there, and filled in place.
+    than embedding_bag's own. The other rows are bags without an entry there, and filled in place.
     """
 
     @staticmethod
@@ -197,12 +191,7 @@ LAYERS = {False: TanhLayer, True: GatedLayer}
 
 
 def hidden_layers(widths: list[int], layer: Layer) -> nn.Sequential:
-    """Dense hidden layers from ``widths[0]`` inputs through each following width.
-
-    Args:
-        widths: of the input, and of each layer.
-        layer: from a function that makes an affine map to a module, as :class:`GatedLayer`.
-    """
+    """Dense hidden layers from ``widths[0]`` inputs through each following width."""
     return nn.Sequential(*(layer(partial(Linear, *pair)) for pair in pairwise(widths)))
 
 
@@ -217,7 +206,4 @@ class GaussianHead(nn.Module):
     def forward(self, h: Tensor) -> Gaussian:
         # Under autocast the products come in half precision; a density needs more.
         dtype = self.mean.weight.dtype
-        log_variance = self.log_variance(h).to(dtype)
-        return Gaussian(
-            self.mean(h).to(dtype), log_variance.clamp(LOG_VARIANCE_MIN, LOG_VARIANCE_MAX)
-        )
+        return Gaussian(self.mean(h).to(dtype), self.log_variance(h).to(dtype).clamp(*BOUNDS))

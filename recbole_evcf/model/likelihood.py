@@ -18,71 +18,24 @@ from torch import Tensor
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.dropout import item_blocks
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Multinomial"]
+__all__ = ["LIKELIHOODS", "Bernoulli", "Likelihood", "Multinomial"]
 
 # Logits in a block.
 BLOCK = 2**19
 
 
-class Multinomial:
+class Likelihood(torch.autograd.Function):
+    """log p(history | logits) and its gradient."""
+
+    @classmethod
+    def log_prob(cls, logits: Tensor, history: HistoryBatch) -> Tensor:
+        """Logits (batch, items) -> log-likelihood of each user's history, (batch,)."""
+        return cls.apply(logits, history)
+
+
+class Multinomial(Likelihood):
     """``sum_i x_i log softmax(logits)_i``: Mult(n, softmax(logits)) without the constant that
-    counts orderings."""
-
-    @staticmethod
-    def log_prob(logits: Tensor, history: HistoryBatch) -> Tensor:
-        """Logits (batch, items) -> log-likelihood of each user's history, (batch,)."""
-        return _MultinomialLogProb.apply(logits, history)
-
-
-class Bernoulli:
-    """``sum_i x_i log p_i + (1 - x_i) log(1 - p_i)`` with p = sigmoid(logits)."""
-
-    @staticmethod
-    def log_prob(logits: Tensor, history: HistoryBatch) -> Tensor:
-        """Logits (batch, items) -> log-likelihood of each user's history, (batch,)."""
-        return _BernoulliLogProb.apply(logits, history)
-
-
-LIKELIHOODS: dict[str, type[Multinomial] | type[Bernoulli]] = {
-    "multinomial": Multinomial,
-    "bernoulli": Bernoulli,
-}
-
-
-def _copies(logits: Tensor) -> Iterator[Tensor]:
-    """The blocks one by one, to calculate in."""
-    for block in item_blocks(logits, BLOCK):
-        yield block.to(_precision(logits), copy=True)
-
-
-def _precision(logits: Tensor) -> torch.dtype:
-    # Under autocast the logits come in half precision; a sum over all items needs more.
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
-def _sum_of_logits(logits: Tensor, history: HistoryBatch) -> Tensor:
-    return history.sum_rows(logits[history.row, history.column].to(_precision(logits)))
-
-
-def _add_at_history(matrix: Tensor, history: HistoryBatch, value: Tensor) -> Tensor:
-    # No item is in a history twice, so a plain read-add-write is exact.
-    where = (history.row, history.column)
-    matrix[where] += value[history.row].to(matrix.dtype)
-    return matrix
-
-
-def _log_normalizer(logits: Tensor) -> Tensor:
-    """logsumexp over the items, (batch,)."""
-    top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
-    total = torch.zeros_like(top)
-    for block in _copies(logits):
-        before, top = top, torch.maximum(top, block.amax(0))
-        total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
-    return top + total.log()
-
-
-class _MultinomialLogProb(torch.autograd.Function):
-    """Sum of the logits at the history minus n logsumexp, and its gradient."""
+    counts orderings. It is the sum of the logits at the history minus n logsumexp."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, history: HistoryBatch) -> Tensor:
@@ -95,25 +48,59 @@ class _MultinomialLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logits, normalizer = ctx.saved_tensors
         factor = -grad * ctx.history.lengths
-        for block, part in zip(_copies(logits), item_blocks(logits, BLOCK)):
+        for block, part in _copies(logits):
             part.copy_(block.sub_(normalizer).exp_().mul_(factor))
         return _add_at_history(logits, ctx.history, grad), None
 
 
-class _BernoulliLogProb(torch.autograd.Function):
-    """Sum of the logits at the history minus the sum of softplus over all items, and its
-    gradient."""
+class Bernoulli(Likelihood):
+    """``sum_i x_i log p_i + (1 - x_i) log(1 - p_i)`` with p = sigmoid(logits). It is the sum of the
+    logits at the history minus the sum of softplus over all items."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, history: HistoryBatch) -> Tensor:
         ctx.save_for_backward(logits)
         ctx.history = history
-        missed = sum(F.softplus(block).sum(0) for block in _copies(logits))
+        missed = sum(F.softplus(block).sum(0) for block, _ in _copies(logits))
         return _sum_of_logits(logits, history) - missed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (logits,) = ctx.saved_tensors
-        for block, part in zip(_copies(logits), item_blocks(logits, BLOCK)):
+        for block, part in _copies(logits):
             part.copy_(block.sigmoid_().mul_(-grad))
         return _add_at_history(logits, ctx.history, grad), None
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {"multinomial": Multinomial, "bernoulli": Bernoulli}
+
+
+def _precision(logits: Tensor) -> torch.dtype:
+    # Under autocast the logits come in half precision; a sum over all items needs more.
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+def _copies(logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The blocks one by one: a copy to calculate in, and the block itself."""
+    for block in item_blocks(logits, BLOCK):
+        yield block.to(_precision(logits), copy=True), block
+
+
+def _sum_of_logits(logits: Tensor, history: HistoryBatch) -> Tensor:
+    return history.sum_rows(logits[history.row, history.column].to(_precision(logits)))
+
+
+def _add_at_history(matrix: Tensor, history: HistoryBatch, value: Tensor) -> Tensor:
+    # No item is in a history twice, so a plain read-add-write is exact.
+    matrix[history.row, history.column] += value[history.row].to(matrix.dtype)
+    return matrix
+
+
+def _log_normalizer(logits: Tensor) -> Tensor:
+    """logsumexp over the items, (batch,)."""
+    top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
+    total = torch.zeros_like(top)
+    for block, _ in _copies(logits):
+        before, top = top, torch.maximum(top, block.amax(0))
+        total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
+    return top + total.log()

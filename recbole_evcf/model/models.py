@@ -27,8 +27,7 @@ class GatedMultiVAE(VAERecommender):
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30], "gated": False}
-    >>> result = recbole_evcf.run("GatedMultiVAE", "ml-100k", **small)
-    >>> result["test_result"]["ndcg@10"] > 0
+    >>> recbole_evcf.run("GatedMultiVAE", "ml-100k", **small)["test_result"]["ndcg@10"] > 0
     True
     """
 
@@ -41,8 +40,7 @@ class Vamp(VAERecommender):
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
-    >>> result = recbole_evcf.run("Vamp", "ml-100k", **small)
-    >>> result["test_result"]["ndcg@10"] > 0
+    >>> recbole_evcf.run("Vamp", "ml-100k", **small)["test_result"]["ndcg@10"] > 0
     True
     """
 
@@ -55,8 +53,7 @@ class GatedVamp(Vamp):
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
-    >>> result = recbole_evcf.run("GatedVamp", "ml-100k", **small)
-    >>> result["test_result"]["ndcg@10"] > 0
+    >>> recbole_evcf.run("GatedVamp", "ml-100k", **small)["test_result"]["ndcg@10"] > 0
     True
     """
 
@@ -66,8 +63,7 @@ class HVamp(VAERecommender):
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
-    >>> result = recbole_evcf.run("HVamp", "ml-100k", **small)
-    >>> result["test_result"]["ndcg@10"] > 0
+    >>> recbole_evcf.run("HVamp", "ml-100k", **small)["test_result"]["ndcg@10"] > 0
     True
     """
 
@@ -80,8 +76,7 @@ class GatedHVamp(HVamp):
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
-    >>> result = recbole_evcf.run("GatedHVamp", "ml-100k", **small)
-    >>> result["test_result"]["ndcg@10"] > 0
+    >>> recbole_evcf.run("GatedHVamp", "ml-100k", **small)["test_result"]["ndcg@10"] > 0
     True
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from recbole_evcf.model.gaussian import LOG_2PI, Gaussian, mixture_log_prob
@@ -16,14 +15,11 @@ class Prior(nn.Module):
     """p(z), or p(z2) of two levels. A subclass gives :meth:`log_prob`."""
 
     def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
-        """log p(z) of each row.
+        """log p(z) of each row, (batch, latent) -> (batch,).
 
         Args:
-            z: (batch, latent).
+            z: where.
             posterior: the encoder q(z | x), clamp and dropout included, on rows of items.
-
-        Returns:
-            (batch,)
         """
         raise NotImplementedError
 
@@ -37,7 +33,6 @@ class StandardNormalPrior(Prior):
     """N(0, I)."""
 
     def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
-        """log p(z) of each row, (batch, latent) -> (batch,); ``posterior`` is not needed."""
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
@@ -65,15 +60,4 @@ class VampPrior(Prior):
         return posterior(self.pseudo_inputs)
 
     def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
-        """log p(z) of each row, as of :class:`Prior`."""
         return mixture_log_prob(z, self.components(posterior))
-
-
-def normal_pseudo_inputs(k: int, n_items: int, mean: float, std: float) -> Tensor:
-    """K x items draws from N(mean, std^2), the published start."""
-    return torch.empty(k, n_items).normal_(mean, std)
-
-
-def data_pseudo_inputs(histories: Tensor, std: float) -> Tensor:
-    """Given histories, (K, items), plus N(0, std^2) noise."""
-    return histories + torch.empty_like(histories).normal_(0, std)

@@ -1,4 +1,4 @@
-"""What the paper's models share as RecBole recommenders."""
+"""What the paper's models share as RecBole recommenders, and the warm-up of the KL term."""
 
 from __future__ import annotations
 
@@ -7,27 +7,83 @@ from typing import TYPE_CHECKING
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_evcf.data.histories import BatchShard, Histories
 from recbole_evcf.model.layers import Layer
-from recbole_evcf.model.prior import (
-    Prior,
-    StandardNormalPrior,
-    VampPrior,
-    data_pseudo_inputs,
-    normal_pseudo_inputs,
-)
-from recbole_evcf.model.settings import Settings
-from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
-from recbole_evcf.model.warmup import KLWarmup
+from recbole_evcf.model.prior import Prior, StandardNormalPrior, VampPrior
+from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
 if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-__all__ = ["VAERecommender"]
+__all__ = ["KLWarmup", "VAERecommender"]
+
+
+class KLWarmup(nn.Module):
+    """The weight of the KL term. Its counters are buffers, so every checkpoint holds its state.
+
+    By steps, as in Mult-VAE and RecBole: ``min(cap, step / steps)`` for the ``step``-th batch. By
+    epochs, as in Kim & Suh 2019: ``cap * min(1, epoch / epochs)`` with ``epoch`` completed epochs.
+
+    Args:
+        cap: the maximum, ``anneal_cap``.
+        steps: ``total_anneal_steps``; 0 starts at the maximum. None counts by epochs instead.
+        epochs: ``warmup_epochs``; 0 starts at the maximum. Read when ``steps`` is None.
+        users: number of training users, an epoch for :meth:`after_batch`.
+
+    Attributes:
+        step: the number of training batches begun; epoch: of training epochs completed.
+        was_finished: whether the maximum had been reached when the present epoch began.
+    """
+
+    was_finished = False
+    _seen = 0
+    step: Tensor
+    epoch: Tensor
+
+    def __init__(
+        self, cap: float, steps: int | None = None, epochs: int | None = None, users: int = 1
+    ):
+        super().__init__()
+        self.cap, self.steps, self.epochs, self.users = cap, steps, epochs or 0, users
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
+
+    @property
+    def weight(self) -> Tensor:
+        """The present weight, a scalar tensor (on the device, so that reading it never waits)."""
+        if self.steps:
+            return (self.step / self.steps).clamp(max=self.cap)
+        if self.steps is None and self.epochs:
+            return self.cap * (self.epoch / self.epochs).clamp(max=1.0)
+        return torch.full_like(self.step, self.cap, dtype=torch.get_default_dtype())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the maximum has been reached."""
+        if self.steps is not None:
+            return int(self.step) >= self.cap * self.steps
+        return int(self.epoch) >= self.epochs
+
+    def begin_epoch(self) -> None:
+        """Call this before each training epoch."""
+        self.was_finished = self.finished
+
+    def before_batch(self) -> None:
+        """Call this before each training batch if the trainer does not count epochs."""
+        if not self._seen:
+            self.begin_epoch()
+        self.step += 1
+
+    def after_batch(self, users: int) -> None:
+        """Call this after each such batch with its size, once its loss is computed."""
+        self._seen += users
+        if self._seen >= self.users:
+            self._seen = 0
+            self.epoch += 1
 
 
 class VAERecommender(GeneralRecommender):
@@ -59,9 +115,8 @@ class VAERecommender(GeneralRecommender):
         settings = Settings.from_config(config)
         # Not among the module's buffers: this is data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
-        n_items = self.n_items - 1
         prior = self.make_prior(settings, dataset)
-        self.network = self.network_class(settings, n_items, prior, self.layer_class)
+        self.network = self.network_class(settings, self.n_items - 1, prior, self.layer_class)
         self.warmup = KLWarmup(
             settings.anneal_cap,
             settings.total_anneal_steps,
@@ -77,19 +132,19 @@ class VAERecommender(GeneralRecommender):
             dataset: the training part of RecBole's ``Dataset``. When a model is loaded without its
                 data set, it has sizes and no interactions.
         """
-        return self._vamp_prior(settings, dataset) if self.vamp_prior else StandardNormalPrior()
-
-    def _vamp_prior(self, settings: Settings, dataset: Dataset) -> VampPrior:
+        if not self.vamp_prior:
+            return StandardNormalPrior()
         k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std
         if settings.pseudo_inputs_init == "normal":
-            start = normal_pseudo_inputs(k, self.n_items - 1, settings.pseudo_inputs_mean, std)
-            return VampPrior(start)
+            start = torch.empty(k, self.n_items - 1)
+            return VampPrior(start.normal_(settings.pseudo_inputs_mean, std))
         # Not all users with an input history: held-out users have one too.
         users = torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique().to(self.device)
         drawn = users[torch.randperm(len(users)).to(users.device)]
         # More components than users: begin again with the first.
         drawn = drawn.repeat(-(-k // len(drawn)))[:k]
-        return VampPrior(data_pseudo_inputs(self._histories.rows(drawn).dense().cpu(), std))
+        histories = self._histories.rows(drawn).dense().cpu()
+        return VampPrior(histories + torch.empty_like(histories).normal_(0, std))
 
     def loss_terms(
         self, interaction: Interaction, shard: BatchShard | None = None

@@ -1,90 +1,207 @@
-"""The two networks of the paper: one level of latent variables, or two (equations 5 and 6).
-
-Both have the same face: ``elbo_terms`` for training, and for scoring ``last_hidden``, the decoder's
-last hidden layer at the posterior means, which ``output`` turns into the logits of all items.
-"""
+"""The two networks of the paper: one level of latent variables, or two (equations 5 and 6)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_evcf.config.keys import checked
 from recbole_evcf.data.histories import HistoryBatch
-from recbole_evcf.model.encoder import HistoryEncoder, JointEncoder
-from recbole_evcf.model.layers import LAYERS, GaussianHead, Layer, OutputLayer, hidden_layers
+from recbole_evcf.model.dropout import clamp_and_drop, drop_entries
+from recbole_evcf.model.gaussian import Gaussian
+from recbole_evcf.model.layers import (
+    LAYERS,
+    GaussianHead,
+    HistoryLinear,
+    Input,
+    Layer,
+    Linear,
+    OutputLayer,
+    hidden_layers,
+)
 from recbole_evcf.model.likelihood import LIKELIHOODS, Multinomial
 from recbole_evcf.model.prior import Prior
-from recbole_evcf.model.settings import Settings
 
-__all__ = ["OneLevelVAE", "TwoLevelVAE", "prior_scores"]
+__all__ = ["VAE", "HistoryEncoder", "OneLevelVAE", "Settings", "TwoLevelVAE", "prior_scores"]
 
 # Components of a prior decoded at once: together they take up this many scores.
 SCORES_AT_ONCE = 2**24
 
 
-class OneLevelVAE(nn.Module):
-    """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp.
+@dataclass(frozen=True)
+class Settings:
+    """The models' keys, as :data:`recbole_evcf.config.keys.KEYS` describes them."""
+
+    mlp_hidden_size: list[int]
+    latent_dimension: int
+    dropout_prob: float
+    likelihood: str
+    gated: bool
+    n_pseudo_inputs: int
+    pseudo_inputs_init: str
+    pseudo_inputs_mean: float
+    pseudo_inputs_std: float
+    anneal_cap: float
+    total_anneal_steps: int | None
+    warmup_epochs: int | None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Read from a RecBole ``Config`` or a dict.
+
+        Raises:
+            ValueError: a key has a value the models cannot take, or both warm-up lengths are set.
+        """
+        values: dict[str, Any] = {f.name: checked(f.name, config[f.name]) for f in fields(cls)}
+        if values["total_anneal_steps"] is not None and values["warmup_epochs"] is not None:
+            raise ValueError(
+                "total_anneal_steps and warmup_epochs are both set: give the warm-up length once, "
+                "in steps or in epochs, and leave the other out (or ~ in YAML)."
+            )
+        return cls(**values)
+
+
+class HistoryEncoder(nn.Module):
+    """q(z | x): input dropout, one hidden layer per width, Gaussian head.
+
+    Args:
+        settings: the validated config keys.
+        n_items: width M of the history.
+        layer: class of the hidden layers, such as :class:`~recbole_evcf.model.layers.GatedLayer`.
+    """
+
+    def __init__(self, settings: Settings, n_items: int, layer: Layer):
+        super().__init__()
+        widths = settings.mlp_hidden_size
+        self.dropout_prob = settings.dropout_prob
+        self.first = layer(lambda: HistoryLinear(n_items, widths[0]))
+        self.rest = hidden_layers(widths, layer)
+        self.head = GaussianHead(widths[-1], settings.latent_dimension)
+
+    def forward(self, x: Input) -> Gaussian:
+        """A normalised batch of histories, or pseudo-inputs (rows, items), which are clamped to
+        [0, 1], -> q(z | x), (rows, latent)."""
+        p = self.dropout_prob if self.training else 0.0
+        x = clamp_and_drop(x, p) if isinstance(x, Tensor) else drop_entries(x, p)
+        return self.head(self.rest(self.first(x)))
+
+
+class JointEncoder(nn.Module):
+    """q(z1 | x, z2) in the published forms; arguments as of :class:`HistoryEncoder`.
+
+    With one layer, x (after dropout) and z2 are concatenated and meet one hidden layer. With L
+    layers, x and z2 each pass one hidden layer, and together L - 1 joint ones.
+    """
+
+    def __init__(self, settings: Settings, n_items: int, layer: Layer):
+        super().__init__()
+        widths, latent = settings.mlp_hidden_size, settings.latent_dimension
+        self.dropout_prob = settings.dropout_prob
+        self.shallow = len(widths) == 1
+        if self.shallow:
+            self.first = layer(lambda: HistoryLinear(n_items, widths[0], latent))
+        else:
+            self.first_x = layer(lambda: HistoryLinear(n_items, widths[0]))
+            self.first_z2 = layer(lambda: Linear(latent, widths[0]))
+            self.joint = hidden_layers([2 * widths[0], *widths[1:]], layer)
+        self.head = GaussianHead(widths[-1], latent)
+
+    def forward(self, x: HistoryBatch, z2: Tensor) -> Gaussian:
+        """Normalised histories and z2, (batch, latent), -> q(z1 | x, z2)."""
+        x = drop_entries(x, self.dropout_prob if self.training else 0.0)
+        if self.shallow:
+            return self.head(self.first(x, z2))
+        return self.head(self.joint(torch.cat([self.first_x(x), self.first_z2(z2)], dim=1)))
+
+
+class JointDecoder(nn.Module):
+    """The hidden layers of p(x | z1, z2), of the same form as :class:`JointEncoder`, with the
+    widths from the last to the first."""
+
+    def __init__(self, settings: Settings, layer: Layer):
+        super().__init__()
+        widths, latent = settings.mlp_hidden_size[::-1], settings.latent_dimension
+        self.shallow = len(widths) == 1
+        if self.shallow:
+            self.joint = hidden_layers([2 * latent, *widths], layer)
+        else:
+            self.first_z1 = hidden_layers([latent, widths[0]], layer)
+            self.first_z2 = hidden_layers([latent, widths[0]], layer)
+            self.joint = hidden_layers([2 * widths[0], *widths[1:]], layer)
+
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """z1, z2 (batch, latent) -> (batch, widths[0])."""
+        if not self.shallow:
+            z1, z2 = self.first_z1(z1), self.first_z2(z2)
+        return self.joint(torch.cat([z1, z2], dim=1))
+
+
+class VAE(nn.Module):
+    """What both networks share.
 
     Args:
         settings: the validated config keys.
         n_items: number M of items.
-        prior: p(z).
+        prior: p(z), or p(z2) of two levels.
         layer: class of the hidden layers; by default what ``settings.gated`` says.
+
+    Attributes:
+        output: from the decoder's last hidden layer to the logits of all items.
     """
 
     def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
         super().__init__()
-        widths, latent = settings.mlp_hidden_size, settings.latent_dimension
-        layer = layer or LAYERS[settings.gated]
         self.likelihood = LIKELIHOODS[settings.likelihood]
         self.prior = prior
-        self.encoder = HistoryEncoder(n_items, widths, latent, layer, settings.dropout_prob)
-        self.decoder = hidden_layers([latent, *reversed(widths)], layer)
-        self.output = OutputLayer(widths[0], n_items)
+        self.add_layers(settings, n_items, layer or LAYERS[settings.gated])
+        self.output = OutputLayer(settings.mlp_hidden_size[0], n_items)
+
+    def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
+        """Make encoder and decoder."""
+        raise NotImplementedError
+
+
+class OneLevelVAE(VAE):
+    """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp; arguments as of :class:`VAE`."""
+
+    def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
+        widths = [settings.latent_dimension, *reversed(settings.mlp_hidden_size)]
+        self.encoder = HistoryEncoder(settings, n_items, layer)
+        self.decoder = hidden_layers(widths, layer)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z) and of KL(q(z|x) || p(z)), (batch,) each."""
         posterior = self.encoder(history.normalized())
         z = posterior.sample(history.shard)
         log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z)), history)
-        kl = posterior.log_prob(z) - self.prior.log_prob(z, self.encoder)
-        return log_likelihood, kl
+        return log_likelihood, posterior.log_prob(z) - self.prior.log_prob(z, self.encoder)
 
     def latent(self, history: HistoryBatch) -> Tensor:
         """The posterior mean of z, (batch, latent)."""
         return self.encoder(history.normalized()).mean
 
     def last_hidden(self, history: HistoryBatch) -> Tensor:
-        """The decoder's last hidden layer at the posterior mean, (batch, hidden)."""
         return self.decoder(self.latent(history))
 
 
-class TwoLevelVAE(nn.Module):
-    """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp.
+class TwoLevelVAE(VAE):
+    """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp; arguments as of
+    :class:`VAE`."""
 
-    Args:
-        settings: the validated config keys.
-        n_items: number M of items.
-        prior: p(z2).
-        layer: class of the hidden layers; by default what ``settings.gated`` says.
-    """
-
-    def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
-        super().__init__()
+    def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
         widths, latent = settings.mlp_hidden_size, settings.latent_dimension
-        layer = layer or LAYERS[settings.gated]
-        self.likelihood = LIKELIHOODS[settings.likelihood]
-        self.prior = prior
-        self.encoder_z2 = HistoryEncoder(n_items, widths, latent, layer, settings.dropout_prob)
-        self.encoder_z1 = JointEncoder(n_items, widths, latent, layer, settings.dropout_prob)
+        self.encoder_z2 = HistoryEncoder(settings, n_items, layer)
+        self.encoder_z1 = JointEncoder(settings, n_items, layer)
         self.prior_z1 = nn.Sequential(
             hidden_layers([latent, *reversed(widths)], layer), GaussianHead(widths[0], latent)
         )
-        self.decoder = JointDecoder(latent, widths[::-1], layer)
-        self.output = OutputLayer(widths[0], n_items)
+        self.decoder = JointDecoder(settings, layer)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z1,z2) and of log q - log p of both levels, (batch,)."""
@@ -105,37 +222,7 @@ class TwoLevelVAE(nn.Module):
         return torch.cat([self.encoder_z1(x, z2).mean, z2], dim=1)
 
     def last_hidden(self, history: HistoryBatch) -> Tensor:
-        """The decoder's last hidden layer at the posterior means, (batch, hidden)."""
         return self.decoder(*self.latent(history).chunk(2, dim=1))
-
-
-class JointDecoder(nn.Module):
-    """The hidden layers of p(x | z1, z2) in the published forms.
-
-    With one layer, z1 and z2 are concatenated and meet one hidden layer. With L layers, each
-    passes one of its own, and together L - 1 joint ones.
-
-    Args:
-        latent_dimension: width of z1 and of z2.
-        widths: widths of the hidden layers, from the latent variables on.
-        layer: class of the hidden layers.
-    """
-
-    def __init__(self, latent_dimension: int, widths: list[int], layer: Layer):
-        super().__init__()
-        self.shallow = len(widths) == 1
-        if self.shallow:
-            self.joint = hidden_layers([2 * latent_dimension, *widths], layer)
-        else:
-            self.first_z1 = hidden_layers([latent_dimension, widths[0]], layer)
-            self.first_z2 = hidden_layers([latent_dimension, widths[0]], layer)
-            self.joint = hidden_layers([2 * widths[0], *widths[1:]], layer)
-
-    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """z1, z2 (batch, latent) -> (batch, widths[-1])."""
-        if not self.shallow:
-            z1, z2 = self.first_z1(z1), self.first_z2(z2)
-        return self.joint(torch.cat([z1, z2], dim=1))
 
 
 @torch.no_grad()
@@ -146,34 +233,23 @@ def prior_scores(network: OneLevelVAE | TwoLevelVAE) -> Tensor:
 
     .. math:: s_i = \\log \\frac{1}{K} \\sum_{k=1}^K p(i | \\mu_k).
 
-    A VampPrior (equation 4) has K components, whose means mu_k are those of q(z | u_k); the
-    standard normal prior is one of mean 0, as which any other is taken that has no components. With
-    two levels, mu_k is of z2, and z1 is taken at the mean of p(z1 | z2). p(i | z) is the softmax of
-    the logits for the multinomial likelihood and their sigmoid for the Bernoulli one.
+    A VampPrior (equation 4) has K components, whose means mu_k are those of q(z | u_k); a prior
+    without components is taken at 0. With two levels, mu_k is of z2, and z1 is taken at the mean of
+    p(z1 | z2). p(i | z) is the softmax of the logits for the multinomial likelihood and their
+    sigmoid for the Bernoulli one.
     """
-    means = _component_means(network)
-    chunk = max(SCORES_AT_ONCE // network.output.out_features, 1)
-    sums = [_log_probabilities(network, some).logsumexp(0) for some in means.split(chunk)]
-    return torch.stack(sums).logsumexp(0) - math.log(len(means))
-
-
-def _component_means(network: OneLevelVAE | TwoLevelVAE) -> Tensor:
-    """Means of the components of the prior of z, or of z2, (K, latent)."""
     encoder = network.encoder_z2 if isinstance(network, TwoLevelVAE) else network.encoder
     components = network.prior.components(encoder)
-    if components is not None:
-        return components.mean
     weight = encoder.head.mean.weight
-    return weight.new_zeros(1, len(weight))
-
-
-def _log_probabilities(network: OneLevelVAE | TwoLevelVAE, z: Tensor) -> Tensor:
-    """log p(i | z) of all items, (rows, items), at z, or z2, (rows, latent)."""
-    if isinstance(network, TwoLevelVAE):
-        hidden = network.decoder(network.prior_z1(z).mean, z)
-    else:
-        hidden = network.decoder(z)
-    logits = network.output(hidden)
-    if network.likelihood is Multinomial:
-        return logits.log_softmax(1)
-    return F.logsigmoid(logits)
+    means = weight.new_zeros(1, len(weight)) if components is None else components.mean
+    sums = []
+    for z in means.split(max(SCORES_AT_ONCE // network.output.out_features, 1)):
+        if isinstance(network, TwoLevelVAE):
+            hidden = network.decoder(network.prior_z1(z).mean, z)
+        else:
+            hidden = network.decoder(z)
+        logits = network.output(hidden)
+        multinomial = network.likelihood is Multinomial
+        log_p = logits.log_softmax(1) if multinomial else F.logsigmoid(logits)
+        sums.append(log_p.logsumexp(0))
+    return torch.stack(sums).logsumexp(0) - math.log(len(means))

@@ -12,7 +12,7 @@ The item vectors come from the alternating least squares of the package ``implic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from recbole.utils import InputType, ModelType
 from torch import Tensor, nn
 
 from recbole_evcf.config.keys import Role, checked, with_role
-from recbole_evcf.data.histories import Histories, HistoryBatch
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.model.fold_in import padded_columns
 
 if TYPE_CHECKING:
     from recbole.config import Config
@@ -38,14 +39,13 @@ CHUNK = 32
 class WMF(GeneralRecommender):
     """Weighted matrix factorization (Hu, Koren and Volinsky 2008).
 
-    The constructor trains, on the interactions of ``dataset.inter_feat`` alone: under the split by
-    users no held-out user has a row there. What is kept are the item vectors; every user, seen in
-    training or not, is scored by one step of ALS from the input history (:func:`fold_in`).
+    The constructor trains, on the interactions of ``dataset.inter_feat`` alone. What is kept are
+    the item vectors; every user, seen in training or not, is scored by one step of ALS from the
+    input history (:func:`fold_in`).
 
     Config keys: ``embedding_size``, ``reg_weight``, ``alpha``, ``als_iterations``; and RecBole's
-    ``seed``, from which the vectors start, and ``show_progress``. Training runs on the CPU with
-    PyTorch's number of threads. Each vector is computed by one thread: on one machine the same seed
-    gives the same vectors, bit by bit, whatever the number of threads.
+    ``seed`` and ``show_progress``. Training runs on the CPU with PyTorch's number of threads; on
+    one machine the same seed gives the same vectors, bit by bit, whatever that number.
 
     Args:
         config: RecBole's ``Config``.
@@ -56,8 +56,8 @@ class WMF(GeneralRecommender):
             package ``implicit`` is missing.
 
     >>> import recbole_evcf
-    >>> result = recbole_evcf.run("WMF", "ml-100k", embedding_size=8, als_iterations=2)
-    >>> result["test_result"]["ndcg@10"] > 0
+    >>> small = {"embedding_size": 8, "als_iterations": 2}
+    >>> recbole_evcf.run("WMF", "ml-100k", **small)["test_result"]["ndcg@10"] > 0
     True
     """
 
@@ -68,25 +68,11 @@ class WMF(GeneralRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        n_factors, self.alpha, self.reg_weight, iterations = (
-            checked(key, config[key]) for key in with_role(Role.OF_WMF)
-        )
+        values = {key: checked(key, config[key]) for key in with_role(Role.OF_WMF)}
+        self.alpha, self.reg_weight = values["alpha"], values["reg_weight"]
         # Not among the module's buffers: this is data, not state of the model.
         self._histories = Histories.input_of(dataset).to(self.device)
-        items = _train(
-            Histories.from_dataset(dataset),
-            factors=n_factors,
-            regularization=self.reg_weight,
-            alpha=1 + self.alpha,
-            iterations=iterations,
-            random_state=config["seed"],
-            show_progress=bool(config["show_progress"]),
-        )
-        self._check_unique_solution(items)
-        # No gradient: for RecBole's optimizer there is nothing to do.
-        self.item_factors = nn.Parameter(items.to(self.device), requires_grad=False)
-
-    def _check_unique_solution(self, items: Tensor) -> None:
+        items = _train(Histories.from_dataset(dataset), config, **values)
         # The matrix of a user without history; interactions only add to it.
         eigenvalues = torch.linalg.eigvalsh(_gram(items.double(), self.reg_weight))
         if not eigenvalues[0] > eigenvalues[-1] * len(eigenvalues) * 1e-15:
@@ -95,17 +81,15 @@ class WMF(GeneralRecommender):
                 f"{items.shape[1]} undetermined by {len(items)} items: raise reg_weight or lower "
                 "embedding_size."
             )
+        # No gradient: for RecBole's optimizer there is nothing to do.
+        self.item_factors = nn.Parameter(items.to(self.device), requires_grad=False)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Zero: the constructor has trained the model."""
         return torch.zeros((), device=self.device, requires_grad=True)
 
     def user_vectors(self, users: Tensor) -> Tensor:
-        """One ALS step for each user from the input history, (batch, embedding_size).
-
-        Args:
-            users: user ids, (batch,).
-        """
+        """One ALS step for each user from the input history, (batch, embedding_size)."""
         # In double precision, so that the rest of the batch changes no digit that is kept.
         items = self.item_factors.double()
         vectors = fold_in(items, self._histories, users, self.alpha, self.reg_weight)
@@ -151,7 +135,7 @@ def fold_in(
     vectors = items.new_empty(len(users), items.shape[1])
     # Users of like length together: little is padded.
     for chunk in histories.rows(users).lengths.argsort().split(CHUNK):
-        own = items[_padded_columns(histories.rows(users[chunk]))]
+        own = items[padded_columns(histories.rows(users[chunk]))]
         cholesky = torch.linalg.cholesky(torch.baddbmm(gram, own.mT, own, alpha=alpha))
         target = (1 + alpha) * own.sum(1, keepdim=True).mT
         vectors[chunk] = torch.cholesky_solve(target, cholesky)[:, :, 0]
@@ -164,16 +148,9 @@ def _gram(items: Tensor, reg_weight: float) -> Tensor:
     return gram
 
 
-def _padded_columns(history: HistoryBatch) -> Tensor:
-    """Item columns by user, (batch, longest); ``n_items`` beyond a history's end."""
-    shape = len(history), int(history.lengths.max())
-    columns = torch.full(shape, history.n_items, device=history.column.device)
-    place = torch.arange(len(history.row), device=history.row.device)
-    columns[history.row, place - history.offsets[history.row]] = history.column
-    return columns
-
-
-def _train(histories: Histories, *, alpha: float, show_progress: bool, **settings: Any) -> Tensor:
+def _train(
+    histories: Histories, config: Config, alpha: float, reg_weight: float, **sizes: int
+) -> Tensor:
     """Item vectors by ALS over the users who have a history, (items, factors)."""
     try:
         from implicit.cpu.als import AlternatingLeastSquares
@@ -184,15 +161,22 @@ def _train(histories: Histories, *, alpha: float, show_progress: bool, **setting
             "WMF needs the package implicit, which is missing: pip install implicit "
             '(the extra ".[baselines]")'
         ) from None
-    matrix = histories.matrix()[histories.lengths.numpy() > 0]
     # implicit asks for it: BLAS threads within its own are slow, and it warns of them.
     with threadpool_limits(1, "blas"):
-        als = AlternatingLeastSquares(alpha=alpha, num_threads=torch.get_num_threads(), **settings)
+        als = AlternatingLeastSquares(
+            factors=sizes["embedding_size"],
+            iterations=sizes["als_iterations"],
+            regularization=reg_weight,
+            alpha=1 + alpha,
+            random_state=config["seed"],
+            num_threads=torch.get_num_threads(),
+        )
         try:
-            als.fit(matrix, show_progress=show_progress)
+            matrix = histories.matrix()[histories.lengths.numpy() > 0]
+            als.fit(matrix, show_progress=bool(config["show_progress"]))
         except ModelFitError:
             raise ValueError(
-                f"WMF's ALS ran out of the range of numbers with reg_weight "
-                f"{settings['regularization']:g} and alpha {alpha - 1:g}."
+                f"WMF's ALS ran out of the range of numbers with reg_weight {reg_weight:g} and "
+                f"alpha {alpha:g}."
             ) from None
     return torch.from_numpy(np.ascontiguousarray(als.item_factors))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from tabulate import tabulate
 
-from recbole_evcf.evaluator.per_user import SE_SUFFIX
+from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.utils.text import printable
 
 __all__ = [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from contextlib import nullcontext, suppress
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,46 +19,34 @@ from torch import Tensor
 from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.model.fold_in import scoring, view_of
-from recbole_evcf.model.models import item_vectors
+from recbole_evcf.model.fold_in import folds_in, scoring, view_of
+from recbole_evcf.model.models import BASELINES, MODELS, item_vectors
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.model.vae import prior_scores
 from recbole_evcf.model.wmf import WMF
 from recbole_evcf.serving.saved_model import load_model
-from recbole_evcf.serving.scores import (
-    best_items,
-    scores_of_histories,
-    scores_of_users,
-    scores_without_history,
-)
-from recbole_evcf.serving.user_histories import UserHistories, item_token, user_histories
+from recbole_evcf.serving.user_histories import Fields, UserHistories, item_token, user_histories
+from recbole_evcf.trainer.generators import drawing_apart
 
-__all__ = ["COLUMNS", "LatentVectors", "Recommender"]
-
-COLUMNS = ("user", "item", "score", "rank", "from_prior")
+__all__ = ["Recommender", "scores_of_users"]
 
 # Enough users to keep a core busy.
 MAX_USERS = 2048
-
-
-class LatentVectors(NamedTuple):
-    """Users' names, (users,), and latent vectors, the posterior means, (users, width).
-
-    A model with two levels has z1 and z2 side by side.
-    """
-
-    users: np.ndarray
-    z: np.ndarray
+# ADMMSLIM adds noise of up to 1e-5 to its scores: smaller differences mean nothing.
+NOISE = 2e-5
+# A process has one stream of random numbers.
+_DRAWING = threading.Lock()
 
 
 class Recommender:
     """A trained model that recommends to anyone of whom some items are known.
 
-    Args:
-        model: a trained general recommender of ours or of RecBole's, which stays as it is. Any
-            number of threads may share the recommender.
+    Any number of threads may share it. Its attribute ``item_tokens``, (items,), has the original
+    names of the items in the order of the model's columns.
 
-    Raises:
-        ValueError: the model is no general recommender.
+    Args:
+        model: a trained general recommender of ours or of RecBole's, which stays as it is; any
+            other is a ``ValueError``.
 
     >>> import recbole_evcf
     >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
@@ -74,35 +65,18 @@ class Recommender:
             )
         self.model: Any = view_of(model)
         self.catalogue: ItemCatalogue = model.item_catalogue
-        self._prior_scores: Tensor | None = None
+        self.item_tokens: np.ndarray = self.catalogue.tokens
+        self.field_names: Fields = (model.USER_ID, "user"), (model.ITEM_ID, "item")
 
     @classmethod
     def load(cls, path: str, device: str | torch.device | None = None) -> Recommender:
-        """Load a model file without the training data; no code of the file runs.
-
-        Args:
-            path: of a model of ours, or of one of RecBole's that can fold in, saved with
-                recbole_evcf imported.
-            device: such as "cpu"; by default where the model's config says.
-
-        Raises:
-            ValueError: there is no such file or device, or the file's model cannot.
-        """
+        """Load a model file as :func:`~recbole_evcf.serving.saved_model.load_model` does, without
+        the training data and without running code of the file."""
         return cls(load_model(path, device))
-
-    @property
-    def item_tokens(self) -> np.ndarray:
-        """Original names of the items in the order of the model's columns, (items,)."""
-        return self.catalogue.tokens
-
-    @property
-    def field_names(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Accepted names for the user and item columns: the data set's own, and short ones."""
-        return (self.model.USER_ID, "user"), (self.model.ITEM_ID, "item")
 
     def histories(self, given: Any) -> UserHistories:
         """Read histories as :meth:`recommend` takes them; warn about what is left out."""
-        known = user_histories(given, self.catalogue, *self.field_names)
+        known = user_histories(given, self.catalogue, self.field_names)
         for remark in known.remarks if known is not given else ():
             warnings.warn(remark, stacklevel=3)
         return known
@@ -120,17 +94,14 @@ class Recommender:
 
         Neither the order of a history nor an item's second mention changes anything. Items that
         the model does not know are left out, with a warning that names some. A user with no known
-        item gets what the model recommends to anyone, with ``from_prior`` True: for the paper's
-        models the prior's (see :func:`recbole_evcf.model.vae.prior_scores`), for others
-        what they make of an empty history, or the most popular items where that is nothing.
+        item gets the items of :attr:`scores_without_history`, with ``from_prior`` True.
 
         Args:
             histories: lists of item tokens, one for each user, who are then numbered from 0; a
                 dict or Series of such lists; a DataFrame with an interaction in each row, its
                 columns named ``user`` and ``item`` or as in the model's data set; or a matrix,
-                (users, items), of NumPy, PyTorch or SciPy with the columns of
-                :attr:`item_tokens`, in which whatever is not 0 is an interaction. Whole numbers
-                stand for their digits as tokens.
+                (users, items), of NumPy, PyTorch or SciPy with the columns of ``item_tokens``, in
+                which whatever is not 0 is an interaction. Whole numbers stand for their digits.
             k: number of items for each user; all where fewer are left.
             exclude_seen: leave out the items of the user's history.
             allow: item tokens, if only these may be recommended.
@@ -141,11 +112,11 @@ class Recommender:
             the model's own, a logit for the paper's models, and of the prior a log-probability.
 
         Raises:
-            ValueError: an argument cannot be taken, such as a k below 1.
+            ValueError: an argument is wrong.
         """
         known = self.histories(histories)
         frames = self.recommend_in_batches(known, k, exclude_seen, allow, block)
-        return pd.concat(list(frames), ignore_index=True)
+        return pd.concat(frames, ignore_index=True)
 
     def recommend_in_batches(
         self,
@@ -155,11 +126,8 @@ class Recommender:
         allow: Iterable[str] | None = None,
         block: Iterable[str] = (),
     ) -> Iterator[pd.DataFrame]:
-        """Yield what :meth:`recommend` returns, batch by batch; at least one frame.
-
-        The arguments are checked at once, before the first batch is requested.
-        """
-        k = _checked(k, len(self.catalogue))
+        """Check the arguments; yield what :meth:`recommend` returns in frames, at least one."""
+        k = _at_most(k, len(self.catalogue))
         left_out = np.isin(self.item_tokens, _tokens(block))
         if allow is not None:
             left_out |= ~np.isin(self.item_tokens, _tokens(allow))
@@ -170,52 +138,66 @@ class Recommender:
         return (self._frame(histories, rows, k, exclude_seen, nowhere) for rows in batches)
 
     def _batches(self, n_users: int) -> Iterator[slice]:
-        """Return slices of the users to score at once, at least one."""
         step = int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
         return (slice(start, start + step) for start in range(0, max(n_users, 1), step))
 
     def _frame(
         self, histories: UserHistories, rows: slice, k: int, exclude_seen: bool, left_out: Tensor
     ) -> pd.DataFrame:
-        matrix = histories.histories[rows]
+        matrix, ids = histories.histories[rows], histories.model_ids
         known = np.diff(matrix.indptr) > 0
-        seen = self._batch(histories.seen[rows]) if exclude_seen else None
-        ids = None if histories.model_ids is None else histories.model_ids[rows][known]
-        best = best_items(self._scores(matrix, ids, known), seen, left_out, k)
-        values, columns = (each.cpu().numpy() for each in best)
+        scores = self.scores_without_history.repeat(len(known), 1)
+        if known.any() and ids is not None:
+            scores[known] = scores_of_users(self.model, ids[rows][known])
+        elif known.any():
+            scores[known] = _scores_of_histories(self.model, matrix[known])
+        if exclude_seen:
+            seen = self._batch(histories.seen[rows])
+            scores[seen.row, seen.column] = -torch.inf
+        scores[:, left_out] = -torch.inf
+        values, columns = (each.cpu().numpy() for each in scores.topk(k))
+        # NaN ranks first.
+        if not (values[:, 0] < np.inf).all():
+            raise ValueError("the model's scores are not numbers: its training went astray.")
         found = np.isfinite(values)
         row, place = found.nonzero()
-        tokens = self.item_tokens[columns[found]]
-        content = histories.users[rows][row], tokens, values[found], place + 1, ~known[row]
-        return pd.DataFrame(dict(zip(COLUMNS, content)))
-
-    def _scores(
-        self, matrix: scipy.sparse.csr_matrix, ids: Tensor | None, known: np.ndarray
-    ) -> Tensor:
-        """Return users' scores, (users, items); those not ``known`` get the prior's."""
-        scores = self.scores_without_history().repeat(len(known), 1)
-        if ids is not None and known.any():
-            scores[known] = scores_of_users(self.model, ids)
-        elif known.any():
-            scores[known] = scores_of_histories(self.model, Histories(matrix[known]))
-        return scores
+        return pd.DataFrame(
+            {
+                "user": histories.users[rows][row],
+                "item": self.item_tokens[columns[found]],
+                "score": values[found],
+                "rank": place + 1,
+                "from_prior": ~known[row],
+            }
+        )
 
     def _batch(self, matrix: scipy.sparse.csr_matrix) -> HistoryBatch:
         everyone = torch.arange(matrix.shape[0], device=self.model.device)
         return Histories(matrix).to(self.model.device).rows(everyone)
 
+    @cached_property
     def scores_without_history(self) -> Tensor:
-        """Return all items' scores for a user with no known item, (items,); computed once."""
-        if self._prior_scores is None:
-            self._prior_scores = scores_without_history(self.model).to(self.model.device)
-        return self._prior_scores
+        """All items' scores for a user with no known item, (items,).
+
+        For the paper's models they are the prior's, see :func:`prior_scores`; for another model
+        those of an empty history if they differ between items, otherwise the items' numbers of
+        training interactions.
+        """
+        model = self.model
+        scores = torch.as_tensor(self.catalogue.counts, dtype=torch.get_default_dtype())
+        if isinstance(model, VAERecommender):
+            scores = prior_scores(model.network)
+        elif folds_in(model):
+            # NAIS has no history to attend to.
+            with suppress(RuntimeError, IndexError):
+                nobody = scipy.sparse.csr_matrix((1, len(self.catalogue)))
+                of_model = _scores_of_histories(model, nobody)[0]
+                if of_model.isfinite().all() and of_model.max() - of_model.min() > NOISE:
+                    scores = of_model
+        return scores.to(model.device)
 
     def similar_items(self, token: str, k: int = 10) -> pd.DataFrame:
-        """Return the items whose decoder vectors are most similar.
-
-        Args:
-            token: an item.
-            k: how many others; all where there are fewer.
+        """Return the k items whose decoder vectors are most similar, all where there are fewer.
 
         Returns:
             columns ``item``, ``score``, the cosine of the two vectors, and ``rank`` from 1.
@@ -227,7 +209,7 @@ class Recommender:
         if not len(places):
             raise ValueError(f"the model does not know the item {token!r}.")
         vectors = torch.nn.functional.normalize(item_vectors(self.model))
-        k = _checked(k, len(vectors) - 1)
+        k = _at_most(k, len(vectors) - 1)
         cosines = vectors @ vectors[places[0]]
         cosines[places[0]] = -torch.inf
         values, columns = (part.cpu().numpy() for part in cosines.topk(k))
@@ -236,35 +218,52 @@ class Recommender:
         )
 
     @torch.no_grad()
-    def latent(self, histories: Any) -> LatentVectors:
-        """Return latent vectors of users: the posterior means of z, or for WMF the user vectors.
+    def latent(self, histories: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return users' names, (users,), and latent vectors, (users, width).
 
-        A user with no known item is encoded from an empty history.
-
-        Args:
-            histories: as of :meth:`recommend`.
-
-        Raises:
-            ValueError: the model has no latent vectors of users.
+        These are the posterior means of z, z1 and z2 side by side for two levels, or for WMF the
+        user vectors. A user with no known item is encoded from an empty history. Histories are as
+        of :meth:`recommend`. A model without latent vectors of users is a ``ValueError``.
         """
         known = self.histories(histories)
         parts = [self._latent(known.histories[rows]) for rows in self._batches(len(known))]
-        return LatentVectors(known.users, torch.cat(parts).cpu().numpy())
+        return known.users, torch.cat(parts).cpu().numpy()
 
     def _latent(self, matrix: scipy.sparse.csr_matrix) -> Tensor:
         if isinstance(self.model, VAERecommender):
             return self.model.network.latent(self._batch(matrix))
         if isinstance(self.model, WMF):
-            users = torch.arange(matrix.shape[0], device=self.model.device)
             view: Any = scoring(self.model, Histories(matrix))
-            return view.user_vectors(users)
-        raise ValueError(
-            f"{type(self.model).__name__} has no latent vectors of users here; the paper's models "
-            "and WMF have."
-        )
+            return view.user_vectors(torch.arange(matrix.shape[0], device=self.model.device))
+        name = type(self.model).__name__
+        raise ValueError(f"{name} has no latent vectors of users; the paper's models and WMF have.")
 
 
-def _checked(k: Any, most: int) -> int:
+@torch.no_grad()
+def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
+    """Return a model's own scores of users by id, (users,), for its items, (users, items).
+
+    Models that draw noise draw the same for the same users. A model that cannot score all items
+    at once is a ``ValueError``.
+    """
+    ours = type(model) in (*MODELS, *BASELINES)
+    noise = nullcontext() if ours else drawing_apart(0, model.device)
+    with nullcontext() if ours else _DRAWING, noise:
+        try:
+            scores = model.full_sort_predict({model.USER_ID: users.to(model.device)})
+        except NotImplementedError:
+            name = type(model).__name__
+            raise ValueError(f"{name} cannot rank: it does not score all items at once.") from None
+    # RecBole's linear models always compute on the CPU; its padding item is left out.
+    return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
+
+
+def _scores_of_histories(model: Any, matrix: scipy.sparse.csr_matrix) -> Tensor:
+    view: Any = scoring(model, Histories(matrix))
+    return scores_of_users(view, torch.arange(matrix.shape[0]))
+
+
+def _at_most(k: Any, most: int) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"k must be a whole number of at least 1, not {k!r}.")
     return min(int(k), most)

@@ -1,15 +1,17 @@
-"""Map users and their histories from original tokens to a model's columns.
+"""Read users' histories, from Python objects or files, into a model's columns.
 
-Interactions are stored as two 32-bit numbers each, so that a user's may be scattered over a file:
+Interactions are kept as two 32-bit numbers each, so that a user's may be scattered over a file:
 8 bytes an interaction, 160 MB for the 20 million of MovieLens-20M.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -19,12 +21,20 @@ from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.utils.text import shortened, shown
+from recbole_evcf.utils.text import one_line, shortened, shown
 
-__all__ = ["Gatherer", "UserHistories", "counted", "data_set_users", "item_token", "listed"]
-__all__ += ["user_histories"]
+__all__ = ["Fields", "UserHistories", "counted", "data_set_users", "item_token", "read_histories"]
+__all__ += ["read_tokens", "unknown_items", "user_histories"]
 
-MATRIX = "a row for each user and a column for each item, in the order of item_tokens"
+# Accepted names of the column of users and of the column of items.
+Fields = tuple[Sequence[str], Sequence[str]]
+
+SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
+# Spreadsheets start files with a byte order mark.
+ENCODING = "utf-8-sig"
+FORM = '{"user": "u1", "items": ["i1", "i2"]}'
+ROWS_AT_ONCE = 2**18
+USERS_AT_ONCE = 2**12
 
 
 @dataclass
@@ -49,84 +59,11 @@ class UserHistories:
         return len(self.users)
 
 
-class Gatherer:
-    """Collect interactions of named users and items piece by piece.
-
-    Users come out in order of first appearance. The order and repetition of a user's items do not
-    matter. An item that is not a token is a ``ValueError``.
-
-    Args:
-        catalogue: the items that the model knows.
-    """
-
-    def __init__(self, catalogue: ItemCatalogue) -> None:
-        self._tokens = pd.Index(catalogue.tokens)
-        self._numbers: dict[Hashable, int] = {}
-        self._rows: list[np.ndarray] = []
-        self._columns: list[np.ndarray] = []
-        self._unknown: set[str] = set()
-        self._left_out = 0
-
-    def add_pairs(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Add interactions: names of users and tokens of items, (interactions,) each."""
-        places, names = pd.factorize(users)
-        self._add(names, places, items)
-
-    def add_lists(self, users: Collection[Hashable], lists: Collection[list]) -> None:
-        """Add whole histories: names of users, (users,), and the item tokens of each, or none."""
-        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=lengths.sum())
-        self._add(users, np.repeat(np.arange(len(lists)), lengths), items)
-
-    def _add(self, users: Iterable[Hashable], places: np.ndarray, items: np.ndarray) -> None:
-        try:
-            codes, distinct = pd.factorize(items, use_na_sentinel=False)
-        # A list among them.
-        except TypeError:
-            codes, distinct = np.arange(len(items)), items
-        distinct = np.array([item_token(item) for item in distinct], dtype=object)
-        columns = self._tokens.get_indexer(distinct)
-        known = columns[codes] >= 0
-        self._left_out += int((~known).sum())
-        self._unknown.update(distinct[columns < 0])
-        numbers = [self._numbers.setdefault(user, len(self._numbers)) for user in users]
-        self._rows.append(np.array(numbers, dtype=np.int32)[places[known]])
-        self._columns.append(columns[codes[known]].astype(np.int32))
-
-    def result(self, *remarks: str) -> UserHistories:
-        """Return all that was added, with the caller's remarks."""
-        none = np.empty(0, dtype=np.int32)
-        rows, columns = (np.concatenate([none, *each]) for each in (self._rows, self._columns))
-        shape = len(self._numbers), len(self._tokens)
-        # True + True is True: an item named twice counts once.
-        matrix = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape)
-        matrix = matrix.astype(np.int8)
-        # Whole numbers for lists without names, strings otherwise.
-        users = pd.Series(list(self._numbers), dtype=object).infer_objects().to_numpy()
-        if self._unknown:
-            remarks = (
-                *remarks,
-                f"left out {counted(self._left_out, 'interaction')} with "
-                f"{counted(len(self._unknown), 'item')} that the model does not know: "
-                f"{listed(self._unknown)}",
-            )
-        return UserHistories(users, matrix, matrix, remarks=remarks)
-
-
-def user_histories(
-    given: Any, catalogue: ItemCatalogue, user_fields: Sequence[str], item_fields: Sequence[str]
-) -> UserHistories:
+def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> UserHistories:
     """Read histories in any form that :meth:`recbole_evcf.Recommender.recommend` describes.
 
-    Args:
-        given: lists, a dict or Series of lists, a DataFrame, or what its ``to_dict`` makes of it by
-            column or by row, or a matrix.
-        catalogue: the items that the model knows.
-        user_fields: names that the DataFrame's column of users may have.
-        item_fields: names that its column of items may have.
-
-    Raises:
-        ValueError: ``given`` is none of these, or does not fit.
+    ``catalogue`` are the items that the model knows, ``fields`` names that a DataFrame's columns
+    may have. Anything else is a ``ValueError``.
     """
     if isinstance(given, UserHistories):
         return given
@@ -134,24 +71,71 @@ def user_histories(
         given = given.detach().cpu().to_dense()
         given = (given.float() if given.is_floating_point() else given).numpy()
     # An array of lists is read as a list of them.
-    lists = isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype == object
-    if scipy.sparse.issparse(given) or (isinstance(given, np.ndarray) and not lists):
+    is_array = isinstance(given, np.ndarray) and (given.ndim != 1 or given.dtype != object)
+    if is_array or scipy.sparse.issparse(given):
         return _from_matrix(given, catalogue)
-    gatherer = Gatherer(catalogue)
-    frame = _as_frame(given, user_fields, item_fields)
-    if frame is None:
-        gatherer.add_lists(*_lists(given, len(catalogue)))
+    if isinstance(given, Mapping) and all(any(n in given for n in names) for names in fields):
+        given = pd.DataFrame(given)
+    collector = _Collector(catalogue)
+    if isinstance(given, pd.DataFrame):
+        users, items = (_column(given, names) for names in fields)
+        for column in (users, items):
+            if column.isna().any():
+                raise ValueError(f"the DataFrame's column {column.name} has missing values.")
+        collector.add_pairs(users.to_numpy(dtype=object), items.to_numpy(dtype=object))
     else:
-        gatherer.add_pairs(_column(frame, user_fields), _column(frame, item_fields))
-    return gatherer.result()
+        collector.add_lists(*_lists(given, len(catalogue)))
+    return collector.result()
+
+
+def read_histories(
+    path: str, catalogue: ItemCatalogue, fields: Fields, separator: str | None = None
+) -> UserHistories:
+    """Read the histories of users from a file in UTF-8; its ending gives the format.
+
+    ``.inter``, ``.csv`` and ``.tsv`` have a header, with RecBole's types (``user_id:token``) or
+    without, and an interaction in each row, in any order. Rows without a user or an item are left
+    out, with a remark. ``.jsonl`` has ``{"user": "u1", "items": ["i1", "i2"]}`` in each line.
+    What is wrong with a file is a ``ValueError`` that names it.
+
+    Args:
+        path: the file.
+        catalogue: the items that the model knows.
+        fields: names that the columns may have; others are ignored.
+        separator: between columns; None for that of the ending.
+    """
+    collector, ending = _Collector(catalogue), Path(path).suffix.lower()
+    with open(path, "rb") as file:
+        try:
+            if ending == ".jsonl":
+                _read_json_lines(file, collector)
+            elif ending in SEPARATORS:
+                _read_table(file, collector, fields, separator or SEPARATORS[ending])
+            else:
+                raise ValueError(f"histories are in {', '.join(SEPARATORS)} or .jsonl files.")
+        # pandas' own errors too.
+        except ValueError as error:
+            raise ValueError(f"{path}: {one_line(error)}") from None
+    return collector.result()
+
+
+def read_tokens(path: str) -> list[str]:
+    """Read item tokens, one in each line; a file without any, or not text, is a ``ValueError``."""
+    try:
+        lines = Path(path).read_text(encoding=ENCODING).split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file in UTF-8.") from None
+    tokens = list(filter(None, map(str.strip, lines)))
+    if not tokens:
+        raise ValueError(f"{path} names no item; it must hold an item token in each line.")
+    return tokens
 
 
 def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
     """All users of a data set, as RecBole's ``full_sort_topk`` treats them on the test part.
 
     They are scored from their training history (under the split by users from the fold-in set),
-    and have seen the items of training and validation. The arguments are the dataloaders of
-    ``load_data_and_model``.
+    and have seen the items of both dataloaders.
     """
     dataset = train_data._dataset
     histories = Histories.input_of(dataset).matrix()
@@ -159,12 +143,11 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
     users = np.asarray(dataset.field2id_token[dataset.uid_field], dtype=object)
     # Without RecBole's padding user.
     ids = torch.arange(1, dataset.user_num)
-    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), model_ids=ids)
+    return UserHistories(users[1:], histories[1:], seen[1:].tocsr(), ids)
 
 
 def item_token(value: Any) -> str:
-    """Return a value's token: a string itself, a whole number's digits; any other value is a
-    ``ValueError``."""
+    """Return a string itself, a whole number's digits; another value is a ``ValueError``."""
     if isinstance(value, str):
         return str(value)
     # NumPy's and PyTorch's numbers.
@@ -185,50 +168,85 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def listed(tokens: Collection[str], most: int = 5) -> str:
-    """Show the first few tokens in a message, sorted."""
-    names = ", ".join(map(shown, sorted(tokens)[:most]))
-    return names + (", ..." if len(tokens) > most else "")
+def unknown_items(tokens: Collection[str]) -> str:
+    """Count item tokens in a message, and show the first few, sorted."""
+    names = ", ".join(map(shown, sorted(tokens)[:5])) + (", ..." if len(tokens) > 5 else "")
+    return f"{counted(len(tokens), 'item')} that the model does not know: {names}"
+
+
+class _Collector:
+    """Collects interactions piece by piece; users come out in order of first appearance."""
+
+    def __init__(self, catalogue: ItemCatalogue) -> None:
+        self._tokens = pd.Index(catalogue.tokens)
+        self._numbers: dict[Hashable, int] = {}
+        self._rows = [np.empty(0, dtype=np.int32)]
+        self._columns = [np.empty(0, dtype=np.int32)]
+        self._unknown: set[str] = set()
+        self._left_out = 0
+        self.remarks: list[str] = []
+
+    def add_pairs(self, users: np.ndarray, items: np.ndarray) -> None:
+        owners, names = pd.factorize(users)
+        self._add(names, owners, items)
+
+    def add_lists(self, users: Collection[Hashable], lists: Collection[list]) -> None:
+        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+        items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=lengths.sum())
+        self._add(users, np.repeat(np.arange(len(lists)), lengths), items)
+
+    def _add(self, users: Iterable[Hashable], owners: np.ndarray, items: np.ndarray) -> None:
+        try:
+            codes, distinct = pd.factorize(items, use_na_sentinel=False)
+        # A list among them.
+        except TypeError:
+            codes, distinct = np.arange(len(items)), items
+        distinct = np.array([item_token(item) for item in distinct], dtype=object)
+        columns = self._tokens.get_indexer(distinct)
+        known = columns[codes] >= 0
+        self._left_out += int((~known).sum())
+        self._unknown.update(distinct[columns < 0])
+        numbers = [self._numbers.setdefault(user, len(self._numbers)) for user in users]
+        self._rows.append(np.array(numbers, dtype=np.int32)[owners[known]])
+        self._columns.append(columns[codes[known]].astype(np.int32))
+
+    def result(self) -> UserHistories:
+        rows, columns = np.concatenate(self._rows), np.concatenate(self._columns)
+        shape = len(self._numbers), len(self._tokens)
+        # True + True is True: an item named twice counts once.
+        matrix = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape)
+        matrix = matrix.astype(np.int8)
+        # Whole numbers for lists without names, strings otherwise.
+        users = pd.Series(list(self._numbers), dtype=object).infer_objects().to_numpy()
+        if self._unknown:
+            lost, items = counted(self._left_out, "interaction"), unknown_items(self._unknown)
+            self.remarks.append(f"left out {lost} with {items}")
+        return UserHistories(users, matrix, matrix, remarks=tuple(self.remarks))
+
+
+def _column(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    """Return the column that has one of some names; a ``ValueError`` names those there are."""
+    columns = list(frame.columns)
+    for name in names:
+        if columns.count(name) == 1:
+            return frame[name]
+    found = ", ".join(map(shown, columns))
+    raise ValueError(f"one column must be named {' or '.join(names)}; the columns are {found}.")
 
 
 def _from_matrix(matrix: Any, catalogue: ItemCatalogue) -> UserHistories:
-    if matrix.ndim != 2 or matrix.shape[1] != len(catalogue):
+    shape, n_items = tuple(matrix.shape), len(catalogue)
+    if len(shape) != 2 or shape[1] != n_items or matrix.dtype.kind not in "biuf":
         raise ValueError(
-            f"the matrix has the shape {tuple(matrix.shape)}, and the model knows "
-            f"{len(catalogue)} items: it must have {MATRIX}."
+            f"a matrix of histories has numbers in a row for each user and a column for each of "
+            f"the model's {n_items} items, in the order of item_tokens; this one has the shape "
+            f"{shape} and the type {matrix.dtype}."
         )
-    if matrix.dtype.kind not in "biuf":
-        raise ValueError(f"the matrix holds no numbers but {matrix.dtype}: it must have {MATRIX}.")
     matrix = scipy.sparse.csr_matrix(matrix, copy=True)
     if np.isnan(matrix.data).any():
         raise ValueError("the matrix has missing values (NaN): no interaction is a 0.")
     matrix.eliminate_zeros()
-    return UserHistories(np.arange(matrix.shape[0]), matrix, matrix)
-
-
-def _as_frame(given: Any, *fields: Sequence[str]) -> pd.DataFrame | None:
-    """Return a table of interactions in any form that pandas produces; None if it is not one."""
-
-    def has_fields(row: Mapping) -> bool:
-        return all(any(name in row for name in names) for names in fields)
-
-    by_name = isinstance(given, Mapping)
-    if isinstance(given, pd.DataFrame) or (by_name and has_fields(given)):
-        return pd.DataFrame(given)
-    rows = list(given.values()) if by_name else given
-    table = isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)
-    return pd.DataFrame(rows) if table and any(map(has_fields, rows)) else None
-
-
-def _column(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    for name in filter(frame.columns.__contains__, names):
-        if frame[name].isna().any():
-            raise ValueError(f"the DataFrame's column {name} has missing values.")
-        return frame[name].to_numpy(dtype=object)
-    raise ValueError(
-        f"the DataFrame has no column {' or '.join(names)}; its columns are "
-        f"{', '.join(map(str, frame.columns))}."
-    )
+    return UserHistories(np.arange(shape[0]), matrix, matrix)
 
 
 def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
@@ -253,11 +271,12 @@ def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
     if any(pd.isna(name) for name in names if pd.api.types.is_scalar(name)):
         raise ValueError("the name of a user is missing.")
     lists = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
-    if any(len(each) == n_items > 2 and all(map(_is_flag, each)) for each in lists):
-        raise ValueError(
-            f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
-            "array, (users, items)."
-        )
+    for items in lists:
+        if len(items) == n_items > 2 and all(map(_is_flag, items)):
+            raise ValueError(
+                f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
+                "array, (users, items)."
+            )
     return names, lists
 
 
@@ -269,3 +288,60 @@ def _is_list(given: Any) -> bool:
 
 def _is_flag(value: Any) -> bool:
     return isinstance(value, (int, float)) and value in (0, 1)
+
+
+def _read_table(file: BinaryIO, collector: _Collector, fields: Fields, separator: str) -> None:
+    if len(separator) != 1 or separator in '"\r\n':
+        raise ValueError(f"the separator must be one character, not {separator!r}.")
+    rows, blanks = 0, []
+    # All columns are read: otherwise pandas does not detect overlong rows.
+    options: dict[str, Any] = {"encoding": ENCODING, "dtype": str, "keep_default_na": False}
+    with pd.read_csv(file, sep=separator, chunksize=ROWS_AT_ONCE, **options) as reader:
+        for frame in reader:
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise ValueError("the rows have more columns than the header in line 1.")
+            frame.columns = [str(name).partition(":")[0] for name in frame.columns]
+            if len(frame.columns) == 1:
+                raise ValueError(f"line 1 names one column: is the separator {separator!r} right?")
+            # A short row has missing values.
+            users, items = (
+                _column(frame, names).fillna("").to_numpy(dtype=object) for names in fields
+            )
+            blank = (users == "") | (items == "")
+            blanks += (rows + 1 + np.flatnonzero(blank)).tolist()
+            collector.add_pairs(users[~blank], items[~blank])
+            rows += len(frame)
+    if len(blanks) == rows:
+        raise ValueError("no row below the header in line 1 has a user and an item.")
+    if blanks:
+        left_out = f"left out {counted(len(blanks), 'row')} without a user or an item"
+        first = f"the first being row {blanks[0]:,} below the header"
+        collector.remarks.append(f"{file.name}: {left_out}, {first}")
+
+
+def _read_json_lines(file: BinaryIO, collector: _Collector) -> None:
+    users = (_user_of_line(*each) for each in enumerate(file, 1) if each[1].strip())
+    piece = list(itertools.islice(users, USERS_AT_ONCE))
+    if not piece:
+        raise ValueError(f"the file is empty; a line is {FORM}.")
+    while piece:
+        collector.add_lists(*zip(*piece))
+        piece = list(itertools.islice(users, USERS_AT_ONCE))
+
+
+def _user_of_line(number: int, line: bytes) -> tuple[str, list[str]]:
+    try:
+        content = json.loads(line)
+        user, items = content["user"], content["items"]
+        # Tokens are strings, but those of digits are often written as numbers.
+        types = {type(token) for token in (user, *items)}
+        sound = isinstance(items, list) and types <= {str, int} and "" not in (user, *items)
+        user, items = str(user), list(map(str, items))
+        # Half a character, such as \ud800, can be named, but not written to a file.
+        "".join([user, *items]).encode()
+    # The last: endless brackets.
+    except (ValueError, LookupError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise ValueError(f"line {number} is not JSON in UTF-8 of the form {FORM}, no name empty.")
+    return user, items

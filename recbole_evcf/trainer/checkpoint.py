@@ -20,7 +20,7 @@ from recbole.config import Config
 
 from recbole_evcf.config.files import existing
 from recbole_evcf.config.keys import Role, with_role
-from recbole_evcf.utils.archive import map_archive, read_archive, write_archive
+from recbole_evcf.utils.files import map_archive, read_archive, write_archive
 
 __all__ = [
     "from_plain",

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.histories import BatchShard
-from recbole_evcf.data.identity import digest_of_training
+from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.state_files import state_of
@@ -196,7 +196,7 @@ class VAETrainer(Trainer):
         self._check_losses(totals, epoch_idx, finite_steps)
         self._check_weights(epoch_idx)
         weight = float(self.model.warmup.weight)
-        self.model.warmup.next_epoch()
+        self.model.warmup.epoch += 1
         reconstruction, kl = (totals / users).tolist()
         self.train_loss_dict[epoch_idx] = reconstruction + weight * kl
         return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
@@ -205,7 +205,7 @@ class VAETrainer(Trainer):
         self, interaction: Interaction, loss_func: LossTerms, scaler: torch.amp.GradScaler
     ) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
-        self.model.warmup.next_step()
+        self.model.warmup.step += 1
         part = distributed.part(len(interaction))
         arguments = (interaction,) if part is None else (interaction, part)
         with torch.autocast(self.device.type, enabled=self.enable_amp):
@@ -268,7 +268,7 @@ class VAETrainer(Trainer):
 
     def _check_same_data(self, train_data: Any) -> None:
         if distributed.count() > 1:
-            digest = digest_of_training(train_data._dataset, self.model._histories)
+            digest = digest_of_part(train_data._dataset, self.model._histories)
             distributed.agree(digest, OTHER_DATA)
 
     def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:

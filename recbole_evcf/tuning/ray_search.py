@@ -1,7 +1,7 @@
 """Run trials in parallel by Ray Tune, locally or on a cluster; ASHA stops the poor ones.
 
 Ray only provides processes and early stopping: the next trial comes from
-:class:`~recbole_evcf.tuning.hyperopt_search.Search`, and finished ones are in its store.
+:class:`~recbole_evcf.tuning.search.Search`, which keeps the finished ones.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 # Ray Tune needs it, but reports that only after the search.
@@ -25,9 +24,8 @@ from ray.tune.search import Searcher
 from recbole.config import Config
 
 from recbole_evcf.config.checks import is_vae
-from recbole_evcf.tuning.hyperopt_search import Search
-from recbole_evcf.tuning.trial import Task, attempt_trial
-from recbole_evcf.tuning.tuning import SearchOptions
+from recbole_evcf.tuning.search import Search
+from recbole_evcf.tuning.tuning import attempt_trial
 from recbole_evcf.utils import packages
 from recbole_evcf.utils.text import one_line
 
@@ -43,12 +41,7 @@ except ImportError:
 
     STAY_IN_FOLDER = {"chdir_to_trial_dir": False}
 
-__all__ = ["grace_period", "run"]
-
-# Only settings and results pass through Ray's object store, which defaults to a third of memory.
-OBJECT_STORE_BYTES = 128 * 1024**2
-# Half of the trials pass each ASHA rung; rungs are at doubled epochs.
-REDUCTION_FACTOR = 2
+__all__ = ["default_grace_period", "run"]
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -62,54 +55,57 @@ QUIET = {
 
 def run(
     search: Search,
-    options: SearchOptions,
+    shared: Mapping[str, Any],
     config: Config,
-    task: Task,
-    model_file: Callable[[int], str],
+    share: Mapping[str, float],
+    address: str | None,
+    grace_period: int | None,
 ) -> None:
     """Search to the end; an interruption loses only the trials in training.
 
-    Args:
-        search: proposes trials and keeps their outcomes.
-        options: of the cluster, and each trial's share of it.
-        config: shared by the trials.
-        task: what the trials share.
-        model_file: called with a trial's number; returns its model's path.
+    All trials have the settings ``shared``, which made ``config``; ``share`` is the ``CPU`` and
+    ``GPU`` of each. The other arguments are as of :func:`~recbole_evcf.tuning.tuning.tune`.
 
     Raises:
         ValueError: there is no such cluster, or it has no room for a single trial.
     """
-    cpus, gpus = options.cpus_per_trial, options.gpus_per_trial
     # A cluster's workers may run in another folder; RecBole's default is ``dataset``.
-    path = os.path.abspath(task.settings.get("data_path") or "dataset")
-    task = replace(task, settings={**task.settings, "data_path": path})
-    shared = {"task": task, "epochs": config["epochs"], "on_gpu": gpus > 0}
-    trainable = tune.with_resources(
-        tune.with_parameters(_train, **shared), {"cpu": cpus, "gpu": gpus}
+    shared = {**shared, "data_path": os.path.abspath(shared.get("data_path") or "dataset")}
+    train = tune.with_parameters(
+        _train, shared=shared, epochs=config["epochs"], on_gpu=share["GPU"] > 0
     )
-    epochs = _most_epochs(config, search)
-    scheduler = ASHAScheduler(
-        time_attr="epoch",
-        max_t=epochs,
-        grace_period=min(options.grace_period or grace_period(config), epochs),
-        reduction_factor=REDUCTION_FACTOR,
-    )
+    tuned = [parameter for parameter in search.space if parameter.name == "epochs"]
+    epochs = max([config["epochs"], *(epochs for each in tuned for epochs in each.extremes())])
     tune_config = tune.TuneConfig(
         metric="score",
-        mode="max" if config["valid_metric_bigger"] else "min",
-        search_alg=_Proposals(search, model_file),
-        scheduler=scheduler,
+        mode="max" if search.bigger else "min",
+        search_alg=_Proposals(search),
+        # Half of the trials pass each rung; rungs are at doubled epochs.
+        scheduler=ASHAScheduler(
+            time_attr="epoch",
+            max_t=epochs,
+            grace_period=min(grace_period or default_grace_period(config), epochs),
+            reduction_factor=2,
+        ),
         num_samples=-1,
         **STAY_IN_FOLDER,
     )
-    with _connected(options.ray_address), tempfile.TemporaryDirectory() as folder:
-        _check_room(cpus, gpus)
-        run_config = RunConfig(storage_path=folder, verbose=0)
+    with _connected(address), tempfile.TemporaryDirectory() as folder:
+        for kind, wanted in share.items():
+            room = ray.cluster_resources().get(kind, 0)
+            if wanted > room:
+                asked = f"--{kind.lower()}s_per_trial={wanted:g}"
+                raise ValueError(f"{asked} is more than the {room:g} {kind}s that Ray has.")
+        tuner = tune.Tuner(
+            tune.with_resources(train, {"cpu": share["CPU"], "gpu": share["GPU"]}),
+            tune_config=tune_config,
+            run_config=RunConfig(storage_path=folder, verbose=0),
+        )
         with contextlib.redirect_stdout(sys.stderr):
-            tune.Tuner(trainable, tune_config=tune_config, run_config=run_config).fit()
+            tuner.fit()
 
 
-def grace_period(config: Config) -> int:
+def default_grace_period(config: Config) -> int:
     """Return the epochs before ASHA may stop a trial: the warm-up, or a tenth of them all.
 
     During the warm-up, validation metrics say little about what the final KL weight will give.
@@ -119,18 +115,12 @@ def grace_period(config: Config) -> int:
     return max(1, config["epochs"] // 10)
 
 
-def _most_epochs(config: Config, search: Search) -> int:
-    tuned = [parameter for parameter in search.parameters if parameter.name == "epochs"]
-    return max([config["epochs"], *(epochs for p in tuned for epochs in p.extremes())])
-
-
 class _Proposals(Searcher):
     """The search in the form that Ray Tune calls."""
 
-    def __init__(self, search: Search, model_file: Callable[[int], str]):
+    def __init__(self, search: Search):
         super().__init__()
         self._search = search
-        self._model_file = model_file
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -140,24 +130,21 @@ class _Proposals(Searcher):
         number, params = proposal
         self._numbers[trial_id] = number
         # As a string: Ray would interpret parts of a config as its own settings.
-        return {"trial": json.dumps([params, self._model_file(number)])}
+        return {"trial": json.dumps([params, self._search.model_file(number)])}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        if result and "outcome" in result:
-            outcome = json.loads(result["outcome"])
-        else:
-            outcome = {"status": "failed", "reason": "its process died (out of memory?)"}
+        died = {"status": "failed", "reason": "its process died (out of memory?)"}
+        outcome = json.loads(result["outcome"]) if result and "outcome" in result else died
         self._search.settle(self._numbers.pop(trial_id), outcome)
 
 
-def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> None:
+def _train(config: dict[str, Any], shared: dict[str, Any], epochs: int, on_gpu: bool) -> None:
     """Run a trial in a Ray process, which imports the plugin through this module."""
     params, model_file = json.loads(config["trial"])
     # Otherwise every trial would take the machine's first GPU.
     devices = ",".join(map(str, ray.get_gpu_ids())) if on_gpu else ""
-    task = replace(task, settings={**task.settings, "gpu_id": devices, "use_gpu": on_gpu})
     last = {"epoch": 0, "score": 0.0}
 
     def report(outcome: dict[str, Any]) -> None:
@@ -167,19 +154,21 @@ def _train(config: dict[str, Any], task: Task, epochs: int, on_gpu: bool) -> Non
         status = "finished" if is_last else "stopped"
         report_to_ray({**last, "outcome": json.dumps({"status": status, **outcome})})
 
-    outcome = attempt_trial(task, params, model_file, report)
+    settings = {**shared, "gpu_id": devices, "use_gpu": on_gpu, **params}
+    outcome = attempt_trial(settings, model_file, report)
     report_to_ray({**last, "outcome": json.dumps(outcome)})
 
 
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[None]:
+def _connected(address: str | None) -> Any:
+    """Return Ray's context, which disconnects when it ends."""
     os.environ.update(QUIET)
     # Each worker imports Ray Tune before our code. The repair is sent as code: by name, idle
     # workers too would import the plugin and torch.
     ray.cloudpickle.register_pickle_by_value(packages)
-    here = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    # Only settings and results pass through Ray's object store, by default a third of memory.
+    here = {"object_store_memory": 128 * 1024**2, "include_dashboard": False}
     try:
-        ray.init(
+        return ray.init(
             address=address,
             runtime_env={"worker_process_setup_hook": packages.repair_numpy_names},
             log_to_driver=False,
@@ -191,17 +180,3 @@ def _connected(address: str | None) -> Iterator[None]:
         raise ValueError(f"{where} cannot be used ({one_line(error)}).") from error
     finally:
         ray.cloudpickle.unregister_pickle_by_value(packages)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_room(cpus: float, gpus: float) -> None:
-    have = ray.cluster_resources()
-    for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
-        if wanted > have.get(kind, 0):
-            raise ValueError(
-                f"--{kind.lower()}s_per_trial={wanted:g} is more than the {have.get(kind, 0):g} "
-                f"{kind}s that Ray has."
-            )

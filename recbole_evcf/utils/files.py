@@ -1,4 +1,4 @@
-"""Write files atomically."""
+"""Write files atomically: text, JSON and the archives of ``torch.save``, which are checked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import glob
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 __all__ = [
     "atomic_write",
     "check_target",
+    "map_archive",
     "plain_json",
+    "read_archive",
     "remove_leftovers",
+    "write_archive",
     "write_json",
     "write_text",
 ]
@@ -59,19 +65,19 @@ def atomic_write(path: str) -> Iterator[str]:
             os.unlink(temporary)
 
 
-def remove_leftovers(path: str) -> None:
-    """Remove the temporary files of processes that were killed while they wrote ``path``."""
-    for temporary in glob.glob(f"{glob.escape(path)}.*.tmp"):
-        if re.fullmatch(r"\.\d+\.tmp", temporary[len(path) :]):
-            os.unlink(temporary)
-
-
 def _flush(path: str, mode: int) -> None:
     handle = os.open(path, mode)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_leftovers(path: str) -> None:
+    """Remove the temporary files of processes that were killed while they wrote ``path``."""
+    for temporary in glob.glob(f"{glob.escape(path)}.*.tmp"):
+        if re.fullmatch(r"\.\d+\.tmp", temporary[len(path) :]):
+            os.unlink(temporary)
 
 
 def plain_json(content: Any) -> Any:
@@ -88,3 +94,77 @@ def write_text(path: str, text: str) -> None:
     """Write a text file in UTF-8 atomically."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def write_archive(path: str, state: Any) -> None:
+    """Write what ``torch.save`` takes atomically.
+
+    Raises:
+        OSError: it cannot be written, for example on a full disk; an older file stays as it was.
+    """
+    try:
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:
+        # torch.save raises other errors while it closes the file.
+        cause: BaseException | None = error
+        while isinstance(cause, RuntimeError):
+            cause = cause.__context__
+        if not isinstance(cause, OSError):
+            raise (cause or error) from None
+        older = os.path.exists(path) and os.path.getsize(path)
+        kept = "; the one written before is whole" if older else ""
+        raise OSError(
+            f"{path} cannot be written ({cause.strerror or cause}): free space on the disk or set "
+            f"another checkpoint_dir{kept}."
+        ) from None
+
+
+def map_archive(path: str) -> Any:
+    """Read a file of ``torch.save``, leaving its tensors in the file; no code in it runs.
+
+    A tensor that claims to be larger than what the file holds of it is an error: read in PyTorch's
+    usual way, it would take what follows it in this process's memory.
+
+    Raises:
+        Exception: of any kind, if the file is corrupt.
+    """
+    return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+
+
+def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
+    """Read as :func:`map_archive` does, but check checksums and copy tensors to a device."""
+    _check(path)
+    return _copied(map_archive(path), {}, device)
+
+
+def _check(path: str) -> None:
+    """Compare members with their checksums, as PyTorch does not: a flipped bit goes unnoticed."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("a member occurs twice.")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a member is compressed, which torch.save does not do.")
+        # Overlapping members could be read endlessly.
+        if sum(member.file_size for member in members) > os.path.getsize(path):
+            raise ValueError("its members are larger than the file.")
+        if broken := archive.testzip():
+            raise ValueError(f"the checksum of {broken} is wrong.")
+
+
+def _copied(value: Any, storages: dict, device: str | torch.device) -> Any:
+    """Copy tensors out of the mapped file; containers are changed in place."""
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            value[key] = _copied(item, storages, device)
+    elif isinstance(value, torch.Tensor) and value.layout is torch.strided:
+        mapped = value.untyped_storage()
+        # Tensors may share a storage, and one may be a view of more numbers than are stored.
+        if mapped._cdata not in storages:
+            storages[mapped._cdata] = mapped.clone()
+        copy = torch.empty(0, dtype=value.dtype)
+        with torch.no_grad():
+            copy.set_(storages[mapped._cdata], value.storage_offset(), value.size(), value.stride())
+        return copy.to(device)
+    return value

@@ -1,13 +1,24 @@
-"""What hooks, Ray's workers and RecBole must agree on; it imports nothing but NumPy."""
+"""What must be so before RecBole is imported: NumPy's old names, and a user's own modules."""
 
 from __future__ import annotations
 
-import numpy as np
+import importlib
+import os
+import traceback
 
-__all__ = ["CONSOLE", "LOG_FILE", "repair_numpy_names"]
+__all__ = [
+    "CONSOLE",
+    "LOG_FILE",
+    "PLUGINS",
+    "import_failure",
+    "import_plugins",
+    "repair_numpy_names",
+]
 
 # The names of RecBole's log handlers for a run.
 CONSOLE, LOG_FILE = "recbole console", "recbole file"
+# An environment variable, since child processes inherit it.
+PLUGINS = "RECBOLE_EVCF_PLUGINS"
 
 
 def repair_numpy_names() -> None:
@@ -15,21 +26,45 @@ def repair_numpy_names() -> None:
 
     Ray Tune's workers import Ray before any user code: there this is the setup hook.
     """
-    names = {
-        "bool": np.bool_,
-        "bool8": np.bool_,
-        "complex": np.complex128,
-        "complex_": np.complex128,
-        "float": np.float64,
-        "float_": np.float64,
-        "int": np.int_,
-        "long": np.int_,
-        "object": np.object_,
-        "str": np.str_,
-        "unicode": np.str_,
-        "unicode_": np.str_,
+    import numpy as np
+
+    names: dict[str, type] = {
+        **{"bool": np.bool_, "bool8": np.bool_, "object": np.object_},
+        **dict.fromkeys(("complex", "complex_"), np.complex128),
+        **dict.fromkeys(("float", "float_"), np.float64),
+        **dict.fromkeys(("int", "long"), np.int_),
+        **dict.fromkeys(("str", "unicode", "unicode_"), np.str_),
     }
     for name, value in names.items():
-        # hasattr() would make numpy warn of the names it dropped.
+        # hasattr() would make NumPy warn of the names it dropped.
         if name not in vars(np):
             setattr(np, name, value)
+
+
+def import_plugins() -> None:
+    """Import the modules that ``RECBOLE_EVCF_PLUGINS`` names, separated by commas, once each.
+
+    They register what they bring, as :func:`recbole_evcf.hooks.models.register_model` does.
+
+    Raises:
+        ValueError: one cannot be imported.
+    """
+    for name in filter(None, map(str.strip, os.environ.get(PLUGINS, "").split(","))):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            text = f"{PLUGINS} names {name!r}, which cannot be imported ({import_failure(error)})"
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            found = missing is None or not f"{name}.".startswith(f"{missing}.")
+            hint = "." if found else ": is its folder on PYTHONPATH?"
+            raise ValueError(text + hint) from error
+
+
+def import_failure(error: Exception) -> str:
+    """Return why importing a module failed, with file and line."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    # The first frame is the importer's; import machinery is in between.
+    ways = (importlib.__file__, "<frozen importlib")
+    _, *frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if not frame.filename.startswith(ways)]
+    return f"{text}, in {lines[-1].filename}, line {lines[-1].lineno}" if lines else text

@@ -1,10 +1,13 @@
-"""Make foreign strings short and safe for the terminal and for pages."""
+"""Read literals that users write, and make foreign strings safe for the terminal and for pages."""
 
 from __future__ import annotations
 
+import ast
+import operator
 import unicodedata
+from typing import Any, ClassVar
 
-__all__ = ["one_line", "printable", "shortened", "shown"]
+__all__ = ["one_line", "plain_value", "printable", "shortened", "shown"]
 
 # Control characters, surrogates, and line and paragraph separators.
 STEERING = ("Cc", "Cs", "Zl", "Zp")
@@ -30,10 +33,8 @@ def printable(text: str) -> str:
 
 
 def _steers(character: str) -> bool:
-    return (
-        unicodedata.category(character) in STEERING
-        or unicodedata.bidirectional(character) in TURNING
-    )
+    turns = unicodedata.bidirectional(character) in TURNING
+    return turns or unicodedata.category(character) in STEERING
 
 
 def one_line(error: Exception) -> str:
@@ -41,3 +42,43 @@ def one_line(error: Exception) -> str:
     # str() of a KeyError is quoted.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def plain_value(text: str) -> Any:
+    """Return the value of a Python literal, arithmetic on numbers included.
+
+    Raises:
+        SyntaxError: the string is anything else; nothing in it was run.
+    """
+    try:
+        tree = ast.parse(text.lstrip(" \t"), mode="eval")
+        return ast.literal_eval(_Arithmetic().visit(tree))
+    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise SyntaxError(f"[{text}] is no plain Python value.") from error
+
+
+class _Arithmetic(ast.NodeTransformer):
+    """Replaces each operation on two numbers by its result."""
+
+    OPERATIONS: ClassVar = {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.Div: operator.truediv,
+        ast.FloorDiv: operator.floordiv,
+        ast.Mod: operator.mod,
+        ast.Pow: operator.pow,
+    }
+    MAX_POWER_BITS = 4096
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.Constant:
+        self.generic_visit(node)
+        left, right = ast.literal_eval(node.left), ast.literal_eval(node.right)
+        if not all(isinstance(value, (int, float, complex)) for value in (left, right)):
+            raise ValueError("Only numbers can be calculated with.")
+        if type(node.op) not in self.OPERATIONS:
+            raise ValueError("Only + - * / // % and ** are calculated.")
+        power = isinstance(node.op, ast.Pow) and isinstance(left, int)
+        if power and left.bit_length() * right > self.MAX_POWER_BITS:
+            raise ValueError("The power is too large.")
+        return ast.Constant(self.OPERATIONS[type(node.op)](left, right))

@@ -75,7 +75,7 @@ def alone(spec):
     found = measure([Case("alone", "trial_alone:alone", settings)], 1)["alone"]
     assert found.error is None
     # The repairs and what they need, of an otherwise empty package.
-    repairs = ("hooks.fixes", "hooks.wrapping", "utils.literals", "utils.packages")
+    repairs = ("hooks.fixes", "hooks.wrapping", "utils.text", "utils.packages")
     allowed = tuple(f"recbole_evcf.{name}" for name in repairs)
     packages = ("recbole_evcf", "recbole_evcf.hooks", "recbole_evcf.utils")
     others = [name for name in found.results[0]["plugin"] if name not in packages]

@@ -6,8 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from operations import Network, evaluation_batch, training_batch
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
-from recbole_evcf.model.settings import Settings
-from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
 
 def _products_in_place(_, left, right, *args, **kwargs) -> int:

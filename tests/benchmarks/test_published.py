@@ -5,8 +5,7 @@ import torch
 
 import published
 from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
-from recbole_evcf.model.settings import Settings
-from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
+from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 
 pytestmark = pytest.mark.usefixtures("double")

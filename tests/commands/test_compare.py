@@ -11,7 +11,7 @@ import yaml
 from recbole_evcf import cli
 from recbole_evcf.comparison import compare
 
-SEED = "must be a whole number from 0 to 4294967295, not"
+SEED = "must be a whole number of at least 0 and at most 4294967295, not"
 WRONG = [
     (["--models=Pop,Vamp", "--n_pseudo_input=5"], "Did you mean n_pseudo_inputs"),
     (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "has no setting 'mlp_hidden'. Did you mean"),

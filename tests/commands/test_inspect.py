@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pandas as pd
-import pytest
 import torch
 
 from recbole_evcf import cli
@@ -38,16 +37,15 @@ def test_files_and_summary(tiny, tmp_path, capsys):
     assert captured.out.endswith("seen/report.html and 11 CSV files beside it\n")
     assert "INFO" not in captured.err
     assert logging.getLogger().isEnabledFor(logging.ERROR)
-    written = {file.name for file in (tmp_path / "seen").iterdir()}
-    assert len(written) == 12
-    assert (tmp_path / "seen" / "report.html").stat().st_size > 3_000_000
-    users = pd.read_csv(tmp_path / "seen" / "users.csv")
-    components = pd.read_csv(tmp_path / "seen" / "components.csv")
+    assert len(list((tmp_path / "seen").iterdir())) == 12
+    users, components, items = (
+        pd.read_csv(tmp_path / "seen" / f"{name}.csv")
+        for name in ("users", "components", "component_items")
+    )
     assert set(users["user_id"]) == {f"u{user}" for user in range(60)}
     counts = users["component"].value_counts()
     for row in components.itertuples():
         assert row.users == counts.get(row.component, 0)
-    items = pd.read_csv(tmp_path / "seen" / "component_items.csv")
     assert items["item"].str.match(r"i\d+$").all()
     assert "name" not in items
 
@@ -63,55 +61,32 @@ def test_one_test_user_has_no_error(tiny, tmp_path, capsys):
     assert ">nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
 
-def test_a_model_of_recboles(tiny, tmp_path, capsys):
-    path, _ = train("EASE", tiny, tmp_path, capsys)
-    assert inspect(f"--model_file={path}", "--output=seen") == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "holds the model EASE; inspect reads the latent variables of Vamp" in error
-    assert not (tmp_path / "seen").exists()
-
-
 def test_mistakes_are_one_line_and_leave_nothing(tiny, tmp_path, capsys):
+    ease, _ = train("EASE", tiny, tmp_path, capsys)
     path, _ = train("Vamp", tiny, tmp_path, capsys)
     (tmp_path / "cut.pth").write_bytes(Path(path).read_bytes()[:5000])
     (tmp_path / "file").write_text("x", encoding="utf-8")
     torch.save({"config": {}, "state_dict": {}}, tmp_path / "empty.pth")
     other = {**torch.load(path, weights_only=True), "config": {"model": "Nope", "dataset": "tiny"}}
     torch.save(other, tmp_path / "nope.pth")
-    for arguments, message in (
-        (["--model_file=none.pth", "--output=seen"], "no model file none.pth"),
-        (["--model_file=empty.pth", "--output=seen"], "does not say which model"),
-        (["--model_file=nope.pth", "--output=seen"], "no model named 'Nope'"),
-        (["--model_file=cut.pth", "--output=seen"], "cut.pth is not a model file"),
-        (
-            [f"--model_file={path}", "--dataset=ml-100k", "--output=seen"],
-            "was trained on tiny, not on ml-100k",
-        ),
-        ([f"--model_file={path}", "--output=file"], "is a file"),
+    inter = tmp_path / "data" / "tiny" / "tiny.inter"
+    for file, argument, message in (
+        ("none.pth", "--output=seen", "no model file none.pth"),
+        ("empty.pth", "--output=seen", "empty.pth does not fit"),
+        ("nope.pth", "--output=seen", "no model named 'Nope'"),
+        ("cut.pth", "--output=seen", "cut.pth is not a model file"),
+        (ease, "--output=seen", "model EASE; inspect reads the latent variables of Vamp"),
+        (path, "--dataset=ml-100k", "was trained on tiny, not on ml-100k"),
+        (path, "--output=file", "is a file"),
+        (path, "--output=file/below", "is a file"),
+        (path, "--output=seen", "the data set has changed since"),
     ):
-        assert inspect(*arguments) == 2
+        if "changed" in message:
+            inter.write_text(f"{inter.read_text()}u0\tnew\t3\n")
+        assert inspect(f"--model_file={file}", "--output=seen", argument) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert error.startswith("recbole-evcf: error: ")
         assert message in error
         assert not (tmp_path / "seen").exists()
         assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
-
-
-def test_data_that_changed_since(tiny, tmp_path, capsys):
-    path, _ = train("Vamp", tiny, tmp_path, capsys)
-    with open(tmp_path / "data" / "tiny" / "tiny.inter", "a", encoding="utf-8") as file:
-        file.write("u0\tnew\t3\n")
-    assert inspect(f"--model_file={path}", "--output=seen") == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "the data set has changed since" in error
-    assert not (tmp_path / "seen").exists()
-
-
-def test_what_is_missing_is_said_by_the_parser(capsys):
-    with pytest.raises(SystemExit) as caught:
-        inspect("--model_file=x")
-    assert caught.value.code == 2
-    assert "--output" in capsys.readouterr().err

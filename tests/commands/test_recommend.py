@@ -1,8 +1,10 @@
 """``recbole-evcf recommend`` and ``export`` by exit code, output and files."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,20 +21,6 @@ def recommend(*arguments):
     return cli.main(["recommend", *arguments])
 
 
-def test_new_users_from_a_file(model_file, capsys):
-    Path("new.csv").write_text("user,item\nann,i1\nben,i7\nann,i5\ncarl,x\nann,i1\n")
-    command = [f"--model_file={model_file}", "--histories=new.csv", "--topk=4"]
-    assert recommend(*command, "--output=recs.csv") == 0
-    output = capsys.readouterr()
-    assert output.out == "recs.csv: 12 items for 3 users\n"
-    assert "left out 1 interaction with 1 item that the model does not know: 'x'." in output.err
-    assert "prior recommendation went to 1 user with no known item" in output.err
-    found = pd.read_csv("recs.csv")
-    recommender = Recommender.load(model_file)
-    expected = recommender.recommend({"ann": ["i1", "i5"], "ben": ["i7"], "carl": []}, k=4)
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
-
-
 def test_options(model_file, capsys):
     Path("new.jsonl").write_text('{"user": "ann", "items": ["i1", "i5"]}\n')
     Path("allow.txt").write_text("i1\ni2\ni3\nx\n")
@@ -46,8 +34,54 @@ def test_options(model_file, capsys):
     assert sorted(pd.read_csv("recs.csv")["item"]) == ["i1", "i2"]
 
 
+def from_json_lines(path):
+    users = map(json.loads, Path(path).read_text(encoding="utf-8").splitlines())
+    frame = pd.DataFrame(users).explode(["items", "scores"], ignore_index=True)
+    rank = frame.groupby("user").cumcount() + 1
+    return frame.rename(columns={"items": "item", "scores": "score"}).assign(rank=rank)
+
+
+READERS = {"csv": pd.read_csv, "jsonl": from_json_lines, "parquet": pd.read_parquet}
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_new_users_get_a_whole_file_or_none(model_file, ending, monkeypatch, capsys):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    Path("new.csv").write_text('user,item\nann,i1\n"ü,""b",i7\nann,i5\ncarl,x\nann,i1\n')
+    command = [f"--model_file={model_file}", "--histories=new.csv", "--topk=4"]
+    path = Path(f"recs.{ending}")
+    # In two batches, at first on a disk that is full after the first.
+    monkeypatch.setattr("recbole_evcf.serving.recommender.MAX_USERS", 2)
+    whole = Recommender.recommend_in_batches
+
+    def frames(*arguments):
+        yield next(whole(*arguments))
+        raise OSError("No space left on device")
+
+    before = set(Path().iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr(Recommender, "recommend_in_batches", frames)
+        assert recommend(*command, f"--output={path}") == 2
+        assert set(Path().iterdir()) == before
+        path.write_text("mine")
+        assert recommend(*command, f"--output={path}") == 2
+        assert path.read_text() == "mine"
+    capsys.readouterr()
+    assert recommend(*command, f"--output={path}") == 0
+    output = capsys.readouterr()
+    assert output.out == f"{path}: 12 items for 3 users\n"
+    assert "left out 1 interaction with 1 item that the model does not know: 'x'." in output.err
+    assert "prior recommendation went to 1 user with no known item" in output.err
+    lists = {"ann": ["i1", "i5"], 'ü,"b': ["i7"], "carl": []}
+    expected = Recommender.load(model_file).recommend(lists, k=4)
+    found = READERS[ending](path)[expected.columns]
+    assert found["score"].astype(np.float32).tolist() == expected["score"].tolist()
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
 def test_users_of_the_data_set(model_file):
-    """What they get: test_data_set_users.py."""
+    """What they get: test_serving_recommender.py."""
     assert recommend(f"--model_file={model_file}", "--topk=5", "--output=recs.csv") == 0
     assert pd.read_csv("recs.csv").groupby("user").size().tolist() == [5] * 60
 
@@ -58,13 +92,15 @@ GOOD = "user,item\nann,i1\n"
 @pytest.mark.parametrize(
     ("arguments", "content", "message"),
     [
-        ([], "", "new.csv is empty"),
-        ([], "user;item\nann;i1\n", "is the separator ',' right?"),
+        ([], "", "new.csv: No columns to parse from file"),
         (["--separator=;"], GOOD, "is the separator ';' right?"),
         (["--topk=0"], GOOD, "--topk must be at least 1"),
         (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
         (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),
-        (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet"),
+        (["--output=recs.xls"], GOOD, "written to .csv, .jsonl, .parquet files"),
+        (["--output=recs"], GOOD, "written to .csv"),
+        (["--output=."], GOOD, "written to .csv"),
+        (["--output=recs.parquet"], GOOD, "pip install pyarrow"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
         (["--output=new.csv"], GOOD, "--output would replace new.csv"),
         (["--histories=none.csv"], GOOD, "none.csv"),
@@ -72,7 +108,10 @@ GOOD = "user,item\nann,i1\n"
         (["--allow_items=new.csv"], GOOD, "leave none that the model could recommend"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_file(model_file, arguments, content, message, capsys):
+def test_a_mistake_is_one_line_and_no_file(
+    model_file, arguments, content, message, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     Path("new.csv").write_text(content)
     capsys.readouterr()
     before = set(Path().iterdir())
@@ -154,8 +193,7 @@ def test_a_model_is_exported(model_file, capfd):
 def test_a_mistake_in_export_is_one_line_and_no_file(model_file, argument, message, capsys):
     capsys.readouterr()
     before = set(Path().iterdir())
-    command = ["export", f"--model_file={model_file}", "--output=model.onnx", argument]
-    assert cli.main(command) == 2
+    assert cli.main(["export", f"--model_file={model_file}", "--output=m.onnx", argument]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error

@@ -21,11 +21,11 @@ from recbole_evcf.comparison import compare
         (["table1", "--quick", "--likelihood=poisson"], "likelihood must be"),
         (
             ["table1", "--quick", "--seed=[1]"],
-            "seed must be a whole number from 0 to",
+            "seed must be a whole number of at least 0 and at most",
         ),
         (
             ["table1", "--quick", "--seeds=99999999999"],
-            "--seeds must be a whole number from 0 to",
+            "--seeds must be a whole number of at least 0 and at most",
         ),
         (["table2", "--dataset=nope"], "nope"),
         (["table2", "--quick", "--output=/dev/null/out"], "/dev/null/out cannot be written"),

@@ -27,7 +27,10 @@ WRONG = [
     (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id"),
     (["--eval_args={'split': {'RS': [0.8, 0.1, 0.1]}, 'order': 'XO'}"], "XO"),
     (["--field_separator=,", "--state=error"], "ml-100k.inter"),
-    (["--split_seed=4294967296"], "split_seed must be a whole number from 0 to 4294967295"),
+    (
+        ["--split_seed=4294967296"],
+        "split_seed must be a whole number of at least 0 and",
+    ),
     (["--nproc=0"], "nproc must be"),
     (["--nproc=10000", "--gpu_id="], "nproc=10000 processes are more than this machine's"),
     (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),
@@ -69,14 +72,6 @@ def test_a_value_of_the_wrong_kind_in_a_file(setting, message, tiny, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("quoted", ["my settings.yaml", "'my settings.yaml' other.yaml"])
-def test_a_config_file_with_a_blank_in_its_name(quoted, capsys):
-    Path("my settings.yaml").write_text("model: Vamp\nepochs: -3\n", encoding="utf-8")
-    Path("other.yaml").write_text("seed: 3\n", encoding="utf-8")
-    assert cli.main(["run", f"--config_files={quoted}"]) == 2
-    assert "epochs must be a whole number of at least 0, not -3." in capsys.readouterr().err
-
-
 def test_a_sequential_model_runs(tiny, capsys):
     """Its defaults alone are refused by RecBole: a cross entropy takes no negative samples."""
     own = {key: tiny[key] for key in ("data_path", "load_col", "show_progress", "state")}
@@ -93,23 +88,9 @@ def test_what_nobody_thought_of_is_one_line_too(tiny, monkeypatch, capsys):
 
     Path("tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
     monkeypatch.setattr("recbole_evcf.quick_start.run", run)
-    command = ["run", "--model=Vamp", "--dataset=tiny", "--config_files=tiny.yaml"]
-    assert cli.main(command) == 1
+    assert cli.main(["run", "--model=Vamp", "--dataset=tiny", "--config_files=tiny.yaml"]) == 1
     error = "ZeroDivisionError: division by zero; RECBOLE_EVCF_TRACEBACK=1 shows where."
     assert capsys.readouterr().err == f"recbole-evcf: error: {error}\n"
-    monkeypatch.setenv("RECBOLE_EVCF_TRACEBACK", "1")
-    with pytest.raises(ZeroDivisionError):
-        cli.main(command)
-
-
-def test_python_raises_the_same_text(capsys):
-    from recbole_evcf.quick_start import run
-
-    cli.main(["run", "--likelihood=poisson"])
-    sys.argv = ["python"]
-    with pytest.raises(ValueError, match="likelihood") as caught:
-        run("GatedHVamp", "ml-100k", config_dict={"likelihood": "poisson"})
-    assert capsys.readouterr().err == f"recbole-evcf: error: {caught.value}\n"
 
 
 @pytest.mark.parametrize(

@@ -152,12 +152,6 @@ def test_ways_to_write_it(words, sent, capsys):
     assert started[0] > 0
 
 
-def test_states_can_be_left_out(words, sent):
-    sent(signal.SIGINT, epoch=4)
-    assert cli.main([*words, "--resumable=False"]) == 130
-    assert saved(".resume") == []
-
-
 @pytest.mark.parametrize("more", [[], ["--nproc=2", "--gpu_id="]], ids=["one", "two processes"])
 def test_metrics_that_cannot_be_written_do_not_cost_the_run(words, capsys, more):
     folder = Path("results")
@@ -209,10 +203,3 @@ def test_a_full_disk_keeps_the_last_good_files(tiny, words, monkeypatch):
         f"or set another checkpoint_dir{kept}.\n"
     )
     assert {path: path.read_bytes() for path in Path("saved").iterdir()} == before
-
-
-def test_numbers_that_break_say_where_and_what_to_do(words, capsys):
-    assert cli.main([*words, "--learning_rate=1e30"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert re.search(r"in epoch 0, step \d, with learning_rate 1e\+30: try a smaller one", error)

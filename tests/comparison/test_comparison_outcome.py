@@ -1,5 +1,6 @@
-"""Figures over seeds and users, and what is not trained again."""
+"""Values over seeds and users, paired tests by second formulas, and what is not trained again."""
 
+import math
 import platform
 from pathlib import Path
 
@@ -7,177 +8,199 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
-from recbole_evcf.comparison.report import write_comparison
-from recbole_evcf.comparison.tables import caption, metric_table, numbers
+from recbole_evcf.comparison.outcome import holm, paired_test, paired_tests
+from recbole_evcf.comparison.report import caption, metric_table, write_comparison
 from recbole_evcf.results import folder_held, read_sealed, write_sealed
 
 
-def users_of(folder, label):
-    paths = sorted(folder.glob(f"runs/{label}-*.users.csv"))
+def users_of(label):
+    paths = sorted(Path("out/runs").glob(f"{label}-*.users.csv"))
     return [pd.read_csv(path, index_col="user_id") for path in paths]
 
 
-def append_user(settings, user):
-    with Path(settings["data_path"], "tiny", "tiny.inter").open("a") as file:
-        file.writelines(f"{user}\ti{item}\t{item}\n" for item in range(5))
+def edit(label, change):
+    """Change the kept results of a model."""
+    for path in sorted(Path("out/runs").glob(f"{label}-*.json")):
+        content = read_sealed(path)
+        change(content)
+        write_sealed(path, content)
 
 
-def test_one_seed_has_errors_over_users(compared, sg, tmp_path):
-    outcome = compared("Vamp", sg)
-    (model,) = outcome.models
-    (users,) = users_of(tmp_path / "out", "Vamp")
-    for key in outcome.metrics:
-        assert model.test[key] == pytest.approx(users[key].mean())
-        error = np.std(users[key], ddof=1) / np.sqrt(len(users))
-        assert model.standard_error[key] == pytest.approx(error)
-    assert model.seed_deviation == {}
-
-
-def test_several_seeds_are_averaged_by_user(compared, sg, tmp_path):
+def test_seeds_are_averaged_by_user(compared, sg):
+    one = compared("Vamp", sg, seeds=(1,))
+    (users,) = users_of("Vamp")
     outcome = compared("Vamp", sg, seeds=(1, 2, 3))
-    (model,) = outcome.models
-    frames = users_of(tmp_path / "out", "Vamp")
+    frames = users_of("Vamp")
     assert len(frames) == 3
     for key in outcome.metrics:
+        value, error, deviation = one.values.loc["Vamp", [key, f"{key}_se", f"{key}_seed_sd"]]
+        assert value == pytest.approx(users[key].mean())
+        assert error == pytest.approx(np.std(users[key], ddof=1) / np.sqrt(len(users)))
+        assert math.isnan(deviation)
         by_seed = [frame[key].mean() for frame in frames]
         by_user = [np.mean([frame.loc[u, key] for frame in frames]) for u in frames[0].index]
-        assert model.test[key] == pytest.approx(np.mean(by_seed))
-        assert model.seed_deviation[key] == pytest.approx(np.std(by_seed, ddof=1))
-        error = np.std(by_user, ddof=1) / np.sqrt(len(by_user))
-        assert model.standard_error[key] == pytest.approx(error)
+        value, error, deviation = outcome.values.loc["Vamp", [key, f"{key}_se", f"{key}_seed_sd"]]
+        assert value == pytest.approx(np.mean(by_seed))
+        assert error == pytest.approx(np.std(by_user, ddof=1) / np.sqrt(len(by_user)))
+        assert deviation == pytest.approx(np.std(by_seed, ddof=1))
 
 
-def test_without_values_of_users_the_errors_are_over_seeds(compared, sg, tmp_path):
+def test_without_values_of_users_the_errors_are_over_seeds(compared, sg):
     compared("Vamp,Random", sg, seeds=(1, 2))
-    for path in (tmp_path / "out" / "runs").glob("*.json"):
-        # As it is with a metric that is no mean over users.
-        content = read_sealed(path)
-        content["value"].update(per_user=None, smaller_is_better=["ndcg"])
-        write_sealed(path, content)
+    # As it is with a metric that is no mean over users.
+    edit("*", lambda run: run["value"].update(per_user=None, smaller_is_better=["ndcg"]))
     outcome = compared("Vamp,Random", sg, seeds=(1, 2))
-    for model in outcome.models:
-        values = [result["test"]["ndcg@10"] for result in model.results.values()]
+    for label in ("Vamp", "Random"):
+        values = [run["test"]["ndcg@10"] for name, _, run in outcome.runs if name == label]
         error = np.std(values, ddof=1) / np.sqrt(2)
-        assert model.standard_error["ndcg@10"] == pytest.approx(error)
-    least = min(outcome.models, key=lambda model: model.test["ndcg@10"])
-    assert outcome.best("ndcg@10") == {least.label}
-    assert outcome.comparisons == ()
-    assert not outcome.has_user_errors
-    (single,) = compared("Vamp", sg, seeds=(1,)).models
-    assert single.standard_error == {}
+        assert outcome.values.loc[label, "ndcg@10_se"] == pytest.approx(error)
+    assert outcome.best("ndcg@10") == {outcome.values["ndcg@10"].idxmin()}
+    assert outcome.tests.empty
+    assert "over the seeds: there are no values of several users" in caption(outcome)
+    assert np.isnan(compared("Vamp", sg, seeds=(1,)).values.loc["Vamp", "ndcg@10_se"])
 
 
-def test_a_metric_that_is_no_number_is_null_in_its_file(compared, sg, tmp_path):
-    compared("Vamp", sg, seeds=(1, 2))
-    for path in (tmp_path / "out" / "runs").glob("*.json"):
-        content = read_sealed(path)
-        content["value"]["valid"]["ndcg@10"] = float("nan")
-        write_sealed(path, content)
-        assert read_sealed(path)["value"]["valid"]["ndcg@10"] is None
-    (model,) = compared("Vamp", sg, seeds=(1, 2)).models
-    assert np.isnan(model.valid["ndcg@10"])
-
-
-def test_one_test_user_has_no_error(compared, sg, tmp_path):
-    for user in range(60, 64):
-        append_user(sg, f"u{user}")
+def test_one_test_user_has_no_error(compared, sg):
+    with Path(sg["data_path"], "tiny", "tiny.inter").open("a") as file:
+        for user in range(60, 64):
+            file.writelines(f"u{user}\ti{item}\t{item}\n" for item in range(5))
     sg["eval_args"]["split"] = {"SG": [62, 1, 1]}
     outcome = compared("Vamp,Pop", sg)
-    assert outcome.n_users() == 1
-    assert [model.standard_error for model in outcome.models] == [{}, {}]
-    assert "nan" not in metric_table(outcome).text(200)
-    assert "±" not in metric_table(outcome).text(200)
-    assert "±" not in caption(outcome)
-    assert outcome.comparisons == ()
+    assert outcome.n_users == 1
+    assert outcome.values[[f"{key}_se" for key in outcome.metrics]].isna().all(axis=None)
+    text = metric_table(outcome).text(200) + caption(outcome)
+    assert "nan" not in text
+    assert "±" not in text
+    assert outcome.tests.empty
 
 
-def test_costs_name_the_machine_of_each_row(compared, sg, tmp_path):
-    """Runs are kept, and the command may go on elsewhere."""
-    here = compared("Vamp,Pop", sg, seeds=(1, 2)).models[0].measured_on
-    assert here == (
-        f"{platform.node()} ({platform.machine()} CPU, threads: {torch.get_num_threads()}), "
-        f"torch {torch.__version__}"
-    )
-    machines = iter(["old GPU, torch 2.6", None])
-    for path in sorted((tmp_path / "out" / "runs").glob("Vamp-*.json")):
-        content = read_sealed(path)
-        content["value"]["measured_on"] = next(machines)
-        if content["value"]["measured_on"] is None:
-            # As earlier versions wrote it.
-            del content["value"]["measured_on"]
-        write_sealed(path, content)
+def test_costs_name_the_machine_of_each_row(compared, sg):
+    """Runs are kept, and the command may be resumed elsewhere."""
+    here = compared("Vamp,Pop", sg, seeds=(1, 2)).values.loc["Vamp", "measured_on"]
+    cpu = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    assert here == f"{platform.node()} ({cpu}), torch {torch.__version__}"
+    edit("Vamp-1", lambda run: run["value"].update(measured_on="old GPU, torch 2.6"))
+    # As earlier versions wrote it.
+    edit("Vamp-2", lambda run: run["value"].pop("measured_on"))
     outcome = compared("Vamp,Pop", sg, seeds=(1, 2))
-    assert outcome.models[0].measured_on == "old GPU, torch 2.6; unknown"
-    assert outcome.models[1].measured_on == here
-    assert numbers(outcome)["measured_on"].tolist() == ["old GPU, torch 2.6; unknown", here]
-    write_comparison(outcome, str(tmp_path), "c")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert outcome.values["measured_on"].tolist() == ["old GPU, torch 2.6; unknown", here]
+    write_comparison(outcome, ".", "c")
+    page = Path("report.html").read_text(encoding="utf-8")
     assert page.count("old GPU, torch 2.6; unknown</td>") == 1
-    assert "Measured on" not in page
 
 
 def test_the_best_is_the_greatest_as_printed(compared, sg):
     outcome = compared("Pop,EASE,Random", sg)
-    values = {model.label: model.test["ndcg@10"] for model in outcome.models}
-    assert outcome.best("ndcg@10") == {max(values, key=values.get)}
+    assert outcome.best("ndcg@10") == {outcome.values["ndcg@10"].idxmax()}
     # A copy of a model is as good.
     again = compared("EASE,EASE[reg_weight=250.0001]", sg, folder="again")
     assert again.best("ndcg@10") == {"EASE", "EASE[reg_weight=250.0001]"}
 
 
-def test_a_failed_model_stands_beside_the_others(compared, sg):
+def test_a_failed_model_is_beside_the_others(compared, sg):
     outcome = compared("Pop,EASE[reg_weight='x'],Random", sg)
-    assert [model.label for model in outcome.finished] == ["Pop", "Random"]
+    assert outcome.finished["model"].tolist() == ["Pop", "Random"]
     ((label, seed, reason),) = outcome.failures
     assert (label, seed) == ("EASE[reg_weight='x']", 2020)
-    assert reason
-    assert {test.label for test in outcome.comparisons} == {"Random"}
+    assert outcome.values["failure"].dropna().to_dict() == {label: reason}
+    assert set(outcome.tests["label"]) == {"Random"}
 
 
-def test_finished_runs_are_kept_until_a_setting_changes(compared, sg, in_process, tmp_path):
+def test_finished_runs_are_kept_until_a_setting_changes(compared, sg, in_process):
     compared("Pop,EASE", sg)
     compared("Pop,EASE,Random", sg)
     assert in_process == ["Pop", "EASE", "Random"]
     compared("Pop,EASE", {**sg, "reg_weight": 3.0})
     # Pop has no such setting, but the file sets it for all.
     assert in_process[3:] == ["Pop", "EASE"]
-    # A damaged file is no finished run.
-    for path in (tmp_path / "out" / "runs").glob("Random-*.json"):
+    # A corrupt file is no finished run, nor is one of other settings.
+    for path in Path("out/runs").glob("Random-*.json"):
         path.write_text('{"key": ')
     compared("Random,EASE", sg)
     assert in_process[5:] == ["Random"]
-    for path in (tmp_path / "out" / "runs").glob("EASE-*.users.csv"):
+    for path in Path("out/runs").glob("EASE-*.users.csv"):
         path.unlink()
+    edit("Random", lambda run: run["key"].update(seed=5))
     compared("Random,EASE", sg)
-    assert in_process[6:] == ["EASE"]
+    assert in_process[6:] == ["Random", "EASE"]
 
 
-def test_a_folder_that_another_comparison_writes_to_is_refused(compared, sg, in_process, tmp_path):
+def test_a_folder_that_another_comparison_writes_to_is_refused(compared, sg, in_process):
     refused = pytest.raises(ValueError, match="out is in use by another command")
-    with folder_held(str(tmp_path / "out")), refused:
+    with folder_held("out"), refused:
         compared("Pop", sg)
     assert in_process == []
-    assert compared("Pop", sg).finished
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["runs"]
+    assert not compared("Pop", sg).failures
+    assert [path.name for path in Path("out").iterdir()] == ["runs"]
 
 
-def test_a_file_of_other_settings_is_no_finished_run(compared, sg, in_process, tmp_path):
-    compared("Pop", sg)
-    (path,) = (tmp_path / "out" / "runs").glob("Pop-*.json")
-    content = read_sealed(path)
-    content["key"]["seed"] = 5
-    write_sealed(path, content)
-    compared("Pop", sg)
-    assert in_process == ["Pop", "Pop"]
-
-
-def test_a_model_tested_on_other_interactions_is_not_compared(compared, sg, tmp_path):
+def test_a_model_tested_on_other_interactions_is_not_compared(compared, sg):
     compared("Pop,EASE", sg)
-    (path,) = (tmp_path / "out" / "runs").glob("EASE-*.json")
-    content = read_sealed(path)
-    content["value"]["test_split"] = "another"
-    write_sealed(path, content)
+    edit("EASE", lambda run: run["value"].update(test_split="another"))
     outcome = compared("Pop,EASE", sg)
-    assert [model.label for model in outcome.finished] == ["Pop"]
+    assert list(outcome.users) == ["Pop"]
     assert "other interactions" in outcome.failures[0][2]
+
+
+@pytest.fixture
+def frames():
+    rng = np.random.default_rng(3)
+    users = [f"u{n}" for n in range(40)]
+    base = pd.DataFrame(rng.random((40, 2)), index=users, columns=["a", "b"])
+    noisy = base + rng.normal(0.05, 0.1, (40, 2))
+    # The same users in another order.
+    return {"base": base, "noisy": noisy.iloc[rng.permutation(40)], "same": base.copy()}
+
+
+def test_a_pair_by_the_textbook(frames):
+    noisy, base = frames["noisy"]["a"], frames["base"]["a"]
+    difference, error, low, high, p = paired_test(noisy, base).values()
+    ordered = noisy[base.index]
+    by_user = ordered - base
+    assert difference == pytest.approx(sum(by_user) / 40)
+    squares = sum((value - difference) ** 2 for value in by_user)
+    assert error == pytest.approx(math.sqrt(squares / 39 / 40))
+    # 2.0227 is the 97.5% point of Student's t with 39 degrees of freedom.
+    around = (difference - 2.0227 * error, difference + 2.0227 * error)
+    assert (low, high) == pytest.approx(around, rel=1e-4)
+    assert p == pytest.approx(stats.ttest_rel(ordered, base).pvalue)
+    same = paired_test(frames["same"]["a"], base)
+    assert list(same.values()) == [0, 0, 0, 0, 1]
+
+
+def test_one_user_says_nothing_about_others_and_two_do(frames):
+    one = frames["noisy"].loc[["u7"], "a"]
+    difference, *rest = paired_test(one, frames["base"]["a"]).values()
+    assert difference == one["u7"] - frames["base"].loc["u7", "a"]
+    assert np.isnan(rest).tolist() == [True] * 4
+    assert paired_tests({k: v.loc[["u7"]] for k, v in frames.items()}, "base", ["a"]).empty
+    two = {name: frame.loc[["u7", "u8"]] for name, frame in frames.items()}
+    expected = stats.ttest_rel(two["noisy"]["a"], two["base"]["a"]).pvalue
+    assert paired_tests(two, "base", ["a"])["p_value"][0] == pytest.approx(expected)
+
+
+def test_holm_by_the_definition():
+    p = np.array([0.04, 0.01, 0.03, 0.005, 0.9])
+    expected = {}
+    so_far = 0.0
+    for rank, value in enumerate(sorted(p)):
+        so_far = max(so_far, (len(p) - rank) * value)
+        expected[value] = min(1.0, so_far)
+    np.testing.assert_allclose(holm(p), [expected[value] for value in p])
+    assert holm(p)[3] == pytest.approx(0.025)
+    assert holm(p)[0] == holm(p)[2] == pytest.approx(0.09)
+    assert len(holm(np.array([]))) == 0
+
+
+def test_every_model_of_the_same_users_and_metric_is_corrected_together(frames):
+    frames["fewer"] = frames["noisy"].iloc[:39]
+    frames["others"] = frames["noisy"].rename(index=lambda user: f"{user}x")
+    frames["none"] = pd.DataFrame()
+    tests = paired_tests(frames, "base", ["a", "b"])
+    assert tests["metric"].tolist() == ["a", "a", "b", "b"]
+    assert tests["label"].tolist() == ["noisy", "same"] * 2
+    np.testing.assert_allclose(tests["p_corrected"], holm(tests["p_value"].to_numpy()))
+    assert set(tests["n_users"]) == {40}
+    assert paired_tests(frames, "none", ["a"]).empty

@@ -1,26 +1,80 @@
-"""What is checked before anything runs, and what makes two runs the same."""
+"""Models with overrides, what is checked before anything runs, and when two runs are the same."""
 
 import shutil
 
 import numpy as np
 import pytest
-import yaml
 
-from recbole_evcf.comparison.plan import make_plan, parse_models
+from recbole_evcf.comparison.plan import parse_models
+
+
+def read(text):
+    return [(spec.label, spec.model, spec.settings) for spec in parse_models(text)]
+
+
+def test_commas_in_brackets_and_quotes_part_nothing():
+    assert read(" Pop , EASE") == [("Pop", "Pop", {}), ("EASE", "EASE", {})]
+    text = "A,A[mlp_hidden_size=[600,600], likelihood=bernoulli],A[x={'a': [1, (2, 3)]},y='],[']"
+    bernoulli = {"mlp_hidden_size": [600, 600], "likelihood": "bernoulli"}
+    assert read(text) == [
+        ("A", "A", {}),
+        ("A[mlp_hidden_size=[600,600], likelihood=bernoulli]", "A", bernoulli),
+        ("A[x={'a': [1, (2, 3)]}, y='],[']", "A", {"x": {"a": [1, (2, 3)]}, "y": "],["}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("5", 5),
+        ("True", True),
+        ("true", True),
+        ("None", None),
+        ("~", None),
+        ("{SG: [1, 2]}", {"SG": [1, 2]}),
+        ("Adam W", "Adam W"),
+        ("__import__('os').getcwd()", "__import__('os').getcwd()"),
+    ],
+)
+def test_values_are_literals_or_yaml(text, value):
+    ((_, _, settings),) = read(f"A[key={text}]")
+    assert settings == {"key": value}
+    assert type(settings["key"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "nothing before or behind a comma"),
+        ("A,,B", "nothing before or behind a comma"),
+        ("A[x=[1,2]", "closing ] is missing"),
+        ("A]x=1[", "closes no bracket"),
+        ("A[x=(1]]", "closes no bracket"),
+        ("A[x='1]", "closing ' is missing"),
+        ("A[x]", "write key=value"),
+        ("A[1x=1]", "write key=value"),
+        ("A[x=1,x=2]", "gives x twice"),
+        ("A[x=1]B", "Name or Name"),
+        ("A[x=1][y=2]", "closes no bracket"),
+        ("[x=1]", "Name or Name"),
+        ("A,B,A", "names A twice"),
+        ("A[x=1],A[x= 1]", "twice"),
+        ("A[x='a b'],A[x='a  b']", "twice"),
+        ("A[key=!!python/object/apply:os.getcwd {}]", "cannot read the value"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text, message):
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        parse_models(text)
 
 
 @pytest.fixture
-def plan(tiny, tmp_path):
-    def make(models="Pop,Vamp", seeds=(), **settings):
-        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
-        return make_plan(
-            parse_models(models), "tiny", [str(tmp_path / "tiny.yaml")], settings, seeds
-        )
-
-    return make
+def plan(tiny, planned):
+    return lambda models="Pop,Vamp", seeds=(), **settings: planned(models, tiny, seeds, settings)
 
 
-def digests(plan):
+def names(plan):
     return [run.name for run in plan.runs]
 
 
@@ -33,7 +87,7 @@ def test_the_runs_are_model_by_model_on_one_split(plan):
     assert [run.request["settings"]["seed"] for run in made.runs] == [5, 6] * 3
     # What is a model's own goes before what holds for all.
     assert [run.settings["anneal_cap"] for run in made.runs[2:]] == [0.7, 0.7, 0.1, 0.1]
-    assert len(set(digests(made))) == 6
+    assert len(set(names(made))) == 6
 
 
 def test_seeds_are_the_configs_by_default_and_the_split_may_have_its_own(plan):
@@ -52,11 +106,11 @@ def test_a_model_may_need_its_own_settings(plan):
 
 
 def test_the_same_settings_are_the_same_run(plan):
-    first = digests(plan())
-    assert digests(plan()) == first
-    assert digests(plan(show_progress="True", state="info", checkpoint_dir="elsewhere")) == first
+    first = names(plan())
+    assert names(plan()) == first
+    assert names(plan(show_progress="True", state="info", checkpoint_dir="elsewhere")) == first
     # A default that is given is no change.
-    assert digests(plan("Pop,Vamp[likelihood=multinomial]")) == first
+    assert names(plan("Pop,Vamp[likelihood=multinomial]")) == first
 
 
 @pytest.mark.parametrize(
@@ -69,30 +123,30 @@ def test_the_same_settings_are_the_same_run(plan):
     ],
 )
 def test_other_settings_are_another_run(plan, models, settings):
-    assert digests(plan())[1] != digests(plan(models, **settings))[1]
+    assert names(plan())[1] != names(plan(models, **settings))[1]
 
 
 def test_other_data_are_another_run(plan, tmp_path):
-    before = digests(plan())
+    before = names(plan())
     path = tmp_path / "data" / "tiny" / "tiny.inter"
     path.write_text(path.read_text() + "u1\ti39\t7\n")
-    assert not set(before) & set(digests(plan()))
+    assert not set(before) & set(names(plan()))
 
 
 def test_other_item_embeddings_are_other_data(plan, tmp_path):
-    without = digests(plan("LDiffRec"))
+    without = names(plan("LDiffRec"))
     path = tmp_path / "data" / "tiny" / "item_emb.npy"
     found = []
     for value in (0.0, 1.0):
         np.save(path, np.full((40, 8), value))
-        found += digests(plan("LDiffRec"))
+        found += names(plan("LDiffRec"))
     assert len({*without, *found}) == 3
     path.unlink()
-    assert digests(plan("LDiffRec")) == without
+    assert names(plan("LDiffRec")) == without
 
 
 def test_data_are_downloaded_first(plan, tmp_path, monkeypatch):
-    before = digests(plan())
+    before = names(plan())
     shutil.move(tmp_path / "data" / "tiny", tmp_path / "away")
 
     def download(dataset):
@@ -100,11 +154,10 @@ def test_data_are_downloaded_first(plan, tmp_path, monkeypatch):
 
     monkeypatch.setattr("recbole.data.dataset.Dataset._download", download)
     monkeypatch.setattr("recbole_evcf.hooks.fixes_data.RepairedDataset._download", download)
-    assert digests(plan()) == before
+    assert names(plan()) == before
 
 
 def test_metrics_have_the_names_that_the_config_gives_them(plan):
     made = plan(metrics="['NDCG', 'Hit']", topk="[3, 5]", valid_metric="NDCG@3")
-    names = {key: name for key, name in made.metrics.items() if "@" in key}
-    assert names == {"ndcg@3": "NDCG@3", "ndcg@5": "NDCG@5", "hit@3": "Hit@3", "hit@5": "Hit@5"}
-    assert made.valid_metric == "ndcg@3"
+    found = {key: name for key, name in made.metrics.items() if "@" in key}
+    assert found == {"ndcg@3": "NDCG@3", "ndcg@5": "NDCG@5", "hit@3": "Hit@3", "hit@5": "Hit@5"}

@@ -1,54 +1,117 @@
-"""The page."""
+"""Tables and page, each by a second reader."""
 
+import csv
+import json
 import re
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from recbole_evcf.comparison.report import learning_curves, metric_bars, write_comparison
+from recbole_evcf.comparison.report import (
+    caption,
+    learning_curves,
+    metric_bars,
+    metric_table,
+    write_comparison,
+    write_tables,
+)
 
 
 @pytest.fixture
 def outcome(compared, sg):
-    return compared("Pop,Vamp,EASE[reg_weight='<x>']", {**sg, "epochs": 3}, seeds=(1, 2))
+    models = "Pop,EASE[reg_weight='<x>'],Vamp[likelihood=bernoulli]"
+    return compared(models, {**sg, "epochs": 3}, seeds=(1, 2))
 
 
-def test_every_part_is_there_and_nothing_is_asked_of_the_network(outcome, tmp_path):
-    write_comparison(outcome, str(tmp_path), "recbole-evcf compare --models='a<b'")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_files_have_the_values_to_the_last_digit(outcome):
+    outcome.values.loc["Pop", "valid_ndcg@3"] = float("nan")
+    write_tables(outcome, ".", "comparison")
+    with open("comparison.csv", encoding="utf-8", newline="") as file:
+        by_csv = list(csv.DictReader(file))
+    # Strict JSON: no NaN.
+    content = json.loads(Path("comparison.json").read_text(), parse_constant=pytest.fail)
+    assert content["models"][0]["valid_ndcg@3"] is None
+    for label, row, listed in zip(outcome.values.index, by_csv, content["models"]):
+        assert row["model"] == listed["label"] == label
+        if label not in outcome.users:
+            assert row["ndcg@10"] == ""
+            assert listed["ndcg@10"] is None
+            assert listed["failures"][0]["reason"] == row["failure"]
+            continue
+        for key in [f"{k}{suffix}" for k in outcome.metrics for suffix in ("", "_se", "_seed_sd")]:
+            assert float(row[key]) == listed[key] == outcome.values.loc[label, key]
+        assert [run["seed"] for run in listed["runs"]] == [1, 2]
+        assert float(row["peak_memory_mib"]) > 1
+    assert content["split_seed"] == 1
+    assert len(content["comparisons"]) == 4
+
+
+def test_markdown_and_latex_mark_the_best(outcome):
+    write_tables(outcome, ".", "comparison")
+    lines = Path("comparison.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
+    for label, row in zip(outcome.users, rows[1:]):
+        assert row[0].replace("\\", "") == f"| {label}"
+        for cell, key in zip(row[1:], outcome.metrics):
+            text = "{:.4f} ± {:.4f}".format(*outcome.values.loc[label, [key, f"{key}_se"]])
+            best = label in outcome.best(key)
+            assert cell.rstrip(" |") == (f"**{text}**" if best else text)
+    assert "2 seeds (1, 2)" in "".join(lines)
+    tests = lines[lines.index("## Against Pop") :]
+    metrics = [line.split(" | ")[1].strip() for line in tests if line.startswith("| Vamp")]
+    assert metrics[0] == "NDCG@10"
+    assert tests[-1].startswith("Paired t-tests on the metrics of ")
+    best = sum(len(outcome.best(key)) for key in outcome.metrics)
+    latex = Path("comparison.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\mathbf") == metric_table(outcome).text().count("*") == best
+
+
+def test_the_caption_says_what_an_error_is(outcome, compared, sg):
+    assert "over the test users, of each user's mean over the seeds" in caption(outcome)
+    assert "one split by users (seed 1)" in caption(outcome)
+    one = caption(compared("Pop", sg, folder="one"))
+    assert "of the users' values" in one
+    assert "seeds" not in one
+
+
+def test_every_part_of_the_page_is_there_and_nothing_is_asked_of_the_network(outcome):
+    write_comparison(outcome, ".", "recbole-evcf compare --models='a<b'")
+    page = Path("report.html").read_text(encoding="utf-8")
     for heading in ("Test metrics", "Failed", "Metrics", "Learning curves", "Against Pop", "Costs"):
         assert f">{heading}</h2>" in page
     assert "EASE[reg_weight=&#39;&lt;x&gt;&#39;]" in page
     assert "--models=&#39;a&lt;b&#39;" in page
-    assert "<x>" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
-    assert not re.search(
-        r'(src|href)="?https?:', re.sub(r"<script>.*?</script>", "", page, flags=re.S)
-    )
+    without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert "<x>" not in without_scripts
+    assert not re.search(r'(src|href)="?https?:', without_scripts)
     assert page.count('id="figure-') == 2
 
 
 def test_bars_are_the_means_and_their_errors(outcome):
     bars = metric_bars(outcome).data
     # Model by model, and for each of them chart by chart.
-    assert [list(bar.y) for bar in bars] == [["Pop"]] * 4 + [["Vamp"]] * 4
-    for place, key in enumerate(outcome.metrics):
-        for model, bar in zip(outcome.finished, (bars[place], bars[place + 4])):
-            assert list(bar.x) == [model.test[key]]
-            assert list(bar.error_x.array) == [model.standard_error[key]]
+    vamp = "Vamp[likelihood=bernoulli]"
+    assert [list(bar.y) for bar in bars] == [["Pop"]] * 4 + [[vamp]] * 4
+    for label, drawn in (("Pop", bars[:4]), (vamp, bars[4:])):
+        found = [(bar.x[0], bar.error_x.array[0]) for bar in drawn]
+        keys = [[key, f"{key}_se"] for key in outcome.metrics]
+        assert found == [tuple(outcome.values.loc[label, pair]) for pair in keys]
 
 
 def test_curves_are_of_every_seed_by_epoch(outcome):
     lines = learning_curves(outcome).data
-    vamp = [line for line in lines if line.name == "Vamp"]
+    vamp = [line for line in lines if line.name.startswith("Vamp")]
     # Four charts, two seeds.
     assert len(vamp) == 8
     assert all(list(line.x) == [1, 2, 3] for line in vamp)
-    for line, result in zip(vamp, outcome.models[1].results.values()):
+    for line, (_, _, result) in zip(vamp, outcome.runs[2:]):
         assert list(line.y) == [row["valid_score"] for row in result["curve"]]
     assert [line.showlegend for line in vamp].count(True) == 1
     assert len([line for line in lines if line.name == "Pop"]) == 2
 
 
-def test_a_page_on_nothing_but_failures(compared, sg, tmp_path):
-    outcome = compared("EASE[reg_weight='x']", sg)
-    write_comparison(outcome, str(tmp_path), "c")
-    assert ">Failed</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_files_on_nothing_but_failures(compared, sg):
+    write_comparison(compared("EASE[reg_weight='x']", sg), ".", "c")
+    assert ">Failed</h2>" in Path("report.html").read_text(encoding="utf-8")
+    assert pd.read_csv("comparison.csv")["failure"].notna().all()

@@ -6,14 +6,15 @@ import re
 import sys
 
 import pytest
+import recbole.model.general_recommender
+import torch
 import yaml
 from recbole.config import Config
 from recbole.model.general_recommender import BPR
 
 from recbole_evcf import cli, register_model
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.config.model_names import model_names
-from recbole_evcf.config.names import DECLARED
+from recbole_evcf.config.names import DECLARED, model_names, unknown_model
 from recbole_evcf.model.models import Vamp
 
 
@@ -63,21 +64,40 @@ def said_by(source, model, settings) -> str:
     return sentence.removeprefix("own.yaml: ")
 
 
+FILES = (
+    "{} is no setting: name config files with --config_files=... on the command line, or with "
+    "config_file_list=[...] in Python."
+)
+PART = "{0} has no effect by itself: it belongs in eval_args, such as eval_args={{'{0}': {1!r}}}."
+OLD = "{} is a setting of older RecBole releases and has no effect: {}."
+MISTAKES = [
+    ("epoch", 3, "BPR has no setting 'epoch'. Did you mean epochs"),
+    ("latent_dimensions", 3, " has no setting 'latent_dimensions'. Did you mean latent_dimension"),
+    ("training_batch_size", 3, "Did you mean train_batch_size"),
+    ("splitseed", 3, "Did you mean split_seed"),
+    *((key, "x.yaml", FILES.format(key)) for key in ("config", "config_file", "config_file_list")),
+    *(
+        (key, value, PART.format(key, value))
+        for key, value in (
+            ("fold_in_ratio", 0.5),
+            ("order", "TO"),
+            ("mode", "uni100"),
+            ("group_by", "user"),
+            ("split", {"RS": [8, 1, 1]}),
+        )
+    ),
+    *(
+        (key, 3, OLD.format(key, f"use {KEYS[key].help}" if KEYS[key].help else "leave it out"))
+        for key in with_role(Role.OF_OLDER_RELEASES)
+    ),
+]
+
+
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("model", ["BPR", "Vamp"])
-@pytest.mark.parametrize(
-    ("key", "meant"),
-    [
-        ("latent_dimensions", "latent_dimension"),
-        ("training_batch_size", "train_batch_size"),
-        ("epoch", "epochs"),
-        ("splitseed", "split_seed"),
-    ],
-)
-def test_a_misspelt_key_of_any_source(source, model, key, meant):
-    said = said_by(source, model, {key: 3})
-    assert said.startswith(f"{model} has no setting '{key}'. Did you mean ")
-    assert meant in said
+@pytest.mark.parametrize(("key", "value", "sentence"), MISTAKES)
+def test_a_key_that_nobody_reads_of_any_source(source, model, key, value, sentence):
+    assert sentence.replace("BPR", model) in said_by(source, model, {key: value})
 
 
 @pytest.mark.parametrize("source", [from_dict, from_file])
@@ -94,46 +114,8 @@ def test_options_of_the_program_that_runs_are_no_settings(caplog):
     assert [record.getMessage().split()[0] for record in caplog.records] == ["cov-report"]
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("model", ["BPR", "Vamp"])
-@pytest.mark.parametrize(
-    ("old", "new"), [(name, KEYS[name].help) for name in with_role(Role.OF_OLDER_RELEASES)]
-)
-def test_names_of_older_releases_get_their_successors(source, model, old, new):
-    now = f"use {new}." if new else "leave it out."
-    sentence = f"{old} is a setting of older RecBole releases and has no effect: {now}"
-    assert said_by(source, model, {old: 3}) == sentence
-
-
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("key", ["config", "config_file", "config_file_list"])
-def test_files_that_are_named_by_another_option(source, key):
-    assert said_by(source, "BPR", {key: "x.yaml"}) == (
-        f"{key} is no setting: name config files with --config_files=... on the command line, or "
-        "with config_file_list=[...] in Python."
-    )
-
-
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("model", ["BPR", "Vamp"])
-@pytest.mark.parametrize(
-    ("key", "value", "example"),
-    [
-        ("fold_in_ratio", 0.5, "{'fold_in_ratio': 0.5}"),
-        ("order", "TO", "{'order': 'TO'}"),
-        ("mode", "uni100", "{'mode': 'uni100'}"),
-        ("group_by", "user", "{'group_by': 'user'}"),
-        ("split", {"RS": [8, 1, 1]}, "{'split': {'RS': [8, 1, 1]}}"),
-    ],
-)
-def test_parts_of_eval_args_outside_it(source, model, key, value, example):
-    sentence = (
-        f"{key} has no effect by itself: it belongs in eval_args, such as eval_args={example}"
-    )
-    assert said_by(source, model, {key: value}) == f"{sentence}."
-
-
-def test_settings_of_a_teacher():
+def test_settings_of_some_models():
+    assert config_of("LINE", order=1)["order"] == 1
     assert config_of("KD_DAGFM", t_attention_size=3)["t_attention_size"] == 3
     with pytest.raises(ValueError, match=r"KD_DAGFM has no setting 't_attention_sizes'\."):
         config_of("KD_DAGFM", t_attention_sizes=3)
@@ -169,21 +151,6 @@ def test_a_model_that_learns_from_labels_names_what_is_missing(command, tiny, ca
     assert "FM learns from labels, and tiny has no column label: " in captured.err + captured.out
 
 
-def test_a_model_may_have_a_key_of_that_name():
-    assert config_of("LINE", order=1)["order"] == 1
-
-
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("--latent_dimensions=5", "Did you mean latent_dimension"),
-        ("--min_user_inter_num=5", "use user_inter_num_interval"),
-        ("--eval_setting=TO_LS,full", "use eval_args"),
-        ("--qqqqq=5", "no setting 'qqqqq'"),
-        ("--config=x.yaml", "--config_files"),
-        ("--mode=full", "eval_args={'mode': 'full'}"),
-    ],
-)
 @pytest.mark.parametrize(
     "command",
     [
@@ -191,6 +158,16 @@ def test_a_model_may_have_a_key_of_that_name():
         ["compare", "--models=BPR,Vamp", "--output=out"],
         ["reproduce", "table1", "--quick", "--output=out"],
         ["tune", "--model=Vamp", "--params_file=hyper/Vamp.hyper", "--output=out"],
+    ],
+)
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--latent_dimensions=5", "Did you mean latent_dimension"),
+        ("--min_user_inter_num=5", "use user_inter_num_interval"),
+        ("--qqqqq=5", "no setting 'qqqqq'"),
+        ("--config=x.yaml", "--config_files"),
+        ("--mode=full", "eval_args={'mode': 'full'}"),
     ],
 )
 def test_every_command_refuses_it_before_anything_is_loaded(
@@ -251,15 +228,53 @@ def test_every_model_takes_every_key_that_its_code_reads():
         source = inspect.getsource(importlib.import_module(module))
         read = re.findall(r"""config\[\s*["'](\w+)["']\s*\]""", source)
         own = {key: config[key] for key in {*read, *config.internal_config_dict}}
-        others = {
-            "n_pseudo_inputs": 3,
-            "embedding_size": 8,
-            "reg_weight": 1,
-            "LABEL_FIELD": "label",
-        }
+        others = {"n_pseudo_inputs": 3, "embedding_size": 8, "reg_weight": 1, "LABEL_FIELD": "l"}
         derived = ("MODEL_TYPE", "MODEL_INPUT_TYPE", "device")
         given = {key: value for key, value in {**others, **own}.items() if key not in derived}
         given["train_neg_sample_args"] = None
         Config(name, "ml-100k", config_dict=given)
         checked += 1
     assert checked > 80
+
+
+@pytest.mark.parametrize("name", ["GatedHVam", "gatedhvamp", "GATEDHVAMP"])
+def test_unknown_model_names_the_close_ones(name):
+    with pytest.raises(ValueError, match=r"There is no model named .* Did you mean GatedHVamp"):
+        Config(name, "ml-100k")
+    assert "LightGCN" in str(unknown_model("LightGNC"))
+    assert str(unknown_model("zzzzzz")).endswith("RecBole or recbole_evcf.")
+    assert not torch.is_anomaly_enabled()
+
+
+FAULT = "The module of Broken cannot be imported ("
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "import os\nimport nowhere",
+            f"{FAULT}ModuleNotFoundError: No module named 'nowhere', in ",
+        ),
+        ("class Broken(", f"{FAULT}SyntaxError: '(' was never closed (broken.py, line 1))."),
+        ("import os", "There is no model named 'Broken' in RecBole or recbole_evcf."),
+    ],
+)
+def test_a_model_whose_module_cannot_be_imported_is_not_unknown(
+    code, sentence, tmp_path, monkeypatch
+):
+    package = recbole.model.general_recommender
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    sys.modules.pop("recbole.model.general_recommender.broken", None)
+    (tmp_path / "broken.py").write_text(code, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"Broken") as error:
+        Config("Broken", "ml-100k")
+    assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("name", ["LightGBM", "xgboost"])
+def test_models_on_other_packages_name_those(name, monkeypatch):
+    for package in ("lightgbm", "xgboost", "recbole.model.exlib_recommender"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"^The module of {name} cannot be imported "):
+        Config(name, "ml-100k")

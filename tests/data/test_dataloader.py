@@ -12,11 +12,10 @@ from recbole.utils.case_study import full_sort_topk
 from build import build
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader, TrainUserDataLoader
 
-SPLITS = [
-    {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"},
-    {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
-    {"split": {"RS": [0.5, 0.2, 0.3]}, "order": "RO", "group_by": "none", "mode": "full"},
-]
+RATIO = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
+LATEST = {**RATIO, "split": {"LS": "valid_and_test"}, "order": "TO"}
+BY_USERS = {**RATIO, "split": {"SG": [0.5, 0.2, 0.3]}}
+UNGROUPED = {**RATIO, "split": {"RS": [0.5, 0.2, 0.3]}, "group_by": "none"}
 
 
 def recboles_loaders(config, loaders):
@@ -38,7 +37,7 @@ def contents(loader):
     return positives, seen
 
 
-@pytest.mark.parametrize("eval_args", SPLITS)
+@pytest.mark.parametrize("eval_args", [RATIO, LATEST, UNGROUPED])
 def test_full_sort_gives_what_recboles_gives(tiny, eval_args):
     config, loaders, model, _ = build("Vamp", "tiny", {**tiny, "eval_args": eval_args})
     for ours, theirs in zip(loaders[1:], recboles_loaders(config, loaders)):
@@ -46,18 +45,16 @@ def test_full_sort_gives_what_recboles_gives(tiny, eval_args):
         assert contents(ours) == contents(theirs)
         np.testing.assert_array_equal(ours.uid_list, theirs.uid_list)
         users = ours.uid_list[:5].numpy()
-        for our, their in zip(
-            full_sort_topk(users, model, ours, 7), full_sort_topk(users, model, theirs, 7)
-        ):
-            torch.testing.assert_close(our, their)
+        top, expected = (full_sort_topk(users, model, each, 7) for each in (ours, theirs))
+        torch.testing.assert_close(top, expected)
 
 
-@pytest.mark.parametrize(
-    "metrics", [["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"], ["GAUC"]]
-)
-def test_metrics_equal_those_of_recboles_loader(tiny, metrics):
-    settings = {**tiny, "metrics": metrics, "topk": [3, 10]}
-    settings["valid_metric"] = "GAUC" if metrics == ["GAUC"] else "NDCG@10"
+METRICS = {"NDCG@10": ["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"], "GAUC": ["GAUC"]}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metrics_equal_those_of_recboles_loader(tiny, metric):
+    settings = {**tiny, "metrics": METRICS[metric], "topk": [3, 10], "valid_metric": metric}
     config, loaders, _, trainer = build("GatedVamp", "tiny", settings)
     trainer.fit(loaders[0], loaders[1])
     theirs = recboles_loaders(config, loaders)[1]
@@ -66,12 +63,7 @@ def test_metrics_equal_those_of_recboles_loader(tiny, metrics):
 
 def test_training_yields_each_training_user_once_and_nobody_else(tiny, tmp_path):
     # A user whose every interaction is in the test part has nothing to train on.
-    eval_args = {
-        "split": {"RS": [0.3, 0.3, 0.4]},
-        "order": "RO",
-        "group_by": "none",
-        "mode": "full",
-    }
+    eval_args = {**UNGROUPED, "split": {"RS": [0.3, 0.3, 0.4]}}
     with open(tmp_path / "data" / "tiny" / "tiny.inter", "a", encoding="utf-8") as file:
         file.writelines(f"lonely{n}\ti{n}\t1\n" for n in range(12))
     _, (train, _, _), _, _ = build("Vamp", "tiny", {**tiny, "eval_args": eval_args})
@@ -91,13 +83,7 @@ def test_sampled_evaluation_keeps_recboles_loader(tiny):
     assert 0 < trainer.evaluate(loaders[2])["hit@10"] <= 1
 
 
-REPEATABLE = [
-    ("HVamp", {"split": {"LS": "valid_and_test"}, "order": "TO"}),
-    ("HVamp", {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user"}),
-    ("HVamp", {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO"}),
-    ("EASE", {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO"}),
-    ("EASE", {"split": {"LS": "valid_and_test"}, "order": "TO"}),
-]
+REPEATABLE = [("HVamp", LATEST), ("HVamp", RATIO), ("HVamp", BY_USERS), ("EASE", BY_USERS)]
 
 
 def naive_recall(network, loader, k):
@@ -113,14 +99,8 @@ def naive_recall(network, loader, k):
 
 @pytest.mark.parametrize(("model", "eval_args"), REPEATABLE)
 def test_repeatable_ranks_what_users_have_seen_too(tiny, model, eval_args):
-    settings = {
-        "eval_args": {**eval_args, "mode": "full"},
-        "repeatable": True,
-        "metrics": ["Recall"],
-        "valid_metric": "Recall@5",
-        "topk": [5],
-        "metric_decimal_place": 10,
-    }
+    metrics = {"metrics": ["Recall"], "valid_metric": "Recall@5", "topk": [5]}
+    settings = {**metrics, "metric_decimal_place": 10, "repeatable": True, "eval_args": eval_args}
     _, loaders, network, trainer = build(model, "tiny", {**tiny, **settings})
     for loader in loaders[1:]:
         assert not contents(loader)[1]
@@ -132,7 +112,6 @@ def test_repeatable_ranks_what_users_have_seen_too(tiny, model, eval_args):
 
 @pytest.mark.parametrize("model", ["FISM", "NAIS"])
 def test_repeatable_samples_negatives_as_recbole_does(tiny, model):
-    by_users = {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO", "mode": "full"}
-    settings = {"eval_args": by_users, "repeatable": True}
-    _, loaders, _, _ = build(model, "tiny", {**tiny, **settings})
+    settings = {**tiny, "eval_args": BY_USERS, "repeatable": True}
+    _, loaders, _, _ = build(model, "tiny", settings)
     assert isinstance(loaders[0]._sampler, RepeatableSampler)

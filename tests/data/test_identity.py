@@ -13,9 +13,7 @@ from build import SIZES, build
 from conftest import write_inter
 from recbole_evcf.data.identity import ItemCatalogue
 
-SENTENCE = (
-    r"the model was made for {} values of {}, and the dataloader's data set 'tiny' has others"
-)
+SENTENCE = "the model was made for {} values of {}, and the dataloader's data set 'tiny' has others"
 SG = {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO", "mode": "full"}
 SMALL = {"GRU4Rec": {"train_neg_sample_args": None, "eval_args": {"order": "TO"}}}
 
@@ -38,10 +36,14 @@ def test_loaders_of_other_items_are_refused(tiny, model):
 
 @pytest.mark.parametrize("model", ["HVamp", "BPR"])
 def test_loaders_of_other_users_are_refused(tiny, model):
-    _, _, _, trainer = made(model, tiny)
+    _, own, network, trainer = made(model, tiny)
     _, other, _, _ = made(model, tiny, val_interval={"user_id": [f"u{n}" for n in range(59)]})
     with pytest.raises(ValueError, match=SENTENCE.format(60, "user_id")):
         trainer.evaluate(other[2], load_best_model=False)
+    _, again, _, _ = made(model, tiny)
+    results = [trainer.evaluate(loaders[2], load_best_model=False) for loaders in (own, again)]
+    assert results[0] == results[1]
+    assert copy.deepcopy(network).vocabulary is network.vocabulary
 
 
 def test_the_same_items_in_another_order_are_refused(tiny, tmp_path):
@@ -61,15 +63,6 @@ def test_another_split_by_users_with_other_items_is_refused(tiny, model):
     trainer.evaluate(own[2], load_best_model=False)
     with pytest.raises(ValueError, match=f"made for {network.n_items - 1} values of item_id"):
         trainer.evaluate(other[2], load_best_model=False)
-
-
-@pytest.mark.parametrize("model", ["HVamp", "BPR"])
-def test_loaders_made_again_of_the_same_data_are_taken(tiny, model):
-    _, own, network, trainer = made(model, tiny)
-    _, again, _, _ = made(model, tiny)
-    results = [trainer.evaluate(loaders[2], load_best_model=False) for loaders in (own, again)]
-    assert results[0] == results[1]
-    assert copy.deepcopy(network).vocabulary is network.vocabulary
 
 
 def test_items_there_and_back(tmp_path):

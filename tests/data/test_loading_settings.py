@@ -26,52 +26,40 @@ FILES = "benchmark_filename must be a list of three files (training, validation,
 SHARES = "must be three numbers, for training above 0 and for validation and test 0 or more, not "
 NO_EFFECT = "has no effect beside benchmark_filename, whose files RecBole takes as they are"
 
+USERS, ITEMS = "user_inter_num_interval", "item_inter_num_interval"
+LIKED = {"val_interval": {"rating": "[4,inf)"}}
+BAD_SHARES = [[8, 2], [0, 1, 1], [0.8, -0.1, 0.3], ["a", 1, 1], "8", [True, 1, 1]]
+FILTERS = {"rm_dup_inter": "first", **LIKED, USERS: "[5,inf)", ITEMS: "[5,inf)"}
+
 # Refused before anything is read.
 WRONG = [
-    ({"user_inter_num_interval": 100}, "user_inter_num_interval " + INTERVAL + "'100'"),
-    ({"item_inter_num_interval": ">=4"}, "item_inter_num_interval " + INTERVAL + "'>=4'"),
-    ({"user_inter_num_interval": [5, "inf"]}, "user_inter_num_interval " + INTERVAL),
-    ({"user_inter_num_interval": "[5,inf);x"}, "user_inter_num_interval " + INTERVAL),
-    ({"user_inter_num_interval": "[9,5]"}, "user_inter_num_interval " + INTERVAL),
-    ({"user_inter_num_interval": "[nan,5]"}, "user_inter_num_interval " + INTERVAL),
-    ({"user_inter_num_interval": ""}, "user_inter_num_interval " + INTERVAL + "''"),
-    ({"val_interval": {"rating": 4}}, "val_interval: rating " + INTERVAL + "'4'"),
-    ({"val_interval": {"rating": ">=4"}}, "val_interval: rating " + INTERVAL + "'>=4'"),
+    *(
+        ({USERS: value}, f"{USERS} {INTERVAL}'{value}'")
+        for value in (100, "[5,inf);x", "[9, 5]", "[nan,5)", "")
+    ),
+    ({USERS: [5, "inf"]}, f"{USERS} {INTERVAL}"),
+    ({ITEMS: ">=4"}, f"{ITEMS} {INTERVAL}'>=4'"),
+    ({"val_interval": {"rating": 4}}, f"val_interval: rating {INTERVAL}'4'"),
+    ({"val_interval": {"rating": ">=4"}}, f"val_interval: rating {INTERVAL}'>=4'"),
     ({"val_interval": "[4,inf)"}, "val_interval must be a mapping such as {'rating': '[4,inf)'}"),
     ({"load_col": ["user_id"]}, "load_col must be a mapping such as {'inter':"),
-    ({"load_col": {"inter": "user_id"}}, "load_col: inter " + LISTS + "'user_id'"),
-    ({"load_col": {"inter": None}}, "load_col: inter " + LISTS + "'None'"),
+    ({"load_col": {"inter": "user_id"}}, f"load_col: inter {LISTS}'user_id'"),
+    ({"load_col": {"inter": None}}, f"load_col: inter {LISTS}'None'"),
     ({"load_col": {"item": ["item_id"]}}, "load_col has no columns of inter: write {'inter':"),
-    ({"unload_col": {"inter": "rating"}}, "unload_col: inter " + LISTS),
+    ({"unload_col": {"inter": "rating"}}, f"unload_col: inter {LISTS}"),
     ({"unload_col": {"inter": ["place"]}}, "load_col and unload_col both say what to load of"),
-    ({"benchmark_filename": "train"}, FILES),
-    ({"benchmark_filename": ["train", "test"]}, FILES),
-    ({"benchmark_filename": list("abcd")}, FILES),
-    ({"benchmark_filename": list("abcdef")}, FILES),
+    *(({"benchmark_filename": names}, FILES) for names in ("abc", ["a", "b"], list("abcd"))),
+    *(
+        ({"benchmark_filename": list("abc"), key: value}, f"{key} {NO_EFFECT}")
+        for key, value in FILTERS.items()
+    ),
     ({"threshold": {"rating": 4}}, "threshold has no effect on {model}, which takes each"),
     *(
         ({"eval_args": {"split": {kind: shares}, "order": "TO", "group_by": "user"}}, SHARES)
         for kind in ("RS", "TS")
-        for shares in (
-            [8, 2],
-            [0, 1, 1],
-            [0, 0, 0],
-            [0.8, -0.1, 0.3],
-            ["a", 1, 1],
-            "8",
-            [True, 1, 1],
-        )
+        for shares in BAD_SHARES
     ),
     ({"eval_args": {**TS, "order": "RO"}}, "split: TS splits by time and needs order: TO, not RO"),
-    *(
-        ({"benchmark_filename": list("abc"), key: value}, f"{key} {NO_EFFECT}")
-        for key, value in {
-            "rm_dup_inter": "first",
-            "val_interval": {"rating": "[4,inf)"},
-            "user_inter_num_interval": "[5,inf)",
-            "item_inter_num_interval": "[5,inf)",
-        }.items()
-    ),
 ]
 
 
@@ -84,14 +72,9 @@ def rated(tmp_path) -> dict:
         for k in range(10)
     ]
     write_inter(tmp_path / "data", "rated", rows, HEADER)
-    columns = ["user_id", "item_id", "rating", "timestamp", "place"]
-    return {
-        "data_path": str(tmp_path / "data"),
-        "load_col": {"inter": columns},
-        "state": "error",
-        "show_progress": False,
-        "epochs": 1,
-    }
+    columns = {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp", "place"]}}
+    settings = {"data_path": str(tmp_path / "data"), "epochs": 1}
+    return {**settings, **columns, "state": "error", "show_progress": False}
 
 
 @pytest.mark.parametrize("model", ["HVamp", "BPR"])
@@ -104,13 +87,12 @@ def test_a_wrong_setting_is_refused_before_loading(rated, model, wrong, sentence
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--user_inter_num_interval=100"], "user_inter_num_interval " + INTERVAL + "'100'"),
         (["--val_interval={'rating': 4}"], "val_interval: rating " + INTERVAL + "'4'"),
         (["--val_interval={'place': 'a'}"], "val_interval: place " + INTERVAL + "'a'"),
         (["--val_interval={'rating': [1, 2, 3]}"], "val_interval: rating " + INTERVAL),
         (["--val_interval={'place': '[1,2]'}"], "place must be a list of the tokens to keep"),
         (["--load_col={'inter': ['user_id', 'item_id', 'plaice']}"], "names 'plaice', which "),
-        (["--load_col=~", "--unload_col={'inter': ['plaice']}"], "names 'plaice', which "),
+        (["--load_col=None", "--unload_col={'inter': ['plaice']}"], "names 'plaice', which "),
         (["--load_col={'inter': ['user_id']}"], "load_col leaves out item_id, which is needed "),
         (["--load_col={'inter': '*', 'item': ['item_id', 'class']}"], "item, which does not exist"),
     ],
@@ -118,7 +100,6 @@ def test_a_wrong_setting_is_refused_before_loading(rated, model, wrong, sentence
 def test_a_wrong_setting_on_the_command_line(rated, words, sentence, capsys):
     Path("rated.yaml").write_text(yaml.safe_dump(rated), encoding="utf-8")
     run = ["run", "--model=EASE", "--dataset=rated", "--config_files=rated.yaml"]
-    words = [word.replace("~", "None") for word in words]
     assert cli.main([*run, *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("recbole-evcf: error: ")
@@ -147,11 +128,10 @@ def test_a_right_setting_is_applied(rated, good, kept):
 
 
 def test_threshold_is_allowed_where_labels_are_read(rated):
-    labels = {"threshold": {"rating": 4}}
     labelled = {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC"}
-    build("BPR", "rated", {**rated, **labels, **labelled})
-    build("NeuMF", "rated", {**rated, **labels, "train_neg_sample_args": None})
-    build("FM", "rated", {**rated, **labels, "train_neg_sample_args": None})
+    undrawn = {"train_neg_sample_args": None}
+    for model, more in (("BPR", labelled), ("NeuMF", undrawn), ("FM", undrawn)):
+        build(model, "rated", {**rated, "threshold": {"rating": 4}, **more})
 
 
 @pytest.mark.parametrize("model", ["HVamp", "BPR"])
@@ -179,22 +159,25 @@ def test_three_and_five_benchmark_files_are_read(tiny, tmp_path, n_files):
 
 
 def own_ml_100k(folder) -> None:
-    rows = [(f"mine{user}", f"i{user + k}", 4, k) for user in range(10) for k in range(8)]
-    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
-    write_inter(folder, "ml-100k", rows, header)
+    rows = [(f"mine{user}", f"i{user + k}", k) for user in range(10) for k in range(8)]
+    write_inter(folder, "ml-100k", rows)
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_own_files_named_ml_100k_are_read(tmp_path, given, caplog):
-    own_ml_100k(tmp_path / ("data" if given else "dataset"))
-    settings = {"data_path": "data"} if given else {}
-    config = Config("BPR", "ml-100k", config_dict=settings)
+@pytest.mark.parametrize("given", [{"data_path": "data"}, {}])
+def test_own_files_named_ml_100k_are_read(tmp_path, given, caplog, capsys):
+    folder = tmp_path / given.get("data_path", "dataset")
+    own_ml_100k(folder)
+    columns = {"load_col": {"inter": ["user_id", "item_id"]}}
     with caplog.at_level(logging.INFO):
-        dataset = create_dataset(config)
+        dataset = create_dataset(Config("BPR", "ml-100k", config_dict={**given, **columns}))
     assert dataset.inter_num == 80
     assert dataset.id2token("user_id", 1) == "mine0"
-    folder = tmp_path / ("data" if given else "dataset")
     assert f"ml-100k is read from {folder / 'ml-100k'}" in caplog.text
+    words = [f"--{key}={value}" for key, value in {**given, **columns}.items()]
+    assert (
+        cli.main(["run", "--model=EASE", "--per_user_file=users.csv", "--state=error", *words]) == 0
+    )
+    assert pd.read_csv("users.csv")["user_id"].str.startswith("mine").all()
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -207,10 +190,3 @@ def test_without_own_files_ml_100k_is_recboles(tmp_path, empty, caplog):
     with caplog.at_level(logging.INFO):
         assert create_dataset(config).inter_num == 100_000
     assert f"ml-100k is read from {packaged}" in caplog.text
-
-
-def test_a_run_on_own_files_named_ml_100k_is_on_them(tmp_path, capsys):
-    own_ml_100k(tmp_path / "dataset")
-    run = ["run", "--model=EASE", "--per_user_file=users.csv", "--state=error"]
-    assert cli.main(run) == 0
-    assert pd.read_csv("users.csv")["user_id"].str.startswith("mine").all()

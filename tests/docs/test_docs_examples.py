@@ -34,9 +34,7 @@ def example(monkeypatch, capsys):
         return names
 
     yield run
-    fold_in.ADAPTERS.pop("BPR", None)
-    fold_in._SHOW.pop("BPR", None)
-    fold_in.SAMPLING_MODELS.discard("BPR")
+    fold_in.FOLD_IN_MODELS.pop("BPR", None)
 
 
 def trained(model: str, settings: dict):

@@ -1,28 +1,42 @@
 """Ranking metrics against a second, naive implementation, alone and through a whole evaluation."""
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import recbole.evaluator.metrics
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from recbole.config import Config
 from recbole.evaluator import Collector
 from recbole.evaluator import register as metric_registry
 from recbole.evaluator.evaluator import Evaluator
+from recbole.quick_start import run_recbole
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.evaluator.metrics import TruncatedRecall, top_hits
+from recbole_evcf.evaluator.metrics import (
+    TruncatedRecall,
+    standard_error,
+    top_hits,
+    write_per_user,
+)
 from recbole_evcf.hooks.evaluation import HitCollector
 
 SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}
-TOPK = [1, 3, 5, 10]
-CUT_OFFS = [3, 41, 42, 100]
+# Few items shown: many users have more targets than the smaller K.
+SG = {**SG, "fold_in_ratio": 0.4}
 RS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-KEYS = [f"{name}@{k}" for name in ("ndcg", "truncatedrecall", "recall") for k in TOPK]
+# Some above the number of items: what there is is ranked; RecBole's topk ends in an error.
+TOPK = [1, 3, 5, 10, 41, 42, 100]
+METRICS = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP"]
+
+
+def settings_of(tiny, eval_args, metrics=METRICS):
+    keys = {"eval_args": eval_args, "metrics": metrics, "valid_metric": f"{metrics[0]}@100"}
+    keys |= {"per_user_file": "results/users.csv"}
+    return {**tiny, **keys, "topk": TOPK, "metric_decimal_place": 9, "standard_error": True}
 
 
 def naive(ranking: list, targets: set, k: int) -> dict[str, float]:
@@ -41,122 +55,115 @@ def naive(ranking: list, targets: set, k: int) -> dict[str, float]:
     }
 
 
-def naive_values(rankings, targets, key):
-    name, k = key.split("@")
-    return [naive(rankings[user], targets[user], int(k))[name] for user in rankings]
+def pairs(dataset) -> dict[int, set[int]]:
+    users, items = (dataset.inter_feat[field].numpy() for field in ("user_id", "item_id"))
+    return {user: set(items[users == user].tolist()) for user in np.unique(users).tolist()}
 
 
-@pytest.fixture
-def sg(tiny):
-    """Few items shown: many users have more targets than the smaller K."""
-    return {
-        **tiny,
-        "eval_args": {**SG, "fold_in_ratio": 0.4},
-        "metrics": ["NDCG", "TruncatedRecall", "Recall"],
-        "topk": TOPK,
-        "valid_metric": "NDCG@10",
-        "metric_decimal_place": 12,
-    }
-
-
-def evaluated(sg, table):
-    """Metrics of a model that scores by a table (users, items), and naive rankings and targets."""
-    _, loaders, network, trainer = build("EASE", "tiny", sg)
-    network.full_sort_predict = lambda interaction: table[interaction["user_id"]].flatten()
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    dataset, rankings, targets, scores = loaders[2]._dataset, {}, {}, {}
-    users, items = (dataset.inter_feat[field].tolist() for field in ("user_id", "item_id"))
-    for user, item in zip(users, items):
-        targets.setdefault(user, set()).add(item)
-    for user in sorted(targets):
-        row = table[user].clone()
-        row[0] = -torch.inf
-        row[(dataset.fold_in.rows(torch.tensor([user])).column + 1)] = -torch.inf
-        scores[user] = row.tolist()
-        # Of equal scores, topk's order is the one that counts.
-        rankings[user] = torch.topk(row, max(TOPK)).indices.tolist()
-    return result, rankings, targets, scores
-
-
-def table(kind):
-    rng = np.random.default_rng(8)
-    scores = {
+def evaluated(model, settings, kind):
+    """Metrics of a model with given scores; and targets, scores and naive rankings by user."""
+    _, loaders, network, trainer = build(model, "tiny", settings)
+    dataset, rng = loaders[2]._dataset, np.random.default_rng(8)
+    table = {
         "distinct": rng.permutation(61 * 41).reshape(61, 41),
         "tied": rng.integers(0, 4, size=(61, 41)),
         "equal": np.ones((61, 41)),
     }[kind]
-    return torch.from_numpy(scores).float()
+    table = torch.from_numpy(table).float()[:, : dataset.item_num]
+    network.full_sort_predict = lambda interaction: table[interaction["user_id"]].flatten()
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    targets, rows, rankings = {}, {}, {}
+    earlier = [pairs(loader._dataset) for loader in loaders[:2]]
+    for number, found in pairs(dataset).items():
+        if "SG" in settings["eval_args"]["split"]:
+            seen = {*(dataset.fold_in.rows(torch.tensor([number])).column + 1).tolist()}
+        else:
+            seen = set().union(*(part.get(number, ()) for part in earlier))
+        row = table[number].clone()
+        row[[0, *(seen - found)]] = -torch.inf
+        # Of equal scores, topk's order is the one that counts.
+        ranking = torch.topk(row, min(max(settings["topk"]), dataset.item_num)).indices.tolist()
+        user = dataset.id2token("user_id", number)
+        targets[user], rows[user] = found, row
+        rankings[user] = [item for item in ranking if row[item] > -torch.inf]
+    return result, targets, rows, rankings
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 30))
-def test_truncated_recall_of_random_rankings(seed, k, n_items):
-    rng = np.random.default_rng(seed)
-    k = min(k, n_items)
-    hits, lengths, expected = [], [], []
-    for _ in range(5):
-        ranking = rng.permutation(n_items)
-        targets = set(rng.choice(n_items, size=int(rng.integers(1, n_items + 1)), replace=False))
-        hits.append([item in targets for item in ranking[:k]])
-        lengths.append(len(targets))
-        expected.append([naive(list(ranking), targets, n + 1)["truncatedrecall"] for n in range(k)])
-    metric = TruncatedRecall({"topk": [k], "metric_decimal_place": 4})
-    values = metric.metric_info(np.array(hits), np.array(lengths))
-    np.testing.assert_allclose(values, expected, rtol=1e-12)
-    assert (values <= 1).all()
+def naive_values(rankings, targets):
+    """By user, and by the names of the results."""
+    of_users = {
+        user: {f"{m}@{k}": v for k in TOPK for m, v in naive(ranking, targets[user], k).items()}
+        for user, ranking in rankings.items()
+    }
+    return pd.DataFrame.from_dict(of_users, orient="index")
 
 
-@pytest.mark.parametrize("kind", ["distinct", "tied", "equal"])
-def test_a_whole_evaluation_agrees_with_naive_metrics(sg, kind):
-    result, rankings, targets, _ = evaluated(sg, table(kind))
-    assert list(result) == KEYS
-    for key in KEYS:
-        values = naive_values(rankings, targets, key)
-        assert result[key] == pytest.approx(np.mean(values), abs=1e-6)
-        assert 0 < result[key] <= 1
-    assert sum(len(found) > 5 for found in targets.values()) > 3
+@pytest.mark.parametrize(
+    ("model", "eval_args", "kind", "more"),
+    [
+        ("BPR", RS, "distinct", []),
+        ("BPR", RS, "distinct", ["GAUC"]),
+        ("Vamp", RS, "tied", []),
+        ("EASE", SG, "distinct", ["GAUC"]),
+        ("EASE", SG, "equal", []),
+        ("Vamp", SG, "distinct", []),
+        ("Vamp", SG, "tied", []),
+    ],
+)
+def test_k_above_the_number_of_items(tiny, model, eval_args, kind, more):
+    """And below it: values by user, means and standard errors are those of naive formulas."""
+    settings = settings_of(tiny, eval_args, [*METRICS, *more])
+    settings["eval_batch_size"] = {"Vamp": 1, "BPR": 41 * 4, "EASE": 10**6}[model]
+    result, targets, _, rankings = evaluated(model, settings, kind)
+    values = naive_values(rankings, targets)
+    expected = {**values.mean(), **values.sem().add_suffix("_se")}
+    found = {key: value for key, value in result.items() if key in expected}
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert set(result) - set(found) == {name.lower() for name in more}
+    assert result["recall@100"] == 1
+    of_users = read().set_index("user_id")
+    pd.testing.assert_frame_equal(of_users, values, check_like=True, check_names=False)
+    assert eval_args is RS or sum(len(found) > 5 for found in targets.values()) > 3
 
 
-def test_ties_lie_between_their_best_and_their_worst_order(sg):
-    result, rankings, targets, scores = evaluated(sg, table("tied"))
+def test_ties_lie_between_their_best_and_their_worst_order(tiny):
+    result, targets, rows, rankings = evaluated("EASE", settings_of(tiny, SG), "tied")
     bounds = []
     for favour in (-1, 1):
         ordered = {
             user: sorted(
-                range(1, 41),
-                key=lambda item, user=user: (-scores[user][item], favour * (item in targets[user])),
+                ranking,
+                key=lambda item, user=user: (-rows[user][item], favour * (item in targets[user])),
             )
-            for user in rankings
+            for user, ranking in rankings.items()
         }
-        bounds.append({key: np.mean(naive_values(ordered, targets, key)) for key in KEYS})
+        bounds.append(naive_values(ordered, targets).mean())
     best, worst = bounds
-    for key in KEYS:
+    for key in best.index:
         assert worst[key] - 1e-6 <= result[key] <= best[key] + 1e-6
     assert worst["ndcg@5"] < best["ndcg@5"]
 
 
-def test_recboles_recall_is_its_own(sg):
+def test_recboles_recall_is_its_own(tiny):
     assert metric_registry.metrics_dict["recall"] is recbole.evaluator.metrics.Recall
     assert metric_registry.metrics_dict["truncatedrecall"] is TruncatedRecall
-    with_ours, *_ = evaluated(sg, table("tied"))
-    alone, *_ = evaluated({**sg, "metrics": ["Recall"], "valid_metric": "Recall@10"}, table("tied"))
-    assert alone == {key: with_ours[key] for key in KEYS if key.startswith("recall")}
+    with_ours, *_ = evaluated("EASE", settings_of(tiny, SG), "tied")
+    alone, *_ = evaluated("EASE", settings_of(tiny, SG, ["Recall"]), "tied")
+    assert alone == {key: with_ours[key] for key in with_ours if key.startswith("recall")}
 
 
-@pytest.mark.parametrize("model", ["Vamp", "EASE", "BPR"])
 @pytest.mark.parametrize("asked", [True, False, None])
-def test_standard_errors_are_given_where_asked_for_with_and_without_the_split(tiny, model, asked):
-    settings = {**tiny, "metrics": ["NDCG", "TruncatedRecall"], "valid_metric": "NDCG@10"}
-    if asked is not None:
-        settings["standard_error"] = asked
-    splits = [{}] if model == "BPR" else [{}, {"eval_args": SG}]
-    for split in splits:
-        _, loaders, _, trainer = build(model, "tiny", {**settings, **split})
-        _, valid = trainer.fit(loaders[0], loaders[1])
-        keys = {"ndcg@10", "truncatedrecall@10"}
-        keys |= {f"{key}_se" for key in keys} if asked else set()
-        assert valid.keys() == keys
-        assert trainer.evaluate(loaders[2]).keys() == keys
+@pytest.mark.parametrize(
+    ("model", "split"), [("Vamp", SG), ("Vamp", RS), ("EASE", SG), ("BPR", RS)]
+)
+def test_standard_errors_are_given_where_asked_for(tiny, model, split, asked):
+    more = {"metrics": ["NDCG", "TruncatedRecall"], "valid_metric": "NDCG@10", "eval_args": split}
+    more |= {} if asked is None else {"standard_error": asked}
+    _, loaders, _, trainer = build(model, "tiny", {**tiny, **more})
+    keys = {"ndcg@10", "truncatedrecall@10"}
+    keys |= {f"{key}_se" for key in keys} if asked else set()
+    assert trainer.fit(loaders[0], loaders[1])[1].keys() == keys
+    assert trainer.evaluate(loaders[2]).keys() == keys
 
 
 def test_a_single_test_user_has_no_standard_error(tiny, tmp_path):
@@ -170,65 +177,6 @@ def test_a_single_test_user_has_no_standard_error(tiny, tmp_path):
     assert 0 <= result["ndcg@2"] <= 1
     assert math.isnan(result["ndcg@2_se"])
     assert not math.isnan(trainer.evaluate(loaders[1], load_best_model=False)["ndcg@2_se"])
-
-
-# K above the number of items: what there is is ranked; RecBole's topk ends in an error.
-
-
-def settings_of(tiny, eval_args, metrics):
-    return {
-        **tiny,
-        "eval_args": eval_args,
-        "metrics": metrics,
-        "topk": CUT_OFFS,
-        "valid_metric": "NDCG@100",
-        "metric_decimal_place": 9,
-        "standard_error": True,
-    }
-
-
-def pairs(dataset) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
-    for user, item in zip(*(dataset.inter_feat[f].tolist() for f in ("user_id", "item_id"))):
-        found.setdefault(user, set()).add(item)
-    return found
-
-
-@pytest.mark.parametrize("more", [[], ["GAUC"]])
-@pytest.mark.parametrize(
-    ("model", "eval_args"),
-    [("BPR", RS), ("Vamp", RS), ("EASE", SG), ("Vamp", SG)],
-    ids=["RecBole's RS", "our RS", "RecBole's SG", "our SG"],
-)
-def test_k_above_the_number_of_items(tiny, model, eval_args, more):
-    metrics = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP", *more]
-    _, loaders, network, trainer = build(model, "tiny", settings_of(tiny, eval_args, metrics))
-    table = torch.from_numpy(np.random.default_rng(8).permutation(61 * 41).reshape(61, 41)).float()
-    n_items = loaders[2]._dataset.item_num
-    assert n_items <= 41
-    table = table[:, :n_items]
-    network.full_sort_predict = lambda interaction: table[interaction["user_id"]].flatten()
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    test, seen = pairs(loaders[2]._dataset), {}
-    if eval_args is RS:
-        before = [pairs(loader._dataset) for loader in loaders[:2]]
-        seen = {user: set().union(*(part.get(user, ()) for part in before)) for user in test}
-    else:
-        fold_in = loaders[2]._dataset.fold_in
-        seen = {u: {*(fold_in.rows(torch.tensor([u])).column + 1).tolist()} for u in test}
-    values: dict[str, list[float]] = {}
-    for user, targets in test.items():
-        candidates = [item for item in range(1, n_items) if item not in seen[user] - targets]
-        ranking = sorted(candidates, key=lambda item, user=user: -table[user, item])
-        for k in CUT_OFFS:
-            for name, value in naive(ranking, targets, k).items():
-                values.setdefault(f"{name}@{k}", []).append(value)
-    for key, of_users in values.items():
-        assert result[key] == pytest.approx(np.mean(of_users), abs=1e-6), key
-        error = np.std(of_users, ddof=1) / math.sqrt(len(of_users))
-        assert result[f"{key}_se"] == pytest.approx(error, abs=1e-6), key
-    assert result["recall@100"] == 1
-    assert ("gauc" in result) == bool(more)
 
 
 def test_k_above_the_number_of_items_with_sampled_candidates(tiny):
@@ -273,13 +221,9 @@ def test_hits_are_those_of_a_dense_matrix(density):
     assert torch.equal(ranked, order)
     assert torch.equal(hits[:, :10], wanted.gather(1, order))
     assert torch.equal(hits[:, 10], wanted.sum(1))
-
-
-def test_pairs_in_any_order_and_twice_count_once():
-    scores, users, items = draw()
-    expected = top_hits(scores, 10, users, items)[1]
+    # Pairs in any order and twice count once.
     mixed = torch.randperm(len(users)).repeat(2)
-    assert torch.equal(top_hits(scores, 10, users[mixed], items[mixed])[1], expected)
+    assert torch.equal(top_hits(scores, 10, users[mixed], items[mixed])[1], hits)
 
 
 @pytest.mark.parametrize("metrics", [["NDCG"], ["Recall", "ItemCoverage"], ["GAUC", "Recall"]])
@@ -297,3 +241,89 @@ def test_the_collector_gathers_what_recboles_own_gathers(metrics, fast, monkeypa
     for name, value in expected.items():
         assert torch.equal(kept[name], value), name
         assert kept[name].dtype == value.dtype
+
+
+# The file of metrics by user: who is in it, and what it says.
+
+COLUMNS = ["ndcg@3", "ndcg@10", "truncatedrecall@3", "truncatedrecall@10"]
+
+
+@pytest.fixture
+def per_user(tiny):
+    return {
+        **tiny,
+        "eval_args": SG,
+        "metrics": ["NDCG", "TruncatedRecall"],
+        "topk": [3, 10],
+        "valid_metric": "NDCG@10",
+        "metric_decimal_place": 10,
+        "per_user_file": "results/users.csv",
+    }
+
+
+def read(path="results/users.csv"):
+    return pd.read_csv(path, dtype={"user_id": str})
+
+
+def tokens(loader):
+    feat = loader._dataset.inter_feat["user_id"]
+    return set(loader._dataset.id2token("user_id", feat.unique().numpy()))
+
+
+def test_run_recbole_writes_it_with_the_test_result(per_user):
+    result = run_recbole(model="MultiVAE", dataset="tiny", config_dict=per_user)
+    users = read()
+    assert list(users) == ["user_id", *COLUMNS]
+    for key in COLUMNS:
+        assert users[key].mean() == pytest.approx(result["test_result"][key], abs=1e-7)
+    assert any(abs(users[key].mean() - result["best_valid_result"][key]) > 1e-3 for key in COLUMNS)
+
+
+def test_validation_leaves_an_earlier_file_alone(per_user):
+    _, loaders, _, trainer = build("Vamp", "tiny", per_user)
+    Path("results").mkdir()
+    Path("results/users.csv").write_text("mine")
+    trainer.fit(loaders[0], loaders[1])
+    trainer.evaluate(loaders[1])
+    assert Path("results/users.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec", "Vamp"])
+def test_on_recboles_own_split_every_model_writes_it(per_user, model):
+    per_user["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
+    if model != "Vamp":
+        per_user["train_neg_sample_args"] = (
+            None if model == "GRU4Rec" else {"distribution": "uniform"}
+        )
+    _, loaders, _, trainer = build(model, "tiny", per_user)
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    users = read()
+    dataset = loaders[2]._dataset
+    assert users["user_id"].is_unique
+    assert set(users["user_id"]) == set(dataset.id2token("user_id", dataset.inter_feat["user_id"]))
+    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
+
+
+def test_odd_user_ids_come_back_as_they_were(per_user, tmp_path):
+    odd = ["a,b", 'say "x"', "007", "ünï", "1e3", " x", "'", "nan"]
+    rows = [(f"{odd[n % 8]}{n // 8}", f"i{i}", i) for n in range(40) for i in range(n % 7, 20, 2)]
+    write_inter(tmp_path / "data", "odd", rows)
+    _, loaders, _, trainer = build("EASE", "odd", per_user)
+    trainer.evaluate(loaders[2], load_best_model=False)
+    assert set(read()["user_id"]) == tokens(loaders[2])
+
+
+def test_values_are_written_without_loss(tmp_path):
+    values = {"ndcg@3": np.random.default_rng(0).random(50), "recall@3": np.full(50, 1 / 3)}
+    write_per_user(str(tmp_path / "a.csv"), [f"u{n}" for n in range(50)], values)
+    table = pd.read_csv(tmp_path / "a.csv", float_precision="round_trip")
+    for name, value in values.items():
+        np.testing.assert_array_equal(table[name], value)
+
+
+def test_a_standard_error_is_the_sample_deviation_over_the_root_of_n():
+    values = np.random.default_rng(1).random(20)
+    variance = sum((value - sum(values) / 20) ** 2 for value in values) / 19
+    assert standard_error(values) == pytest.approx(math.sqrt(variance / 20), abs=1e-12)
+    assert math.isnan(standard_error(values[:1]))
+    assert standard_error(np.ones(5)) == 0

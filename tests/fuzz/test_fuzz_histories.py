@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.serving.read_histories import read_histories, read_tokens
+from recbole_evcf.serving.user_histories import read_histories, read_tokens
 
 ITEMS = np.array([f"i{number}" for number in range(1, 40)], dtype=object)
 CATALOGUE = ItemCatalogue(ITEMS, np.ones(len(ITEMS), dtype=np.int64))
@@ -25,6 +28,11 @@ SOUND = {
     "inter": b"user_id:token\titem_id:token\ttime:float\nann\ti1\t3\nben\ti7\t4\nann\ti5\t1\n",
     "jsonl": b'{"user": "ann", "items": ["i1", "i5"]}\n\n{"user": 7, "items": []}\n',
 }
+READ = {
+    "csv": lambda path: pd.read_csv(path, keep_default_na=False),
+    "jsonl": lambda path: list(map(json.loads, Path(path).read_text("utf-8").split("\n")[:-1])),
+    "parquet": pd.read_parquet,
+}
 
 tokens = st.sampled_from(["ann", "ben", "i1", "i2", "x", "7", "07", "1.0", "NA", "é", "a b", " "])
 tokens = tokens | st.text(alphabet="ab1 .-_\"'é\u2028", max_size=5)
@@ -33,22 +41,17 @@ json_tokens = tokens | st.just("\ud800")
 
 
 def read(ending: str, content: bytes):
-    path = Path(f"histories.{ending}")
-    path.write_bytes(content)
-    ending_of = ends_well(
-        f"histories .{ending}", lambda: read_histories(str(path), CATALOGUE, *FIELDS), [str(path)]
-    )
-    if ending_of.refusal is None:
-        assert_sound(ending_of.result)
-    return ending_of.result
-
-
-def assert_sound(users) -> None:
-    """Check that users were read, each once, with known items, each once."""
-    assert len(users) == users.histories.shape[0] > 0
-    assert len(set(users.users.tolist())) == len(users)
-    assert users.histories.shape[1] == len(ITEMS)
-    assert users.histories.has_canonical_format
+    """The users, each once, with known items, each once; None if they are refused."""
+    path = f"histories.{ending}"
+    Path(path).write_bytes(content)
+    users = ends_well(
+        f"histories .{ending}", lambda: read_histories(path, CATALOGUE, FIELDS), [path]
+    ).result
+    if users is not None:
+        assert users.histories.shape == (len(users), len(ITEMS))
+        assert len(set(users.users.tolist())) == len(users) > 0
+        assert users.histories.has_canonical_format
+    return users
 
 
 def by_user(users) -> dict:
@@ -121,17 +124,16 @@ def test_lists_of_items(data):
 
 
 @cases(40)
-@given(data=st.data())
-def test_recommend_writes_a_whole_file_or_none(trained, data):
-    ending = data.draw(st.sampled_from(sorted(SOUND)))
+@given(data=st.data(), ending=st.sampled_from(sorted(SOUND)), written=st.sampled_from(sorted(READ)))
+def test_recommend_writes_a_whole_file_or_none(trained, data, ending, written):
     content = damaged(data, SOUND[ending], most=2)
     if ending == "jsonl":
         content = data.draw(st.sampled_from([content, b'{"user": "\\ud800", "items": ["i1"]}\n']))
     Path(f"new.{ending}").write_bytes(content)
     Path("block.txt").write_bytes(data.draw(ANY_BYTES | st.just(b"i2\ni3\n")))
-    Path("out").mkdir(exist_ok=True)
-    target = Path("out") / data.draw(st.sampled_from(["recs.csv", "recs.jsonl", "recs.parquet"]))
-    target.unlink(missing_ok=True)
+    shutil.rmtree("out", ignore_errors=True)
+    Path("out").mkdir()
+    target = f"out/recs.{written}"
     arguments = [f"--histories=new.{ending}", "--block_items=block.txt", "--topk=3"]
     found = command_ends_well(
         "recommend --histories",
@@ -140,47 +142,26 @@ def test_recommend_writes_a_whole_file_or_none(trained, data):
         "out",
     )
     if found.refusal is None:
-        assert len(read_back(target)) > 0
-        target.unlink()
-    assert list(Path("out").iterdir()) == []
+        assert len(READ[written](target)) > 0
+        os.unlink(target)
+    assert os.listdir("out") == []
 
 
-def read_back(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.suffix == ".jsonl":
-        return pd.DataFrame([json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]])
-    return pd.read_csv(path, keep_default_na=False)
-
-
-def _half_written():
+def half_written():
     Path("out").mkdir()
     Path("out/x.tmp").touch()
     raise ValueError("the file x is bad")
 
 
-def _raise(error):
-    raise error
+WRONG = [KeyError("x")]
+WRONG += map(ValueError, ["", "something is wrong", "x \x1b[2J", "x " * 500])
 
 
 @pytest.mark.parametrize(
-    "read_wrongly",
-    [
-        *(
-            lambda error=error: _raise(error)
-            for error in (
-                KeyError("x"),
-                ValueError(""),
-                ValueError("something is wrong"),
-                ValueError("x \x1b[2J"),
-                ValueError("x " * 500),
-            )
-        ),
-        _half_written,
-        lambda: np.ones(2**30).sum(),
-    ],
+    "case",
+    [*(Mock(side_effect=error) for error in WRONG), half_written, lambda: np.ones(2**30).sum()],
 )
-def test_the_oracle_refuses_what_it_must(read_wrongly):
+def test_the_oracle_refuses_what_it_must(case):
     """Tracebacks, hollow sentences, control characters and files left behind do not pass."""
     with pytest.raises((AssertionError, KeyError, MemoryError)):
-        ends_well("the oracle itself", read_wrongly, ["file x"], "out")
+        ends_well("the oracle itself", case, ["file x"], "out")

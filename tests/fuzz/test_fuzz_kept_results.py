@@ -3,155 +3,114 @@
 import math
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
-import pytest
+import pandas as pd
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzzing import ANY_BYTES, cases, damaged, ends_well
 from recbole_evcf.comparison import compare
-from recbole_evcf.comparison.compare import Runs, finish_plan
-from recbole_evcf.comparison.outcome import read_outcome
+from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run
 from recbole_evcf.comparison.report import write_tables
-from recbole_evcf.evaluator.per_user import write_per_user
-from recbole_evcf.results import digest, read_sealed, write_sealed
+from recbole_evcf.evaluator.metrics import write_per_user
+from recbole_evcf.results import Store, digest, read_sealed, write_sealed
 from recbole_evcf.tuning import tuning
-from recbole_evcf.tuning.store import TrialStore
-from recbole_evcf.tuning.trial import Task
+from recbole_evcf.tuning.search import Parameter, Search
 
+SPECS = ModelSpec("Pop", "Pop"), ModelSpec("Vamp[anneal_cap=0.3]", "Vamp", {"anneal_cap": 0.3})
+SETTINGS = {"dataset": "tiny", "eval_args": {"split": {"SG": [0.8, 0.1, 0.1]}}, "split_seed": 2020}
+SETTINGS |= {"metrics": ["NDCG", "Recall"], "topk": [10], "valid_metric": "NDCG@10"}
 RUNS = tuple(
-    Run(spec, seed, {"model": spec.model, "seed": seed}, {})
-    for spec in (
-        ModelSpec("Pop", "Pop"),
-        ModelSpec("Vamp[anneal_cap=0.3]", "Vamp", {"anneal_cap": 0.3}),
-    )
+    Run(spec, seed, {**SETTINGS, "model": spec.model, "seed": seed}, {})
+    for spec in SPECS
     for seed in (1, 2)
 )
+PLAN = Plan(SPECS, (1, 2), RUNS)
+COSTS = """training_seconds total_seconds training_users_per_second evaluation_seconds
+evaluation_users_per_second memory_before peak_memory"""
 
 
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    entries = tuple(dict.fromkeys(run.spec.label for run in RUNS))
-    kept = tuple(next(run.spec for run in RUNS if run.spec.label == label) for label in entries)
-    return Plan(
-        "tiny",
-        kept,
-        (1, 2),
-        2020,
-        {"split": {"SG": [0.8, 0.1, 0.1]}},
-        {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"},
-        "ndcg@10",
-        RUNS,
-    )
-
-
-def finish(run: Run, kept: Runs) -> None:
+def finish(run: Run, store: Store) -> None:
     """As a run that ends well."""
     rng = np.random.default_rng([run.seed, len(run.spec.label)])
-    values = {"ndcg@10": rng.random(9), "recall@10": rng.random(9)}
-    path = kept.path(run, ".users.csv")
-    write_per_user(path, [f"u{n}" for n in range(9)], values)
-    costs = ("training_seconds", "total_seconds", "training_users_per_second")
-    costs += ("evaluation_seconds", "evaluation_users_per_second", "memory_before", "peak_memory")
+    values = {key: rng.random(9) for key in ("ndcg@10", "recall@10")}
+    path = store.path(run.name, ".users.csv")
+    write_per_user(str(path), [f"u{n}" for n in range(9)], values)
     result = {
         "valid": dict.fromkeys(values, 0.5),
         "test": {key: float(value.mean()) for key, value in values.items()},
         "smaller_is_better": [],
-        "per_user": digest(Path(path)),
+        "per_user": digest(path),
         "curve": [{"epoch": 0, "seconds": 1.0, "valid_score": 0.5}],
         "n_train_users": 50,
         "n_test_users": 9,
         "test_split": "abc",
         "model_file": None,
-        "costs": {**dict.fromkeys(costs, 2.0), "peak_gpu_memory": None},
+        "costs": {**dict.fromkeys(COSTS.split(), 2.0), "peak_gpu_memory": None},
     }
-    kept.store.put(run.name, run.settings, result)
-
-
-def figures(outcome) -> list:
-    return [
-        (model.label, model.test, model.standard_error, model.seed_deviation, model.valid)
-        for model in outcome.models
-    ]
+    store.put(run.name, run.settings, result)
 
 
 @cases(60)
 @given(data=st.data())
-def test_a_comparison_goes_on_with_the_same_figures(plan, data):
+def test_a_comparison_goes_on_with_the_same_figures(data):
     """A run whose files are damaged is done again: never other figures, never a traceback."""
     shutil.rmtree("compared", ignore_errors=True)
-    kept = Runs("compared")
     for run in RUNS:
-        finish(run, kept)
-    expected = figures(read_outcome(plan, kept.finished(plan), {}, "Pop"))
-    files = sorted(path for path in Path("compared/runs").iterdir())
-    path = data.draw(st.sampled_from(files))
+        finish(run, Store("compared/runs"))
+    expected = finish_plan(PLAN, "compared", "Pop", lambda line: None).values
+    path = data.draw(st.sampled_from(sorted(Path("compared/runs").iterdir())))
     sound = path.read_bytes()
+    path.unlink()
     content = data.draw(st.builds(lambda: damaged(data, sound)) | ANY_BYTES | st.none())
-    if content is None:
-        path.unlink()
-    else:
+    if content is not None:
         path.write_bytes(content)
-    again = []
-
-    def run_again(run, kept):
-        again.append(run.name)
-        finish(run, kept)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(compare, "run_in_process", run_again)
+    with mock.patch.object(compare, "run_in_process", side_effect=finish) as again:
         ending = ends_well(
             "kept runs",
-            lambda: finish_plan(plan, "compared", "Pop", lambda line: None),
+            lambda: finish_plan(PLAN, "compared", "Pop", lambda line: None),
             ["compared"],
         )
-    assert figures(ending.result) == expected
+    pd.testing.assert_frame_equal(ending.result.values, expected, check_exact=True)
     # White space in a JSON file changes nothing of what it says: then nothing is done again.
-    assert not again or path.read_bytes() == sound
+    assert not again.called or path.read_bytes() == sound
     write_tables(ending.result, "compared", "comparison")
 
 
 # A search
 
-SEARCH = {"model": "Vamp", "dataset": "tiny", "algo": "random", "seed": 1}
-TRIALS = [
-    {
-        "number": number,
-        "params": {"anneal_cap": number / 4, "a": [1] if number == 2 else "x"},
-        "status": "finished" if number != 3 else "failed",
-        **({"score": 0.1 * number, "epochs": 2} if number != 3 else {"reason": "no"}),
-    }
-    for number in (1, 2, 3)
-]
+KEY = {"model": "Vamp", "dataset": "tiny", "seed": 1}
+CONFIG = {"seed": 1, "valid_metric": "NDCG@10", "valid_metric_bigger": True}
+SPACE = [Parameter("anneal_cap", "choice", (0.25, 0.5, 0.75))]
 
 
 def concluded() -> tuple:
-    store = TrialStore("searched", SEARCH, True)
-    return store.trials, tuning._conclude(store, Task("Vamp", "tiny", {"seed": 1}))
+    search = Search("searched", KEY, SPACE, CONFIG, "exhaustive")
+    # The trials have no models.
+    with mock.patch.object(tuning, "evaluate_on_test_users", return_value={"ndcg@10": 0.3}):
+        return search.trials, tuning._conclude(search, KEY)
 
 
 @cases(60)
 @given(data=st.data())
 def test_a_search_is_resumed_without_its_corrupt_trials_alone(data):
     shutil.rmtree("searched", ignore_errors=True)
-    store = TrialStore("searched", SEARCH, True)
-    for trial in TRIALS:
-        store.add(trial)
-    with pytest.MonkeyPatch.context() as patched:
-        # The trials above have no models.
-        patched.setattr(tuning, "_test", lambda task, best, file: {"ndcg@10": best["score"]})
-        concluded()
-        name = data.draw(st.sampled_from(["best", "trials/best", "trials/0002", "trials/0003"]))
-        path = Path("searched", f"{name}.json")
-        sound = path.read_bytes()
-        path.write_bytes(data.draw(st.builds(lambda: damaged(data, sound)) | ANY_BYTES))
-        trials, best = ends_well("kept trials", concluded, [""], "searched").result
-    assert [trial for trial in TRIALS if trial in trials] == trials
-    assert [trial for trial in TRIALS if trial not in trials] in ([], TRIALS[1:2], TRIALS[2:])
-    assert best["number"] == (2 if TRIALS[1] in trials else 1)
-    assert best["test"] == {"ndcg@10": best["score"]}
+    search = Search("searched", KEY, SPACE, CONFIG, "exhaustive")
+    for end in ({"score": 0.1}, {"score": 0.2}, {"status": "failed", "reason": "no"}):
+        search.settle(search.propose()[0], {"status": "finished", **end})
+    sound, _ = concluded()
+    name = data.draw(st.sampled_from(["best", "trials/best", "trials/0002", "trials/0003"]))
+    path = Path("searched", f"{name}.json")
+    content = path.read_bytes()
+    path.write_bytes(data.draw(st.builds(lambda: damaged(data, content)) | ANY_BYTES))
+    trials, best = ends_well("kept trials", concluded, [""], "searched").result
+    assert [trial for trial in sound if trial in trials] == trials
+    assert [trial for trial in sound if trial not in trials] in ([], sound[1:2], sound[2:])
+    assert best["number"] == (2 if sound[1] in trials else 1)
+    assert best["test"] == {"ndcg@10": 0.3}
 
 
 # Sealed files on their own

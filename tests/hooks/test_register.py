@@ -35,26 +35,11 @@ def test_recbole_finds_model_and_trainer(model):
 
 def test_defaults_are_the_shipped_ones(tiny):
     config = Config("GatedHVamp", "tiny", config_dict={"data_path": tiny["data_path"]})
-    assert (config["n_pseudo_inputs"], config["latent_dimension"]) == (1000, 200)
-    assert config["learner"] == "adam_norm_grad"
-    assert config["gated"] is True
-    assert Config("HVamp", "ml-100k")["gated"] is False
-    assert Config("HVamp", "ml-100k")["n_pseudo_inputs"] == 200
+    keys = ("n_pseudo_inputs", "latent_dimension", "learner", "gated")
+    assert [config[key] for key in keys] == [1000, 200, "adam_norm_grad", True]
+    config = Config("HVamp", "ml-100k")
+    assert [config[key] for key in keys] == [200, 200, "adam_norm_grad", False]
     assert Config("HVamp", "ml-100k", config_dict={"n_pseudo_inputs": 9})["n_pseudo_inputs"] == 9
-
-
-@pytest.mark.parametrize(
-    ("given", "steps", "epochs"),
-    [
-        ({}, None, 100),
-        ({"total_anneal_steps": 50}, 50, None),
-        ({"warmup_epochs": 7}, None, 7),
-        ({"warmup_epochs": 7, "total_anneal_steps": None}, None, 7),
-    ],
-)
-def test_a_given_warmup_length_replaces_the_default(given, steps, epochs):
-    config = Config("Vamp", "ml-100k", config_dict=given)
-    assert (config["total_anneal_steps"], config["warmup_epochs"]) == (steps, epochs)
 
 
 def test_flops_of_scoring_one_user_are_counted(tiny):
@@ -137,12 +122,10 @@ def test_built_in_results_are_the_same_with_and_without_the_import(tmp_path):
     for plugin in ("with", "without"):
         command = [sys.executable, "-c", COMPARE, json.dumps(models), plugin]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        assert lines, done.stderr[-2000:]
-        results.append(json.loads(lines[0].removeprefix("RESULT ")))
+        assert done.returncode == 0, done.stderr[-2000:]
+        results.append(json.loads(done.stdout.rpartition("RESULT ")[2]))
     assert results[0] == results[1]
-    assert results[0].keys() == models.keys()
-    assert all(0 < result["hit@10"] < 1 for result in results[0].values())
+    assert [0 < result["hit@10"] < 1 for result in results[0].values()] == [True] * 5
 
 
 @pytest.mark.parametrize("name", ["EASE", "ItemKNN", "Pop", "LightGCN"])
@@ -226,7 +209,7 @@ def test_the_plugin_may_be_imported_after_recbole(tiny):
 
 def test_a_split_seed_sets_the_split_apart_from_the_seed(tiny):
     def parts(**seeds):
-        _, loaders, _, _ = build("BPR", "tiny", {**tiny, **seeds})
+        loaders = build("BPR", "tiny", {**tiny, **seeds})[1]
         return [loader._dataset.inter_feat["item_id"].tolist() for loader in loaders]
 
     plain = parts(seed=1)

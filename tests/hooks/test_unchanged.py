@@ -12,7 +12,6 @@ import platform
 import pandas
 import pytest
 import torch
-import torch.nn.functional as F
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
@@ -24,7 +23,7 @@ from build import SIZES
 from recbole_evcf import speed_up_recbole
 from recbole_evcf.hooks import evaluation, training
 from recbole_evcf.hooks.wrapping import Forward
-from recbole_evcf.model import dropout, encoder, layers, likelihood, prior
+from recbole_evcf.model import dropout, layers, likelihood, prior, vae
 from recbole_evcf.model.dropout import item_blocks
 
 SETTINGS = {
@@ -57,9 +56,6 @@ class PlainSparseProduct:
 
 
 class PlainAdam(torch.optim.Adam):
-    def __init__(self, params, lr, weight_decay):
-        super().__init__(params, lr=lr, weight_decay=weight_decay, foreach=False)
-
     def step(self, closure=None):
         for group in self.param_groups:
             for p in group["params"]:
@@ -89,26 +85,18 @@ def plain_mixture(z, components):
 def without_what_was_made_fast(patch):
     patch.setattr(layers, "_DenseProducts", PlainProducts)
     patch.setattr(layers, "_SumOfRows", PlainSparseProduct)
-    patch.setattr(
-        layers.OutputLayer, "forward", lambda self, h: F.linear(h, self.weight, self.bias)
-    )
-    patch.setattr(
-        layers.OutputLayer,
-        "score",
-        lambda self, h, out: out.copy_(F.linear(h, self.weight, self.bias)),
-    )
-    patch.setattr(encoder, "clamp_and_drop", plain_clamp_and_drop)
+    plain = torch.nn.Linear.forward
+    patch.setattr(layers.OutputLayer, "forward", plain)
+    patch.setattr(layers.OutputLayer, "score", lambda self, h, out: out.copy_(plain(self, h)))
+    patch.setattr(vae, "clamp_and_drop", plain_clamp_and_drop)
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(prior, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)
     collect = Collector.eval_batch_collect
     patch.setattr(evaluation.HitCollector, "eval_batch_collect", collect)
-    for owner, name in (
-        (Interaction, "__getitem__"),
-        (Dataset, "split_by_ratio"),
-        (Dataset, "_grouped_index"),
-    ):
-        patch.setattr(owner, name, getattr(owner, name).__wrapped__)
+    patch.setattr(Interaction, "__getitem__", Interaction.__getitem__.__wrapped__)
+    for name in ("split_by_ratio", "_grouped_index"):
+        patch.setattr(Dataset, name, getattr(Dataset, name).__wrapped__)
     patch.setattr(dataset_module, "Counter", collections.Counter)
     patch.setattr(dataset_module, "pd", Forward(dataset_module.pd, read_csv=pandas.read_csv))
 
@@ -124,17 +112,6 @@ def test_metrics_on_ml_100k_are_the_same_to_1e_6(model):
     assert fast["test_result"]["ndcg@10"] > 0.05
     for phase in ("best_valid_result", "test_result"):
         assert fast[phase] == pytest.approx(plain[phase], abs=1e-6)
-
-
-@pytest.mark.usefixtures("double")
-def test_a_change_of_what_is_computed_would_show():
-    speed_up_recbole()
-    fast = run_recbole(model="Vamp", dataset="ml-100k", config_dict=SETTINGS)
-    with pytest.MonkeyPatch.context() as patch:
-        without_what_was_made_fast(patch)
-        patch.setattr(prior, "mixture_log_prob", lambda z, c: plain_mixture(z, c) * 1.001)
-        changed = run_recbole(model="Vamp", dataset="ml-100k", config_dict=SETTINGS)
-    assert fast["test_result"] != pytest.approx(changed["test_result"], abs=1e-6)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator")

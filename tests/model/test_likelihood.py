@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Multinomial as TorchMultinomial
 
 from recbole_evcf.model import likelihood
-from recbole_evcf.model.likelihood import LIKELIHOODS, Bernoulli, Multinomial
+from recbole_evcf.model.likelihood import LIKELIHOODS
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -20,36 +19,23 @@ def logits():
     return (torch.randn(5, 12) * 3).requires_grad_()
 
 
-def test_multinomial(histories, logits):
-    batch = histories.rows(USERS)
-    x = batch.dense()
-    result = Multinomial.log_prob(logits, batch)
-    for row in range(5):
-        n = int(x[row].sum())
-        full = TorchMultinomial(n, logits=logits[row]).log_prob(x[row])
-        # torch counts the orderings of distinct items: n! of them.
-        orderings = torch.lgamma(torch.tensor(n + 1.0))
-        torch.testing.assert_close(result[row], full - orderings)
-
-
-def test_bernoulli(histories, logits):
-    batch = histories.rows(USERS)
-    expected = TorchBernoulli(logits=logits).log_prob(batch.dense()).sum(1)
-    torch.testing.assert_close(Bernoulli.log_prob(logits, batch), expected)
+def expected_log_prob(name, logits, x):
+    if name == "bernoulli":
+        return TorchBernoulli(logits=logits).log_prob(x).sum(1)
+    rows = zip(logits, x)
+    full = [TorchMultinomial(int(row.sum()), logits=of).log_prob(row) for of, row in rows]
+    # torch counts the orderings of distinct items: n! of them.
+    return torch.stack(full) - torch.lgamma(x.sum(1) + 1)
 
 
 @pytest.mark.parametrize("size", [1, 7, 30, 10**6])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_the_size_of_the_blocks_does_not_matter(
+def test_value_and_gradient_in_blocks_of_any_size(
     histories, logits, name, transposed, size, monkeypatch
 ):
     batch, upstream = histories.rows(USERS), torch.rand(len(USERS))
-    x = batch.dense()
-    if name == "multinomial":
-        expected = (x * logits.log_softmax(1)).sum(1)
-    else:
-        expected = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
+    expected = expected_log_prob(name, logits, batch.dense())
     expected_gradient = torch.autograd.grad(expected, logits, upstream)[0]
     monkeypatch.setattr(likelihood, "BLOCK", size)
     start = logits.detach().clone()

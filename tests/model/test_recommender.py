@@ -1,4 +1,4 @@
-"""The models as RecBole recommenders: scores by RecBole's ids."""
+"""The models as RecBole recommenders: scores by RecBole's ids, losses, the warm-up's schedules."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from recbole.data.interaction import Interaction
 
 from build import build
 from recbole_evcf.model.models import item_vectors
+from recbole_evcf.model.recommender import KLWarmup
 from recbole_evcf.model.vae import prior_scores
 
 MODELS = ["Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp"]
@@ -22,15 +23,9 @@ def test_scores(tiny, name):
     assert (scores[:, 0] == -torch.inf).all()
     hidden = model.network.last_hidden(model._histories.rows(users))
     torch.testing.assert_close(scores[:, 1:], model.network.output(hidden))
-
-    pairs = Interaction(
-        {
-            "user_id": torch.tensor([7, 3, 7]),
-            "item_id": torch.tensor([1, 5, train._dataset.item_num - 1]),
-        }
-    )
+    pairs = {"user_id": torch.tensor([7, 3, 7]), "item_id": torch.tensor([1, 5, 40])}
     expected = torch.stack([scores[2, 1], scores[0, 5], scores[2, -1]])
-    torch.testing.assert_close(model.predict(pairs), expected)
+    torch.testing.assert_close(model.predict(Interaction(pairs)), expected)
 
 
 def test_the_input_is_the_training_part_only(tiny):
@@ -54,15 +49,19 @@ def test_loss_parts_and_weight(tiny):
     torch.testing.assert_close(parts[1], 0.1 * kl)
 
 
+def test_pseudo_inputs_are_drawn_from_the_normal_distribution_of_the_settings(tiny):
+    settings = {"pseudo_inputs_mean": 0.3, "pseudo_inputs_std": 0.02, "n_pseudo_inputs": 500}
+    _, _, model, _ = build("Vamp", "tiny", {**tiny, **settings})
+    start = model.network.prior.pseudo_inputs
+    assert start.shape == (500, 40)
+    assert start.mean().item() == pytest.approx(0.3, abs=1e-3)
+    assert start.std().item() == pytest.approx(0.02, rel=0.02)
+
+
 @pytest.mark.parametrize("k", [7, 150])
 def test_pseudo_inputs_from_data_are_training_histories(tiny, k):
-    settings = {
-        **tiny,
-        "pseudo_inputs_init": "data",
-        "pseudo_inputs_std": 0.001,
-        "n_pseudo_inputs": k,
-    }
-    _, _, model, _ = build("Vamp", "tiny", settings)
+    start = {"pseudo_inputs_init": "data", "pseudo_inputs_std": 0.001, "n_pseudo_inputs": k}
+    _, _, model, _ = build("Vamp", "tiny", {**tiny, **start})
     start = model.network.prior.pseudo_inputs.detach()
     assert start.shape == (k, 40)
     users = model._histories.lengths.nonzero().squeeze(1)
@@ -122,3 +121,34 @@ def test_the_mean_probability_over_the_components(model, likelihood, tiny, monke
     # Not all components at once.
     monkeypatch.setattr("recbole_evcf.model.vae.SCORES_AT_ONCE", 3 * 40)
     np.testing.assert_allclose(prior_scores(network), np.log(probability), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("length", "attribute", "expected", "finished"),
+    [
+        ({"epochs": 100}, "epoch", lambda epoch: 0.2 * min(1, epoch / 100), 100),
+        ({"steps": 50}, "step", lambda step: min(0.2, step / 50), 10),
+        ({"steps": 0}, "step", lambda step: 0.2, 0),
+        ({"epochs": 0}, "epoch", lambda epoch: 0.2, 0),
+    ],
+)
+def test_the_kl_weight_rises_linearly_to_the_cap(length, attribute, expected, finished):
+    warmup = KLWarmup(0.2, **length)
+    for count in range(103):
+        assert float(warmup.weight) == pytest.approx(expected(count))
+        assert warmup.finished == (count >= finished)
+        setattr(warmup, attribute, getattr(warmup, attribute) + 1)
+    fresh = KLWarmup(0.2, **length)
+    fresh.load_state_dict(warmup.state_dict())
+    assert getattr(fresh, attribute) == 103
+
+
+def test_a_trainer_that_counts_no_epochs_has_them_counted_by_users():
+    warmup = KLWarmup(0.2, epochs=2, users=7)
+    for seen, epoch in ((4, 0), (3, 1), (4, 1), (3, 2)):
+        warmup.before_batch()
+        assert not warmup.was_finished
+        warmup.after_batch(seen)
+        assert int(warmup.epoch) == epoch
+    warmup.before_batch()
+    assert warmup.was_finished

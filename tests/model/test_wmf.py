@@ -15,24 +15,14 @@ from recbole_evcf.model.wmf import WMF, fold_in
 
 als = pytest.importorskip("implicit.cpu.als")
 
-SG = {
-    "eval_args": {
-        "split": {"SG": [0.6, 0.2, 0.2]},
-        "order": "RO",
-        "group_by": "user",
-        "mode": "full",
-    }
-}
+SPLIT = {"SG": [0.6, 0.2, 0.2]}
+SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
 
 
 @pytest.fixture
 def settings(tiny):
     own = {"embedding_size": 6, "reg_weight": 0.5, "alpha": 3.0, "als_iterations": 4}
     return {**tiny, **own}
-
-
-def item_factors(dataset, config):
-    return WMF(config, dataset).item_factors
 
 
 def test_a_user_vector_is_that_of_implicit(settings):
@@ -57,20 +47,14 @@ def test_item_factors_are_those_of_implicit(settings):
     np.testing.assert_allclose(model.item_factors.numpy(), reference.item_factors, rtol=1e-3)
 
 
-def objective(vector, items, history, alpha, reg_weight):
-    loss = reg_weight * sum(x * x for x in vector)
-    for item, interaction in zip(items, history):
-        loss = loss + (1 + alpha * interaction) * (interaction - vector @ item) ** 2
-    return loss
-
-
 def test_fold_in_minimises_the_objective(histories, dense, double):
     items = torch.randn(dense.shape[1], 4)
     users = torch.tensor([5, 3, 1, 8])
     vectors = fold_in(items, histories, users, 7.0, 0.3).requires_grad_()
     rows = torch.from_numpy(dense[users.numpy()]).double()
-    losses = [objective(v, items, row, 7.0, 0.3) for v, row in zip(vectors, rows)]
-    (gradient,) = torch.autograd.grad(sum(losses), vectors)
+    errors = (1 + 7 * rows) * (rows - vectors @ items.T) ** 2
+    loss = errors.sum() + 0.3 * vectors.square().sum()
+    (gradient,) = torch.autograd.grad(loss, vectors)
     assert gradient.abs().max() < 1e-11
     assert (vectors[1] == 0).all()
 
@@ -125,11 +109,11 @@ def test_the_seed_decides(settings):
     threads = torch.get_num_threads()
     torch.set_num_threads(2 if threads == 1 else 1)
     try:
-        assert torch.equal(item_factors(train._dataset, config), model.item_factors)
+        assert torch.equal(WMF(config, train._dataset).item_factors, model.item_factors)
     finally:
         torch.set_num_threads(threads)
     config["seed"] += 1
-    assert not torch.equal(item_factors(train._dataset, config), model.item_factors)
+    assert not torch.equal(WMF(config, train._dataset).item_factors, model.item_factors)
 
 
 @pytest.mark.parametrize("split", [{}, SG])

@@ -27,39 +27,30 @@ def written(tmp_path, *parts, title="report"):
 
 
 @pytest.mark.parametrize(
-    ("value", "spec", "text"),
+    ("found", "text"),
     [
-        (0.41234, ".4f", "0.4123"),
-        (1682, ".4f", "1,682"),
-        (2020, "d", "2020"),
-        (0.00001, "p", "<\u00a00.0001"),
-        (0.25, "p", "0.2500"),
-        (math.nan, "+.4f", "–"),
-        (None, "p", "–"),
-        ("failed", ".4f", "failed"),
+        (number(0.41234), "0.4123"),
+        (number(1682), "1,682"),
+        (number(2020, "d"), "2020"),
+        (number(0.00001, "p"), "<\u00a00.0001"),
+        (number(0.25, "p"), "0.2500"),
+        (number(math.nan, "+.4f"), "–"),
+        (number(None, "p"), "–"),
+        (number("failed"), "failed"),
+        (value_and_error(0.41234, 0.0045), "0.4123 ± 0.0045"),
+        (value_and_error(0.41234, None), "0.4123"),
+        (value_and_error(0.41234, math.nan), "0.4123"),
+        (value_and_error(math.nan, 0.1), "–"),
+        (value_and_error(0.5, 0.25, "+.2f"), "+0.50 ± 0.25"),
+        (setting(0.00012345), "0.0001234"),
+        (setting([8]), "[8]"),
+        (duration(61.2), "61 s"),
+        (duration(600), "10 min"),
+        (duration(9000), "2.5 h"),
     ],
 )
-def test_numbers(value, spec, text):
-    assert number(value, spec) == text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ((0.41234, 0.0045), "0.4123 ± 0.0045"),
-        ((0.41234, None), "0.4123"),
-        ((0.41234, math.nan), "0.4123"),
-        ((math.nan, 0.1), "–"),
-        ((0.5, 0.25, "+.2f"), "+0.50 ± 0.25"),
-    ],
-)
-def test_a_value_has_its_error_behind_it_if_there_is_one(arguments, text):
-    assert value_and_error(*arguments) == text
-
-
-def test_settings_and_durations():
-    assert [setting(value) for value in (0.00012345, 4096, [8])] == ["0.0001234", "4096", "[8]"]
-    assert [duration(s) for s in (61.2, 600, 9000)] == ["61 s", "10 min", "2.5 h"]
+def test_values(found, text):
+    assert found == text
 
 
 FRAME = pd.DataFrame(

@@ -1,5 +1,6 @@
-"""Histories as Python users have them: right under the users' names, or one sentence."""
+"""Histories from Python and from files: right under the users' names, or one sentence."""
 
+import json
 import re
 
 import numpy as np
@@ -9,21 +10,35 @@ import scipy.sparse
 import torch
 
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.serving.user_histories import item_token, user_histories
+from recbole_evcf.serving.user_histories import (
+    item_token,
+    read_histories,
+    read_tokens,
+    user_histories,
+)
 
+FIELDS = ("user_id", "user"), ("item_id", "item")
 TOKENS = ["10", "7", "3", "0", "5", "1"]
-CATALOGUE = ItemCatalogue(np.array(TOKENS, dtype=object), np.ones(6, dtype=np.int64))
 EXPECTED = {5: {"3", "7"}, 7: {"10"}, 2: {"0", "1", "5"}}
 PAIRS = [(5, 3), (7, 10), (5, 7), (2, 0), (2, 1), (2, 5)]
 FRAME = pd.DataFrame(PAIRS, columns=["user", "item"])
+GROUPS = FRAME.groupby("user", sort=False)["item"]
 MATRIX = np.array([[token in items for token in TOKENS] for items in EXPECTED.values()]) * 2.5
 
 
-def read(given):
-    found = user_histories(given, CATALOGUE, ("user_id", "user"), ("item_id", "item"))
-    assert not found.remarks
+def catalogue(tokens):
+    return ItemCatalogue(np.array(tokens, dtype=object), np.ones(len(tokens), dtype=np.int64))
+
+
+def by_user(found, tokens):
     dense = found.histories.toarray() > 0
-    return {user: set(CATALOGUE.tokens[row]) for user, row in zip(found.users.tolist(), dense)}
+    return {user: set(np.array(tokens)[row]) for user, row in zip(found.users.tolist(), dense)}
+
+
+def read(given):
+    found = user_histories(given, catalogue(TOKENS), FIELDS)
+    assert not found.remarks
+    return by_user(found, TOKENS)
 
 
 TYPES = ["int64", "int8", "Int64", "float64", "Float32", "category", "str", "string", "object"]
@@ -35,19 +50,14 @@ def test_whole_numbers_of_any_type_stand_for_their_digits(dtype):
     frame = FRAME.assign(item=items)
     assert read(frame) == EXPECTED
     assert read(frame.groupby("user", sort=False)["item"].apply(list)) == EXPECTED
-    numbered = dict(enumerate(EXPECTED.values()))
     lists = [items[FRAME["user"] == user] for user in EXPECTED]
-    assert read([each.tolist() for each in lists]) == numbered
-    assert read([each.to_numpy() for each in lists]) == numbered
-    assert read(lists) == numbered
+    for given in (lists, [each.tolist() for each in lists], [each.to_numpy() for each in lists]):
+        assert read(given) == dict(enumerate(EXPECTED.values()))
 
 
-def test_a_category_of_numbers_and_numbers_of_other_packages():
-    assert read(FRAME.astype({"item": "int64"}).astype({"item": "category"})) == EXPECTED
-    assert read([torch.tensor([3, 7]), (torch.tensor(10.0), np.int8(1))]) == {
-        0: {"3", "7"},
-        1: {"10", "1"},
-    }
+def test_numbers_of_other_packages():
+    lists = [torch.tensor([3, 7]), (torch.tensor(10.0), np.int8(1))]
+    assert read(lists) == {0: {"3", "7"}, 1: {"10", "1"}}
     assert item_token(np.str_("07")) == "07"
     assert item_token(2.0**70) == str(2**70)
 
@@ -73,15 +83,11 @@ def test_what_is_no_token_is_named(value):
         FRAME.rename(columns={"user": "user_id", "item": "item_id"}),
         FRAME.to_dict("list"),
         FRAME.to_dict("series"),
-        FRAME.to_dict("records"),
-        FRAME.to_dict("index"),
         FRAME.to_dict(),
-        FRAME.groupby("user", sort=False)["item"].apply(list),
-        FRAME.groupby("user", sort=False)["item"].apply(tuple),
-        FRAME.groupby("user", sort=False)["item"].agg(set),
-        FRAME.groupby("user", sort=False)["item"].apply(list).to_dict(),
-        dict(list(FRAME.groupby("user", sort=False)["item"])),
-        {5: ("3", "7"), 7: ("10",), 2: ["0", "1", "5"]},
+        GROUPS.apply(list),
+        GROUPS.agg(set),
+        GROUPS.apply(list).to_dict(),
+        dict(list(GROUPS)),
     ],
     ids=lambda given: type(given).__name__,
 )
@@ -94,29 +100,25 @@ def test_users_keep_their_names(given):
     [
         np.array,
         lambda matrix: np.array(matrix, dtype=bool),
-        lambda matrix: np.array(matrix > 0, dtype=np.int8),
-        np.asmatrix,
         torch.tensor,
         lambda matrix: torch.tensor(matrix).bfloat16(),
-        lambda matrix: torch.tensor(matrix).bool(),
         lambda matrix: torch.tensor(matrix, requires_grad=True),
         lambda matrix: torch.tensor(matrix).to_sparse(),
         lambda matrix: torch.tensor(matrix).to_sparse_csr(),
         scipy.sparse.csr_matrix,
-        scipy.sparse.lil_matrix,
         scipy.sparse.coo_array,
         lambda matrix: scipy.sparse.csc_matrix(matrix, dtype=bool),
     ],
 )
 def test_a_matrix_has_the_columns_of_item_tokens(make):
     assert read(make(MATRIX)) == dict(enumerate(EXPECTED.values()))
-    with pytest.raises(ValueError, match=r"shape \(3, 5\), and the model knows 6 items: .* order"):
+    with pytest.raises(ValueError, match=r"of the model's 6 items, .* has the shape \(3, 5\)"):
         read(make(MATRIX[:, 1:]))
 
 
 PAIRED = "pairs may be a user and an item, or two items: give a list of items for each user"
 LISTS = "histories must be lists of item tokens, one for each user"
-SHAPE = "the matrix has the shape .* and the model knows 6 items"
+SHAPE = "a matrix of histories has numbers in a row for each user and a column for each of the"
 
 
 @pytest.mark.parametrize(
@@ -125,25 +127,23 @@ SHAPE = "the matrix has the shape .* and the model knows 6 items"
         (PAIRS, PAIRED),
         (zip(*zip(*PAIRS)), PAIRED),
         (FRAME.groupby("user"), PAIRED),
-        (FRAME.groupby("user")["item"], PAIRED),
+        (GROUPS, PAIRED),
         ({5: [3, 7]}.items(), PAIRED),
         (FRAME.itertuples(), LISTS),
         (FRAME.itertuples(index=False), PAIRED),
         (FRAME.values, SHAPE),
-        (FRAME.astype(str).to_numpy(), SHAPE),
         (FRAME.to_records(), SHAPE),
-        (FRAME["item"], LISTS),
         (FRAME.set_index("user")["item"], LISTS),
-        (FRAME.set_index("user"), "no column user_id or user; its columns are item"),
+        (
+            FRAME.set_index("user"),
+            "one column must be named user_id or user; the columns are 'item'",
+        ),
         ([FRAME, FRAME], LISTS),
-        (dict(list(FRAME.groupby("user"))), LISTS),
-        ({5: {"3": 1}}, LISTS),
         ({5: ["3"], 7: {"3": 1}}, LISTS),
-        ([{"user": 5, "item": 3}, 7], LISTS),
-        ([{"user": 5, "item": 3}, {"user": 7}], "column item has missing values"),
+        (FRAME.to_dict("records"), LISTS),
+        (FRAME.to_dict("index"), LISTS),
+        (FRAME.astype(float).replace(10, np.nan), "column item has missing values"),
         ([["3"], 7], LISTS),
-        (torch.tensor([3, 7]), SHAPE),
-        (np.array(["3", "7"]), SHAPE),
         (np.zeros((2, 3, 6)), SHAPE),
         ([np.eye(6)], LISTS),
         ([["3"], ["7", ["10"]]], r"\['10'\] is not an item token"),
@@ -151,8 +151,8 @@ SHAPE = "the matrix has the shape .* and the model knows 6 items"
         (MATRIX.astype(int).astype(bool).astype(int).tolist(), "a 0 or a 1 for each of the 6"),
         (list(MATRIX > 0), "a 0 or a 1 for each of the 6 items: give such rows as one array"),
         (np.where(MATRIX > 0, 1, np.nan), r"missing values \(NaN\): no interaction is a 0"),
-        (np.full((2, 6), "3"), "the matrix holds no numbers but <U1"),
-        (MATRIX.astype(object), "the matrix holds no numbers but object"),
+        (np.full((2, 6), "3"), "and the type <U1"),
+        (MATRIX.astype(object), "and the type object"),
         ({None: [3]}, "the name of a user is missing"),
         (pd.Series([[3]], index=[np.nan]), "the name of a user is missing"),
     ],
@@ -161,3 +161,120 @@ def test_what_may_be_read_in_two_ways_is_refused(given, message):
     with pytest.raises(ValueError, match=message) as caught:
         read(given)
     assert "\n" not in str(caught.value)
+
+
+# From files.
+
+ROWS = [
+    ("u1", "a"),
+    ("u2", "7"),
+    ("u1", "b"),
+    ("u3", "x"),
+    ("u1", "a"),
+    ("ü, 4", "NA"),
+    ("u2", "y"),
+]
+IN_FILES = {"u1": {"a", "b"}, "u2": {"7"}, "u3": set(), "ü, 4": {"NA"}}
+KNOWN = ["a", "b", "7", "NA"]
+
+
+def read_file(path, content, **options):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_histories(str(path), catalogue(KNOWN), FIELDS, **options)
+
+
+def table(header, separator, more=""):
+    mark = '"' if separator == "," else ""
+    rows = [f"{mark}{user}{mark}{separator}{item}{more}" for user, item in ROWS]
+    return "\n".join([header, *rows]) + "\n"
+
+
+def json_lines():
+    lists = {user: [item for owner, item in ROWS if owner == user] for user in IN_FILES}
+    return "\n\n".join(json.dumps({"user": u, "items": items}) for u, items in lists.items())
+
+
+FORMATS = {
+    "h.csv": table("user,item", ","),
+    "bom.csv": b"\xef\xbb\xbf" + table("user_id,item_id", ",").encode(),
+    "typed.csv": table("user_id:token,item_id:token", ","),
+    "more.csv": table("user,item,rating", ",", more=",5"),
+    "windows.CSV": table("user,item", ",").replace("\n", "\r\n"),
+    "h.tsv": table("user\titem", "\t"),
+    "semicolon.csv": table("user;item", ";"),
+    "more.inter": table("user_id:token\titem_id:token\tr:float", "\t", more="\t1"),
+    "h.jsonl": json_lines(),
+    "numbers.jsonl": json_lines().replace('"7"', "7"),
+}
+
+
+@pytest.fixture(params=[2**18, 2], ids=["at once", "in pieces"])
+def _pieces(request, monkeypatch):
+    """In pieces users are scattered over several."""
+    for name in ("ROWS_AT_ONCE", "USERS_AT_ONCE"):
+        monkeypatch.setattr(f"recbole_evcf.serving.user_histories.{name}", request.param)
+
+
+@pytest.mark.usefixtures("_pieces")
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same(name, tmp_path):
+    options = {"separator": ";"} if name == "semicolon.csv" else {}
+    found = read_file(tmp_path / name, FORMATS[name], **options)
+    assert list(by_user(found, KNOWN).items()) == list(IN_FILES.items())
+    left_out = "left out 2 interactions with 2 items that the model does not know: 'x', 'y'"
+    assert found.remarks == (left_out,)
+
+
+@pytest.mark.usefixtures("_pieces")
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_rows_without_a_user_or_an_item_are_left_out_with_a_remark(separator, tmp_path):
+    lines = ["user_id:token,item_id:token", "u1,a", "u2", ",b", "u1,7", ",", "u3,"]
+    path = tmp_path / ("h.csv" if separator == "," else "h.inter")
+    found = read_file(path, "\n".join(lines).replace(",", separator) + "\n")
+    assert by_user(found, KNOWN) == {"u1": {"a", "7"}}
+    rows = "4 rows without a user or an item, the first being row 2 below the header"
+    assert found.remarks == (f"{path}: left out {rows}",)
+
+
+NO_ROW = "no row below the header in line 1 has a user and an item"
+FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\]\}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("h.csv", "", "No columns to parse from file"),
+        ("h.csv", "user,item\nu1\n,b\n", NO_ROW),
+        ("h.csv", "user;item\nu1;a\n", "one column: is the separator ',' right"),
+        ("h.csv", "name,item\nu1,a\n", "one column must be named user_id or user; the columns"),
+        ("h.csv", "user,item\nu1,a\nu2,b,c\n", "Expected 2 fields in line 3, saw 3"),
+        ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
+        ("h.csv", b"user,item\nu\xff,a\n", "codec can't decode byte 0xff"),
+        ("h.inter", "user\titem:token\titem:float\nu1\ta\t1\n", "one column must be named"),
+        ("h.jsonl", "\n \n", "the file is empty"),
+        ("h.jsonl", '{"user": "u1", "items": ["a"]}\n{"user": ', f"line 2 {FORM}"),
+        ("h.jsonl", "[" * 100000, f"line 1 {FORM}"),
+        ("h.jsonl", b"\xff\xfe{}", FORM),
+        ("h.jsonl", '{"user": "u1", "items": "abc"}', FORM),
+        ("h.jsonl", '{"user": "u1", "items": [1.5]}', FORM),
+        ("h.jsonl", '{"user": true, "items": ["a"]}', FORM),
+        ("h.jsonl", '{"user": "u1", "items": [""]}', FORM),
+        ("h.jsonl", '{"user": "u1", "items": ["\\ud800"]}', FORM),
+        ("h.txt", "u1 a\n", r"histories are in .inter, .csv, .tsv or .jsonl files"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(name, content, message, tmp_path):
+    with pytest.raises(ValueError, match=rf"^\S*/{name}: .*{message}") as caught:
+        read_file(tmp_path / name, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_faults_of_files(tmp_path):
+    for separator in (";;", '"'):
+        with pytest.raises(ValueError, match="separator must be one character"):
+            read_file(tmp_path / "h.csv", "user,item\nu,a\n", separator=separator)
+    path = tmp_path / "items.txt"
+    for content, message in ((b" \n", "names no item"), (b"\xff\n", "not a text file")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_tokens(str(path))

@@ -5,7 +5,7 @@ import torch
 
 from build import build
 from recbole_evcf.inspection.inspection import inspect_loaded
-from recbole_evcf.serving.scores import scores_of_users
+from recbole_evcf.serving.recommender import scores_of_users
 from recbole_evcf.trainer.generators import drawing_apart
 
 

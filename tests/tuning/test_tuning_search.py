@@ -1,14 +1,112 @@
-"""The search by itself: what it tries, in which order, and that interruptions change nothing."""
+"""Search spaces as RecBole reads them; what is tried, and that interruptions change nothing."""
 
 import itertools
+import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hyperopt import space_eval
+from recbole.trainer import HyperTuning
 
-from recbole_evcf.tuning.hyperopt_search import Search
-from recbole_evcf.tuning.params_file import Parameter
-from recbole_evcf.tuning.store import TrialStore
+from recbole_evcf.config.files import shipped_file, shipped_names
+from recbole_evcf.model.models import BASELINES, MODELS
+from recbole_evcf.tuning.search import Parameter, Search, read_params_file
+
+
+def read(text):
+    Path("space.hyper").write_text(text, encoding="utf-8")
+    return read_params_file("space.hyper")
+
+
+def test_every_kind():
+    assert read(
+        "# a comment, and a blank line\n\n"
+        "likelihood choice ['multinomial', 'bernoulli']\n"
+        "size choice ['[600]', '[600, 600]', [2**4, 8], (4,)]\n"
+        "gated choice ['True', False, None]\n"
+        "anneal_cap uniform 0.1, 1\n"
+        "latent quniform 50,300,50\n"
+        "dropout quniform 0.1,0.9,0.1\n"
+        "learning_rate\tloguniform   -8,-4\n"
+    ) == [
+        Parameter("likelihood", "choice", ("multinomial", "bernoulli")),
+        Parameter("size", "choice", ([600], [600, 600], [16, 8], [4])),
+        Parameter("gated", "choice", (True, False, None)),
+        Parameter("anneal_cap", "uniform", (0.1, 1.0)),
+        Parameter("latent", "quniform", (50.0, 300.0, 50.0)),
+        Parameter("dropout", "quniform", (0.1, 0.9, 0.1)),
+        Parameter("learning_rate", "loguniform", (-8.0, -4.0)),
+    ]
+
+
+def test_settings_have_pythons_types():
+    whole, part = Parameter("a", "quniform", (50, 300, 50)), Parameter("a", "quniform", (0, 1, 0.1))
+    assert (whole.setting(100.0), type(whole.setting(100.0))) == (100, int)
+    assert type(part.setting(0.5)) is float
+    assert Parameter("a", "choice", ("x", [1])).setting(1) == [1]
+    assert Parameter("a", "loguniform", (-2, 0)).extremes() == (math.exp(-2), 1.0)
+    # hyperopt rounds 1 / 20 to 0.
+    assert Parameter("a", "quniform", (1, 50, 20)).extremes() == (0, 40)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("likelihood choice [open('made', 'w')]", "must be a list"),
+        ("likelihood choice 5", "must be a list"),
+        ("likelihood choice []", "must be a list"),
+        ("likelihood choice ['a', 'a']", "must be a list of different"),
+        ("likelihood choice [{1, 2}]", "must be a list of different numbers, strings"),
+        ("likelihood choice [1e999]", "must be a list of different numbers, strings"),
+        ("likelihood choise ['a']", "must be one of choice, uniform, quniform, loguniform"),
+        ("likelihood choice", "`name kind range`"),
+        ("rate uniform 0.1", "must be LOW,HIGH in numbers"),
+        ("rate uniform 0.1,inf", "must be LOW,HIGH in numbers"),
+        ("rate uniform 1,0.1", "LOW below HIGH, not '1,0.1'"),
+        ("rate quniform 1,2", "must be LOW,HIGH,STEP in numbers"),
+        ("rate quniform 1,2,0", "STEP above 0, not '1,2,0'"),
+        ("rate loguniform 0,1000", "natural logarithms"),
+        ("first uniform 0,1", "a second time"),
+    ],
+)
+def test_a_mistake_names_its_line(line, message):
+    with pytest.raises(ValueError, match=r"^space.hyper, line 3: ") as caught:
+        read(f"first uniform 0,1\n\n{line}\n")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not os.path.exists("made")
+
+
+def test_files_that_are_no_space():
+    Path("bytes.hyper").write_bytes(b"\xff\xfe\x00")
+    Path("empty.hyper").write_text("# nothing\n")
+    for name, message in {
+        "nope": r"no params file nope\.hyper; the package ships .*Vamp",
+        "bytes": r"bytes\.hyper cannot be read as UTF-8 text",
+        "empty": "names no parameter",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            read_params_file(f"{name}.hyper")
+
+
+def test_each_model_has_a_space():
+    assert sorted(name.split("/")[1] for name in shipped_names(".hyper")) == sorted(
+        model.__name__ for model in (*MODELS, *BASELINES)
+    )
+
+
+@pytest.mark.parametrize("name", shipped_names(".hyper"))
+def test_recbole_reads_the_shipped_spaces_alike(name):
+    ours = read_params_file(f"{name}.hyper")
+    theirs = HyperTuning(None, params_file=str(shipped_file(name, ".hyper")))
+    assert list(theirs.space) == [parameter.name for parameter in ours]
+    for parameter in ours:
+        for i, value in enumerate(parameter.range):
+            text = space_eval(theirs.space[parameter.name], {parameter.name: i})
+            assert str(text).replace(" ", "") == str(value).replace(" ", "")
+
 
 MIXED = [
     Parameter("size", "choice", ([8], [8, 8])),
@@ -29,14 +127,18 @@ def train(number, params):
     return {"status": "finished", "score": score, "valid": {"ndcg@10": score}}
 
 
-def search(folder, algo, space, max_evals, early_stop=None, bigger=True, train=train):
-    """Search until it is over; the search and its trials."""
-    store = TrialStore(str(folder), {}, bigger)
-    searching = Search(space, store, algo, max_evals, early_stop, seed=3)
+def begun(folder, algo, space=(), *limits, bigger=True, key=None):
+    config = {"seed": 3, "valid_metric": "NDCG@10", "valid_metric_bigger": bigger}
+    return Search(str(folder), key or {}, space, config, algo, *limits)
+
+
+def search(*args, bigger=True, train=train):
+    """A search that is over; arguments as of ``begun``."""
+    searching = begun(*args, bigger=bigger)
     while (proposal := searching.propose()) is not None:
         searching.settle(proposal[0], train(*proposal))
     assert searching.is_over
-    return store
+    return searching
 
 
 @pytest.mark.parametrize(
@@ -54,7 +156,7 @@ def test_an_interruption_changes_nothing(tmp_path, algo, space, total, cut):
 
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "parts", algo, space, total, train=interrupted)
-    assert len(TrialStore(str(tmp_path / "parts"), {}, True).trials) == cut
+    assert len(begun(tmp_path / "parts", algo, space, total).trials) == cut
     # Corrupt, the last counts as not done.
     (tmp_path / "parts" / "trials" / f"{cut:04d}.json").write_bytes(b"[1]]")
     parts = search(tmp_path / "parts", algo, space, total)
@@ -72,24 +174,20 @@ def test_bayes_learns_from_the_trials_before(tmp_path):
 
 
 def test_exhaustive_tries_all_of_a_grid_once_in_no_order(tmp_path):
-    space = [Parameter(name, "choice", tuple(range(9))) for name in ("width", "b")]
-    space.append(Parameter("size", "choice", ("", "-")))
-    points = [
-        tuple(t["params"].values()) for t in search(tmp_path, "exhaustive", space, None).trials
-    ]
-    whole = list(itertools.product(range(9), range(9), ("", "-")))
-    assert sorted(points) == sorted(whole) != points
-
-
-def test_a_grid_may_be_huge(tmp_path):
-    space = [Parameter(name, "choice", tuple(range(1000))) for name in ("width", "b", "c")]
-    space.append(Parameter("size", "choice", ("", "-")))
-    assert len(search(tmp_path, "exhaustive", space, 3).trials) == 3
+    done = search(tmp_path, "exhaustive", GRID).trials
+    points = [(str(t["params"]["size"]), *list(t["params"].values())[1:]) for t in done]
+    whole = list(itertools.product(map(str, GRID[0].range), range(7), "ab"))
+    assert sorted(points) == sorted(whole)
+    assert points != whole
+    # It may be huge.
+    huge = [Parameter(name, "choice", tuple(range(1000))) for name in ("width", "b", "c")]
+    assert begun(tmp_path / "huge", "exhaustive", huge).max_evals == 10**9
+    assert begun(tmp_path / "huge", "exhaustive", huge, 3).propose()[0] == 1
 
 
 @pytest.mark.parametrize("algo", ["exhaustive", "random"])
 def test_trials_lost_in_parallel_come_first(tmp_path, algo):
-    first = Search(GRID, TrialStore(str(tmp_path / "a"), {}, True), algo, 6, None, 3)
+    first = begun(tmp_path / "a", algo, GRID, 6)
     proposals = [first.propose() for _ in range(4)]
     assert [number for number, _ in proposals] == [1, 2, 3, 4]
     for place in (3, 0):
@@ -97,42 +195,35 @@ def test_trials_lost_in_parallel_come_first(tmp_path, algo):
     assert search(tmp_path / "a", algo, GRID, 6).trials == search(tmp_path, algo, GRID, 6).trials
 
 
-def test_early_stop_counts_trials_without_a_better_one(tmp_path):
+# The largest: the 2nd, the 5th, then two worse ones and the 8th; the smallest: the 1st.
+@pytest.mark.parametrize(("bigger", "expected"), [(True, 8), (False, 4)])
+def test_early_stop_counts_trials_without_a_better_one(tmp_path, bigger, expected):
     scores = [1, 3, 2, 3, 4, 0, 0, 5]
 
     def scripted(number, params):
         return {"status": "finished", "score": scores[number - 1], "valid": {}}
 
-    # The largest: the 2nd, the 5th, then two worse ones and the 8th; the smallest: the 1st.
-    for bigger, expected in ((True, 8), (False, 4)):
-        # Then once more: it is over.
-        for _ in range(2):
-            found = search(tmp_path / str(bigger), "random", MIXED, 8, 3, bigger, scripted)
-            assert len(found.trials) == expected
+    # Then once more: it is over.
+    for _ in range(2):
+        found = search(tmp_path, "random", MIXED, 8, 3, bigger=bigger, train=scripted)
+        assert len(found.trials) == expected
 
 
 def test_a_search_of_failures_ends(tmp_path):
     failed = {"status": "failed", "reason": "ValueError: no"}
-    store = search(tmp_path, "bayes", MIXED, 3, train=lambda *proposal: failed)
-    assert [trial["status"] for trial in store.trials] == ["failed"] * 3
-    assert store.best is None
+    found = search(tmp_path, "bayes", MIXED, 3, train=lambda *proposal: failed)
+    assert (len(found.trials), found.best) == (3, None)
 
 
 def test_the_store_keeps_the_model_of_the_best_trial_only(tmp_path):
-    store = TrialStore(str(tmp_path), {}, bigger=False)
-    for number, score in ((1, 0.5), (2, 0.3), (3, 0.3), (4, 0.9)):
-        os.makedirs(os.path.dirname(store.model_file(number)))
-        store.add({"number": number, "status": "finished", "score": score})
-    store.add({"number": 5, "status": "failed", "reason": "no"})
-    assert store.best["number"] == 2
+    found = begun(tmp_path, "exhaustive", GRID, bigger=False)
+    for score in (0.5, 0.3, 0.3, 0.9, None):
+        number, _ = found.propose()
+        os.makedirs(os.path.dirname(found.model_file(number)))
+        finished = {"status": "finished", "score": score}
+        found.settle(number, finished if score else {"status": "failed", "reason": "no"})
+    assert found.best["number"] == 2
     assert os.listdir(tmp_path / "models") == ["0002"]
-    again = TrialStore(str(tmp_path), {}, False)
-    assert [trial["number"] for trial in again.trials] == [1, 2, 3, 4, 5]
-    # The test users' metrics are those of this very trial of this very search.
-    store.add_test_result(store.best, {"ndcg@10": 0.2})
-    assert again.test_result(again.best) == {"ndcg@10": 0.2}
-    assert again.test_result(again.trials[2]) is None
-    assert TrialStore(str(tmp_path / "other"), {}, False).test_result(again.best) is None
 
 
 KEY = {"epochs": 3, "algo": "random", "data": "abc", "versions": {"recbole": "1.2.1"}}
@@ -141,18 +232,19 @@ KEY = {"epochs": 3, "algo": "random", "data": "abc", "versions": {"recbole": "1.
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"epochs": 4, "algo": "bayes", "data": "def"}, r"other settings \(algo, epochs\): repeat"),
-        ({"data": "def"}, "since the files of the data set have changed: give another output"),
         (
-            {"versions": {"recbole": "1.3.0"}},
-            "they were made with recbole 1.2.1, and this is recbole 1.3.0: give another output",
+            {"epochs": 4, "algo": "bayes", "data": "def"},
+            r"in algo \(random, now bayes\), the files of the data set, epochs \(3, now 4\)",
         ),
+        ({"data": "def"}, "differs in the files of the data set: .* or give another output folder"),
+        ({"versions": {"recbole": "1.3.0"}}, r"in versions \(.*1\.2\.1.*, now .*1\.3\.0"),
     ],
 )
 def test_trials_of_other_settings_data_or_versions_are_not_mixed_in(tmp_path, changed, message):
     # Without trials there is nothing to mix in.
-    TrialStore(str(tmp_path), {**KEY, **changed}, True)
-    TrialStore(str(tmp_path), KEY, True).add({"number": 1, "status": "finished", "score": 1.0})
-    assert len(TrialStore(str(tmp_path), KEY, True).trials) == 1
+    begun(tmp_path, "random", MIXED, 1, key={**KEY, **changed})
+    kept = begun(tmp_path, "random", MIXED, 1, key=KEY)
+    kept.settle(kept.propose()[0], {"status": "finished", "score": 1.0})
+    assert len(begun(tmp_path, "random", MIXED, 1, key=KEY).trials) == 1
     with pytest.raises(ValueError, match=message):
-        TrialStore(str(tmp_path), {**KEY, **changed}, True)
+        begun(tmp_path, "random", MIXED, 1, key={**KEY, **changed})

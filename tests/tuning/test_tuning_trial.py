@@ -1,20 +1,20 @@
-"""One trial against RecBole's own way of training it."""
+"""One trial against RecBole's own way of training it, and Ray's trials against hyperopt's."""
 
 import os
 
+import pandas as pd
 import pytest
+import yaml
+from pandas.testing import assert_frame_equal
+from recbole.config import Config
 from recbole.trainer import Trainer
 
 from build import build
-from recbole_evcf.tuning.trial import Task, attempt_trial, evaluate_on_test_users, load_data
+from recbole_evcf import cli
+from recbole_evcf.tuning.tuning import attempt_trial, evaluate_on_test_users
 
 
-@pytest.fixture
-def task(tiny):
-    return Task("GatedVamp", "tiny", {**tiny, "epochs": 4, "valid_metric": "NDCG@10"})
-
-
-def test_a_trial_is_what_recbole_trains(task, tmp_path, monkeypatch):
+def test_a_trial_is_what_recbole_trains(tiny, tmp_path, monkeypatch):
     phases = []
     original = Trainer.evaluate
 
@@ -22,8 +22,9 @@ def test_a_trial_is_what_recbole_trains(task, tmp_path, monkeypatch):
         phases.append(eval_data.phase)
         return original(self, eval_data, *args, **kwargs)
 
-    params = {"latent_dimension": 5, "learning_rate": 0.01}
-    _, (train, valid, test), _, trainer = build("GatedVamp", "tiny", {**task.settings, **params})
+    shared = {**tiny, "epochs": 4, "valid_metric": "NDCG@10"}
+    settings = {**shared, "latent_dimension": 5, "learning_rate": 0.01}
+    _, (train, valid, test), _, trainer = build("GatedVamp", "tiny", settings)
     score, result = trainer.fit(train, valid)
     expected = trainer.evaluate(test)
 
@@ -32,36 +33,61 @@ def test_a_trial_is_what_recbole_trains(task, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["prog", "--epochs=1", "--params_file=x"])
     heard = []
     path = str(tmp_path / "models" / "m.pth")
-    outcome = attempt_trial(task, params, path, heard.append)
+    settings |= {"model": "GatedVamp", "dataset": "tiny"}
+    outcome = attempt_trial(settings, path, heard.append)
     assert (outcome["status"], outcome["score"], outcome["valid"]) == ("finished", score, result)
     assert phases == ["valid"] * 4
     assert [epoch for epoch, _ in outcome["history"]] == [1, 2, 3, 4]
     assert dict(outcome["history"])[outcome["best_epoch"]] == score
     assert [so_far["epochs"] for so_far in heard] == [1, 2, 3, 4]
     assert os.listdir(tmp_path / "models") == ["m.pth"]
-    assert evaluate_on_test_users(task, params, path) == expected
+    assert evaluate_on_test_users(settings, path) == expected
     assert phases[4:] == ["test"]
+    # Without the file, as after training on another machine, it is trained again.
+    os.remove(path)
+    assert evaluate_on_test_users(settings, path) == expected
 
 
 @pytest.mark.parametrize("model", ["EASE", "BPR", "MultiVAE"])
 def test_recboles_own_models(tiny, tmp_path, model):
-    task = Task(model, "tiny", tiny)
+    settings = {**tiny, "model": model, "dataset": "tiny"}
     path = str(tmp_path / "m" / "m.pth")
-    outcome = attempt_trial(task, {}, path)
+    outcome = attempt_trial(settings, path)
     assert 0 < outcome["valid"]["hit@10"] <= 1
-    assert 0 < evaluate_on_test_users(task, {}, path)["hit@10"] <= 1
+    assert 0 < evaluate_on_test_users(settings, path)["hit@10"] <= 1
 
 
-def test_a_failure_has_one_line(task, tmp_path):
-    outcome = attempt_trial(task, {"learning_rate": 1e30}, "m/m.pth")
-    assert outcome["status"] == "failed"
-    assert outcome["reason"].startswith("ValueError: Training loss is")
+class TestRay:
+    @pytest.fixture
+    def command(self, tiny, tmp_path):
+        pytest.importorskip("ray")
+        settings = {**tiny, "model": "Vamp", "dataset": "tiny", "epochs": 4, "warmup_epochs": 1}
+        # Relative, as users write it: Ray's workers must find it too.
+        settings["data_path"] = "data"
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        (tmp_path / "space.hyper").write_text("learning_rate choice [0.01, 1e30]\n")
+        return ["tune", "--config_files=tiny.yaml", "--params_file=space.hyper"]
 
+    def test_ray_trains_the_same_trials(self, command, capsys):
+        assert cli.main([*command, "--output=one"]) == 0
+        assert cli.main([*command, "--output=two", "--tool=ray", "--cpus_per_trial=0.5"]) == 0
+        assert capsys.readouterr().out.count("Best is trial") == 2
+        one, two = (pd.read_csv(f"{name}/trials.csv").set_index("trial") for name in ("one", "two"))
+        columns = ["learning_rate", "status", "ndcg@10", "best_epoch", "epochs", "reason"]
+        assert_frame_equal(two[columns], one[columns])
+        assert sorted(two["status"]) == ["failed", "finished"]
+        assert set(two["epochs"].dropna()) == {4}
 
-def test_data_without_validation_show_before_training(task):
-    load_data(task)
-    split = {"eval_args": {"split": {"RS": [0.8, 0, 0.2]}, "order": "RO"}}
-    with pytest.raises(ValueError, match="nothing for validation"):
-        load_data(Task("GatedVamp", "tiny", {**task.settings, **split}))
-    with pytest.raises(ValueError, match="nope"):
-        load_data(Task("GatedVamp", "nope", task.settings))
+    @pytest.mark.parametrize(
+        ("model", "settings", "epochs"),
+        [("Vamp", {}, 100), ("Vamp", {"total_anneal_steps": 5}, 40), ("BPR", {"epochs": 5}, 1)],
+    )
+    def test_asha_waits_for_the_warm_up(self, model, settings, epochs):
+        ray_search = pytest.importorskip("recbole_evcf.tuning.ray_search")
+        config = Config(model, "ml-100k", config_dict=settings)
+        assert ray_search.default_grace_period(config) == epochs
+
+    def test_what_ray_does_not_have_is_said_at_once(self, command, capsys):
+        assert cli.main([*command, "--output=out", "--tool=ray", "--gpus_per_trial=64"]) == 2
+        error = capsys.readouterr().err
+        assert error.splitlines()[-1].startswith("recbole-evcf: error: --gpus_per_trial=64 is more")

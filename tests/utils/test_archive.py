@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_evcf.utils.archive import read_archive
+from recbole_evcf.utils.files import read_archive
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import yaml
 from recbole.config import Config
 
 from recbole_evcf import cli
-from recbole_evcf.utils.plugins import PLUGINS
+from recbole_evcf.utils.packages import PLUGINS
 
 MINE = """
 from recbole_evcf.model.models import Vamp

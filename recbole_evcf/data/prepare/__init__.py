@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recbole_evcf.data.prepare.movielens import prepare_ml_20m
-from recbole_evcf.data.prepare.netflix import prepare_netflix
-from recbole_evcf.data.prepare.output import new_dataset
 from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
+from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
 
 __all__ = ["KINDS", "prepare"]
@@ -36,8 +39,7 @@ def prepare(
         A report to print: what was written, the counts beside the published ones, and warnings.
 
     Raises:
-        ValueError: The raw data are missing or invalid (names file and line), the data set exists
-            already, or its name is missing or not fit for a folder.
+        ValueError: The raw data (names file and line), the name or the target are not right.
     """
     if kind not in FORMATS:
         raise ValueError(f"cannot prepare {kind!r}: the kinds are {', '.join(KINDS)}")
@@ -49,3 +51,43 @@ def prepare(
         if kind == "pro_sg":
             (folder / f"{name}.yaml").write_text(split_config(name, str(output)), encoding="utf-8")
     return "\n".join([f"{Path(output) / name}: prepared from {kind}", *report])
+
+
+@contextmanager
+def new_dataset(raw: str | Path, output: str | Path, name: str, overwrite: bool) -> Iterator[Path]:
+    """Give a hidden folder to fill, which becomes `OUTPUT/NAME` when the `with` statement ends.
+
+    If anything is raised, even KeyboardInterrupt, whatever was written is removed, and an older
+    data set of that name stays as it was.
+    """
+    if not re.fullmatch(r"[^\W_][\w.+-]*", name):
+        raise ValueError(f"the name {name!r} is not fit for a folder (a letter, then also . _ + -)")
+    # Where the target is a link, what it points to is replaced, not the link.
+    target, raw = (Path(output) / name).resolve(), Path(raw).resolve()
+    found = sorted(target.iterdir()) if target.is_dir() else []
+    if target.is_file() or (found and not overwrite):
+        raise ValueError(f"{target}: exists already; pass overwrite to replace it, or another name")
+    if target in (raw, *raw.parents):
+        raise ValueError(f"{target}: holds the raw data; choose another name or output")
+    for path in found:
+        if not (path.name.startswith(f"{name}.") and path.is_file()):
+            other = f"{path.name!r}, which is not of the data set {name} and would be removed"
+            raise ValueError(f"{target}: holds {other}; move it, or choose another name or output")
+    made = [folder for folder in target.parents if not folder.exists()]
+    hidden = target.with_name(f".{name}.{uuid.uuid4().hex}.new")
+    aside = hidden.with_suffix(".old")
+    try:
+        hidden.mkdir(parents=True)
+        yield hidden
+        if target.exists():
+            target.rename(aside)
+        hidden.rename(target)
+    except BaseException:
+        if aside.exists():
+            aside.rename(target)
+        shutil.rmtree(hidden, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

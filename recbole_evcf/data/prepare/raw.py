@@ -46,10 +46,10 @@ def open_raw(raw: str | Path) -> RawPath:
     with readable(path):
         archive = zipfile.ZipFile(path)
     for member in archive.infolist():
-        name, size, packed = member.filename, member.file_size, member.compress_size
+        name, size, limit = member.filename, member.file_size, MAX_EXPANSION * member.compress_size
         if re.search(r"^[/\\]|^[^/\\]*:[/\\]|(^|[/\\])\.\.([/\\]|$)", name):
             raise ValueError(f"{path}: refused, as {name!r} points outside the archive")
-        if size > min(MAX_MEMBER_BYTES, max(SMALL_MEMBER_BYTES, MAX_EXPANSION * packed)):
+        if size > min(MAX_MEMBER_BYTES, max(SMALL_MEMBER_BYTES, limit)):
             raise ValueError(f"{path}: refused, as {name!r} would unpack to {size:,} bytes")
     return zipfile.Path(archive)
 

@@ -13,15 +13,9 @@ PRO_SG = {
     "validation_te.csv": "uid,sid\n3,10\n",
     "test_tr.csv": "uid,sid\n5,10\n5,2\n6,7\n6,10\n",
     "test_te.csv": "uid,sid\n5,33\n6,2\n",
-    "unique_sid.txt": "100\n101\n102\n103\n",
 }
-ATOMIC_NAMES = {
-    "train.csv": "train",
-    "validation_tr.csv": "valid_fold_in",
-    "validation_te.csv": "valid_target",
-    "test_tr.csv": "test_fold_in",
-    "test_te.csv": "test_target",
-}
+ATOMIC = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
+ATOMIC_NAMES = dict(zip(PRO_SG, ATOMIC))
 RATINGS = (
     "userId,movieId,rating,timestamp\n"
     "1,2,3.5,1112486027\n"
@@ -80,12 +74,10 @@ def written_rows(path: Path) -> list[list[str]]:
 def expected_rows(kind: str, files: dict[str, bytes]) -> dict[str, list[list[str]]]:
     """Read raw files without the code under test, by the suffix of the file they become."""
     if kind == "pro_sg":
-        return {
-            f"{part}.inter": columns_of(files[name], ("uid", "sid"))
-            for name, part in ATOMIC_NAMES.items()
-        }
+        parts = ATOMIC_NAMES.items()
+        return {f"{part}.inter": columns_of(files[name], ["uid", "sid"]) for name, part in parts}
     if kind == "ml-20m":
-        columns = ("userId", "movieId", "rating", "timestamp")
+        columns = ["userId", "movieId", "rating", "timestamp"]
         return {"inter": columns_of(files["ratings.csv"], columns)}
     names = [name for name in files if name.startswith("combined_data_")]
     names.sort(key=lambda name: int(re.sub("[^0-9]", "", name)))
@@ -97,7 +89,7 @@ def raw_lines(content: bytes) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def columns_of(content: bytes, columns: tuple[str, ...]) -> list[list[str]]:
+def columns_of(content: bytes, columns: list[str]) -> list[list[str]]:
     header, *rows = (line.split(",") for line in raw_lines(content))
     return [[row[header.index(column)] for column in columns] for row in rows]
 
@@ -110,5 +102,5 @@ def netflix_rows(content: bytes) -> list[list[str]]:
             continue
         customer, rating, day = line.split(",")
         moment = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc)
-        rows.append([customer, movie, rating, str(int(moment.timestamp()))])
+        rows.append([customer, movie, rating, f"{moment.timestamp():.0f}"])
     return rows

@@ -1,0 +1,215 @@
+"""Make tidy tables of what was read: components, units, the plane, gates, quality in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.evaluator.metrics import NDCG, Recall
+from sklearn.decomposition import PCA
+from torch import Tensor
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.evaluator.metrics import SE_SUFFIX, TruncatedRecall
+from recbole_evcf.inspection.latent import LatentModel, Ranking, batches, normal
+from recbole_evcf.model.gaussian import LOG_2PI, Gaussian
+
+__all__ = ["component_items", "density_table", "explain_users", "marginal_kl", "per_user"]
+
+# Groups along popularity and length of history.
+N_GROUPS = 5
+# Points of the grid along each axis, and its margin beyond the means in standard deviations.
+GRID, REACH = 80, 3.0
+# Components per block: a block takes a matrix of grid points x components.
+CHUNK = 512
+TINY = torch.finfo(torch.float32).tiny
+
+
+def explain_users(posterior: Gaussian, components: Gaussian) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find the components, (K, latent), that explain the users' posteriors, (users, latent), best.
+
+    The responsibility r_uk is proportional to exp(-KL(q(z | x_u) || q(z | u_k))): of all
+    distributions over the components it makes the bound on the cross-entropy of posterior and
+    mixture tightest.
+
+    Returns:
+        by user, ``component``, the one of the largest ``responsibility``; and by component, from
+        the one that explains most users best: ``component``, ``users``, ``share`` of all users,
+        ``mean_responsibility``, and ``spread``, the mean standard deviation of q(z | u_k).
+    """
+    centre, k = normal(components), len(components.mean)
+    precision = 1 / centre.variance
+    constant = (centre.mean**2 * precision + components.log_variance + LOG_2PI).sum(1)
+    largest, total = [], torch.zeros(k, dtype=torch.float64)
+    for users in batches(torch.arange(len(posterior.mean)), k):
+        # Only E_q[log q(z | u_k)] differs between the components of a user: -1/2 sum over units of
+        # log(2 pi v_k) + ((m - m_k)^2 + v) / v_k, here expanded into matrix products.
+        q = normal(posterior, users)
+        squares = (q.mean**2 + q.variance) @ precision.T
+        expected = -0.5 * (squares - 2 * q.mean @ (centre.mean * precision).T + constant)
+        responsibility = expected.softmax(1)
+        largest.append(responsibility.max(1))
+        total += responsibility.sum(0)
+    certainty, best = (torch.cat(parts).numpy() for parts in zip(*largest))
+    table = pd.DataFrame({"component": np.arange(k), "users": np.bincount(best, minlength=k)})
+    table["share"] = table["users"] / len(best)
+    table["mean_responsibility"] = (total / len(best)).numpy()
+    table["spread"] = centre.stddev.mean(1).numpy()
+    table = table.sort_values(["users", "mean_responsibility"], ascending=False, ignore_index=True)
+    return pd.DataFrame({"component": best, "responsibility": certainty}), table
+
+
+def component_items(
+    model: LatentModel, average: np.ndarray, items: np.ndarray, k: int
+) -> pd.DataFrame:
+    """Return the top k items of every component, by probability and by what sets it apart.
+
+    A component is decoded at the mean of q(z | u_k). Its most probable items are popular ones
+    mostly. The share of an item in KL(p_k || average), p log(p / average), is large where an item
+    is both probable and more so than for the ``average`` user, (items,).
+
+    Returns:
+        columns ``component``, ``by`` (``probability`` or ``distinction``), ``rank``, ``item`` (its
+        original id), ``probability``, ``lift`` (over the average user's), ``pseudo_input`` (the
+        item's value in u_k, from 0 to 1).
+    """
+    # Softmax can underflow to 0 in single precision.
+    usual = torch.from_numpy(average).clamp(min=TINY)
+    k, tables = min(k, len(items)), []
+    means, pseudo_inputs = model.components.mean, model.network.prior.pseudo_inputs.detach()
+    for part in batches(torch.arange(len(means)), len(items)):
+        p = model.probabilities(*model.below(means[part])).cpu().double()
+        inputs = pseudo_inputs[part].clamp(0, 1).cpu()
+        values = {"probability": p, "lift": p / usual, "pseudo_input": inputs}
+        distinction = p * (p.clamp(min=TINY) / usual).log()
+        for by, score in (("probability", p), ("distinction", distinction)):
+            place = score.topk(k, dim=1).indices
+            columns = {
+                "component": part.repeat_interleave(k).numpy(),
+                "by": by,
+                "rank": np.tile(np.arange(1, k + 1), len(part)),
+                "item": items[place.flatten().numpy()],
+            }
+            columns |= {name: of.gather(1, place).flatten().numpy() for name, of in values.items()}
+            tables.append(pd.DataFrame(columns))
+    return pd.concat(tables).sort_values(["component", "by", "rank"], ignore_index=True)
+
+
+def marginal_kl(posterior: Gaussian, components: Gaussian) -> Tensor:
+    """KL of each unit's posterior from the prior's marginal of that unit, mean over users, in nats.
+
+    Of one component exactly. A marginal of the VampPrior is a mixture of K Gaussians: there it is
+    an estimate by one draw per user. Since the mixture ties its units together, the sum over units
+    is not the KL term of the whole. (users, latent), (K, latent) -> (latent,).
+    """
+    prior, (k, latent) = normal(components), components.mean.shape
+    total = torch.zeros(latent, dtype=torch.float64)
+    for users in batches(torch.arange(len(posterior.mean)), k * latent):
+        q = normal(posterior, users)
+        if k == 1:
+            total += kl_divergence(q, prior).sum(0)
+        else:
+            z = q.sample()
+            log_prior = prior.log_prob(z[:, None]).logsumexp(1) - np.log(k)
+            total += (q.log_prob(z) - log_prior).sum(0)
+    return total / len(posterior.mean)
+
+
+def density_table(plane: PCA, mixtures: Mapping[str, Gaussian]) -> pd.DataFrame:
+    """The exact densities of mixtures of Gaussians, projected into the plane, on a common grid.
+
+    A diagonal Gaussian of the latent space is a Gaussian in the plane: nothing is drawn. A mixture
+    has equally weighted components, (components, latent), in double precision. Columns: ``pc1``,
+    which runs slowest, ``pc2``, and one per mixture.
+    """
+    axes, projected, ends = torch.from_numpy(plane.components_), {}, []
+    for name, mixture in mixtures.items():
+        mean = (mixture.mean - torch.from_numpy(plane.mean_)) @ axes.T
+        covariance = torch.einsum("al,nl,bl->nab", axes, mixture.log_variance.exp(), axes)
+        projected[name] = mean, covariance
+        # The grid covers nearly all of every mixture.
+        spread = mean.var(0, correction=0) + covariance.diagonal(dim1=1, dim2=2).mean(0)
+        ends += [mean.mean(0) + sign * REACH * spread.sqrt() for sign in (-1, 1)]
+    low, high = torch.stack(ends).aminmax(dim=0)
+    sides = [torch.linspace(*pair, GRID, dtype=torch.float64) for pair in zip(low, high)]
+    grid = torch.cartesian_prod(*sides)
+    table = pd.DataFrame(grid.numpy(), columns=["pc1", "pc2"])
+    for name, (mean, covariance) in projected.items():
+        total = torch.zeros(len(grid), dtype=torch.float64)
+        for part in zip(mean.split(CHUNK), covariance.split(CHUNK)):
+            total += MultivariateNormal(*part).log_prob(grid[:, None]).exp().sum(1)
+        table[name] = (total / len(mean)).numpy()
+    return table
+
+
+def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataFrame:
+    """Return ``ndcg`` and ``recall``, ``truncated`` or not, of lists (users, K)."""
+    metrics = {"ndcg": NDCG, "recall": TruncatedRecall if truncated else Recall}
+    # RecBole's own, which need no config for it.
+    values = {name: each.metric_info(None, hits, targets) for name, each in metrics.items()}
+    return pd.DataFrame({name: value[:, -1] for name, value in values.items()})
+
+
+def mean_and_error(values: pd.DataFrame) -> dict[str, float]:
+    """Return each column's mean and, as ``_se``, standard error (NaN for fewer than two rows)."""
+    ways = (("mean", ""), ("sem", SE_SUFFIX))
+    return {name + end: float(values[name].agg(how)) for name in values for how, end in ways}
+
+
+def equal_frequency(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the group of each value, counted from 0 along the values, all of about equal weight.
+
+    Equal values share a group, so that many ties leave fewer groups, or uneven ones.
+    """
+    unique, place = np.unique(values, return_inverse=True)
+    weight = np.bincount(place, weights, minlength=len(unique))
+    # A value belongs to the group that holds the middle of its weight.
+    middle = weight.cumsum() - weight / 2
+    group = np.minimum(np.floor(N_GROUPS * middle / weight.sum()), N_GROUPS - 1)
+    return np.unique(group[place], return_inverse=True)[1]
+
+
+def means_by_group(values: pd.DataFrame, along: np.ndarray) -> pd.DataFrame:
+    """Average rows in groups of about equal size along some quantity, (rows,).
+
+    Columns: ``from`` and ``to`` (the range of ``along``), ``count``, :func:`mean_and_error`.
+    """
+    group = equal_frequency(along)
+    bounds = pd.Series(along).groupby(group).agg(["min", "max", "size"])
+    means = [mean_and_error(values[group == each]) for each in bounds.index]
+    return bounds.set_axis(["from", "to", "count"], axis=1).join(pd.DataFrame(means))
+
+
+def quality_by_popularity(
+    ranking: Ranking, positives: Histories, users: Tensor, popularity: np.ndarray, truncated: bool
+) -> pd.DataFrame:
+    """Mean metrics on held-out interactions grouped by the popularity of their items.
+
+    The groups have about the same number of held-out interactions. Of a user's list a group counts
+    the held-out items of its own alone: to find, and found at the rank they have in the whole list.
+    Columns: ``from`` and ``to`` (popularity), ``items``, ``held_out`` and ``recommended`` (shares
+    of the held-out interactions, and of the places of all lists), ``users`` (who have any to find),
+    metrics and standard errors over these users.
+    """
+    batch = positives.rows(users)
+    columns = batch.column.numpy()
+    group = equal_frequency(popularity, np.bincount(columns, minlength=len(popularity)))
+    rows = []
+    for each in range(group.max() + 1):
+        items, places = group == each, group[ranking.items] == each
+        targets = np.bincount(batch.row.numpy()[items[columns]], minlength=len(users))
+        some = targets > 0
+        row = {
+            "from": popularity[items].min(),
+            "to": popularity[items].max(),
+            "items": items.sum(),
+            "held_out": targets.sum() / len(columns),
+            "recommended": places.mean(),
+            "users": some.sum(),
+        }
+        metrics = per_user((ranking.hits & places)[some], targets[some], truncated)
+        rows.append(row | mean_and_error(metrics))
+    return pd.DataFrame(rows)

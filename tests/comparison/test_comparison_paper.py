@@ -1,0 +1,155 @@
+"""The paper's tables as data, and the checks on what it reads from them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_evcf.comparison.outcome import Outcome
+from recbole_evcf.comparison.paper import (
+    TABLES,
+    beside_paper,
+    check_claims,
+    metric_table,
+    paper_table,
+    reproduction_text,
+    write_reproduction,
+)
+from recbole_evcf.comparison.plan import Plan, Run
+
+
+def test_figures_are_the_papers():
+    """A few by hand, from Table 1 and Table 2."""
+    table = paper_table("table1", "ml-20m", quick=False)
+    assert table.figures["ml-20m"]["H+Vamp (Gated)"] == {
+        "ndcg@100": 0.44522,
+        "truncatedrecall@50": 0.55109,
+        "truncatedrecall@20": 0.41308,
+    }
+    assert table.figures["netflix"]["SLIM"]["truncatedrecall@50"] == 0.428
+    assert table.data_sets["netflix"]["standard_error"] == 0.001
+    second = paper_table("table2", "netflix", quick=False)
+    assert list(second.figures) == ["netflix"]
+    assert second.figures["netflix"]["H+Vamp, 2 layers"] == {"ndcg@100": 0.37970}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_statement_holds_in_the_paper(name):
+    table = paper_table(name, "netflix", quick=False)
+    for claim in table.claims:
+        for figures in table.figures.values():
+            better, worse = figures[claim["better"]], figures[claim["worse"]]
+            assert better[table.metrics[0]] > worse[table.metrics[0]], claim["says"]
+
+
+def test_the_tables_agree_where_they_show_the_same_model():
+    first = paper_table("table1", "netflix", quick=False)
+    second = paper_table("table2", "netflix", quick=False)
+    by_files = {spec.config_files: spec.label for spec in second.specs}
+    shared = [spec for spec in first.specs if spec.config_files in by_files]
+    assert len(shared) == 5
+    for spec in shared:
+        theirs = second.figures["netflix"][by_files[spec.config_files]]
+        assert first.figures["netflix"][spec.label]["ndcg@100"] == theirs["ndcg@100"]
+
+
+def test_what_was_tuned_for_a_data_set_is_read_after_the_row():
+    last = paper_table("table1", "netflix", quick=False).specs[-1]
+    assert last.config_files == ("paper/h_vamp_gated_2", "paper/netflix/h_vamp_gated_2")
+    last = paper_table("table1", "other", quick=True).specs[-1]
+    assert last.config_files == ("paper/h_vamp_gated_2", "paper/quick")
+
+
+def outcome_of(table, shifts, dataset="ml-100k", n_users=200):
+    """Models whose values of the users are one list, moved by ``shifts`` and a little noise."""
+    rng = np.random.default_rng(0)
+    base = rng.random(n_users)
+    users = {
+        spec.label: pd.DataFrame(
+            dict.fromkeys(table.metrics, base + shifts[spec.label] + rng.normal(0, 0.05, n_users))
+        )
+        for spec in table.specs
+        if spec.label in shifts
+    }
+    rows = {
+        label: {**frame.mean(), **frame.sem().add_suffix("_se")} for label, frame in users.items()
+    }
+    values = pd.DataFrame.from_dict(rows, "index").reindex([spec.label for spec in table.specs])
+    values.index.name = "model"
+    settings = {
+        "dataset": dataset,
+        "metrics": ["NDCG", "TruncatedRecall"],
+        "topk": [20, 50, 100],
+        "eval_args": {"split": {"SG": [8, 1, 1]}},
+        "split_seed": 1,
+        "valid_metric": "NDCG@100",
+    }
+    plan = Plan(table.specs, (1,), (Run(table.specs[0], 1, settings, {}),))
+    result = {"n_test_users": n_users, "curve": [], "smaller_is_better": []}
+    runs = [(label, 1, result) for label in users]
+    return Outcome(plan, "Mult-VAE", runs, [], users, plan.metrics, values, pd.DataFrame())
+
+
+def test_verdicts_follow_the_paired_differences():
+    table = paper_table("table1", "ml-100k", quick=False)
+    shifts = {
+        "Mult-VAE": 0,
+        "Vamp": 0.2,
+        "H+Vamp": 0.1,
+        "Mult-VAE (Gated)": 0.2,
+        "H+Vamp (Gated)": 0.1,
+    }
+    checks = check_claims(outcome_of(table, shifts), table).set_index("statement")
+    assert checks.loc["A VampPrior beats the standard normal prior", "verdict"] == "holds"
+    assert checks.loc["A second latent level helps", "verdict"] == "does not hold"
+    assert "not significantly" in checks.loc["Gating helps H+Vamp", "verdict"]
+    assert checks.loc["Gating helps Mult-VAE", "ours"] == pytest.approx(0.2, abs=0.02)
+    assert checks.loc["Gating helps Mult-VAE", "netflix"] == pytest.approx(0.0053)
+
+
+@pytest.mark.parametrize(("n_users", "first"), [(200, "holds"), (1, "cannot be said")])
+def test_a_statement_on_a_failed_model_or_one_test_user_cannot_be_said(n_users, first, monkeypatch):
+    table = paper_table("table1", "netflix", quick=True)
+    outcome = outcome_of(table, {"Mult-VAE": 0, "Vamp": 0.2}, "netflix", n_users)
+    checks = check_claims(outcome, table)
+    assert checks["verdict"].tolist() == [first] + ["cannot be said"] * 4
+    assert checks["ours"].notna().tolist() == [True] + [False] * 4
+    assert checks["p"].notna().tolist() == [first == "holds"] + [False] * 4
+    text = reproduction_text(outcome, table)
+    assert "failed" in text
+    assert "few epochs" in text
+    assert "nan" not in text
+    # They have tests of their own.
+    monkeypatch.setattr("recbole_evcf.comparison.paper.write_tables", lambda *args: None)
+    monkeypatch.setattr("recbole_evcf.comparison.paper.sections", lambda outcome: [])
+    write_reproduction(outcome, table, ".", "command")
+    frame = pd.read_csv("table1-beside-paper.csv")
+    assert len(frame) == 8 * 3
+    ours = frame[(frame["model"] == "Vamp") & (frame["metric"] == "ndcg@100")].iloc[0]
+    assert ours["ours"] == pytest.approx(outcome.values.loc["Vamp", "ndcg@100"])
+    assert ours["netflix"] == 0.39589
+    text = Path("table1-beside-paper.json").read_text()
+    assert "NaN" not in text
+    content = json.loads(text)
+    assert content["statements"][1]["verdict"] == "cannot be said"
+    assert content["figures"][0]["ours"] is None
+    assert "| Vamp" in Path("table1-beside-paper.md").read_text(encoding="utf-8")
+
+
+def test_on_the_papers_own_data_the_difference_is_beside():
+    table = paper_table("table1", "netflix", quick=False)
+    columns = metric_table(outcome_of(table, {"Vamp": 0}, "netflix"), table, "ndcg@100").columns()
+    headings = [column.heading for column in columns]
+    assert headings == ["model", "ours, netflix", "paper, Netflix", "ours - paper"]
+    label, ours, paper, off = (column.cells[4][0].split() for column in columns)
+    assert label == ["Vamp"]
+    assert float(off[0]) == pytest.approx(float(ours[0]) - float(paper[0]), abs=2e-4)
+    assert float(off[2]) == pytest.approx((float(ours[2]) ** 2 + 0.001**2) ** 0.5, abs=1e-4)
+
+
+def test_elsewhere_all_of_the_papers_data_sets_are_beside():
+    table = paper_table("table1", "ml-100k", quick=False)
+    frame = beside_paper(outcome_of(table, {"Vamp": 0}), table)
+    assert {"ml-20m", "ml-20m_se", "netflix", "netflix_se"} <= set(frame.columns)
