@@ -242,6 +242,11 @@ def test_nothing_is_left_to_evaluate_on(name, capsys):
     assert capsys.readouterr().out == said
 
 
+def test_recboles_own_models_run_without_times_as_without_the_plugin():
+    written(text([(*row[:3], "") for row in ROWS]))
+    build("BPR", "odd", settings_of("RS", order="TO"))
+
+
 def test_missing_times_are_logged(caplog):
     caplog.set_level(logging.WARNING)
     written(text(with_column(3, "")))
