@@ -58,10 +58,10 @@ class CheckedDataset(Dataset):
         return parts
 
     def _parts_of_recbole(self) -> list:
-        if self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None:
-            # RecBole's own models run without the plugin when all times are missing, and here too.
-            if is_vae(self.config) or self.time_field not in self.inter_feat:
-                times_of(self)
+        in_time = self.config["eval_args"]["order"] == "TO" and not self.benchmark_filename_list
+        # Without the plugin, RecBole's own models run when all times are missing, and so they do.
+        if in_time and (is_vae(self.config) or self.time_field not in self.inter_feat):
+            times_of(self)
         if self.config["split_seed"] is None:
             return super().build()
         # RecBole shuffles with torch's generator, which the model's seed has set.
