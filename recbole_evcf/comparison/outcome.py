@@ -155,7 +155,7 @@ def _values(
     errors = deviations.div(np.sqrt(by_model.size()), axis=0)
     for label, frame in users.items():
         if len(frame) > 1:
-            errors.loc[label, metrics] = frame.sem().reindex(metrics)
+            errors.loc[label, list(frame)] = frame.sem()
     means = by_model.mean(numeric_only=True)
     machines = by_model["measured_on"].agg(lambda names: "; ".join(dict.fromkeys(names)))
     suffixed = [means, errors.add_suffix(SE_SUFFIX), deviations.add_suffix("_seed_sd"), machines]

@@ -62,6 +62,12 @@ def test_without_values_of_users_the_errors_are_over_seeds(compared, sg):
     assert np.isnan(compared("Vamp", sg, seeds=(1,)).values.loc["Vamp", "ndcg@10_se"])
 
 
+def test_a_metric_that_is_no_mean_over_users_has_an_error_over_seeds(compared, sg):
+    sg["metrics"] = ["NDCG", "ItemCoverage"]
+    row = compared("Vamp", sg, seeds=(1, 2)).values.loc["Vamp"]
+    assert row["itemcoverage@10_se"] == pytest.approx(row["itemcoverage@10_seed_sd"] / 2**0.5)
+
+
 def test_one_test_user_has_no_error(compared, sg):
     with Path(sg["data_path"], "tiny", "tiny.inter").open("a") as file:
         for user in range(60, 64):
