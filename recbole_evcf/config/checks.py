@@ -21,7 +21,7 @@ from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import Settings
-from recbole_evcf.trainer.checkpoint import plain_config
+from recbole_evcf.trainer.checkpoint import ConfigOfSettings, plain_config
 from recbole_evcf.trainer.trainer import VAETrainer
 from recbole_evcf.utils.text import plain_value, shortened, shown
 
@@ -234,18 +234,11 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
             raise ValueError(sentence)
 
 
-class _Defaults(Config):
-    """A ``Config`` that nobody set anything in."""
-
-    def _load_cmd_line(self) -> dict[str, Any]:
-        return {}
-
-
 def odd_settings(config: Config) -> str:
     """A remark on settings of another kind than their defaults, to follow an error; often empty."""
     given = getattr(config, "external_config_dict", {})
     try:
-        defaults = _Defaults(config.model, config.dataset).final_config_dict if given else {}
+        defaults = ConfigOfSettings(config.model, config.dataset).final_config_dict if given else {}
     except Exception:
         return ""
     odd = [

@@ -23,6 +23,7 @@ from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.utils.files import map_archive, read_archive, write_archive
 
 __all__ = [
+    "ConfigOfSettings",
     "from_plain",
     "load_checkpoint",
     "note_tested",
@@ -150,8 +151,15 @@ def restored_config(settings: Mapping[str, Any]) -> Config:
     return _SavedConfig({k: v for k, v in restored.items() if k not in left_out})
 
 
-class _SavedConfig(Config):
-    """A ``Config`` of saved settings, whatever the present command line says."""
+class ConfigOfSettings(Config):
+    """A ``Config`` of what it is given, whatever this process's command line says."""
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return {}
+
+
+class _SavedConfig(ConfigOfSettings):
+    """A ``Config`` of saved settings."""
 
     is_restored = True
 
@@ -161,9 +169,6 @@ class _SavedConfig(Config):
 
     def _load_config_files(self, file_list: list[str]) -> dict[str, Any]:
         return copy.deepcopy(self._settings)
-
-    def _load_cmd_line(self) -> dict[str, Any]:
-        return {}
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:

@@ -30,6 +30,7 @@ from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
+from recbole_evcf.trainer.checkpoint import ConfigOfSettings
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.search import Parameter, Search, read_params_file
 from recbole_evcf.utils.files import atomic_write, plain_json, write_json
@@ -350,13 +351,6 @@ def evaluate_on_test_users(settings: Settings, model_file: str) -> dict[str, flo
     return {name: float(value) for name, value in result.items()}
 
 
-class _TrialConfig(Config):
-    """A ``Config`` of the settings alone: this process's command line is no trial's."""
-
-    def _load_cmd_line(self) -> dict[str, Any]:
-        return {}
-
-
 def _check_split(settings: Settings) -> None:
     """Read and split the data once, to find errors before any training."""
     config, (_, valid_data, test_data) = _load(settings)
@@ -368,7 +362,7 @@ def _check_split(settings: Settings) -> None:
 
 
 def _load(settings: Settings) -> tuple[Config, Loaders]:
-    config = _TrialConfig(config_dict=dict(settings))
+    config = ConfigOfSettings(config_dict=dict(settings))
     # One log file per trial, as in RecBole's tuning; the terminal shows the search.
     init_logger(config)
     for handler in logging.getLogger().handlers:
