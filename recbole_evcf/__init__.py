@@ -24,14 +24,18 @@ if TYPE_CHECKING:
     from recbole_evcf.hooks.models import register_fold_in, register_model
     from recbole_evcf.hooks.speedups import speed_up_recbole
     from recbole_evcf.inspection.inspection import inspect_model
+    from recbole_evcf.model.edlae import EDLAE
+    from recbole_evcf.model.linear_path import GatedHVampLinear
     from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
     from recbole_evcf.model.wmf import WMF
     from recbole_evcf.serving.recommender import Recommender
     from recbole_evcf.tuning.tuning import tune
 
 __all__ = [
+    "EDLAE",
     "WMF",
     "GatedHVamp",
+    "GatedHVampLinear",
     "GatedMultiVAE",
     "GatedVamp",
     "HVamp",
@@ -51,6 +55,8 @@ __all__ = [
 # The module of each lazily imported name.
 _LAZY = {
     **dict.fromkeys(("GatedHVamp", "GatedMultiVAE", "GatedVamp", "HVamp", "Vamp"), "model.models"),
+    "EDLAE": "model.edlae",
+    "GatedHVampLinear": "model.linear_path",
     "WMF": "model.wmf",
     "Recommender": "serving.recommender",
     "compare": "comparison.compare",

@@ -90,6 +90,13 @@ def whole(least: int, **more: Any) -> Values:
     return _number(whole=True, least=least, **more)
 
 
+def _or_auto(values: Values) -> Values:
+    def read(value: Any) -> Any:
+        return value if value == "auto" else values.read(value)
+
+    return Values(values.type, f"{values.range}, or auto", f"{values.expected} or auto", read)
+
+
 def choice(*choices: str, any_case: bool = False) -> Values:
     """One of several strings."""
     few = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
@@ -138,6 +145,8 @@ class Role(Flag):
     OF_PLUGIN = auto()
     OF_OUR_MODELS = auto()
     OF_WMF = auto()
+    OF_EDLAE = auto()
+    OF_LINEAR_PATH = auto()
     RECBOLES_WITH_OUR_DEFAULT = auto()
     READ_BY_RECBOLE = auto()  # its code reads or makes it; neither its lists nor its files name it
     CHECKED_ALWAYS = auto()  # for every model; None switches it off
@@ -209,7 +218,7 @@ _TABLE = (
     Key("mlp_hidden_size", Values("list of int", "each at least 1, one or more", _WIDTHS, _read_widths), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
     Key("latent_dimension", whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
     Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
-    Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only", _OURS),
+    Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only; EDLAE's p, the share of a history that dropout hides", _OURS | R.OF_EDLAE),
     Key("likelihood", choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
     Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
     Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
@@ -221,15 +230,20 @@ _TABLE = (
     # RecBole's, for which our models have other defaults.
     Key("learner", choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
     Key("learning_rate", _number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
-    Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
+    Key("train_batch_size", _or_auto(whole(1)), "users (not interactions) per step; `auto`: 3 times the square root of the training users, between 100 and 500", _LEARNING),
     Key("epochs", whole(0), "at most", _LEARNING),
     Key("stopping_step", whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_neg_sample_args", None, "the models take no negative samples", R.RECBOLES_WITH_OUR_DEFAULT | R.NOT_IN_A_FILE),
     # Of WMF.
     Key("embedding_size", whole(1), "length of user and item vectors", R.OF_WMF),
     Key("alpha", _number(above=0), "confidence of an interaction: 1 + alpha; of everything else 1", R.OF_WMF),
-    Key("reg_weight", _number(least=0), "L2 weight of all vectors; the best value grows with the data", R.OF_WMF),
+    Key("reg_weight", _number(least=0), "L2 weight, of all vectors or of EDLAE's item weights; the best value grows with the data", R.OF_WMF | R.OF_EDLAE),
+    Key("reg_exponent", _number(least=0), "a user of n interactions has the L2 weight `reg_weight` (n + items / `alpha`)^`reg_exponent`, an item likewise; 0: all the same", R.OF_WMF),
     Key("als_iterations", whole(1), "times that user and item vectors are solved for", R.OF_WMF),
+    # Of GatedHVampLinear.
+    Key("linear_reg_weight", _number(least=0), "EDLAE's `reg_weight`", R.OF_LINEAR_PATH),
+    Key("linear_dropout_prob", _number(least=0, below=1), "EDLAE's `dropout_prob`", R.OF_LINEAR_PATH),
+    Key("linear_weight", _or_auto(_number(least=0)), "weight of EDLAE's scores beside the network's logits; `auto`: chosen by the validation users", R.OF_LINEAR_PATH),
     # Of the plugin, for every model.
     Key("split_seed", whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
     Key("standard_error", _instance("True or False", bool), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),

@@ -49,6 +49,11 @@ class TrainUserDataLoader(AbstractDataLoader):
         super().__init__(config, dataset, sampler, shuffle=True)
 
     def _init_batch_size_and_step(self) -> None:
+        if self.config["train_batch_size"] == "auto":
+            # Few users: small batches, so that an epoch still has some steps.
+            batch = int(min(max(3 * len(self.user_list) ** 0.5, 100), 500))
+            self.config["train_batch_size"] = batch
+            self.logger.info(f"train_batch_size: auto is {batch} for {self.sample_size:,} users")
         self.step = self.config["train_batch_size"]
         self.set_batch_size(self.step)
 

@@ -28,8 +28,10 @@ from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import making_objects_by
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, FoldIn, remembering_projection
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
+from recbole_evcf.model.linear_path import GatedHVampLinear
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.trainer.linear_path import LinearPathTrainer
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register_fold_in", "register_model", "register_models"]
@@ -41,6 +43,7 @@ def register_models() -> None:
     """Register our models with RecBole, and give its own their data."""
     for model in (*MODELS, *BASELINES):
         register_model(model)
+    register_model(GatedHVampLinear, LinearPathTrainer)
     making_objects_by(AbstractRecommender, _new_model)
     # RecBole's FLOP counter knows layers by their exact class.
     register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]

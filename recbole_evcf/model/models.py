@@ -1,9 +1,11 @@
-"""The models by name: of the paper a network and a prior each, and the baseline RecBole lacks."""
+"""The models by name: of the paper a network and a prior each, and what is beside them."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from recbole_evcf.model.edlae import EDLAE
+from recbole_evcf.model.linear_path import GatedHVampLinear
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 from recbole_evcf.model.wmf import WMF
@@ -81,8 +83,8 @@ class GatedHVamp(HVamp):
     """
 
 
-MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp)
-BASELINES = (WMF,)
+MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp, GatedHVampLinear)
+BASELINES = (EDLAE, WMF)
 # RecBole's decoders have a row for the padding item too.
 _DECODERS = {
     "MultiVAE": lambda model: model.decoder[-1],

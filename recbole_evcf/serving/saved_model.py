@@ -18,6 +18,7 @@ from recbole_evcf.config.names import import_fault
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, scoring
+from recbole_evcf.model.models import BASELINES
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.generators import drawing_apart
@@ -26,9 +27,12 @@ from recbole_evcf.utils.text import one_line, shortened, shown
 __all__ = ["AllocationBound", "load_model"]
 
 # These learn in their constructors, which are not run again: the file has what they learned.
-LEARNED_IN_CONSTRUCTOR = "WMF", "EASE", "SLIMElastic", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec"
+LEARNED_IN_CONSTRUCTOR = (
+    *(model.__name__ for model in BASELINES),
+    *("EASE", "SLIMElastic", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec"),
+)
 # What they read of the config when they score.
-READ_WHEN_SCORING = "reg_weight", "alpha", "center_columns", "beta", "q"
+READ_WHEN_SCORING = "reg_weight", "reg_exponent", "alpha", "center_columns", "beta", "q"
 # The only value of a setting with which these models score a user from a history alone.
 NEEDED = {"LDiffRec": ("n_cate", 1), "ItemKNN": ("knn_method", "item")}
 NEEDED["AsymKNN"] = NEEDED["ItemKNN"]

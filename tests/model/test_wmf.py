@@ -1,7 +1,6 @@
-"""WMF: implicit's ALS on the training users, one step of it for every user that is scored."""
+"""WMF: ALS on the training users, one step of it for every user that is scored."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from recbole.trainer import TraditionalTrainer
 from build import build
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model.wmf import WMF, fold_in
-
-als = pytest.importorskip("implicit.cpu.als")
 
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
 SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
@@ -26,6 +23,7 @@ def settings(tiny):
 
 
 def test_a_user_vector_is_that_of_implicit(settings):
+    als = pytest.importorskip("implicit.cpu.als")
     _, (train, *_), model, _ = build("WMF", "tiny", {**settings, **SG})
     histories = train._dataset.input_histories
     users = torch.arange(histories.shape[0])
@@ -36,24 +34,31 @@ def test_a_user_vector_is_that_of_implicit(settings):
     np.testing.assert_allclose(model.user_vectors(users).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_item_factors_are_those_of_implicit(settings):
-    config, (train, *_), model, _ = build("WMF", "tiny", settings)
-    matrix = Histories.from_dataset(train._dataset).matrix()
-    assert matrix[0].nnz == 0
-    reference = als.AlternatingLeastSquares(
-        6, regularization=0.5, alpha=4.0, iterations=4, random_state=config["seed"]
-    )
-    reference.fit(matrix[1:], show_progress=False)
-    np.testing.assert_allclose(model.item_factors.numpy(), reference.item_factors, rtol=1e-3)
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_training_comes_to_a_minimum_of_the_objective(settings, exponent):
+    given = {**settings, **SG, "reg_exponent": exponent, "als_iterations": 300}
+    _, (train, *_), model, _ = build("WMF", "tiny", given)
+    trained = Histories.from_dataset(train._dataset).lengths > 0
+    rows = Histories.from_dataset(train._dataset).rows(trained.nonzero()[:, 0]).dense().double()
+    items = model.item_factors.double().requires_grad_()
+    users = model.user_vectors(trained.nonzero()[:, 0]).double()
+    errors = (1 + 3 * rows) * (rows - users @ items.T) ** 2
+    # Rendle et al. 2022, with 1 / alpha for the weight of what was not observed.
+    weights = 0.5 * (rows.sum(0) + len(rows) / 3) ** exponent
+    loss = errors.sum() + (weights * items.square().sum(1)).sum()
+    (gradient,) = torch.autograd.grad(loss, items)
+    assert gradient.abs().max() < 1e-3 * errors.sum()
 
 
-def test_fold_in_minimises_the_objective(histories, dense, double):
+@pytest.mark.parametrize("exponent", [0.0, 0.7])
+def test_fold_in_minimises_the_objective(histories, dense, double, exponent):
     items = torch.randn(dense.shape[1], 4)
     users = torch.tensor([5, 3, 1, 8])
-    vectors = fold_in(items, histories, users, 7.0, 0.3).requires_grad_()
+    vectors = fold_in(items, histories, users, 7.0, 0.3, exponent).requires_grad_()
     rows = torch.from_numpy(dense[users.numpy()]).double()
     errors = (1 + 7 * rows) * (rows - vectors @ items.T) ** 2
-    loss = errors.sum() + 0.3 * vectors.square().sum()
+    weights = 0.3 * (rows.sum(1) + dense.shape[1] / 7) ** exponent
+    loss = errors.sum() + (weights * vectors.square().sum(1)).sum()
     (gradient,) = torch.autograd.grad(loss, vectors)
     assert gradient.abs().max() < 1e-11
     assert (vectors[1] == 0).all()
@@ -106,12 +111,7 @@ def test_training_sees_no_held_out_user(settings):
 
 def test_the_seed_decides(settings):
     config, (train, *_), model, _ = build("WMF", "tiny", settings)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2 if threads == 1 else 1)
-    try:
-        assert torch.equal(WMF(config, train._dataset).item_factors, model.item_factors)
-    finally:
-        torch.set_num_threads(threads)
+    assert torch.equal(WMF(config, train._dataset).item_factors, model.item_factors)
     config["seed"] += 1
     assert not torch.equal(WMF(config, train._dataset).item_factors, model.item_factors)
 
@@ -141,11 +141,6 @@ def test_fit_evaluate_and_load(settings, split):
         ("als_iterations", 1.5, "als_iterations must be a whole number of at least 1, not 1.5."),
         ("reg_weight", -1, "reg_weight must be a number of at least 0, not -1."),
         ("alpha", None, "alpha must be a number above 0, not None."),
-        (
-            "alpha",
-            1e38,
-            "WMF's ALS ran out of the range of numbers with reg_weight 0.5 and alpha 1e+38.",
-        ),
     ],
 )
 def test_bad_settings(settings, key, value, message):
@@ -158,15 +153,6 @@ def test_bad_settings(settings, key, value, message):
 def test_no_regularization(settings):
     _, _, model, _ = build("WMF", "tiny", {**settings, "reg_weight": 0})
     assert model.user_vectors(torch.arange(9)).isfinite().all()
-    message = "^reg_weight 0 leaves user vectors of embedding_size 60 undetermined by 40 items: "
+    message = "^reg_weight 0 with alpha 3 leaves vectors of embedding_size 60 undetermined: "
     with pytest.raises(ValueError, match=message):
         build("WMF", "tiny", {**settings, "reg_weight": 0, "embedding_size": 60})
-
-
-def test_implicit_is_missing(settings, monkeypatch):
-    config, (train, *_), _, _ = build("WMF", "tiny", settings)
-    for name in [name for name in sys.modules if name.startswith("implicit.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "implicit", None)
-    with pytest.raises(ValueError, match=r"pip install implicit \(the extra"):
-        WMF(config, train._dataset)

@@ -1,0 +1,90 @@
+"""H+Vamp (Gated) with a linear item-item path beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from recbole_evcf.config.keys import checked
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.model.edlae import item_weights, weighted_sums
+from recbole_evcf.model.recommender import VAERecommender
+from recbole_evcf.model.vae import TwoLevelVAE
+
+if TYPE_CHECKING:
+    from recbole.config import Config
+    from recbole.data.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
+__all__ = ["GatedHVampLinear"]
+
+# Where the search for the weight of the linear path begins, and its factor from step to step.
+FIRST_WEIGHT, STEP = 16.0, 2**0.5
+
+
+class GatedHVampLinear(VAERecommender):
+    """H+Vamp (Gated) and EDLAE, each trained alone, added up to score.
+
+    .. math:: s = f(x) + w\\, x B
+
+    with the decoder's logits f, the item-item weights B of
+    :class:`~recbole_evcf.model.edlae.EDLAE`, and one weight w. The network is trained as if it
+    were alone. The validation users choose w: each validation compares the present weight with its
+    two neighbours on a scale of square roots of two, and keeps the best. (Fitted on the training
+    users, B has seen their targets: their likelihood could choose neither w nor a network beside
+    it.)
+
+    Args:
+        config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has ``linear_reg_weight``
+            and ``linear_dropout_prob``, EDLAE's lambda and p, and ``linear_weight``, w or
+            ``auto``.
+        dataset: the training part of RecBole's ``Dataset``.
+
+    Raises:
+        ValueError: as of ``GatedHVamp`` and of ``EDLAE``.
+
+    >>> import recbole_evcf
+    >>> small = {"epochs": 1, "latent_dimension": 20, "mlp_hidden_size": [30]}
+    >>> result = recbole_evcf.run("GatedHVampLinear", "ml-100k", **small)
+    >>> result["test_result"]["ndcg@10"] > 0.2
+    True
+    """
+
+    network_class = TwoLevelVAE
+    vamp_prior = True
+    linear_weight: Tensor
+
+    def __init__(self, config: Config, dataset: Dataset):
+        super().__init__(config, dataset)
+        keys = ("linear_reg_weight", "linear_dropout_prob", "linear_weight")
+        reg_weight, dropout_prob, weight = (checked(key, config[key]) for key in keys)
+        self.is_weight_chosen = weight == "auto"
+        weight = FIRST_WEIGHT if self.is_weight_chosen else weight
+        self.register_buffer("linear_weight", torch.tensor(float(weight)))
+        weights = item_weights(Histories.from_dataset(dataset), reg_weight, dropout_prob)
+        # No gradient: the optimizer leaves it alone.
+        self.item_weights = nn.Parameter(weights, requires_grad=False)
+
+    def candidate_weights(self) -> list[float]:
+        """The weights of the linear path that the next validation compares, the present one first;
+        no other if the config gives it."""
+        weight = float(self.linear_weight)
+        return [weight, weight / STEP, weight * STEP] if self.is_weight_chosen else [weight]
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Scores of the given user-item pairs, (pairs,)."""
+        users, place = interaction[self.USER_ID].unique(return_inverse=True)
+        linear = weighted_sums(self.item_weights, self._histories.rows(users))
+        # Item -1, the padding item, reads the last column; RecBole never ranks it.
+        linear = linear[place, interaction[self.ITEM_ID] - 1]
+        return super().predict(interaction) + self.linear_weight * linear
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores of all items for the given users, (batch, items); the padding item has -inf."""
+        scores = super().full_sort_predict(interaction)
+        histories = self._histories.rows(interaction[self.USER_ID])
+        scores[:, 1:].addcmul_(weighted_sums(self.item_weights, histories), self.linear_weight)
+        return scores

@@ -1,0 +1,101 @@
+"""EDLAE: the closed form, in single precision and one matrix, and what it cannot hold."""
+
+import re
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from build import build
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.model import edlae
+from recbole_evcf.model.edlae import EDLAE, item_weights
+
+SPLIT = {"SG": [0.6, 0.2, 0.2]}
+SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
+OWN = {"reg_weight": 2.0, "dropout_prob": 0.3}
+
+
+@pytest.fixture
+def many():
+    """Histories of 200 users over 70 items, in blocks that do not divide them evenly."""
+    dense = np.random.default_rng(3).random((200, 70)) < np.linspace(0.02, 0.6, 70)
+    users, columns = dense.nonzero()
+    return dense, Histories.from_interactions(users, columns + 1, 200, 71)
+
+
+@pytest.mark.parametrize("block", [512, 16])
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.9])
+def test_weights_minimise_the_expected_error_under_dropout(many, monkeypatch, block, p):
+    monkeypatch.setattr(edlae, "BLOCK", block)
+    dense, histories = many
+    weights = item_weights(histories, 2.0, p).double().numpy()
+    assert (np.diag(weights) == 0).all()
+    # Steck 2020: ||X - XB||^2 + ||D^(1/2) B||^2 with D = lambda I + p/(1-p) diag(X'X), diag B = 0:
+    # its gradient X'(XB - X) + D B vanishes off the diagonal.
+    gram = dense.T.astype(float) @ dense
+    penalty = np.diag(2.0 + p / (1 - p) * np.diag(gram))
+    gradient = gram @ weights - gram + penalty @ weights
+    np.fill_diagonal(gradient, 0)
+    assert abs(gradient).max() < 1e-4 * abs(gram).max()
+
+
+def test_without_dropout_it_is_ease(tiny):
+    ours = build("EDLAE", "tiny", {**tiny, "reg_weight": 5.0, "dropout_prob": 0.0})[2]
+    recboles = build("EASE", "tiny", {**tiny, "reg_weight": 5.0})[2]
+    expected = torch.from_numpy(np.asarray(recboles.item_similarity))[1:, 1:]
+    torch.testing.assert_close(ours.item_weights.data, expected.float(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("split", [{}, SG])
+def test_scores_are_sums_over_the_input_history(tiny, split):
+    _, (train, *_), model, _ = build("EDLAE", "tiny", {**tiny, **OWN, **split})
+    users = torch.tensor([3, 1, 7, 44])
+    scores = model.full_sort_predict({"user_id": users})
+    histories = Histories.input_of(train._dataset).rows(users).dense()
+    assert (scores[:, 0] == -torch.inf).all()
+    torch.testing.assert_close(scores[:, 1:], histories @ model.item_weights)
+    pairs = {"user_id": torch.tensor([7, 3, 7]), "item_id": torch.tensor([1, 5, 40])}
+    expected = torch.stack([scores[2, 1], scores[0, 5], scores[2, 40]])
+    torch.testing.assert_close(model.predict(pairs), expected)
+
+
+def test_training_sees_no_held_out_user(tiny):
+    config, (train, valid, _), model, _ = build("EDLAE", "tiny", {**tiny, **OWN, **SG})
+    dataset = train._dataset
+    shape = dataset.input_histories.shape
+    users = valid.uid_list
+    dataset.input_histories = Histories.from_interactions(
+        users.numpy(), np.full(len(users), 1), shape[0], shape[1] + 1
+    )
+    assert torch.equal(EDLAE(config, dataset).item_weights, model.item_weights)
+
+
+def test_too_little_memory(tiny, monkeypatch):
+    free = type("Memory", (), {"available": 1000})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    with pytest.raises(
+        ValueError, match=r"^the item weights of 40 items take 0\.0 GB, and 0\.0 GB"
+    ):
+        build("EDLAE", "tiny", {**tiny, **OWN})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("reg_weight", 0, "the items' Gram matrix cannot be inverted: raise reg_weight."),
+        ("reg_weight", -1, "reg_weight must be a number of at least 0, not -1."),
+        ("dropout_prob", 1.0, "dropout_prob must be a number of at least 0 and below 1, not 1.0."),
+    ],
+)
+def test_bad_settings(key, value, message):
+    one = Histories.from_interactions(np.array([1, 1]), np.array([1, 2]), 2, 4)
+    if value == 0:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            item_weights(one, 0.0, 0.0)
+        return
+    from recbole_evcf.config.keys import checked
+
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        checked(key, value)

@@ -1,0 +1,103 @@
+"""GatedHVampLinear: GatedHVamp and EDLAE added up, with a weight that validation chooses."""
+
+import pytest
+import torch
+from recbole.utils import get_trainer
+
+from build import build
+from recbole_evcf import Recommender
+from recbole_evcf.model.edlae import item_weights
+from recbole_evcf.trainer.linear_path import LinearPathTrainer
+
+SPLIT = {"SG": [0.6, 0.2, 0.2]}
+SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
+OWN = {"linear_reg_weight": 2.0, "linear_dropout_prob": 0.3, "epochs": 4, "n_pseudo_inputs": 5}
+
+
+@pytest.fixture
+def settings(tiny):
+    return {**tiny, **OWN, **SG, "train_batch_size": 10}
+
+
+def users(loaders):
+    return loaders[1].uid_list[:4]
+
+
+def test_the_network_is_trained_as_if_it_were_alone(settings):
+    given = {**settings, "warmup_epochs": None, "total_anneal_steps": 4000}
+    networks = []
+    for name in ("GatedHVampLinear", "GatedHVamp"):
+        _, loaders, model, trainer = build(name, "tiny", given)
+        trainer.fit(*loaders[:2])
+        networks.append(model.network)
+    model, alone = networks
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_scores_are_the_sum_of_both(settings):
+    _, loaders, model, _ = build("GatedHVampLinear", "tiny", {**settings, "linear_weight": 3.0})
+    _, _, edlae, _ = build("EDLAE", "tiny", {**settings, "reg_weight": 2.0, "dropout_prob": 0.3})
+    model.eval()
+    batch = {"user_id": users(loaders)}
+    network = super(type(model), model).full_sort_predict(batch)
+    expected = network + 3.0 * edlae.full_sort_predict(batch)
+    scores = model.full_sort_predict(batch)
+    torch.testing.assert_close(scores, expected)
+    pairs = {"user_id": users(loaders)[[2, 0]], "item_id": torch.tensor([1, 40])}
+    torch.testing.assert_close(model.predict(pairs), scores[[2, 0], [1, 40]])
+
+
+@pytest.mark.parametrize("metric", ["NDCG@10", "AveragePopularity@10"])
+def test_validation_chooses_the_best_of_the_neighbours(settings, metric):
+    given = {**settings, "metrics": ["NDCG", "AveragePopularity"], "valid_metric": metric}
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", given)
+    assert isinstance(trainer, LinearPathTrainer)
+    trainer.eval_collector.data_collect(loaders[0])
+    assert model.candidate_weights() == pytest.approx([16, 16 / 2**0.5, 16 * 2**0.5])
+    by_weight = {}
+    for weight in model.candidate_weights():
+        model.linear_weight.fill_(weight)
+        by_weight[float(model.linear_weight)] = trainer.evaluate(loaders[1], load_best_model=False)[
+            metric.lower()
+        ]
+    model.linear_weight.fill_(16)
+    score, result = trainer._valid_epoch(loaders[1])
+    best = max(by_weight.values()) if trainer.valid_metric_bigger else min(by_weight.values())
+    assert score == result[metric.lower()] == best == by_weight[float(model.linear_weight)]
+
+
+def test_a_given_weight_stays(settings):
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, "linear_weight": 5})
+    trainer.fit(*loaders[:2])
+    assert float(model.linear_weight) == 5
+
+
+def test_a_model_file_holds_all_of_it(settings):
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", settings)
+    trainer.fit(*loaders[:2])
+    trainer.evaluate(loaders[2])
+    recommender = Recommender.load(trainer.saved_model_file)
+    assert torch.equal(recommender.model.linear_weight, model.linear_weight)
+    chosen = users(loaders)
+    histories = loaders[0]._dataset.input_histories.matrix()[chosen.numpy()]
+    frame = recommender.recommend(histories, k=3, exclude_seen=False)
+    expected = model.eval().full_sort_predict({"user_id": chosen})[:, 1:].topk(3).values
+    torch.testing.assert_close(
+        torch.tensor(frame["score"].to_numpy()).reshape(-1, 3), expected, check_dtype=False
+    )
+
+
+def test_held_out_users_have_no_share_in_the_weights(settings):
+    _, (train, *_), model, _ = build("GatedHVampLinear", "tiny", settings)
+    matrix = train._dataset.inter_matrix().tocsr()[:, 1:]
+    expected = item_weights(type(model._histories)(matrix), 2.0, 0.3)
+    assert torch.equal(model.item_weights.data, expected)
+
+
+def test_the_batch_follows_the_number_of_users(settings):
+    config, (train, *_), _, _ = build(
+        "GatedHVampLinear", "tiny", {**settings, "train_batch_size": "auto"}
+    )
+    assert train.batch_size == config["train_batch_size"] == 100
+    assert get_trainer(None, "GatedHVampLinear") is LinearPathTrainer
