@@ -356,8 +356,8 @@ def join(keys: Mapping, device: torch.device) -> None:
     _group = _Group(rank, count, device)
     with _talking():
         own = rank == 0 and not agent
-        store = dist.TCPStore(ip, port, is_master=own, timeout=PATIENCE, wait_for_workers=False)
-        _group.store = store = dist.PrefixStore(f"attempt {attempt}", store)
+        server = dist.TCPStore(ip, port, is_master=own, timeout=PATIENCE, wait_for_workers=False)
+        _group.store = store = dist.PrefixStore(f"attempt {attempt}", server)
         if (theirs := store.compare_set("count", "", str(count)).decode()) != str(count):
             raise ValueError(f"world_size is {count} here and {theirs} on another machine.")
         if store.add(f"process {rank}", 1) > 1:
