@@ -33,6 +33,7 @@ __all__ = [
     "odd_settings",
     "overridden",
     "plain_settings",
+    "refuse_to_save_data",
     "settings_in_lines",
 ]
 
@@ -232,6 +233,17 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
     ):
         if wrong:
             raise ValueError(sentence)
+
+
+def refuse_to_save_data(config: Config) -> None:
+    """Refuse RecBole's pickles of data sets and splits where they would not be right."""
+    for key in with_role(Role.SAVED_DATASET | Role.SAVED_SPLIT):
+        if config[key] and (is_vae(config) or is_sg(config)):
+            who = "the split by users (SG)" if is_sg(config) else config["model"]
+            raise ValueError(
+                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
+                "remove it; reading and splitting takes seconds."
+            )
 
 
 def odd_settings(config: Config) -> str:

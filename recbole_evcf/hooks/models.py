@@ -25,26 +25,16 @@ from torch import nn
 from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
-from recbole_evcf.hooks.wrapping import making_objects_by
+from recbole_evcf.hooks.wrapping import make_by
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, FoldIn, remembering_projection
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.trainer import VAETrainer
 
-__all__ = ["register_fold_in", "register_model", "register_models"]
+__all__ = ["register_fold_in", "register_model"]
 
 _KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, SequentialRecommender)
-
-
-def register_models() -> None:
-    """Register our models with RecBole, and give its own their data."""
-    for model in (*MODELS, *BASELINES):
-        register_model(model)
-    making_objects_by(AbstractRecommender, _new_model)
-    # RecBole's FLOP counter knows layers by their exact class.
-    register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
-    register_hooks[HistoryLinear] = _count_history_linear
 
 
 def register_model(
@@ -161,3 +151,11 @@ def _adapted(cls: type, dataset: Dataset) -> type:
 def _count_history_linear(layer: Any, inputs: Any, output: torch.Tensor) -> None:
     entries = len(inputs[0].column) + layer.n_dense * len(output)
     layer.total_ops += entries * output.shape[1]
+
+
+make_by(AbstractRecommender, _new_model)
+for _model in (*MODELS, *BASELINES):
+    register_model(_model)
+# RecBole's FLOP counter knows layers by their exact class.
+register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
+register_hooks[HistoryLinear] = _count_history_linear
