@@ -6,7 +6,6 @@ import glob
 import os
 from typing import Any
 
-import torch
 from recbole.config import Config
 from recbole.utils import set_color
 
@@ -97,22 +96,11 @@ class CheckedConfig(Config):
         self.external_config_dict = with_nulls(checks.overridden(*sources))
 
     def _init_device(self) -> None:
-        settings = self.final_config_dict
-        if "local_rank" not in settings or not checks.is_vae(self):
-            super()._init_device()
-            return
-        # Each process looks alone to RecBole: distributed.py divides the work.
-        local_rank = settings.pop("local_rank")
         super()._init_device()
-        settings["local_rank"] = local_rank
-        if settings["use_gpu"] is False:
-            settings["device"] = torch.device("cpu")
-        if settings["device"].type == "cuda":
-            settings["device"] = torch.device("cuda", local_rank)
-            torch.cuda.set_device(local_rank)
-        rank, size = local_rank + settings["offset"], settings["world_size"]
-        distributed.join(rank, size, settings["device"], settings["ip"], int(settings["port"]))
-        if not distributed.is_first():
-            # The first process alone logs and writes.
-            quiet = (key for key in KEYS.values() if key.elsewhere is not None)
-            settings.update({key.name: key.elsewhere for key in quiet})
+        # Each of several processes looks alone to RecBole: distributed.py divides the work.
+        if distributed.count() > 1:
+            self.final_config_dict["device"] = distributed.device()
+            if not distributed.is_first():
+                # The first process alone logs and writes.
+                quiet = (key for key in KEYS.values() if key.elsewhere is not None)
+                self.final_config_dict.update({key.name: key.elsewhere for key in quiet})

@@ -100,7 +100,7 @@ def register_fold_in(
     """
     if _general_recommender(name) is None:
         raise ValueError(f"RecBole has no general recommender named {name!r}.")
-    FOLD_IN_MODELS[name] = FoldIn(adapter, show, samples)
+    FOLD_IN_MODELS[name] = FoldIn(show, adapter, samples)
 
 
 def _general_recommender(name: str) -> type | None:
@@ -127,7 +127,7 @@ def _adapted(cls: type, dataset: Dataset) -> type:
     name = next((base.__name__ for base in known if base.__name__ in FOLD_IN_MODELS), None)
     # Pop is wrong under any split.
     if name == "Pop" or (name and hasattr(dataset, "input_histories")):
-        adapter = FOLD_IN_MODELS[name].adapter
+        adapter = FOLD_IN_MODELS[name].construct
     elif name == "NCEPLRec":
         adapter = remembering_projection
     else:
