@@ -19,6 +19,7 @@ from recbole_evcf.config.keys import Role, checked, effective_settings, with_rol
 from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
+from recbole_evcf.model.models import BEST
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.utils.text import shortened, shown
@@ -175,7 +176,10 @@ def parse_models(text: str) -> list[ModelSpec]:
         ValueError: the string cannot be read, or names the same model with the same settings twice.
     """
     specs: list[ModelSpec] = []
-    for piece in _split(text, text):
+    pieces = [
+        each for piece in _split(text, text) for each in (BEST if piece == "best" else [piece])
+    ]
+    for piece in pieces:
         found = re.fullmatch(r"([^\[]+?)\s*(\[.*\])?", piece, re.DOTALL)
         if found is None:
             raise ValueError(

@@ -12,6 +12,7 @@ from recbole_evcf.model.wmf import WMF
 
 __all__ = [
     "BASELINES",
+    "BEST",
     "MODELS",
     "GatedHVamp",
     "GatedMultiVAE",
@@ -85,6 +86,8 @@ class GatedHVamp(HVamp):
 
 MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp, GatedHVampLinear)
 BASELINES = (EDLAE, WMF)
+# The field, for ``compare --models=best``: of RecBole's what does well by itself, and all of ours.
+BEST = ("EASE", "ADMMSLIM", "RecVAE", "MultiVAE", *(m.__name__ for m in (*BASELINES, *MODELS)))
 # RecBole's decoders have a row for the padding item too.
 _DECODERS = {
     "MultiVAE": lambda model: model.decoder[-1],

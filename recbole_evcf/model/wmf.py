@@ -126,28 +126,41 @@ def fold_in(
     Raises:
         ValueError: the regularization leaves the vectors undetermined.
     """
-    gram = items.T @ items
-    weight = reg_weight * (len(items) / alpha) ** reg_exponent
-    eigenvalues = torch.linalg.eigvalsh(gram) + weight
-    if not eigenvalues[0] > eigenvalues[-1] * len(gram) * torch.finfo(items.dtype).eps:
-        raise ValueError(
-            f"reg_weight {reg_weight:g} with alpha {alpha:g} leaves vectors of embedding_size "
-            f"{len(gram)} undetermined: raise reg_weight or lower embedding_size."
-        )
+    # In the basis of the Gram matrix's eigenvectors, it and every user's weight are diagonal.
+    eigenvalues, basis = torch.linalg.eigh(items.T @ items)
     lengths = histories.rows(users).lengths
     weights = reg_weight * (lengths + len(items) / alpha) ** reg_exponent
+    diagonal = eigenvalues + weights[:, None]
+    if not (diagonal > eigenvalues[-1] * len(basis) * torch.finfo(items.dtype).eps).all():
+        raise ValueError(
+            f"reg_weight {reg_weight:g} with alpha {alpha:g} leaves vectors of embedding_size "
+            f"{len(basis)} undetermined: raise reg_weight or lower embedding_size."
+        )
     # A row of zeros, for histories shorter than the longest beside them.
-    items = F.pad(items, (0, 0, 0, 1))
-    vectors = items.new_empty(len(users), items.shape[1])
+    rotated = F.pad(items @ basis, (0, 0, 0, 1))
+    vectors = items.new_empty(len(users), len(basis))
     # Users of like length together: little is padded.
     order = lengths.argsort(descending=True)
     while len(order):
         size = max(min(ENTRIES // max(int(lengths[order[0]]), 1), USERS), 1)
         chunk, order = order[:size], order[size:]
-        own = items[padded_columns(histories.rows(users[chunk]))]
-        normal = torch.baddbmm(gram, own.mT, own, alpha=alpha)
-        normal.diagonal(dim1=1, dim2=2).add_(weights[chunk, None])
-        cholesky = torch.linalg.cholesky(normal)
-        target = (1 + alpha) * own.sum(1, keepdim=True).mT
-        vectors[chunk] = torch.cholesky_solve(target, cholesky)[:, :, 0]
-    return vectors
+        own = rotated[padded_columns(histories.rows(users[chunk]))]
+        vectors[chunk] = (1 + alpha) * _solution(own, diagonal[chunk], alpha)
+    return vectors @ basis.T
+
+
+def _solution(own: Tensor, diagonal: Tensor, alpha: float) -> Tensor:
+    """x = (D + alpha Z^T Z)^-1 Z^T 1 for Z, (batch, longest, factors), and diagonal D."""
+    longest, factors = own.shape[1:]
+    if longest > factors:
+        normal = alpha * own.mT @ own + diagonal.diag_embed()
+        return _solved(normal, own.sum(1))
+    # Woodbury's identity, for a smaller matrix: x = D^-1 Z^T (1 + alpha Z D^-1 Z^T)^-1 1.
+    scaled = own / diagonal[:, None]
+    inner = alpha * own @ scaled.mT
+    inner.diagonal(dim1=1, dim2=2).add_(1)
+    return (_solved(inner, own.new_ones(own.shape[:2]))[:, None] @ scaled)[:, 0]
+
+
+def _solved(matrices: Tensor, targets: Tensor) -> Tensor:
+    return torch.cholesky_solve(targets[..., None], torch.linalg.cholesky(matrices))[..., 0]
