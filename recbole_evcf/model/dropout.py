@@ -46,17 +46,11 @@ def clamp_and_drop(x: Tensor, p: float) -> Tensor:
 
 
 def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
-    """Draw which entries dropout keeps.
+    """Draw which entries of a tensor dropout keeps: the mask (uint8), in the tensor's layout, and
+    what to multiply kept entries by to keep the expectation.
 
-    A processor draws 16 bits an entry, several times faster than torch's Bernoulli numbers;
-    ``p`` is then rounded to a multiple of 2^-16, and the scale is that of the rounded one.
-
-    Args:
-        like: tensor whose shape, layout and device the mask takes.
-        p: probability of dropping an entry, in [0, 1).
-
-    Returns:
-        the mask (uint8), and what to multiply kept entries by to keep the expectation.
+    A processor draws 16 bits an entry, several times faster than torch's Bernoulli numbers; ``p``,
+    in [0, 1), is then rounded to a multiple of 2^-16, and the scale is that of the rounded one.
     """
     if like.device.type != "cpu":
         return torch.empty_like(like, dtype=torch.uint8).bernoulli_(1 - p), 1 / (1 - p)

@@ -48,24 +48,18 @@ def mixture_log_prob(z: Tensor, components: Gaussian) -> Tensor:
     down to exp(-12) single precision would lose every digit, so this is done in double precision.
 
     Args:
-        z: (batch, latent).
+        z: (batch, latent); the result, (batch,), comes in its precision.
         components: mean and log-variance (K, latent).
-
-    Returns:
-        (batch,), in the precision of ``z``.
     """
     with torch.autocast(z.device.type, enabled=False):
         return _MixtureLogProb.apply(z, components.mean, components.log_variance)
 
 
 class _MixtureLogProb(torch.autograd.Function):
-    """The log-density and its gradient.
-
-    With r the responsibilities, (batch, K), and p the precisions, the gradients are sums over
+    """With r the responsibilities, (batch, K), and p the precisions, the gradients are sums over
     components or users of ``r p (z - m)`` and ``r p (z - m)^2``, again products of two matrices
     once expanded. Single precision is enough for the first: rounding is relative to ``z p``,
-    some 1e-5 of the gradient even with the least variance, exp(-12).
-    """
+    some 1e-5 of the gradient even with the least variance, exp(-12)."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

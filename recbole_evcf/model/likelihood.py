@@ -1,9 +1,8 @@
 """Likelihoods of a history given the decoder's logits: multinomial (equation 1) and Bernoulli.
 
 Sums over all items are made block by block of items, in single precision whatever the logits
-come in: what lies between is of a block's size and stays in the processor's caches, where autograd
-would hold several batch x items tensors. In the backward pass the gradient takes the place of the
-logits: keep a copy to use them afterwards.
+come in, so that what lies between stays in the processor's caches. In the backward pass the
+gradient takes the place of the logits: keep a copy to use them afterwards.
 """
 
 from __future__ import annotations

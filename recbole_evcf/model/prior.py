@@ -10,20 +10,18 @@ from recbole_evcf.model.gaussian import LOG_2PI, Gaussian, mixture_log_prob
 
 __all__ = ["Prior", "StandardNormalPrior", "VampPrior"]
 
+Posterior = Callable[[Tensor], Gaussian]
+
 
 class Prior(nn.Module):
     """p(z), or p(z2) of two levels. A subclass gives :meth:`log_prob`."""
 
-    def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
-        """log p(z) of each row, (batch, latent) -> (batch,).
-
-        Args:
-            z: where.
-            posterior: the encoder q(z | x), clamp and dropout included, on rows of items.
-        """
+    def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
+        """log p(z) of each row, (batch, latent) -> (batch,); ``posterior`` is the encoder q(z | x),
+        clamp and dropout included, on rows of items."""
         raise NotImplementedError
 
-    def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian | None:
+    def components(self, posterior: Posterior) -> Gaussian | None:
         """Of a uniform mixture of Gaussians its components, (K, latent); None of another prior,
         for which z = 0 is used to recommend to a person without history."""
         return None
@@ -32,7 +30,7 @@ class Prior(nn.Module):
 class StandardNormalPrior(Prior):
     """N(0, I)."""
 
-    def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+    def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
@@ -55,9 +53,9 @@ class VampPrior(Prior):
         """The u_k as they are learned, unclamped, (K, items)."""
         return self.by_item.T
 
-    def components(self, posterior: Callable[[Tensor], Gaussian]) -> Gaussian:
+    def components(self, posterior: Posterior) -> Gaussian:
         """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""
         return posterior(self.pseudo_inputs)
 
-    def log_prob(self, z: Tensor, posterior: Callable[[Tensor], Gaussian]) -> Tensor:
+    def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
         return mixture_log_prob(z, self.components(posterior))
