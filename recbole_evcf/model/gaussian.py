@@ -26,12 +26,9 @@ class Gaussian:
     def sample(self, shard: BatchShard | None = None) -> Tensor:
         """One draw per row with unit-variance noise, differentiable (reparameterised); ``shard``
         says which rows of a larger batch these are."""
-        if shard is None:
-            noise = torch.randn_like(self.mean)
-        else:
-            # Drawn for the whole batch: what a row gets does not depend on how it is divided.
-            batch = self.mean.new_empty(shard.total, self.mean.shape[1])
-            noise = torch.randn_like(batch)[shard.rows]
+        # Drawn for the whole batch: what a row gets does not depend on how it is divided.
+        total, rows = (len(self.mean), slice(None)) if shard is None else (shard.total, shard.rows)
+        noise = torch.randn_like(self.mean.new_empty(total, self.mean.shape[1]))[rows]
         return self.mean + noise * torch.exp(0.5 * self.log_variance)
 
     def log_prob(self, z: Tensor) -> Tensor:

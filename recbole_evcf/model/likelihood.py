@@ -38,7 +38,13 @@ class Multinomial(Likelihood):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, history: HistoryBatch) -> Tensor:
-        normalizer = _log_normalizer(logits)
+        # logsumexp over the items, (batch,).
+        top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
+        total = torch.zeros_like(top)
+        for block, _ in _copies(logits):
+            before, top = top, torch.maximum(top, block.amax(0))
+            total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
+        normalizer = top + total.log()
         ctx.save_for_backward(logits, normalizer)
         ctx.history = history
         return _sum_of_logits(logits, history) - history.lengths * normalizer
@@ -93,13 +99,3 @@ def _add_at_history(matrix: Tensor, history: HistoryBatch, value: Tensor) -> Ten
     # No item is in a history twice, so a plain read-add-write is exact.
     matrix[history.row, history.column] += value[history.row].to(matrix.dtype)
     return matrix
-
-
-def _log_normalizer(logits: Tensor) -> Tensor:
-    """logsumexp over the items, (batch,)."""
-    top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
-    total = torch.zeros_like(top)
-    for block, _ in _copies(logits):
-        before, top = top, torch.maximum(top, block.amax(0))
-        total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
-    return top + total.log()

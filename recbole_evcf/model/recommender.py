@@ -44,11 +44,9 @@ class KLWarmup(nn.Module):
     step: Tensor
     epoch: Tensor
 
-    def __init__(
-        self, cap: float, steps: int | None = None, epochs: int | None = None, users: int = 1
-    ):
+    def __init__(self, cap: float, steps: int | None = None, epochs: int = 0, users: int = 1):
         super().__init__()
-        self.cap, self.steps, self.epochs, self.users = cap, steps, epochs or 0, users
+        self.cap, self.steps, self.epochs, self.users = cap, steps, epochs, users
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
 
@@ -112,12 +110,9 @@ class VAERecommender(GeneralRecommender):
         self._histories = Histories.input_of(dataset).to(self.device)
         prior = self.make_prior(settings, dataset)
         self.network = self.network_class(settings, self.n_items - 1, prior, self.layer_class)
-        self.warmup = KLWarmup(
-            settings.anneal_cap,
-            settings.total_anneal_steps,
-            settings.warmup_epochs,
-            users=len(torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique()),
-        )
+        steps, epochs = settings.total_anneal_steps, settings.warmup_epochs or 0
+        users = torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique()
+        self.warmup = KLWarmup(settings.anneal_cap, steps, epochs, len(users))
 
     def make_prior(self, settings: Settings, dataset: Dataset) -> Prior:
         """The prior at the start of training. The data set is the training part; when a model is

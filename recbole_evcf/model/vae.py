@@ -133,16 +133,14 @@ class JointDecoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """What both networks share.
+    """What both networks share: ``output`` leads from the decoder's last hidden layer to the logits
+    of all items.
 
     Args:
         settings: the validated config keys.
         n_items: number M of items.
         prior: p(z), or p(z2) of two levels.
         layer: class of the hidden layers; by default what ``settings.gated`` says.
-
-    Attributes:
-        output: from the decoder's last hidden layer to the logits of all items.
     """
 
     def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
@@ -158,7 +156,7 @@ class VAE(nn.Module):
 
 
 class OneLevelVAE(VAE):
-    """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp; arguments as of :class:`VAE`."""
+    """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp."""
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
         widths = [settings.latent_dimension, *reversed(settings.mlp_hidden_size)]
@@ -181,8 +179,7 @@ class OneLevelVAE(VAE):
 
 
 class TwoLevelVAE(VAE):
-    """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp; arguments as of
-    :class:`VAE`."""
+    """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp."""
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
         widths, latent = settings.mlp_hidden_size, settings.latent_dimension
