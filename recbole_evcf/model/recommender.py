@@ -10,8 +10,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import BatchShard, Histories
+from recbole_evcf.model.gaussian import Prior, StandardNormalPrior, VampPrior
 from recbole_evcf.model.layers import Layer
-from recbole_evcf.model.prior import Prior, StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
 if TYPE_CHECKING:

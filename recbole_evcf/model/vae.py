@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_evcf.config.keys import checked
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.dropout import clamp_and_drop, drop_entries
-from recbole_evcf.model.gaussian import Gaussian
+from recbole_evcf.model.gaussian import Gaussian, Prior
 from recbole_evcf.model.layers import (
     GatedLayer,
     GaussianHead,
@@ -27,7 +27,6 @@ from recbole_evcf.model.layers import (
     hidden_layers,
 )
 from recbole_evcf.model.likelihood import LIKELIHOODS, Multinomial
-from recbole_evcf.model.prior import Prior
 
 __all__ = ["VAE", "HistoryEncoder", "OneLevelVAE", "Settings", "TwoLevelVAE", "prior_scores"]
 
