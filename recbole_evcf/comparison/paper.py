@@ -71,7 +71,7 @@ def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
             for data in about
             if data in table["rows"][0]
         }
-    )
+    ).rename_axis(["metric", "model"])
     return PaperTable(
         name,
         tuple(specs),
