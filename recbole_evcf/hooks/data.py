@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -154,8 +154,7 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
     if config["dataset"] == "ml-100k":
         getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
     if any(config[key] for key in DATASET_KEYS):
-        with _announced_pickle(DATASET_KEYS):
-            dataset = original(config)
+        dataset = _from_pickle(original, config, DATASET_KEYS)
         # A saved data set keeps its old config, which would decide its split.
         dataset.config = config
         return dataset
@@ -172,20 +171,17 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
 
 @hook(utils, "load_split_dataloaders")
 def _load_split_dataloaders(original: Callable, config: Config) -> Any:
-    if not any(config[key] for key in SPLIT_KEYS):
-        return None
-    with _announced_pickle(SPLIT_KEYS):
-        return original(config)
+    asked = any(config[key] for key in SPLIT_KEYS)
+    return _from_pickle(original, config, SPLIT_KEYS) if asked else None
 
 
-@contextmanager
-def _announced_pickle(keys: tuple[str, ...]) -> Iterator[None]:
+def _from_pickle(original: Callable, config: Config, keys: tuple[str, ...]) -> Any:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."
     )
     try:
-        yield
+        return original(config)
     except (EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"the file that {' or '.join(keys)} names or has made is corrupt ({error}): remove it."
