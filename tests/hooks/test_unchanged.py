@@ -21,7 +21,7 @@ from recbole.quick_start import run_recbole
 from allocating import run_and_allocate
 from build import SIZES
 from recbole_evcf import speed_up_recbole
-from recbole_evcf.hooks import evaluation, training
+from recbole_evcf.hooks import speedups, training
 from recbole_evcf.hooks.wrapping import Forward
 from recbole_evcf.model import dropout, layers, likelihood, prior, vae
 from recbole_evcf.model.dropout import item_blocks
@@ -93,7 +93,7 @@ def without_what_was_made_fast(patch):
     patch.setattr(prior, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)
     collect = Collector.eval_batch_collect
-    patch.setattr(evaluation.HitCollector, "eval_batch_collect", collect)
+    patch.setattr(speedups.HitCollector, "eval_batch_collect", collect)
     patch.setattr(Interaction, "__getitem__", Interaction.__getitem__.__wrapped__)
     for name in ("split_by_ratio", "_grouped_index"):
         patch.setattr(Dataset, name, getattr(Dataset, name).__wrapped__)
