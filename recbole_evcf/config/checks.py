@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.evaluator.register import metric_information
-from recbole.utils import get_trainer, set_color
+from recbole.utils import get_trainer
 
 from recbole_evcf import __version__
 from recbole_evcf.config.keys import KEYS, Role, checked, with_role
@@ -34,7 +34,6 @@ __all__ = [
     "overridden",
     "plain_settings",
     "refuse_to_save_data",
-    "settings_in_lines",
 ]
 
 
@@ -267,21 +266,6 @@ def _kind_of(value: Any) -> str:
         with contextlib.suppress(SyntaxError):
             value = plain_value(value)
     return {int: "number", float: "number", tuple: "list"}.get(type(value), type(value).__name__)
-
-
-def settings_in_lines(config: Config) -> str:
-    """All settings, a line for each of RecBole's kinds; of those that are None the names alone."""
-    left = {k: value for k, value in config.final_config_dict.items() if value is not None}
-    unset = [key for key, value in config.final_config_dict.items() if value is None]
-    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
-    for kind, keys in {**config.parameters, "Other": list(left)}.items():
-        values = {key: left.pop(key) for key in list(left) if key in keys}
-        named = [
-            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
-            for key, value in values.items()
-        ]
-        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
-    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
 
 
 def plain_settings(config: Config) -> dict[str, Any]:

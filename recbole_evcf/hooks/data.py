@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -27,7 +27,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
+from recbole_evcf.data.loading_settings import check_label
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.wrapping import exchange, extends, hook
 from recbole_evcf.model.fold_in import learns_from_samples
@@ -87,8 +87,8 @@ class CheckedDataset(Dataset):
             FeatureSource.ITEM: (self.iid_field,),
         }.get(source, ())
         form = filepath, self.config["field_separator"], self.config["encoding"]
-        columns = atomic.check_header(*form, required)
-        check_columns(self.config, suffix, filepath, columns, required)
+        types = atomic.check_header(*form, required)
+        atomic.check_columns(self.config, suffix, filepath, types, required)
         with atomic.reading(*form, self.config["seq_separator"]):
             feat = super()._load_feat(filepath, source)
         if source is FeatureSource.INTERACTION and feat is not None:
@@ -116,12 +116,8 @@ class CheckedDataset(Dataset):
     ) -> Any:
         path = os.path.join(dataset_path, f"{token}.{source.value}")
         if not os.path.isfile(path):
-            check_columns(self.config, source.value, path, None)
+            atomic.check_columns(self.config, source.value, path, None)
         return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
-
-    def _filter_by_field_value(self) -> None:
-        check_values(self.config["val_interval"], self.field2type)
-        super()._filter_by_field_value()
 
 
 @hook(utils, "get_dataloader")
@@ -158,8 +154,7 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
     if config["dataset"] == "ml-100k":
         getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
     if any(config[key] for key in DATASET_KEYS):
-        with _announced_pickle(DATASET_KEYS):
-            dataset = original(config)
+        dataset = _from_pickle(original, config, DATASET_KEYS)
         # A saved data set keeps its old config, which would decide its split.
         dataset.config = config
         return dataset
@@ -176,20 +171,17 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
 
 @hook(utils, "load_split_dataloaders")
 def _load_split_dataloaders(original: Callable, config: Config) -> Any:
-    if not any(config[key] for key in SPLIT_KEYS):
-        return None
-    with _announced_pickle(SPLIT_KEYS):
-        return original(config)
+    asked = any(config[key] for key in SPLIT_KEYS)
+    return _from_pickle(original, config, SPLIT_KEYS) if asked else None
 
 
-@contextmanager
-def _announced_pickle(keys: tuple[str, ...]) -> Iterator[None]:
+def _from_pickle(original: Callable, config: Config, keys: tuple[str, ...]) -> Any:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."
     )
     try:
-        yield
+        return original(config)
     except (EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"the file that {' or '.join(keys)} names or has made is corrupt ({error}): remove it."
