@@ -84,8 +84,6 @@ setup(
     ],
     extras_require={
         "tune": TUNE,
-        # WMF's alternating least squares.
-        "baselines": ["implicit>=0.7"],
         # recommend: Parquet files.
         "parquet": ["pyarrow>=14"],
         # export: onnxscript is what PyTorch's exporter needs.
@@ -97,6 +95,7 @@ setup(
             "pytest>=7",
             *TUNE,
             "hypothesis>=6",
+            # A second reader of WMF's user vectors.
             "implicit>=0.7",
             "markdown-it-py>=3",
             "ipykernel>=6",

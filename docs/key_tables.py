@@ -68,13 +68,17 @@ def tables() -> dict[str, str]:
     others = (
         name for name, key in KEYS.items() if name in recboles and key.help and not key.roles & ours
     )
-    wmf = (*with_role(Role.OF_WMF), "train_neg_sample_args")
+    edlae, wmf = (
+        (*with_role(role), "train_neg_sample_args") for role in (Role.OF_EDLAE, Role.OF_WMF)
+    )
     no_range = ("key", "type", "default", "meaning")
     return {
         "of the models": table(with_role(Role.OF_OUR_MODELS), defaults_of_our_models()),
         "with other defaults": table(
             with_role(Role.RECBOLES_WITH_OUR_DEFAULT), defaults_of_our_models()
         ),
+        "of GatedHVampLinear": table(with_role(Role.OF_LINEAR_PATH), defaults("GatedHVampLinear")),
+        "of EDLAE": table(edlae, defaults("EDLAE")),
         "of WMF": table(wmf, defaults("WMF")),
         "of the plugin": table(with_role(Role.OF_PLUGIN), {}, no_range),
         "of RecBole": table(tuple(others), recboles, ("key", "default", "meaning")),
