@@ -375,7 +375,7 @@ def _recboles_steps() -> Iterator[None]:
     from recbole.evaluator import Collector
     from recbole.trainer import Trainer
 
-    from recbole_evcf.hooks.evaluation import HitCollector
+    from recbole_evcf.hooks.speedups import HitCollector
     from recbole_evcf.hooks.training import PluginTrainer
 
     steps = [

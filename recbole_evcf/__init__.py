@@ -90,13 +90,9 @@ def activate() -> None:
     # Before any RecBole import: some faults are in its imports.
     fixes.repair()
 
-    from recbole_evcf.hooks import config, data, evaluation, models, speedups, training
+    # Their imports change RecBole.
+    from recbole_evcf.hooks import config, data, models, speedups, training  # noqa: F401
 
-    config.register_config()
-    data.register_data()
-    models.register_models()
-    evaluation.register_evaluation()
-    training.register_training()
     # Set by the parent process.
     if os.environ.get(speedups.SPEED_UP):
         speedups.speed_up_recbole()

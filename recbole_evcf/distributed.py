@@ -1,9 +1,9 @@
 """The processes that train one model together: how they start, and what they exchange.
 
-torch's elastic agent, one on each machine, starts the processes, ends them together and starts
-them again (:func:`launch`); or ``torchrun`` or Slurm has started them (:func:`from_environment`).
-Each reads the same data, makes the same batches and draws the same random numbers as one process
-alone would; of every batch it computes a shard of the rows. RecBole's own division
+torch's elastic agent, one on each machine, starts the processes, ends them together and restarts
+them (:func:`launch`); or ``torchrun`` or Slurm has started them (:func:`from_environment`). Each
+reads the same data, makes the same batches and draws the same random numbers as one process alone
+would; of every batch it computes a shard of the rows. RecBole's own division
 (``single_spec: False``) pads batches and averages metrics, and is not used.
 
 A process that never joined others is the first and only one: nothing is then exchanged.
@@ -22,8 +22,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import get_start_method, set_start_method
 from typing import Any
@@ -33,10 +33,11 @@ import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from recbole_evcf.config.keys import differences
 from recbole_evcf.data.histories import BatchShard, shard_of
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "agree_on",
     "copy_from_first",
     "count",
+    "device",
     "explain",
     "file_of_first",
     "from_environment",
@@ -58,7 +60,6 @@ __all__ = [
     "part",
     "rank",
     "restarts",
-    "same_draws",
     "sum_up",
 ]
 
@@ -67,10 +68,10 @@ __all__ = [
 PATIENCE = timedelta(minutes=10)
 # Seconds a failed process has to report why, before others report lost contact.
 GRACE = 5.0
-# Errors of a process that its parent raises again; the first match counts.
-MISTAKES = (ConnectionError, NotImplementedError, OSError, ValueError)
-# Their long logs repeat what one sentence of ours reports.
-TALKATIVE = ("distributed.elastic.multiprocessing.api", "multiprocessing.spawn")
+# Errors of a process that its parent raises again, by name; the first that fits counts.
+MISTAKES = {
+    cls.__name__: cls for cls in (ConnectionError, NotImplementedError, OSError, ValueError)
+}
 
 
 class FailedElsewhere(ConnectionError):
@@ -79,16 +80,15 @@ class FailedElsewhere(ConnectionError):
 
 @dataclass
 class _Group:
-    rank: int
-    count: int
-    device: torch.device
+    rank: int = 0
+    count: int = 1
+    device: torch.device | None = None
     store: dist.Store | None = None
     # For tensors that travel together.
-    buffer: Tensor | None = None
+    buffers: dict[torch.dtype, Tensor] = field(default_factory=dict)
 
 
-_ALONE = _Group(0, 1, torch.device("cpu"))
-_group = _ALONE
+_group = _Group()
 
 
 def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -> dict[str, Any]:
@@ -98,25 +98,17 @@ def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -
         ValueError: the arguments do not fit together.
     """
     count = nproc if world_size == -1 else world_size
-    port_fits = str(port).isdecimal() and 0 < int(port) < 2**16
-    for fits, sentence in (
-        (nproc >= 1, f"nproc must be a number of processes of at least 1, not {nproc}."),
-        (
-            nproc <= count,
-            f"nproc={nproc} processes on this machine are more than world_size={count} on all "
-            "machines.",
-        ),
-        (
-            0 <= group_offset <= count - nproc,
-            f"group_offset={group_offset} does not fit: this machine's nproc={nproc} processes "
-            f"have the numbers from group_offset on, of 0 to {count - 1}.",
-        ),
-        (port_fits, f"port must be a number from 1 to 65535, not {port!r}."),
-    ):
-        if not fits:
-            raise ValueError(sentence)
-    place = {"offset": group_offset, "ip": ip, "port": int(port)}
-    return {"nproc": nproc, "world_size": count, **place}
+    if nproc < 1:
+        raise ValueError(f"nproc must be a number of processes of at least 1, not {nproc}.")
+    if not 0 <= group_offset <= count - nproc:
+        raise ValueError(
+            f"nproc={nproc} processes numbered from group_offset={group_offset} on are none of the "
+            f"world_size={count} numbered from 0."
+        )
+    if not (str(port).isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(f"port must be a number from 1 to 65535, not {port!r}.")
+    numbers = {"nproc": nproc, "world_size": count, "offset": group_offset}
+    return {**numbers, "ip": ip, "port": int(port)}
 
 
 def from_environment() -> dict[str, Any]:
@@ -131,17 +123,17 @@ def from_environment() -> dict[str, Any]:
     os.environ.update(_as_torchrun(os.environ))
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         return {}
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-    values = [os.environ.get(name, "") for name in names]
-    if not all(map(str.isdecimal, values)) or "MASTER_ADDR" not in os.environ:
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")
+    try:
+        *numbers, ip = (os.environ[name] for name in names)
+        number, count, local, port = map(int, numbers)
+        nproc = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    except (KeyError, ValueError):
         raise ValueError(
             "RANK is set in the environment: WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT "
             "must be too, as torchrun sets them."
-        )
-    number, count, local, port = map(int, values)
-    nproc = int(os.environ.get("LOCAL_WORLD_SIZE", count))
-    keys = layout(nproc, count, number - local, os.environ["MASTER_ADDR"], port)
-    return {"local_rank": local, **keys}
+        ) from None
+    return {"local_rank": local, **layout(nproc, count, number - local, ip, port)}
 
 
 def _as_torchrun(env: Mapping[str, str]) -> dict[str, str]:
@@ -171,17 +163,14 @@ def restarts() -> int:
 
 
 def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int = 0) -> Any:
-    """Run a function in all processes of this machine, and wait for them.
+    """Run a function in all processes of this machine; return its result in the first of them.
 
     Args:
-        target: called as ``target(keys, *arguments)`` in each process, with ``local_rank`` among
-            the keys. It must be importable in a new process.
+        target: called as ``target(keys, *arguments)``, with ``local_rank`` among the keys; it must
+            be importable in a new process.
         arguments: further arguments; they are pickled.
         keys: those of :func:`layout`.
         max_restarts: how often all are restarted after one has died.
-
-    Returns:
-        what the function returned in the first process of this machine.
 
     Raises:
         ValueError, NotImplementedError, OSError: as a process raised it; or the machine cannot
@@ -191,11 +180,14 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
     """
     # The meeting point, which lives as long as this reference.
     store = _meeting_point(keys)
-    if keys["nproc"] < keys["world_size"]:
+    several_machines = keys["nproc"] < keys["world_size"]
+    if several_machines:
         where = f"--ip={keys['ip']} --port={keys['port']}"
         print(f"Waiting for the other machines ({where}).", file=sys.stderr, flush=True)
+    # Its long log repeats what one sentence of ours reports.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").disabled = True
     try:
-        with tempfile.TemporaryDirectory() as folder, _agent_beside_us():
+        with tempfile.TemporaryDirectory() as folder:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -208,20 +200,16 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
                 rdzv_configs={"rank": 0},
                 local_addr="127.0.0.1",
                 max_restarts=max_restarts,
-                signals_to_handle="SIGINT,SIGTERM",
+                # None: they interrupt this process, and the agent then ends the others.
+                signals_to_handle="",
             )
-            results = elastic_launch(config, _work)(target, keys, get_start_method(), arguments)
-    except SignalException as error:
-        # Pass it to the previous handler.
-        signal.raise_signal(error.sigval)
-        raise
+            return elastic_launch(config, _work)(target, keys, get_start_method(), arguments)[0]
     except ChildFailedError as error:
-        if store and keys["nproc"] < keys["world_size"]:
+        if store and several_machines:
             # The others may be asking why.
             time.sleep(GRACE)
         failure = _failure(error, keys)
         raise failure from failure.__cause__
-    return results[0]
 
 
 def _work(target: Callable, keys: Mapping, start_method: str, arguments: tuple) -> Any:
@@ -241,25 +229,11 @@ def _work(target: Callable, keys: Mapping, start_method: str, arguments: tuple) 
         reason = explain(error)
         # The parent reports this process's own error, even if another has reported it.
         reason = reason if isinstance(error, ConnectionError) else error
-        known = next((kind for kind in MISTAKES if isinstance(reason, kind)), None)
+        known = next((kind for kind in MISTAKES.values() if isinstance(reason, kind)), None)
         get_error_handler().record_exception(known(str(reason)) if known else reason)
         sys.stdout.flush()
         # The interpreter's normal exit would wait for data that the others do not send.
         os._exit(1)
-
-
-@contextmanager
-def _agent_beside_us() -> Iterator[None]:
-    """Let the agent handle signals within the block, and silence its log."""
-    with ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                stack.callback(signal.signal, number, signal.getsignal(number))
-        for name in TALKATIVE:
-            logger = logging.getLogger(f"torch.{name}")
-            stack.callback(setattr, logger, "disabled", logger.disabled)
-            logger.disabled = True
-        yield
 
 
 def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
@@ -270,7 +244,7 @@ def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
         # It could not report anything itself.
         return ChildProcessError(f"{name} {how_ended(failure.exitcode)}.")
     kind, _, message = failure.message["message"].partition(": ")
-    known = {cls.__name__: cls for cls in MISTAKES}.get(kind)
+    known = MISTAKES.get(kind)
     raised = known(message) if known else ChildProcessError(f"{name} failed: {kind}: {message}")
     raised.__cause__ = RuntimeError(failure.message["extraInfo"]["py_callstack"])
     return raised
@@ -291,54 +265,46 @@ def explain(error: Exception) -> Exception:
     Returns:
         the error; or a :class:`FailedElsewhere` with the reason that another process gave first.
     """
-    if _group.store is None:
+    store, ours = _group.store, f"process {rank()} of {count()}: {error}"
+    if store is None:
         # Before they meet all fail alike, and the first reports it.
         time.sleep(GRACE if os.environ.get("RANK", "0") != "0" else 0)
         return error
-    store, ours = _group.store, f"process {rank()} of {count()}: {error}"
-    told: list[bytes] = []
+    reasons = [ours]
 
     def ask() -> None:
         # The process that offers the store may be gone.
         with suppress(RuntimeError):
             lost = isinstance(error, ConnectionError)
-            told.append(store.get("why") if lost else store.compare_set("why", "", ours))
+            said = store.get("why") if lost else store.compare_set("why", "", ours)
+            reasons.append(said.decode())
 
     # If its machine has vanished, no call to the store returns.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(GRACE)
-    reason = told[0].decode() if told else ours
+    reason = reasons[-1]
     return error if reason == ours else FailedElsewhere(f"another process failed: {reason}")
 
 
 def _meeting_point(keys: Mapping) -> dist.TCPStore | None:
-    """The store that the first machine offers to all processes.
+    """Offer the store at which all processes meet, if this is the first machine.
 
     Raises:
         ValueError: the address is unknown, not this machine's, or in use.
     """
-    ip, port = keys["ip"], keys["port"]
+    ip, port, is_here = keys["ip"], keys["port"], keys["offset"] == 0
     try:
-        family, kind, _, _, address = socket.getaddrinfo(ip, port, type=socket.SOCK_STREAM)[0]
+        family, *_, address = socket.getaddrinfo(ip, port, type=socket.SOCK_STREAM)[0]
+        if is_here:
+            socket.create_server(address, family=family).close()
     except OSError as error:
         raise ValueError(
-            f"ip={ip} is no address that can be found ({error.strerror}): give that of the first "
-            "machine."
+            f"ip={ip} port={port} cannot be used ({error.strerror}): give the address of the first "
+            "machine, which has the first process (group_offset=0), and a free port there, the "
+            "same on all machines."
         ) from None
-    if keys["offset"] > 0:
-        return None
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise ValueError(
-                f"ip={ip} port={port}: this machine, which has the first process (group_offset=0), "
-                f"cannot listen there ({error.strerror}). Give the machine's own address and a "
-                "free port, the same on all machines."
-            ) from None
-    return dist.TCPStore(ip, port, is_master=True, wait_for_workers=False)
+    return dist.TCPStore(ip, port, is_master=True, wait_for_workers=False) if is_here else None
 
 
 def rank() -> int:
@@ -356,40 +322,42 @@ def is_first() -> bool:
     return _group.rank == 0
 
 
+def device() -> torch.device | None:
+    """Return where this process computes; None if it is alone."""
+    return _group.device
+
+
 def part(total: int) -> BatchShard | None:
     """Return this process's share of ``total`` rows; None if it is alone."""
     return None if count() == 1 else shard_of(total, rank(), count())
 
 
-def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> None:
-    """Meet the other processes; returns when all are there. A second call does nothing.
-
-    Tensors on GPUs travel by NCCL, others by gloo.
+def join(keys: Mapping, device: torch.device) -> None:
+    """Meet the other processes; returns when all are there.
 
     Args:
-        rank: the number of this process, from 0.
-        count: how many there are.
-        device: where this one computes.
-        ip: address of the first machine.
-        port: where the processes meet: an agent listens there, or the first process does.
+        keys: those of :func:`layout`, and ``local_rank``.
+        device: where this process computes: on GPUs tensors travel by NCCL, otherwise by gloo.
 
     Raises:
         ConnectionError: the others did not come.
         ValueError: another process has the same number, or a different count.
     """
     global _group
-    if _group is not _ALONE or count == 1:
-        return
-    _choose_interface(ip, port)
+    ip, port, count = keys["ip"], keys["port"], keys["world_size"]
+    rank = keys["offset"] + keys["local_rank"]
+    if device.type == "cuda":
+        device = torch.device("cuda", keys["local_rank"])
+        torch.cuda.set_device(device)
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     # Under torchrun, agents of several machines offer a new store after each restart.
     attempt = restarts() if os.environ.get("GROUP_WORLD_SIZE") == "1" else 0
+    _choose_interface(ip, port)
     _group = _Group(rank, count, device)
     with _talking():
-        store: dist.Store = dist.TCPStore(
-            ip, port, is_master=rank == 0 and not agent, timeout=PATIENCE, wait_for_workers=False
-        )
-        _group.store = store = dist.PrefixStore(f"attempt {attempt}", store)
+        own = rank == 0 and not agent
+        server = dist.TCPStore(ip, port, is_master=own, timeout=PATIENCE, wait_for_workers=False)
+        _group.store = store = dist.PrefixStore(f"attempt {attempt}", server)
         if (theirs := store.compare_set("count", "", str(count)).decode()) != str(count):
             raise ValueError(f"world_size is {count} here and {theirs} on another machine.")
         if store.add(f"process {rank}", 1) > 1:
@@ -409,8 +377,8 @@ def join(rank: int, count: int, device: torch.device, ip: str, port: int) -> Non
 def _choose_interface(ip: str, port: int) -> None:
     """Make gloo and NCCL use the interface that leads to the first machine: by default they look
     up this machine's name, which often is the loopback's."""
-    family, kind, _, _, address = socket.getaddrinfo(ip, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
+    family, *_, address = socket.getaddrinfo(ip, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         # Sends nothing.
         probe.connect(address)
         own = probe.getsockname()[0]
@@ -423,11 +391,11 @@ def _choose_interface(ip: str, port: int) -> None:
 def leave() -> None:
     """Leave the group when all processes are ready to."""
     global _group
-    if _group is not _ALONE:
+    if _group.store:
         with _talking():
             dist.barrier()
         dist.destroy_process_group()
-    _group = _ALONE
+    _group = _Group()
 
 
 def sum_up(tensors: Sequence[Tensor]) -> None:
@@ -438,13 +406,12 @@ def sum_up(tensors: Sequence[Tensor]) -> None:
     if count() == 1:
         return
     pieces = [tensor.detach().reshape(-1) for tensor in tensors]
-    size, like = sum(map(len, pieces)), pieces[-1]
-    if _group.buffer is None or len(_group.buffer) != size or _group.buffer.dtype != like.dtype:
-        _group.buffer = like.new_empty(size)
-    torch.cat(pieces, out=_group.buffer)
+    sizes, like = [len(piece) for piece in pieces], pieces[-1]
+    buffer = _group.buffers.setdefault(like.dtype, like.new_empty(0)).resize_(sum(sizes))
+    torch.cat(pieces, out=buffer)
     with _talking():
-        dist.all_reduce(_group.buffer)
-    for tensor, total in zip(tensors, _group.buffer.split([len(piece) for piece in pieces])):
+        dist.all_reduce(buffer)
+    for tensor, total in zip(tensors, buffer.split(sizes)):
         tensor.detach().copy_(total.view(tensor.shape))
 
 
@@ -471,12 +438,12 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
-def _bytes_of_first(data: Tensor) -> Tensor:
+def _bytes_of_first(data: np.ndarray) -> np.ndarray:
     """Return the first process's bytes; those of the others are ignored."""
     size = torch.tensor([len(data)])
     copy_from_first([size])
-    data = data if is_first() else torch.empty(int(size), dtype=torch.uint8)
-    copy_from_first([data])
+    data = data if is_first() else np.empty(int(size), np.uint8)
+    copy_from_first([torch.from_numpy(data)])
     return data
 
 
@@ -485,63 +452,37 @@ def from_first(value: Any) -> Any:
     if count() == 1:
         return value
     text = json.dumps(value if is_first() else None, default=float).encode()
-    data = _bytes_of_first(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-    return value if is_first() else json.loads(data.numpy().tobytes())
+    data = _bytes_of_first(np.array(bytearray(text)))
+    return value if is_first() else json.loads(data.tobytes())
 
 
 @contextmanager
 def file_of_first(path: str) -> Iterator[str]:
     """Return a path where this process can read the first one's file ``path``."""
-    size = os.path.getsize(path) if is_first() else 0
-    data = torch.from_file(path, size=size, dtype=torch.uint8) if size else torch.empty(0)
-    data = _bytes_of_first(data)
+    data = _bytes_of_first(np.fromfile(path if is_first() else os.devnull, np.uint8))
     with tempfile.TemporaryDirectory() as folder:
         own = os.path.join(folder, os.path.basename(path))
         if not is_first():
-            data.numpy().tofile(own)
+            data.tofile(own)
         yield path if is_first() else own
 
 
 def agree(value: Any, message: str) -> None:
-    """Compare a value with the first process's.
-
-    Raises:
-        ValueError: they differ; {rank} and {count} in the message are filled in.
-    """
+    """Raise a ValueError if a value is not the first process's; {rank} and {count} are filled in
+    in the message."""
     if from_first(value) != value:
         raise ValueError(message.format(rank=rank(), count=count()))
 
 
 def agree_on(settings: Mapping[str, Any]) -> None:
-    """Compare settings with the first process's.
-
-    Raises:
-        ValueError: a value differs; the first such setting is named.
-    """
+    """Raise a ValueError that names the first setting that is not the first process's."""
     ours = json.loads(json.dumps(settings, default=str))
     theirs = from_first(ours)
-    for key in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(key) != ours.get(key):
-            raise ValueError(
-                f"{key} is {ours.get(key)!r} here and {theirs.get(key)!r} on the first machine: "
-                "the commands may differ in nproc, group_offset and paths only."
-            )
-
-
-def same_draws() -> None:
-    """Make all processes draw the random numbers that the first would draw next."""
-    if count() == 1:
-        return
-    states = [torch.get_rng_state()]
-    if _group.device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(_group.device))
-    copy_from_first(states)
-    torch.set_rng_state(states[0])
-    if _group.device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], _group.device)
-    _, keys, *rest = np.random.get_state()
-    keys, rest = from_first([np.asarray(keys).tolist(), rest])
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), *rest))
+    for key in differences(ours, theirs):
+        raise ValueError(
+            f"{key} is {ours.get(key)!r} here and {theirs.get(key)!r} on the first machine: "
+            "the commands may differ in nproc, group_offset and paths only."
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import quick_start as recbole_quick_start
@@ -121,12 +122,16 @@ def _work(keys: dict[str, Any], *arguments: Any) -> tuple[dict[str, Any] | None,
 def _run_together(
     keys: dict[str, Any], model: str, dataset: str, paths: Any, given: Any, saved: bool
 ) -> dict[str, Any] | None:
-    settings = {**(given or {}), **keys}
+    settings = dict(given or {})
     config = Config(model, dataset, paths or [], dict(settings))
     if is_vae(config):
+        on_gpu = config["use_gpu"] is not False
+        distributed.join(keys, config["device"] if on_gpu else torch.device("cpu"))
         distributed.agree_on(plain_settings(config))
         if distributed.restarts() and not config["resume"]:
             settings["resume"] = True
+    else:
+        settings |= keys
     result = _run_and_name_file(model, dataset, paths, settings, saved)
     distributed.leave()
     return result if keys["local_rank"] + keys["offset"] == 0 else None

@@ -264,15 +264,18 @@ def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):
 
 MISTAKES = [
     ({"nproc": 0}, "nproc must be"),
-    ({"nproc": 3, "world_size": 2}, "more than world_size=2"),
-    ({"nproc": 2, "world_size": 4, "group_offset": 3}, "group_offset=3 does not fit"),
-    ({"nproc": 2, "group_offset": -1}, "group_offset=-1 does not fit"),
+    ({"nproc": 3, "world_size": 2}, "group_offset=0 on are none of the world_size=2"),
+    ({"nproc": 2, "world_size": 4, "group_offset": 3}, "group_offset=3 on are none"),
+    ({"nproc": 2, "group_offset": -1}, "group_offset=-1 on are none"),
     ({"nproc": 2, "port": "http"}, "port must be"),
     ({"nproc": 2, "port": "70000"}, "port must be"),
-    ({"nproc": 2, "port": "IN USE", "ip": "127.0.0.1"}, "free port"),
+    ({"nproc": 2, "port": "IN USE", "ip": "127.0.0.1"}, "Address already in use"),
     # An address kept for documentation: no machine has it.
-    ({"nproc": 2, "ip": "192.0.2.1"}, "the machine's own address"),
-    ({"nproc": 2, "ip": "no.such.host.invalid"}, "no address that can be found"),
+    ({"nproc": 2, "ip": "192.0.2.1"}, "give the address of the first machine"),
+    (
+        {"nproc": 2, "ip": "no.such.host.invalid"},
+        "ip=no.such.host.invalid port=5678 cannot be used",
+    ),
     ({"max_restarts": -1}, "max_restarts must be"),
     ({"max_restarts": 1, "model": "WMF"}, "training of WMF cannot be resumed"),
 ]
@@ -326,7 +329,8 @@ def meet(number, count, what, port, end):
     """What a process does that meets others and has little patience."""
     distributed.PATIENCE, distributed.GRACE = timedelta(seconds=2), 1.0
     try:
-        distributed.join(number, count, torch.device("cpu"), "127.0.0.1", port)
+        keys = distributed.layout(1, count, number, "127.0.0.1", port)
+        distributed.join({"local_rank": 0, **keys}, torch.device("cpu"))
         # From here on nobody waits for the store, which is gone with its machine.
         distributed.sum_up([torch.ones(1)])
         if what == "stopped":

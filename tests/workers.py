@@ -36,11 +36,9 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connect
     sys.argv = sys.argv[:1]
     torch.set_num_threads(1)
     dataloader.SCORE_BYTES = 4 * 41 * 7
-    place = {"local_rank": rank, **distributed.layout(count, count, 0, "127.0.0.1", port)}
-    results = {
-        name: train(model, {**settings, **place}, dtype)
-        for name, (model, settings, dtype) in runs.items()
-    }
+    keys = {"local_rank": rank, **distributed.layout(count, count, 0, "127.0.0.1", port)}
+    distributed.join(keys, torch.device("cpu"))
+    results = {name: train(*run) for name, run in runs.items()}
     distributed.leave()
     connection.send(results)
 
@@ -77,8 +75,7 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
         config = Config(model, "tiny", config_dict=dict(settings))
         init_seed(config["seed"], config["reproducibility"])
         train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
-        # As RecBole seeds its processes.
-        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        init_seed(config["seed"], config["reproducibility"])
         network = get_model(model)(config, train_data._dataset)
         trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
         trained, ranked = _note(network)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.evaluator.register import metric_information
-from recbole.utils import get_trainer, set_color
+from recbole.utils import get_trainer
 
 from recbole_evcf import __version__
 from recbole_evcf.config.keys import KEYS, Role, checked, with_role
@@ -33,7 +33,7 @@ __all__ = [
     "odd_settings",
     "overridden",
     "plain_settings",
-    "settings_in_lines",
+    "refuse_to_save_data",
 ]
 
 
@@ -234,6 +234,17 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
             raise ValueError(sentence)
 
 
+def refuse_to_save_data(config: Config) -> None:
+    """Refuse RecBole's pickles of data sets and splits where they would not be right."""
+    for key in with_role(Role.SAVED_DATASET | Role.SAVED_SPLIT):
+        if config[key] and (is_vae(config) or is_sg(config)):
+            who = "the split by users (SG)" if is_sg(config) else config["model"]
+            raise ValueError(
+                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
+                "remove it; reading and splitting takes seconds."
+            )
+
+
 def odd_settings(config: Config) -> str:
     """A remark on settings of another kind than their defaults, to follow an error; often empty."""
     given = getattr(config, "external_config_dict", {})
@@ -255,21 +266,6 @@ def _kind_of(value: Any) -> str:
         with contextlib.suppress(SyntaxError):
             value = plain_value(value)
     return {int: "number", float: "number", tuple: "list"}.get(type(value), type(value).__name__)
-
-
-def settings_in_lines(config: Config) -> str:
-    """All settings, a line for each of RecBole's kinds; of those that are None the names alone."""
-    left = {k: value for k, value in config.final_config_dict.items() if value is not None}
-    unset = [key for key, value in config.final_config_dict.items() if value is None]
-    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
-    for kind, keys in {**config.parameters, "Other": list(left)}.items():
-        values = {key: left.pop(key) for key in list(left) if key in keys}
-        named = [
-            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
-            for key, value in values.items()
-        ]
-        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
-    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
 
 
 def plain_settings(config: Config) -> dict[str, Any]:

@@ -6,11 +6,12 @@ First the split itself, on plain arrays; below it what makes three RecBole datas
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from logging import getLogger
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
@@ -22,6 +23,7 @@ from recbole_evcf.utils.text import shown
 __all__ = [
     "PARTS",
     "build_parts",
+    "faults_in_parts",
     "group_sizes",
     "is_sg",
     "split_seed",
@@ -126,58 +128,67 @@ def split_users(
     if not isinstance(fold_in_ratio, (int, float)) or not 0 < fold_in_ratio < 1:
         raise ValueError(f"eval_args: fold_in_ratio must lie between 0 and 1, not {fold_in_ratio}.")
     rng = np.random.default_rng([seed, STREAM])
-    pairs = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
-    unique = np.sort(np.unique(pairs, return_index=True)[1])
-    group = _draw_groups(users[unique], shares, rng)
-    train, held_out = unique[group == 0], unique[group > 0]
-    known = np.isin(items[held_out], np.unique(items[train]))
-    kept = held_out[known]
+    # The index of a row is its place in the arrays.
+    rows = pd.DataFrame({"user": users, "item": items}).drop_duplicates()
+    ids = np.unique(users)
+    n_train, n_valid, n_test = group_sizes(shares, len(ids))
+    drawn = np.repeat(["validation", "test", "training"], [n_valid, n_test, n_train])
+    group = rows["user"].map(pd.Series(drawn, ids[rng.permutation(len(ids))][: len(drawn)]))
+    train, held_out = rows[group == "training"], rows[group.isin(["validation", "test"])]
+    known = held_out[held_out["item"].isin(train["item"])]
     order = rng.random(len(users)) if times is None else times
-    is_target, is_scored = _fold_in(users[kept], order[kept], fold_in_ratio)
-    group_of = np.zeros(len(users), dtype=np.int8)
-    group_of[unique] = group
-    parts = [train]
-    for phase, name in ((1, "validation"), (2, "test")):
-        scored = is_scored & (group_of[kept] == phase)
-        parts += [kept[scored & ~is_target], kept[scored & is_target]]
+    ranked = known.iloc[np.lexsort((order[known.index], known["user"]))]
+    of_user = ranked.groupby("user")["item"]
+    count = of_user.transform("size")
+    n_target = np.floor((1 - fold_in_ratio) * count + TINY)
+    is_scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
+    is_target = of_user.cumcount() >= count - n_target
+    parts = [train.index.to_numpy()]
+    for name in ("validation", "test"):
+        scored = is_scored & (group[ranked.index] == name)
         if not scored.any():
             raise ValueError(
                 f"No {name} user has the {MIN_INTERACTIONS} interactions with training items that "
                 "scoring needs: hold out more users, or filter the data less."
             )
-    n_too_short = len(np.setdiff1d(users[held_out], users[kept[is_scored]]))
+        parts += [np.sort(ranked.index[scored & target]) for target in (~is_target, is_target)]
+    n_scored = ranked["user"][is_scored].nunique()
     dropped = {
-        BEYOND_COUNTS: int((group < 0).sum()),
-        "repeated interactions": len(users) - len(unique),
-        "held-out interactions with items nobody in training has": int((~known).sum()),
-        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": n_too_short,
+        BEYOND_COUNTS: int(group.isna().sum()),
+        "repeated interactions": len(users) - len(rows),
+        "held-out interactions with items nobody in training has": len(held_out) - len(known),
+        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": (
+            held_out["user"].nunique() - n_scored
+        ),
     }
     return parts, dropped
 
 
-def _draw_groups(
-    users: np.ndarray, shares: Sequence[float], rng: np.random.Generator
-) -> np.ndarray:
-    """Return the group of each interaction's user: 0, 1, 2, or -1 beyond the counts asked for."""
-    ids, place = np.unique(users, return_inverse=True)
-    n_train, n_valid, n_test = group_sizes(shares, len(ids))
-    group = np.full(len(ids), -1, dtype=np.int8)
-    of_drawn = np.repeat([1, 2, 0], [n_valid, n_test, n_train])
-    group[rng.permutation(len(ids))[: len(of_drawn)]] = of_drawn
-    return group[place]
+def faults_in_parts(parts: Sequence[pd.DataFrame]) -> Iterator[tuple[int, int, str, str]]:
+    """Find out why five parts, each with a column of users and one of items, are no split by users.
 
-
-def _fold_in(users: np.ndarray, order: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each interaction whether it is a target, and whether its user is scored."""
-    ranks = np.lexsort((order, users))
-    _, start, count = np.unique(users[ranks], return_index=True, return_counts=True)
-    n_target = np.floor((1 - ratio) * count + TINY).astype(np.int64)
-    scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
-    is_target, is_scored = np.empty((2, len(users)), dtype=bool)
-    place = np.arange(len(users)) - np.repeat(start, count)
-    is_target[ranks] = place >= np.repeat(count - n_target, count)
-    is_scored[ranks] = np.repeat(scored, count)
-    return is_target, is_scored
+    Yields:
+        the number of a part, that of its first faulty row, the column, and what is wrong there.
+    """
+    user, item = parts[0].columns
+    train, known = parts[0], parts[1]
+    for number, part in enumerate(parts[1:], 1):
+        faults = [
+            (item, ~part[item].isin(train[item]), "is not in the training file"),
+            (user, part[user].isin(train[user]), "is in the training file too"),
+        ]
+        if PARTS[number].endswith("target"):
+            fold_in = parts[number - 1]
+            pairs = pd.MultiIndex.from_frame(part).isin(pd.MultiIndex.from_frame(fold_in))
+            faults += [
+                (user, ~part[user].isin(fold_in[user]), "has no fold-in interaction"),
+                (item, pairs, "is in the user's fold-in set too"),
+            ]
+        if PARTS[number].startswith("test"):
+            faults.append((user, part[user].isin(known[user]), "is a validation user too"))
+        for column, wrong, why in faults:
+            if wrong.any():
+                yield number, int(np.argmax(wrong)), column, why
 
 
 def build_parts(dataset: Dataset) -> list[Dataset]:
@@ -236,32 +247,12 @@ def _from_config(dataset: Dataset) -> Split:
 def _from_files(dataset: Dataset) -> Split:
     bounds = np.cumsum([0, *dataset.file_size_list])
     parts = [np.arange(*pair) for pair in itertools.pairwise(bounds)]
-    user, item = dataset.uid_field, dataset.iid_field
-    users, items = dataset.inter_feat[user].numpy(), dataset.inter_feat[item].numpy()
-    pairs = users.astype(np.int64) * dataset.item_num + items
-
-    def within(values: np.ndarray, part: int, other: int) -> np.ndarray:
-        return np.isin(values[parts[part]], values[parts[other]])
-
-    for part in range(1, len(parts)):
-        faults = [
-            (item, ~within(items, part, 0), "is not in the training file"),
-            (user, within(users, part, 0), "is in the training file too"),
-        ]
-        if PARTS[part].endswith("target"):
-            faults += [
-                (user, ~within(users, part, part - 1), "has no fold-in interaction"),
-                (item, within(pairs, part, part - 1), "is in the user's fold-in set too"),
-            ]
-        if PARTS[part].startswith("test"):
-            faults.append((user, within(users, part, 1), "is a validation user too"))
-        for field, wrong, why in faults:
-            if wrong.any():
-                row = int(wrong.argmax())
-                token = dataset.id2token(field, int(dataset.inter_feat[field][parts[part][row]]))
-                file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
-                # The header is line 1.
-                raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
+    fields = [dataset.uid_field, dataset.iid_field]
+    frame = pd.DataFrame({field: dataset.inter_feat[field].numpy() for field in fields})
+    for part, row, field, why in faults_in_parts([frame.iloc[places] for places in parts]):
+        token = dataset.id2token(field, int(frame[field].iloc[parts[part][row]]))
+        file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
+        raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
     return parts, {}
 
 

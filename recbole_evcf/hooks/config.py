@@ -6,34 +6,25 @@ import glob
 import os
 from typing import Any
 
-import torch
 from recbole.config import Config
+from recbole.utils import set_color
 
 from recbole_evcf import distributed
 from recbole_evcf.config import checks
 from recbole_evcf.config.files import resolve_config_files, shipped_file, with_nulls
-from recbole_evcf.config.keys import KEYS, Role, checked, with_role
+from recbole_evcf.config.keys import KEYS, checked
 from recbole_evcf.config.names import DECLARED, unknown_model
 from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
-from recbole_evcf.hooks.wrapping import extend
+from recbole_evcf.hooks.wrapping import extends
 from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
-__all__ = ["DATASET_KEYS", "SPLIT_KEYS", "register_config"]
-
-# The keys that turn on and locate RecBole's saved data sets and splits.
-DATASET_KEYS, SPLIT_KEYS = with_role(Role.SAVED_DATASET), with_role(Role.SAVED_SPLIT)
-# For every process but the first, which alone logs and writes.
-_QUIET = {key.name: key.elsewhere for key in KEYS.values() if key.elsewhere is not None}
+__all__ = ["CheckedConfig"]
 
 
-def register_config() -> None:
-    """Make RecBole's ``Config`` read the shipped settings and check all of them."""
-    extend(Config, CheckedConfig)
-
-
+@extends(Config)
 class CheckedConfig(Config):
     """A ``Config`` that knows our models' settings and reports what is wrong with a user's."""
 
@@ -46,13 +37,20 @@ class CheckedConfig(Config):
             raise
         except Exception as error:
             raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
-        _refuse_to_save_data(self)
+        checks.refuse_to_save_data(self)
         if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
 
     def __str__(self) -> str:
-        return checks.settings_in_lines(self)
+        """Return a line for each of RecBole's kinds of settings."""
+        left = dict(self.final_config_dict)
+        lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
+        for kind, keys in {**self.parameters, "Other": list(left)}.items():
+            values = {key: left.pop(key) for key in list(left) if key in keys}
+            pairs = (f"{set_color(key, 'cyan')}={value}" for key, value in values.items())
+            lines.append(f"{set_color(kind, 'pink')}: {', '.join(pairs)}")
+        return "\n".join(lines)
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
         name = self.external_config_dict.get("dataset") if dataset is None else dataset
@@ -65,8 +63,7 @@ class CheckedConfig(Config):
             raise ValueError(error.args[0]) from None
         # Importing a module may raise anything.
         except Exception:
-            name = str(model or self.external_config_dict["model"])
-            raise unknown_model(name) from None
+            raise unknown_model(str(model or self.external_config_dict["model"])) from None
 
     def _load_internal_config_dict(self, model: Any, model_class: Any, dataset: Any) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -78,8 +75,7 @@ class CheckedConfig(Config):
             self._read_shipped(f"quick_start_config/{dataset}")
 
     def _read_shipped(self, name: str) -> None:
-        path = shipped_file(name)
-        if path is not None:
+        if path := shipped_file(name):
             self._update_internal_config_dict(path)
 
     def _load_config_files(self, file_list: Any) -> dict:
@@ -100,37 +96,11 @@ class CheckedConfig(Config):
         self.external_config_dict = with_nulls(checks.overridden(*sources))
 
     def _init_device(self) -> None:
-        settings = self.final_config_dict
-        if "local_rank" not in settings or not checks.is_vae(self):
-            super()._init_device()
-            return
-        # Each process looks alone to RecBole: distributed.py divides the work.
-        local_rank = settings.pop("local_rank")
         super()._init_device()
-        settings["local_rank"] = local_rank
-        if settings["use_gpu"] is False:
-            settings["device"] = torch.device("cpu")
-        if settings["device"].type == "cuda":
-            settings["device"] = torch.device("cuda", local_rank)
-            torch.cuda.set_device(local_rank)
-        distributed.join(
-            local_rank + settings["offset"],
-            settings["world_size"],
-            settings["device"],
-            settings["ip"],
-            int(settings["port"]),
-        )
-        if not distributed.is_first():
-            settings.update(_QUIET)
-
-
-def _refuse_to_save_data(config: Config) -> None:
-    if not (checks.is_vae(config) or is_sg(config)):
-        return
-    for key in (*DATASET_KEYS, *SPLIT_KEYS):
-        if config[key]:
-            who = "the split by users (SG)" if is_sg(config) else config["model"]
-            raise ValueError(
-                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
-                "remove it; reading and splitting takes seconds."
-            )
+        # Each of several processes looks alone to RecBole: distributed.py divides the work.
+        if distributed.count() > 1:
+            self.final_config_dict["device"] = distributed.device()
+            if not distributed.is_first():
+                # The first process alone logs and writes.
+                quiet = (key for key in KEYS.values() if key.elsewhere is not None)
+                self.final_config_dict.update({key.name: key.elsewhere for key in quiet})

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
 import numpy as np
-import recbole.data.utils
+import pandas as pd
 import torch
 from recbole.config import Config
+from recbole.data import utils
 from recbole.data.dataset import Dataset
 from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import FeatureSource
 
 from recbole_evcf.config.checks import is_vae
+from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
     FullSortHistoryDataLoader,
@@ -25,48 +27,41 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
+from recbole_evcf.data.loading_settings import check_label
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
-from recbole_evcf.hooks.config import DATASET_KEYS, SPLIT_KEYS
-from recbole_evcf.hooks.wrapping import exchange, extend, wrap
+from recbole_evcf.hooks.wrapping import exchange, extends, hook
 from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.trainer.generators import drawing_apart
 
-__all__ = ["register_data"]
+__all__ = ["CheckedDataset"]
+
+# The keys that turn on and locate RecBole's saved data sets and splits.
+DATASET_KEYS, SPLIT_KEYS = with_role(Role.SAVED_DATASET), with_role(Role.SAVED_SPLIT)
 
 
-def register_data() -> None:
-    """Make RecBole check the files it reads, and give our models and splits their dataloaders."""
-    utils = recbole.data.utils
-    extend(Dataset, CheckedDataset)
-    wrap(utils, "get_dataloader", _get_dataloader)
-    wrap(utils, "create_samplers", _create_samplers)
-    wrap(utils, "create_dataset", _create_dataset)
-    wrap(utils, "load_split_dataloaders", _load_split_dataloaders)
-    # RecBole compares these with a saved file's; the split's seed is one of our keys.
-    exchange(utils, "dataset_arguments", [*utils.dataset_arguments, "split_seed"])
-
-
+@extends(Dataset)
 class CheckedDataset(Dataset):
     """A RecBole data set that checks its files and is split by users on request."""
 
     def build(self) -> list:
         """Split the data set into its training, validation and test parts."""
-        parts = build_parts(self) if is_sg(self.config) else self._parts_of_recbole()
-        for dataset in (self, *parts):
-            _round_times(dataset)
+        config, seed = self.config, self.config["split_seed"]
+        in_time = config["eval_args"]["order"] == "TO" and not self.benchmark_filename_list
+        if is_sg(config):
+            parts = build_parts(self)
+        else:
+            # Without the plugin, RecBole's models run when all times are missing, and so they do.
+            if in_time and (is_vae(config) or self.time_field not in self.inter_feat):
+                times_of(self)
+            # RecBole shuffles with torch's generator, which the model's seed has set.
+            with nullcontext() if seed is None else drawing_apart(split_seed(config)):
+                parts = super().build()
+        # Now the times get the precision of RecBole's other numbers.
+        for feat in (each.inter_feat for each in (self, *parts)):
+            for name in (self.time_field, f"{self.time_field}{config['LIST_SUFFIX']}"):
+                if name in feat and feat[name].is_floating_point():
+                    feat[name] = feat[name].to(torch.float32)
         return parts
-
-    def _parts_of_recbole(self) -> list:
-        in_time = self.config["eval_args"]["order"] == "TO" and not self.benchmark_filename_list
-        # Without the plugin, RecBole's own models run when all times are missing, and so they do.
-        if in_time and (is_vae(self.config) or self.time_field not in self.inter_feat):
-            times_of(self)
-        if self.config["split_seed"] is None:
-            return super().build()
-        # RecBole shuffles with torch's generator, which the model's seed has set.
-        with drawing_apart(split_seed(self.config)):
-            return super().build()
 
     def __str__(self) -> str:
         return super().__str__().replace("\n", ", ")
@@ -92,31 +87,27 @@ class CheckedDataset(Dataset):
             FeatureSource.ITEM: (self.iid_field,),
         }.get(source, ())
         form = filepath, self.config["field_separator"], self.config["encoding"]
-        columns = atomic.check_header(*form, required)
-        check_columns(self.config, suffix, filepath, columns, required)
+        types = atomic.check_header(*form, required)
+        atomic.check_columns(self.config, suffix, filepath, types, required)
         with atomic.reading(*form, self.config["seq_separator"]):
             feat = super()._load_feat(filepath, source)
         if source is FeatureSource.INTERACTION and feat is not None:
-            self._check_ids(filepath, feat, required)
-            self._warn_of_missing_times(filepath, feat)
+            self._check_interactions(filepath, feat)
         return feat
 
-    def _check_ids(self, filepath: str, feat: Any, required: tuple[str, ...]) -> None:
-        """Reject missing ids: RecBole keeps them in benchmark files, where they become padding."""
+    def _check_interactions(self, path: str, feat: Any) -> None:
         ours = is_sg(self.config) or is_vae(self.config)
-        for field in required if ours and self.benchmark_filename_list is not None else ():
-            missing = np.flatnonzero(feat[field].isna())
-            if len(missing):
-                # The header is line 1.
-                raise ValueError(f"{filepath}, line {missing[0] + 2}: there is no {field}.")
-
-    def _warn_of_missing_times(self, filepath: str, feat: Any) -> None:
-        if self.config["eval_args"]["order"] != "TO" or self.time_field not in feat:
-            return
-        missing = int(feat[self.time_field].isna().sum())
-        if missing:
+        # RecBole keeps missing ids in benchmark files, where they become padding.
+        if ours and self.benchmark_filename_list is not None:
+            for field in (self.uid_field, self.iid_field):
+                missing = np.flatnonzero(feat[field].isna())
+                if len(missing):
+                    # The header is line 1.
+                    raise ValueError(f"{path}, line {missing[0] + 2}: there is no {field}.")
+        times = feat[self.time_field] if self.time_field in feat else np.zeros(0)
+        if self.config["eval_args"]["order"] == "TO" and (absent := int(pd.isna(times).sum())):
             getLogger().warning(
-                f"{filepath}: {missing:,} of {len(feat):,} interactions have no {self.time_field}; "
+                f"{path}: {absent:,} of {len(feat):,} interactions have no {self.time_field}; "
                 "in the order TO they are given the mean of all times."
             )
 
@@ -125,22 +116,11 @@ class CheckedDataset(Dataset):
     ) -> Any:
         path = os.path.join(dataset_path, f"{token}.{source.value}")
         if not os.path.isfile(path):
-            check_columns(self.config, source.value, path, None)
+            atomic.check_columns(self.config, source.value, path, None)
         return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
 
-    def _filter_by_field_value(self) -> None:
-        check_values(self.config["val_interval"], self.field2type)
-        super()._filter_by_field_value()
 
-
-def _round_times(dataset: Dataset) -> None:
-    """Give the times of a split data set the precision of RecBole's other numbers."""
-    feat = dataset.inter_feat
-    for name in (dataset.time_field, f"{dataset.time_field}{dataset.config['LIST_SUFFIX']}"):
-        if name in feat and feat[name].is_floating_point():
-            feat[name] = feat[name].to(torch.float32)
-
-
+@hook(utils, "get_dataloader")
 def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
     if phase == "train":
         samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
@@ -149,6 +129,7 @@ def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
     return FullSortHistoryDataLoader if ours else original(config, phase)
 
 
+@hook(utils, "create_samplers")
 def _create_samplers(original: Callable, config: Config, dataset: Dataset, built: list) -> Any:
     repeatable = config["repeatable"]
     if not is_sg(config):
@@ -168,12 +149,12 @@ def _ranks_all_items(config: Config) -> bool:
     return set(config["eval_args"]["mode"].values()) == {"full"}
 
 
+@hook(utils, "create_dataset")
 def _create_dataset(original: Callable, config: Config) -> Dataset:
     if config["dataset"] == "ml-100k":
         getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
     if any(config[key] for key in DATASET_KEYS):
-        with _announced_pickle(DATASET_KEYS):
-            dataset = original(config)
+        dataset = _from_pickle(original, config, DATASET_KEYS)
         # A saved data set keeps its old config, which would decide its split.
         dataset.config = config
         return dataset
@@ -188,22 +169,24 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
     return dataset
 
 
+@hook(utils, "load_split_dataloaders")
 def _load_split_dataloaders(original: Callable, config: Config) -> Any:
-    if not any(config[key] for key in SPLIT_KEYS):
-        return None
-    with _announced_pickle(SPLIT_KEYS):
-        return original(config)
+    asked = any(config[key] for key in SPLIT_KEYS)
+    return _from_pickle(original, config, SPLIT_KEYS) if asked else None
 
 
-@contextmanager
-def _announced_pickle(keys: tuple[str, ...]) -> Iterator[None]:
+def _from_pickle(original: Callable, config: Config, keys: tuple[str, ...]) -> Any:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."
     )
     try:
-        yield
+        return original(config)
     except (EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"the file that {' or '.join(keys)} names or has made is corrupt ({error}): remove it."
         ) from error
+
+
+# RecBole compares these with a saved file's; the split's seed is one of our keys.
+exchange(utils, "dataset_arguments", [*utils.dataset_arguments, "split_seed"])

@@ -1,11 +1,11 @@
-"""Repairs that RecBole 1.2 needs on today's packages, apart from its data and its search.
+"""Repairs that RecBole 1.2 needs on today's packages, apart from its data.
 
-Each does nothing where its fault is absent, draws no random number and leaves the results of
-RecBole's own models unchanged.
+Each draws no random number and leaves the results of RecBole's own models unchanged.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import random
@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from recbole_evcf.hooks.wrapping import Forward, exchange, wrap
+from recbole_evcf.hooks.wrapping import Forward, exchange, hook
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
 from recbole_evcf.utils.text import plain_value
 
 __all__ = ["repair"]
 
 
+@functools.cache
 def repair() -> None:
-    """Repair RecBole for the installed packages; a second call changes nothing."""
+    """Repair RecBole for the installed packages; a second call does nothing."""
     # Before any RecBole import: some faults are in its imports.
     repair_numpy_names()
     _import_without_ray()
@@ -35,21 +36,19 @@ def repair() -> None:
     from recbole.model.context_aware_recommender import kd_dagfm
     from recbole.model.general_recommender import ldiffrec
     from recbole.quick_start import quick_start
+    from recbole.trainer import hyper_tuning
     from recbole.utils import logger, utils
     from scipy.sparse import dok_matrix
 
-    from recbole_evcf.hooks.fixes_data import repair_data
-    from recbole_evcf.hooks.fixes_search import repair_search
+    from recbole_evcf.hooks import fixes_data  # noqa: F401 - its import repairs
 
-    repair_data()
-    repair_search()
     # `objective_function` reports to Ray outside Ray too, and in a way that Ray 2.7 dropped.
     exchange(quick_start, "tune", types.SimpleNamespace(report=_report_to_ray))
     # LightGCN and six more models call `dok_matrix._update`, which scipy dropped.
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, data: self._dict.update(data)
     # `get_flops` counts on the second interaction, which a data set of one does not have.
-    wrap(utils, "get_flops", _flops_of_several)
+    hook(utils, "get_flops")(_flops_of_several)
     # Settings from the command line, from dicts and from parameter files are handed to `eval`,
     # which runs any code in them; here they are only read as plain values.
     exchange(configurator, "eval", plain_value)
@@ -60,16 +59,21 @@ def repair() -> None:
     # Model files, logs and TensorBoard's folders are named by the second: two runs that start in
     # the same one write to the same files, and test one another's model.
     # The suffix is not from a seeded generator.
-    wrap(utils, "get_local_time", lambda original: f"{original()}-{secrets.token_hex(4)}")
+    hook(utils, "get_local_time")(lambda original: f"{original()}-{secrets.token_hex(4)}")
     # `init_logger` does nothing where there is a handler: the file of a second run in a process
     # stays empty, and of any run where logging was set up before.
     exchange(logger, "logging", Forward(logging, basicConfig=_log_a_run))
     # The trainer uses `torch.cuda.amp`, of which torch warns that it will be renamed.
-    _ignore(FutureWarning, r"`torch\.cuda\.amp\.", r"recbole\.trainer\.")
-
-
-def _ignore(category: type[Warning], message: str, module: str) -> None:
-    warnings.filterwarnings("ignore", message, category, module)
+    warnings.filterwarnings("ignore", r"`torch\.cuda\.amp\.", FutureWarning, r"recbole\.trainer\.")
+    # Exhaustive search gives hyperopt a `RandomState`; since 0.2.6 it needs the newer generator
+    # (#1868, #1320, #1240, #1081).
+    generators = Forward(np.random, RandomState=np.random.default_rng)
+    exchange(hyper_tuning, "np", Forward(np, random=generators))
+    # It cannot count choices that are lists or dicts, and hyperopt passes lists as tuples, which
+    # no model takes.
+    hook(hyper_tuning, "_parameters")(_counting_choices)
+    hook(hyper_tuning.HyperTuning, "trial")(lambda trial, self, params: trial(self, _lists(params)))
+    exchange(hyper_tuning, "eval", _parameter_value)
 
 
 def _import_without_ray() -> None:
@@ -81,12 +85,10 @@ def _import_without_ray() -> None:
     if "recbole.quick_start.quick_start" in sys.modules:
         return
     # Of a later import, to tune by Ray.
-    _ignore(UserWarning, "pkg_resources is deprecated", r"ray\.")
-    ray = types.ModuleType("ray")
-    tune = vars(ray)["tune"] = types.ModuleType("ray.tune")
-    names = ("ray", "ray.tune")
-    before = {str(name): sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.modules.update({"ray": ray, "ray.tune": tune})
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning, r"ray\.")
+    before = {"ray": sys.modules.pop("ray")} if "ray" in sys.modules else {}
+    sys.modules["ray"] = ray = types.ModuleType("ray")
+    vars(ray)["tune"] = None
     # Importing a dependency draws a number.
     state = random.getstate()
     try:
@@ -94,7 +96,7 @@ def _import_without_ray() -> None:
     finally:
         random.setstate(state)
         # The user's own `import ray` must find the real one, or fail.
-        del sys.modules["ray"], sys.modules["ray.tune"]
+        del sys.modules["ray"]
         sys.modules.update(before)
 
 
@@ -123,7 +125,6 @@ def _network_of(module: types.ModuleType, name: str) -> type:
 
 
 def _load_numbers(path: str, allow_pickle: bool = False) -> np.ndarray:
-    """Return an array of numbers; raise a `ValueError` for Python objects, even if allowed."""
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -152,3 +153,28 @@ def _descriptor(stream: Any) -> int | None:
         return stream.fileno()
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _counting_choices(original: Callable, space: Any) -> dict:
+    find: Any = importlib.import_module("recbole.trainer.hyper_tuning")._recursiveFindNodes
+    # A switch holds the parameter, then its choices.
+    return {
+        node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1)
+        for node in find(list(space.values()) if isinstance(space, dict) else space)
+    }
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _parameter_value(text: str) -> Any:
+    try:
+        return plain_value(text)
+    except SyntaxError as error:
+        raise ValueError(
+            f"The parameter file gives the choices [{text}], which are no plain Python values; "
+            "write a list such as [1, 2] or ['a', 'b']."
+        ) from error

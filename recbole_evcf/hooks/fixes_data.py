@@ -1,8 +1,7 @@
-"""Repairs of how RecBole downloads, reads and collects data."""
+"""Repairs of how RecBole downloads, reads and collects data; importing the module applies them."""
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import shutil
@@ -19,40 +18,23 @@ from recbole.data.dataset import dataset as dataset_module
 from recbole.evaluator import Collector
 from recbole.utils import FeatureType
 
-from recbole_evcf.hooks.wrapping import Forward, exchange, extend, wrap
+from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook
 
-__all__ = ["repair_data"]
+__all__ = ["RepairedCollector", "RepairedDataset"]
 
 # 256 MB in NumPy's arrays of strings.
 MAX_TOKEN_CHARACTERS = 2**26
 # Far above any data set of ratings, which seldom compress to a twentieth.
-MAX_UNPACKED_BYTES = 200 * 10**9
-MAX_EXPANSION = 200
+MAX_UNPACKED_BYTES, MAX_EXPANSION = 200 * 10**9, 200
 
 
-def repair_data() -> None:
-    """Repair downloads, missing values, sequences, long ids and collected numbers."""
-    extend(Dataset, RepairedDataset)
-    extend(Collector, RepairedCollector)
-    wrap(importlib.import_module("recbole.utils.url"), "extract_zip", _extract_within_bounds)
-    repair_sequence_lengths()
-    exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
-    exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences(pd.read_csv)))
-    # torch warns of the read-only columns of pandas 3. RecBole drops the frame once its columns are
-    # tensors, so nothing else sees the writes.
-    not_writable, module = "The given NumPy array is not writable", r"recbole\.data\."
-    warnings.filterwarnings("ignore", not_writable, UserWarning, module)
-    if not chained_fill_works():
-        warnings.filterwarnings("ignore", "", pd.errors.ChainedAssignmentError, module)
-
-
+@extends(Dataset)
 class RepairedDataset(Dataset):
     """A RecBole data set without the faults in its reading."""
 
     def _fill_nan(self) -> None:
         """RecBole fills in place on a column: pandas 3 fills a copy, and the gaps stay."""
-        frames = () if chained_fill_works() else map(self.__getattribute__, self.feat_name_list)
-        for frame in frames:
+        for frame in map(self.__getattribute__, self.feat_name_list):
             for field in frame:
                 if self.field2type[field] == FeatureType.TOKEN:
                     frame[field] = frame[field].fillna(0)
@@ -100,77 +82,11 @@ class RepairedDataset(Dataset):
             raise
         finally:
             distributed.barrier = barrier
-        if distributed.is_available() and distributed.is_initialized():
+        if distributed.is_initialized():
             distributed.barrier()
 
 
-def _extract_within_bounds(original: Callable, path: str, folder: str) -> None:
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    packed = os.path.getsize(path)
-    if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
-        raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
-    original(path, folder)
-
-
-def repair_sequence_lengths() -> None:
-    """RecBole takes `Series.agg(len)` for the length of each sequence: pandas 3 gives one number.
-
-    Sequence fields then fail to load, or all get the number of rows as their length.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if isinstance(pd.Series([(1, 2), (3,)]).agg(len), pd.Series):
-            return
-    for name in ("dataset", "kg_dataset", "sequential_dataset"):
-        module = importlib.import_module(f"recbole.data.dataset.{name}")
-        exchange(module, "len", _length)
-
-
-def _length(value: Any) -> Any:
-    if isinstance(value, pd.Series) and value.dtype == object:
-        return value.map(len)
-    return len(value)
-
-
-def _with_whole_sequences(read_csv: Callable) -> Callable:
-    """`Dataset._load_feat` fills missing sequences in place on a column: pandas 3 fills a copy, and
-    the missing value is then split like a string, which fails.
-    """
-
-    def read(*args: Any, **kwargs: Any) -> pd.DataFrame:
-        frame = read_csv(*args, **kwargs)
-        for name in frame if not chained_fill_works() else ():
-            if name.endswith((":token_seq", ":float_seq")):
-                frame[name] = frame[name].fillna("")
-        return frame
-
-    return read
-
-
-@functools.cache
-def chained_fill_works() -> bool:
-    """Return whether pandas fills a frame through its column, as before version 3."""
-    frame = pd.DataFrame({"column": [np.nan]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        frame["column"].fillna(0.0, inplace=True)
-    return not frame["column"].isna().any()
-
-
-def _array_of_tokens(values: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-    """`Dataset._remap` keeps tokens in an array that gives each the room of the longest.
-
-    One id of 100,000 characters among 30,000 would take 12 GB; in such a case the array holds
-    Python's strings, which look the same.
-    """
-    if not args and not kwargs and isinstance(values, list) and values[:1] == ["[PAD]"]:
-        widest = max(len(value) for value in values if isinstance(value, str))
-        if widest * len(values) > MAX_TOKEN_CHARACTERS:
-            return np.array(values, dtype=object)
-    return np.array(values, *args, **kwargs)
-
-
+@extends(Collector)
 class RepairedCollector(Collector):
     """A RecBole collector that takes numbers and counts as well as tensors."""
 
@@ -185,3 +101,54 @@ class RepairedCollector(Collector):
         collected.update(rest)
         struct._data_dict.update(rest)
         return struct
+
+
+@hook(importlib.import_module("recbole.utils.url"), "extract_zip")
+def _extract_within_bounds(original: Callable, path: str, folder: str) -> None:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    packed = os.path.getsize(path)
+    if size > MAX_UNPACKED_BYTES or size > max(MAX_EXPANSION * packed, 2**20):
+        raise zipfile.BadZipFile(f"the archive would unpack from {packed:,} to {size:,} bytes")
+    original(path, folder)
+
+
+def _length(value: Any) -> Any:
+    if isinstance(value, pd.Series) and value.dtype == object:
+        return value.map(len)
+    return len(value)
+
+
+def _with_whole_sequences(*args: Any, **kwargs: Any) -> pd.DataFrame:
+    frame = pd.read_csv(*args, **kwargs)
+    for name in frame:
+        if name.endswith((":token_seq", ":float_seq")):
+            frame[name] = frame[name].fillna("")
+    return frame
+
+
+def _array_of_tokens(values: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    if not args and not kwargs and isinstance(values, list) and values[:1] == ["[PAD]"]:
+        widest = max(len(value) for value in values if isinstance(value, str))
+        if widest * len(values) > MAX_TOKEN_CHARACTERS:
+            return np.array(values, dtype=object)
+    return np.array(values, *args, **kwargs)
+
+
+# RecBole takes `Series.agg(len)` for the length of each sequence: pandas 3 gives one number, and
+# sequence fields fail to load, or all get the number of rows as their length.
+for _name in ("dataset", "kg_dataset", "sequential_dataset"):
+    exchange(importlib.import_module(f"recbole.data.dataset.{_name}"), "len", _length)
+# `Dataset._load_feat` fills missing sequences in place on a column: pandas 3 fills a copy, and the
+# missing value is then split like a string, which fails.
+exchange(dataset_module, "pd", Forward(pd, read_csv=_with_whole_sequences))
+# `Dataset._remap` keeps tokens in an array that gives each the room of the longest: one id of
+# 100,000 characters among 30,000 would take 12 GB. Python's strings then look the same.
+exchange(dataset_module, "np", Forward(np, array=_array_of_tokens))
+# torch warns of the read-only columns of pandas 3. RecBole drops the frame once its columns are
+# tensors, so nothing else sees the writes.
+_not_writable, _readers = "The given NumPy array is not writable", r"recbole\.data\."
+warnings.filterwarnings("ignore", _not_writable, UserWarning, _readers)
+# It still fills in vain in place, of which pandas 3 warns.
+if hasattr(pd.errors, "ChainedAssignmentError"):
+    warnings.filterwarnings("ignore", "", pd.errors.ChainedAssignmentError, _readers)

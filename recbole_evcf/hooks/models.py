@@ -11,13 +11,7 @@ from typing import Any
 import recbole.trainer
 import torch
 from recbole.data.dataset import Dataset
-from recbole.model.abstract_recommender import (
-    AbstractRecommender,
-    ContextRecommender,
-    GeneralRecommender,
-    KnowledgeRecommender,
-    SequentialRecommender,
-)
+from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecommender
 from recbole.trainer.trainer import Trainer
 from thop.profile import register_hooks
 from torch import nn
@@ -25,26 +19,14 @@ from torch import nn
 from recbole_evcf.config.names import DECLARED
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
-from recbole_evcf.hooks.wrapping import making_objects_by
+from recbole_evcf.hooks.wrapping import make_by
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, FoldIn, remembering_projection
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.trainer import VAETrainer
 
-__all__ = ["register_fold_in", "register_model", "register_models"]
-
-_KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, SequentialRecommender)
-
-
-def register_models() -> None:
-    """Register our models with RecBole, and give its own their data."""
-    for model in (*MODELS, *BASELINES):
-        register_model(model)
-    making_objects_by(AbstractRecommender, _new_model)
-    # RecBole's FLOP counter knows layers by their exact class.
-    register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
-    register_hooks[HistoryLinear] = _count_history_linear
+__all__ = ["register_fold_in", "register_model"]
 
 
 def register_model(
@@ -118,7 +100,7 @@ def register_fold_in(
     """
     if _general_recommender(name) is None:
         raise ValueError(f"RecBole has no general recommender named {name!r}.")
-    FOLD_IN_MODELS[name] = FoldIn(adapter, show, samples)
+    FOLD_IN_MODELS[name] = FoldIn(show, adapter, samples)
 
 
 def _general_recommender(name: str) -> type | None:
@@ -130,7 +112,7 @@ def _new_model(cls: type, *args: Any, **kwargs: Any) -> nn.Module:
     """Return an uninitialised model, before its constructor runs with the same arguments."""
     dataset = kwargs.get("dataset", args[1] if len(args) > 1 else None)
     # Copying passes no arguments.
-    if not issubclass(cls, _KINDS) or dataset is None:
+    if dataset is None:
         return object.__new__(cls)
     model: Any = object.__new__(_adapted(cls, dataset))
     model.vocabulary = Vocabulary(dataset)
@@ -145,7 +127,7 @@ def _adapted(cls: type, dataset: Dataset) -> type:
     name = next((base.__name__ for base in known if base.__name__ in FOLD_IN_MODELS), None)
     # Pop is wrong under any split.
     if name == "Pop" or (name and hasattr(dataset, "input_histories")):
-        adapter = FOLD_IN_MODELS[name].adapter
+        adapter = FOLD_IN_MODELS[name].construct
     elif name == "NCEPLRec":
         adapter = remembering_projection
     else:
@@ -161,3 +143,11 @@ def _adapted(cls: type, dataset: Dataset) -> type:
 def _count_history_linear(layer: Any, inputs: Any, output: torch.Tensor) -> None:
     entries = len(inputs[0].column) + layer.n_dense * len(output)
     layer.total_ops += entries * output.shape[1]
+
+
+make_by(AbstractRecommender, _new_model)
+for _model in (*MODELS, *BASELINES):
+    register_model(_model)
+# RecBole's FLOP counter knows layers by their exact class.
+register_hooks[Linear] = register_hooks[OutputLayer] = register_hooks[nn.Linear]
+register_hooks[HistoryLinear] = _count_history_linear

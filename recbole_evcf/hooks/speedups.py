@@ -1,11 +1,13 @@
 """RecBole's own loading, splitting and ranking, faster and with the same results.
 
-This is opt-in: importing the package changes none of it.
+For RecBole's models this is opt-in: importing the package changes none of it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -17,17 +19,22 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector
+from torch import Tensor
 
+from recbole_evcf.config.checks import is_vae
 from recbole_evcf.data.atomic import with_c_engine
-from recbole_evcf.hooks.evaluation import HitCollector
-from recbole_evcf.hooks.wrapping import Forward, exchange, wrap
+from recbole_evcf.data.strong_generalization import is_sg
+from recbole_evcf.evaluator.metrics import top_hits
+from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook
 
-__all__ = ["SPEED_UP", "speed_up_recbole"]
+__all__ = ["SPEED_UP", "HitCollector", "speed_up_recbole"]
 
 # This environment variable makes child processes do the same.
 SPEED_UP = "RECBOLE_EVCF_SPEED_UP"
 
 
+@functools.cache
 def speed_up_recbole() -> None:
     """Make RecBole read, split and evaluate faster for all models, with the same results.
 
@@ -38,14 +45,41 @@ def speed_up_recbole() -> None:
     >>> recbole_evcf.speed_up_recbole()
     """
     os.environ[SPEED_UP] = "1"
-    wrap(Dataset, "_grouped_index", _grouped_index)
-    wrap(Dataset, "split_by_ratio", _split_by_ratio)
-    wrap(Interaction, "__getitem__", _take_rows)
+    hook(Dataset, "_grouped_index")(_grouped_index)
+    hook(Dataset, "split_by_ratio")(_split_by_ratio)
+    hook(Interaction, "__getitem__")(_take_rows)
     exchange(dataset_module, "Counter", _count)
-    if not HitCollector.fast_for_all:
-        HitCollector.fast_for_all = True
-        pandas = dataset_module.pd
-        dataset_module.pd = Forward(pandas, read_csv=with_c_engine(pandas.read_csv))
+    pandas = dataset_module.pd
+    exchange(dataset_module, "pd", Forward(pandas, read_csv=with_c_engine(pandas.read_csv)))
+    HitCollector.fast_for_all = True
+
+
+@extends(Collector)
+class HitCollector(Collector):
+    """A collector that ranks at most all items and finds hits without a batch x items matrix:
+    for our models and the split by users, and for all after ``speed_up_recbole``."""
+
+    fast_for_all = False
+    topk: list
+
+    def eval_batch_collect(
+        self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
+    ) -> None:
+        """Collect what the metrics need from a batch; arguments as RecBole's."""
+        need, fast = self.register.need, HitCollector.fast_for_all
+        of_scores = any(need(name) for name in ("rec.meanrank", "rec.score", "data.label"))
+        if of_scores or not (fast or is_vae(self.config) or is_sg(self.config)):
+            # Value metrics have a score for each interaction, and no ranking.
+            n_items = scores_tensor.shape[-1] if scores_tensor.dim() > 1 else math.inf
+            asked = self.topk
+            self.topk = [min(max(asked), n_items)]
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self.topk = asked
+        elif need("rec.items") or need("rec.topk"):
+            found = top_hits(scores_tensor, max(self.topk), positive_u, positive_i)
+            for name, value in zip(("rec.items", "rec.topk"), found):
+                if need(name):
+                    self.data_struct.update_tensor(name, value)
 
 
 def _count(values: Any = ()) -> Counter:
@@ -95,9 +129,7 @@ def _take_rows(original: Callable, self: Interaction, index: Any) -> Any:
         # PyTorch takes no array that runs backwards, nor every kind of whole number.
         kind = np.bool_ if index.dtype == np.bool_ else np.int64
         index = torch.from_numpy(np.ascontiguousarray(index, kind))
-    exact = isinstance(index, torch.Tensor) and not (
-        index.is_floating_point() or index.is_complex()
-    )
+    exact = isinstance(index, Tensor) and not (index.is_floating_point() or index.is_complex())
     if not exact or index.ndim != 1:
         return original(self, index)
     if index.dtype != torch.bool:

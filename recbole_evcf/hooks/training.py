@@ -1,4 +1,4 @@
-"""RecBole's trainers, model files and quick start, and what each of several processes writes."""
+"""RecBole's trainers, evaluation and quick start, and what each of several processes writes."""
 
 from __future__ import annotations
 
@@ -10,41 +10,29 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from recbole.evaluator import register as metric_registry
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.evaluator import Evaluator
+from recbole.evaluator.metrics import AveragePopularity, TailPercentage
 from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecommender
 from recbole.trainer.trainer import PretrainTrainer, Trainer
 from recbole.utils import logger, set_color, utils
 from torch import nn
 
 from recbole_evcf import distributed, quick_start
-from recbole_evcf.evaluator.metrics import per_user_values, ranked_users, write_per_user
-from recbole_evcf.hooks.wrapping import extend, replace_function, wrap
+from recbole_evcf.evaluator import metrics
+from recbole_evcf.hooks.wrapping import extends, hook, replace
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import from_plain, note_tested, save_checkpoint
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 
-__all__ = ["register_training"]
+__all__ = ["EvaluatorWithErrors", "MetricPerUser", "PluginTrainer"]
 
 
-def register_training() -> None:
-    """Make RecBole train our models, write files without code and start our processes."""
-    extend(Trainer, PluginTrainer)
-    wrap(PretrainTrainer, "save_pretrained_model", _save_pretrained_plainly)
-    wrap(
-        AbstractRecommender,
-        "load_other_parameter",
-        lambda original, self, para: original(self, from_plain(para)),
-    )
-    wrap(logger, "init_logger", _init_logger_once)
-    wrap(utils, "get_tensorboard", _one_tensorboard)
-    wrap(utils, "ensure_dir", lambda original, path: distributed.is_first() and original(path))
-    module = importlib.import_module("recbole.quick_start.quick_start")
-    for name in ("load_data_and_model", "run", "run_recboles"):
-        # Functions of ours: a new process finds its work, and the plugin, under their name.
-        replace_function(module, name, getattr(quick_start, name))
-
-
+@extends(Trainer)
 class PluginTrainer(Trainer):
     """A RecBole trainer that knows our optimizers and checks what it evaluates on."""
 
@@ -69,9 +57,8 @@ class PluginTrainer(Trainer):
         return result
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        if not self.config["single_spec"] and self.config["local_rank"] != 0:
-            return
-        if not distributed.is_first():
+        elsewhere = not self.config["single_spec"] and self.config["local_rank"] != 0
+        if elsewhere or not distributed.is_first():
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
@@ -85,8 +72,7 @@ class PluginTrainer(Trainer):
         eval_data: Any,
         load_best_model: bool = True,
         model_file: str | None = None,
-        *args: Any,
-        **kwargs: Any,
+        show_progress: bool = False,
     ) -> Any:
         """Evaluate on a dataloader of the model's data; arguments and result as RecBole's."""
         vocabulary = getattr(self.model, "vocabulary", None)
@@ -94,15 +80,15 @@ class PluginTrainer(Trainer):
             vocabulary.check(eval_data._dataset)
         if load_best_model:
             note_tested(str(model_file or self.saved_model_file))
-        result = super().evaluate(eval_data, load_best_model, model_file, *args, **kwargs)
+        result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         path = self.config["per_user_file"]
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         if path and phase == "test" and distributed.is_first():
-            users = ranked_users(eval_data)
+            users = metrics.ranked_users(eval_data)
             # None: sequential models may rank for a user more than once.
             if users is not None:
-                values = per_user_values(self.evaluator.metric_class, self.config["topk"])
-                write_per_user(path, users, values)
+                values = metrics.per_user_values(self.evaluator.metric_class, self.config["topk"])
+                metrics.write_per_user(path, users, values)
         return result
 
 
@@ -125,6 +111,7 @@ def _state(trainer: Trainer, epoch: int) -> dict[str, Any]:
     return {"n_users": model.n_users, "item_catalogue": model.item_catalogue.to_plain(), **state}
 
 
+@hook(PretrainTrainer, "save_pretrained_model")
 def _save_pretrained_plainly(original: Callable, self: Any, epoch: int, path: str) -> None:
     # The first path is the next stage's input, which any run on this data set writes; the second,
     # with which this run is tested, must be its own.
@@ -132,6 +119,56 @@ def _save_pretrained_plainly(original: Callable, self: Any, epoch: int, path: st
         save_checkpoint(_state(self, epoch), each)
 
 
+@extends(TopkMetric)
+class MetricPerUser(TopkMetric):
+    """A metric at K that keeps its values per user, for K above the number of items too."""
+
+    def used_info(self, dataobject: Any) -> Any:
+        """Return hits and counts; ranks after the last item are misses."""
+        ranked = dataobject.get("rec.topk")
+        missing = max(self.topk) + 1 - ranked.shape[1]
+        if missing > 0:
+            # The last column is the number of items to be found.
+            hits = nn.functional.pad(ranked[:, :-1], (0, missing))
+            dataobject = {"rec.topk": torch.cat([hits, ranked[:, -1:]], dim=1)}
+        return super().used_info(dataobject)
+
+    def topk_result(self, metric: str, value: np.ndarray) -> dict[str, float]:
+        """Keep the values, (users, K), whose means RecBole reports."""
+        self.per_user = value
+        return super().topk_result(metric, value)
+
+
+@extends(Evaluator)
+class EvaluatorWithErrors(Evaluator):
+    """An evaluator that reports standard errors on request."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        for metric in self.metric_class.values():
+            if isinstance(metric, (AveragePopularity, TailPercentage)):
+                k = max(metric.topk)
+                metric.metric_info = functools.partial(_as_at_all_items, metric.metric_info, k)
+
+    def evaluate(self, dataobject: Any) -> dict[str, float]:
+        """Return the metrics by name."""
+        # Plain numbers: NumPy's in an OrderedDict are unreadable in a log.
+        result = {name: float(value) for name, value in super().evaluate(dataobject).items()}
+        if self.config["standard_error"]:
+            values = metrics.per_user_values(self.metric_class, self.config["topk"])
+            for name, value in values.items():
+                error = round(metrics.standard_error(value), self.config["metric_decimal_place"])
+                result[f"{name}{metrics.SE_SUFFIX}"] = error
+        return result
+
+
+def _as_at_all_items(metric_info: Callable, k: int, values: np.ndarray) -> np.ndarray:
+    """Return means at 1 to K; where K exceeds the number of items, that over all items."""
+    means = metric_info(values)
+    return np.pad(means, ((0, 0), (0, max(k - means.shape[1], 0))), mode="edge")
+
+
+@hook(logger, "init_logger")
 def _init_logger_once(original: Callable, config: Any) -> None:
     if distributed.is_first():
         original(config)
@@ -139,15 +176,27 @@ def _init_logger_once(original: Callable, config: Any) -> None:
         logging.basicConfig(level=logging.ERROR)
 
 
+@hook(utils, "get_tensorboard")
 def _one_tensorboard(original: Callable, logger: logging.Logger) -> Any:
     if not distributed.is_first():
         # TensorBoard's writer creates a file at once.
-        return SimpleNamespace(add_scalar=_write_nothing, add_hparams=_write_nothing)
+        names = ("add_scalar", "add_hparams")
+        return SimpleNamespace(**dict.fromkeys(names, lambda *_, **__: None))
     files = [h.baseFilename for h in logger.handlers if hasattr(h, "baseFilename")]
     # RecBole cuts the name at its first dot, losing the time if a data set's name has one.
-    names = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
-    return original(SimpleNamespace(handlers=[SimpleNamespace(baseFilename=n) for n in names]))
+    bases = [os.path.basename(file)[:-4].replace(".", "_") for file in files[:1]]
+    return original(SimpleNamespace(handlers=[SimpleNamespace(baseFilename=b) for b in bases]))
 
 
-def _write_nothing(*args: Any, **kwargs: Any) -> None:
-    pass
+hook(utils, "ensure_dir")(lambda original, path: distributed.is_first() and original(path))
+hook(AbstractRecommender, "load_other_parameter")(
+    lambda original, self, para: original(self, from_plain(para))
+)
+# Functions of ours: a new process finds its work, and the plugin, under their name.
+for _name in ("load_data_and_model", "run", "run_recboles"):
+    _module = importlib.import_module("recbole.quick_start.quick_start")
+    replace(_module, _name, getattr(quick_start, _name))
+# The rest of RecBole holds references to these dicts.
+metric_registry.metrics_dict["truncatedrecall"] = metrics.TruncatedRecall
+metric_registry.metric_information["truncatedrecall"] = metrics.TruncatedRecall.metric_need
+metric_registry.metric_types["truncatedrecall"] = metrics.TruncatedRecall.metric_type

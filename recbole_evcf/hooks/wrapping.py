@@ -1,7 +1,7 @@
-"""The three ways to change RecBole: wrap a function, extend a class, rebind a module's name.
+"""The ways to change RecBole: hook a function, extend a class, rebind a module's name.
 
-``REPLACED`` lists every replaced function and method of RecBole, and ``EXCHANGED`` every other
-name. Each happens once: a second call for the same name does nothing.
+Each is used where a module of ``hooks`` is imported, and so happens once in a process.
+``REPLACED`` lists the functions and methods of RecBole that were replaced, ``EXCHANGED`` the names.
 """
 
 from __future__ import annotations
@@ -10,23 +10,15 @@ import functools
 import sys
 import types
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = [
-    "EXCHANGED",
-    "REPLACED",
-    "Forward",
-    "exchange",
-    "extend",
-    "making_objects_by",
-    "replace_function",
-    "wrap",
-]
+__all__ = ["EXCHANGED", "REPLACED", "Forward", "exchange", "extends", "hook", "make_by", "replace"]
 
-REPLACED: set[str] = set()
-EXCHANGED: set[str] = set()
+REPLACED: list[str] = []
+EXCHANGED: list[str] = []
 _extensions: dict[type, list[type]] = {}
+C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable)
 
 
 class Forward:
@@ -40,80 +32,72 @@ class Forward:
         return getattr(self._module, name)
 
 
-def exchange(module: ModuleType, name: str, value: Any) -> None:
+def exchange(module: types.ModuleType, name: str, value: Any) -> None:
     """Rebind a name that a module's functions read, such as ``pd``."""
-    if f"{module.__name__}.{name}" not in EXCHANGED:
-        EXCHANGED.add(f"{module.__name__}.{name}")
-        setattr(module, name, value)
+    EXCHANGED.append(f"{module.__name__}.{name}")
+    setattr(module, name, value)
 
 
-def wrap(owner: Any, name: str, new: Callable) -> None:
-    """Replace a class's or a module's function.
+def hook(owner: Any, name: str) -> Callable[[F], F]:
+    """Make calls of a class's or a module's function calls of the decorated one.
 
-    An inherited method is replaced for this class only. A module's function is replaced in all
-    modules that have imported it by name, including users' earlier imports.
-
-    Args:
-        owner: the class or the module.
-        name: of the function.
-        new: is called with the original and the arguments of the call.
+    It is called with the original and the arguments of the call. An inherited method is replaced
+    for this class only.
     """
-    if f"{owner.__name__}.{name}" in REPLACED:
-        return
-    REPLACED.add(f"{owner.__name__}.{name}")
-    original = getattr(owner, name)
 
-    @functools.wraps(original)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return new(original, *args, **kwargs)
+    def decorate(new: F) -> F:
+        original = getattr(owner, name)
 
-    setattr(owner, name, wrapper)
-    if isinstance(owner, ModuleType):
-        _rebind(original, wrapper)
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return new(original, *args, **kwargs)
 
+        replace(owner, name, wrapper)
+        return new
 
-def replace_function(module: ModuleType, name: str, new: Callable) -> None:
-    """Replace a module's function in all modules that hold a reference to it."""
-    REPLACED.add(f"{module.__name__}.{name}")
-    _rebind(getattr(module, name), new)
+    return decorate
 
 
-def _rebind(old: Callable, new: Callable) -> None:
-    for module in list(sys.modules.values()):
-        for name, value in list(getattr(module, "__dict__", {}).items()):
+def replace(owner: Any, name: str, new: Callable) -> None:
+    """Replace a function, and a module's in all modules that have imported it by name."""
+    REPLACED.append(f"{owner.__name__}.{name}")
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    for module in list(sys.modules.values()) if isinstance(owner, types.ModuleType) else ():
+        for key, value in list(getattr(module, "__dict__", {}).items()):
             # Ours keep RecBole's own under names with an underscore.
-            if value is old and not name.startswith("_"):
-                setattr(module, name, new)
+            if value is old and not key.startswith("_"):
+                setattr(module, key, new)
 
 
-def making_objects_by(base: type, make: Callable[..., Any]) -> None:
+def make_by(base: type, make: Callable[..., Any]) -> None:
     """Make a class and its subclasses create objects by ``make(cls, *arguments)``."""
+    REPLACED.append(f"{base.__name__}.__new__")
     setattr(base, "__new__", staticmethod(make))  # noqa: B010 - mypy takes no other method
-    REPLACED.add(f"{base.__name__}.__new__")
 
 
-def extend(base: type, extension: type) -> None:
-    """Give all objects of a class and its subclasses the methods of an extension.
+def extends(base: type) -> Callable[[C], C]:
+    """Give all objects of a class and its subclasses the methods of the decorated subclass.
 
-    Args:
-        base: RecBole's class.
-        extension: a subclass of it. Its methods precede those of ``base`` and of earlier
-            extensions, which ``super()`` reaches, and follow those of the object's own class.
+    These precede those of ``base`` and of earlier extensions, which ``super()`` reaches, and follow
+    those of the object's own class.
     """
-    extensions = _extensions.setdefault(base, [])
-    if extension in extensions:
-        return
-    extensions.insert(0, extension)
-    _extended.cache_clear()
-    making_objects_by(base, lambda cls, *_, **__: object.__new__(_extended(cls, base)))
+
+    def decorate(extension: C) -> C:
+        if base not in _extensions:
+            make_by(base, lambda cls, *_, **__: object.__new__(_extended(cls, base)))
+        _extensions.setdefault(base, []).insert(0, extension)
+        _extended.cache_clear()
+        return extension
+
+    return decorate
 
 
 @functools.cache
 def _extended(cls: type, base: type) -> type:
     if "__reduce_ex__" in vars(cls):
         return cls
-    extensions = _extensions[base]
-    bases = extensions if cls is base else (cls, *extensions)
+    bases = _extensions[base] if cls is base else (cls, *_extensions[base])
     names: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     # Pickled as an object of RecBole's class, and created like any other.
     names["__reduce_ex__"] = lambda self, protocol: (_empty, (cls,), vars(self))

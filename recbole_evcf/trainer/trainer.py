@@ -179,7 +179,6 @@ class VAETrainer(Trainer):
         self.model.train()
         self.model.warmup.begin_epoch()
         loss_func = loss_func or self.model.loss_terms
-        distributed.same_draws()
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         # Summed up on the device: reading a loss each batch would stall a GPU.
         totals, users = torch.zeros(2, device=self.device), 0

@@ -33,7 +33,7 @@ WRONG = [
     ),
     (["--nproc=0"], "nproc must be"),
     (["--nproc=10000", "--gpu_id="], "nproc=10000 processes are more than this machine's"),
-    (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 does not fit"),
+    (["--nproc=2", "--world_size=3", "--group_offset=2"], "group_offset=2 on are none"),
     (["--nproc=2", "--model=WMF"], "WMF is not trained by gradients"),
     (["--nproc=2", "--model=MultiVAE", "--gpu_id="], "MultiVAE in several processes on GPUs only"),
     (["--epoch=2"], "GatedHVamp has no setting 'epoch'. Did you mean epochs?"),

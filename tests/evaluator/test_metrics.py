@@ -22,7 +22,7 @@ from recbole_evcf.evaluator.metrics import (
     top_hits,
     write_per_user,
 )
-from recbole_evcf.hooks.evaluation import HitCollector
+from recbole_evcf.hooks.speedups import HitCollector
 
 SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}
 # Few items shown: many users have more targets than the smaller K.
