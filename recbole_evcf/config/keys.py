@@ -242,7 +242,7 @@ _TABLE = (
     Key("learner", choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
     Key("learning_rate", _number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
-    Key("epochs", whole(0), "at most", _LEARNING),
+    Key("epochs", whole(0), "at most", _LEARNING | R.NOT_TUNED),
     Key("stopping_step", whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_neg_sample_args", None, "the models take no negative samples", R.RECBOLES_WITH_OUR_DEFAULT | R.NOT_IN_A_FILE),
     # Of WMF.
