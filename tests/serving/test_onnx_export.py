@@ -32,7 +32,13 @@ def scores_by(recommender, history):
 
 @pytest.mark.parametrize(
     ("model", "changes"),
-    [("GatedHVamp", {}), ("HVamp", DEEP), *((model, {}) for model in AUTOENCODERS)],
+    [
+        ("GatedHVamp", {}),
+        ("HVamp", DEEP),
+        ("GatedHVampLinear", {}),
+        ("EDLAE", {}),
+        *((model, {}) for model in AUTOENCODERS),
+    ],
 )
 def test_scores_in_onnx_runtime(model, changes, tiny):
     recommender = recommender_of(model, tiny, **changes)

@@ -24,7 +24,16 @@ SMALL = {
     "WMF": {"embedding_size": 8},
     "Vamp": {"pseudo_inputs_init": "data"},
 }
-OURS = ("Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp", "WMF")
+OURS = (
+    "Vamp",
+    "HVamp",
+    "GatedMultiVAE",
+    "GatedVamp",
+    "GatedHVamp",
+    "GatedHVampLinear",
+    "EDLAE",
+    "WMF",
+)
 
 
 RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
