@@ -6,6 +6,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 from build import build
 from recbole_evcf.data.histories import Histories
@@ -15,14 +16,15 @@ from recbole_evcf.model.edlae import EDLAE, item_weights
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
 SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
 OWN = {"reg_weight": 2.0, "dropout_prob": 0.3}
+# Fewer users than items: without regularization, no inverse.
+RARE = {"user_inter_num_interval": "[15,inf)"}
 
 
 @pytest.fixture
 def many():
     """Histories of 200 users over 70 items, in blocks that do not divide them evenly."""
     dense = np.random.default_rng(3).random((200, 70)) < np.linspace(0.02, 0.6, 70)
-    users, columns = dense.nonzero()
-    return dense, Histories.from_interactions(users, columns + 1, 200, 71)
+    return dense, Histories(csr_matrix(dense))
 
 
 @pytest.mark.parametrize("block", [512, 16])
@@ -64,11 +66,9 @@ def test_scores_are_sums_over_the_input_history(tiny, split):
 def test_training_sees_no_held_out_user(tiny):
     config, (train, valid, _), model, _ = build("EDLAE", "tiny", {**tiny, **OWN, **SG})
     dataset = train._dataset
-    shape = dataset.input_histories.shape
-    users = valid.uid_list
-    dataset.input_histories = Histories.from_interactions(
-        users.numpy(), np.full(len(users), 1), shape[0], shape[1] + 1
-    )
+    dense = dataset.input_histories.matrix().toarray()
+    dense[valid.uid_list] = 1 - dense[valid.uid_list]
+    dataset.input_histories = Histories(csr_matrix(dense))
     assert torch.equal(EDLAE(config, dataset).item_weights, model.item_weights)
 
 
@@ -89,13 +89,6 @@ def test_too_little_memory(tiny, monkeypatch):
         ("dropout_prob", 1.0, "dropout_prob must be a number of at least 0 and below 1, not 1.0."),
     ],
 )
-def test_bad_settings(key, value, message):
-    one = Histories.from_interactions(np.array([1, 1]), np.array([1, 2]), 2, 4)
-    if value == 0:
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            item_weights(one, 0.0, 0.0)
-        return
-    from recbole_evcf.config.keys import checked
-
+def test_bad_settings(tiny, key, value, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        checked(key, value)
+        build("EDLAE", "tiny", {**tiny, **OWN, "dropout_prob": 0, **RARE, key: value})
