@@ -114,7 +114,7 @@ def run(
 
     Args:
         model: name of a model of ours or of RecBole's; by default what the config files say, or
-            GatedHVamp.
+            GatedHVampLinear.
         dataset: name of a data set; by default what the config files say, or ml-100k.
         config_files: paths of YAML files, or names of shipped ones such as
             ``"protocol/strong_generalization"``.

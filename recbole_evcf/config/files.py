@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # What runs unless the user says otherwise.
-DEFAULTS = {"model": "GatedHVamp", "dataset": "ml-100k"}
+DEFAULTS = {"model": "GatedHVampLinear", "dataset": "ml-100k"}
 # Values and depth of a file with its aliases written out. Nine lines of nine aliases each would
 # stand for a billion values, and an alias of what it is in for one without end.
 MAX_VALUES, MAX_DEPTH = 100_000, 100

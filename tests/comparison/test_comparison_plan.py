@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from recbole_evcf.comparison.plan import parse_models
+from recbole_evcf.model.models import BEST
 
 
 def read(text):
@@ -22,6 +23,12 @@ def test_commas_in_brackets_and_quotes_part_nothing():
         ("A[mlp_hidden_size=[600,600], likelihood=bernoulli]", "A", bernoulli),
         ("A[x={'a': [1, (2, 3)]}, y='],[']", "A", {"x": {"a": [1, (2, 3)]}, "y": "],["}),
     ]
+
+
+def test_the_field_has_a_name():
+    names = [spec.model for spec in parse_models("Pop,best,GatedHVamp[gated=False]")]
+    assert names == ["Pop", *BEST, "GatedHVamp"]
+    assert {"EASE", "ADMMSLIM", "RecVAE", "MultiVAE", "EDLAE", "WMF", "GatedHVampLinear"} < {*BEST}
 
 
 @pytest.mark.parametrize(
