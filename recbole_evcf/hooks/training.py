@@ -26,8 +26,8 @@ from recbole_evcf.evaluator import metrics
 from recbole_evcf.hooks.wrapping import extends, hook, replace
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.trainer.checkpoint import from_plain, note_tested, save_checkpoint
-from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
+from recbole_evcf.trainer.trainer import AdamNormGrad
 
 __all__ = ["EvaluatorWithErrors", "MetricPerUser", "PluginTrainer"]
 
@@ -79,7 +79,7 @@ class PluginTrainer(Trainer):
         if vocabulary is not None and eval_data:
             vocabulary.check(eval_data._dataset)
         if load_best_model:
-            note_tested(str(model_file or self.saved_model_file))
+            tested_model_files.append(str(model_file or self.saved_model_file))
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         path = self.config["per_user_file"]
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.trainer import AdamNormGrad
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])

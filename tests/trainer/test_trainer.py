@@ -16,8 +16,7 @@ from build import build
 from recbole_evcf.model.dropout import BLOCK
 from recbole_evcf.model.gaussian import Prior, mixture_log_prob
 from recbole_evcf.model.models import Vamp
-from recbole_evcf.trainer.optimizer import AdamNormGrad
-from recbole_evcf.trainer.trainer import VAETrainer
+from recbole_evcf.trainer.trainer import AdamNormGrad, VAETrainer
 
 
 def fit(model, settings, scores=None, trainer_class=None, **kwargs):
