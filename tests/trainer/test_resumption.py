@@ -244,9 +244,8 @@ def test_a_state_is_looked_up_by_name(stopped, monkeypatch):
     opened = []
     original = resumption.load_checkpoint
     monkeypatch.setattr(
-        resumption,
-        "load_checkpoint",
-        lambda file, *args: opened.append(file) or original(file, *args),
+        *(resumption, "load_checkpoint"),
+        lambda path, *of: opened.append(path) or original(path, *of),
     )
     assert train({**settings, "resume": True}, stop_before=3)[0].start_epoch == 3
     assert set(opened) == {path, state_beside(path)}
@@ -305,7 +304,8 @@ def test_a_state_goes_with_its_model_only(stopped, change):
 def test_a_named_file_may_be_resumed_with_another_learning_rate(stopped, caplog):
     settings, path = stopped
     changed = {**settings, "learning_rate": 1e-4}
-    for file in (path, state_beside(path)):
+    for name in ("model", "state"):
+        file = path if name == "model" else state_beside(path)
         with caplog.at_level(logging.WARNING):
             named = {**changed, "resume": file, "checkpoint_dir": "elsewhere"}
             trainer, *_ = train(named, stop_before=3)
