@@ -62,7 +62,8 @@ class PluginTrainer(Trainer):
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
-        training: dict[str, Any] = getattr(self, "training_state", dict)()
+        resumption = getattr(self, "resumption", None)
+        training = {"training": resumption.state()} if resumption else {}
         save_checkpoint({**_state(self, epoch), **progress, **training}, path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")

@@ -141,10 +141,6 @@ class VAETrainer(Trainer):
             self.best_epoch, self.best_valid_result = epoch, self._validated
         super()._save_checkpoint(epoch, verbose, **kwargs)
 
-    def training_state(self) -> dict[str, Any]:
-        """Return what a model file holds, beside RecBole's keys, of a run that can be resumed."""
-        return {"training": self.resumption.state()} if self.resumption else {}
-
     def _train_epoch(
         self,
         train_data: Any,
@@ -152,12 +148,9 @@ class VAETrainer(Trainer):
         loss_func: LossTerms | None = None,
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """Train for an epoch.
+        """Train for an epoch; arguments are RecBole's, ``loss_func`` as the model's ``loss_terms``.
 
-        Arguments are RecBole's; ``loss_func`` returns reconstruction and KL before weighting.
-
-        Returns:
-            ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
+        Returns ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
         """
         self.model.train()
         self.model.warmup.begin_epoch()
@@ -224,13 +217,11 @@ class VAETrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float] | None:
         """Evaluate on a dataloader; arguments and result are RecBole's."""
-        result = None
-        if eval_data and load_best_model:
-            # Of several processes only the first need have it.
-            with distributed.file_of_first(model_file or self.saved_model_file) as path:
-                result = super().evaluate(eval_data, True, path, show_progress)
-        elif eval_data:
-            result = super().evaluate(eval_data, False, None, show_progress)
+        best = model_file or self.saved_model_file
+        loads = eval_data and load_best_model
+        # Of several processes only the first need have the file.
+        with distributed.file_of_first(best) if loads else contextlib.nullcontext() as path:
+            result = super().evaluate(eval_data, load_best_model, path, show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
         return distributed.from_first(result)

@@ -13,9 +13,6 @@ from recbole.trainer import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from build import build
-from recbole_evcf.model.dropout import BLOCK
-from recbole_evcf.model.gaussian import Prior, mixture_log_prob
-from recbole_evcf.model.models import Vamp
 from recbole_evcf.trainer.trainer import AdamNormGrad, VAETrainer
 
 
@@ -236,32 +233,6 @@ def test_amp_trains_in_bfloat16(tiny, monkeypatch):
     _, network, _, _ = fit("GatedHVamp", {**tiny, "enable_amp": True})
     assert torch.bfloat16 in kinds
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in network.parameters())
-
-
-class OwnPrior(Prior):
-    """A VampPrior that keeps its pseudo-inputs as they are written, (K, items)."""
-
-    def __init__(self, pseudo_inputs):
-        super().__init__()
-        self.pseudo_inputs = torch.nn.Parameter(pseudo_inputs)
-
-    def log_prob(self, z, posterior):
-        return mixture_log_prob(z, posterior(self.pseudo_inputs))
-
-
-@pytest.mark.parametrize("trainer_class", [VAETrainer, Trainer])
-def test_a_prior_of_k_by_items_trains_whatever_its_size(tiny, monkeypatch, trainer_class):
-    k = 3300
-    monkeypatch.setattr(Vamp, "make_prior", lambda self, *_: OwnPrior(torch.rand(k, 40)))
-    settings = {**tiny, "epochs": 1, "mlp_hidden_size": [4], "latent_dimension": 2}
-    network = build("Vamp", "tiny", settings)[2]
-    start = network.network.prior.pseudo_inputs.detach().clone()
-    assert start.numel() > BLOCK
-    trained = fit("Vamp", {**settings, "warmup_epochs": 0}, trainer_class=trainer_class)[1]
-    moved = (trained.network.prior.pseudo_inputs - start).abs()
-    assert moved.isfinite().all()
-    # Dropout keeps half of the entries at a time, in four batches.
-    assert (moved > 0).double().mean() == pytest.approx(15 / 16, abs=0.02)
 
 
 def test_without_validation_the_last_epoch_is_saved(tiny):
