@@ -188,8 +188,7 @@ def _imported(module: str, what: str) -> Any:
 def check_parameters(
     config: Config, space: Sequence[Parameter], file: str, fixed: Settings, algo: str
 ) -> None:
-    """Raise a ValueError if a search space does not suit the config of all trials, the keys
-    ``fixed`` for all, or the algorithm."""
+    """Raise a ValueError if a search space does not fit the trials' common settings or ``algo``."""
     for name in ("epochs", "eval_step"):
         whole(1).checked(name, config[name])
     checked("seed", config["seed"])
