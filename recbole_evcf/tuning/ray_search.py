@@ -56,16 +56,16 @@ QUIET = {
 def run(
     search: Search,
     shared: Mapping[str, Any],
-    config: Config,
     share: Mapping[str, float],
     address: str | None,
     grace_period: int | None,
 ) -> None:
-    """Search to the end with the settings ``shared``, which made ``config``, for all trials.
+    """Search to the end with the settings ``shared`` for all trials.
 
     ``share`` is the ``CPU`` and ``GPU`` of each trial. An interruption loses only the trials in
     training. A cluster that cannot be reached or has no room for one is a ValueError.
     """
+    config = search.config
     # A cluster's workers may run in another folder; RecBole's default is ``dataset``.
     shared = {**shared, "data_path": os.path.abspath(shared.get("data_path") or "dataset")}
     # Half of the trials pass each rung; rungs are at doubled epochs.

@@ -85,13 +85,14 @@ def read_params_file(file: str) -> list[Parameter]:
         name, kind, text = (*line.split(maxsplit=2), "", "", "")[:3]
         if not name or name.startswith("#"):
             continue
+        said = shortened(name)
         try:
             if name in space:
-                raise ValueError(f"{name} is given a second time.")
+                raise ValueError(f"{said} is given a second time.")
             if kind not in KINDS:
                 expected = f"one of {', '.join(KINDS)}"
-                raise ValueError(f"the kind of {name} must be {expected}, not {shown(kind)}.")
-            space[name] = Parameter(name, kind, _range(name, kind, text.strip()))
+                raise ValueError(f"the kind of {said} must be {expected}, not {shown(kind)}.")
+            space[name] = Parameter(name, kind, _range(said, kind, text.strip()))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     if not space:
@@ -103,8 +104,8 @@ def _range(name: str, kind: str, text: str) -> tuple[Any, ...]:
     try:
         return _choices(plain_value(text)) if kind == "choice" else _bounds(kind, text)
     except (SyntaxError, TypeError, ValueError):
-        said = f"the range of {name} must be {KINDS[kind]}, not {shown(text)}."
-        raise ValueError(said) from None
+        expected = f"{KINDS[kind]}, not {shown(text)}"
+        raise ValueError(f"the range of {name} must be {expected}.") from None
 
 
 def _choices(values: Sequence[Any]) -> tuple[Any, ...]:

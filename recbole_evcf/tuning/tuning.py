@@ -169,7 +169,7 @@ def tune(
             if tool == "ray":
                 ray_search = _imported("recbole_evcf.tuning.ray_search", "Ray and pyarrow")
                 share = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
-                ray_search.run(search, shared, config, share, ray_address, grace_period)
+                ray_search.run(search, shared, share, ray_address, grace_period)
             while tool == "hyperopt" and (proposal := search.propose()) is not None:
                 number, params = proposal
                 model_file = search.model_file(number)
