@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import published
 from operations import Network, evaluation_batch, training_batch
-from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.gaussian import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 
