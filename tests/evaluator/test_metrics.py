@@ -16,18 +16,12 @@ from recbole.quick_start import run_recbole
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.evaluator.metrics import (
-    TruncatedRecall,
-    standard_error,
-    top_hits,
-    write_per_user,
-)
+from recbole_evcf.evaluator.metrics import TruncatedRecall, standard_error, top_hits, write_per_user
 from recbole_evcf.hooks.speedups import HitCollector
 
-SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}
-# Few items shown: many users have more targets than the smaller K.
-SG = {**SG, "fold_in_ratio": 0.4}
 RS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+# Few items shown: many users have more targets than the smaller K.
+SG = {**RS, "split": {"SG": [0.4, 0.3, 0.3]}, "fold_in_ratio": 0.4}
 # Some above the number of items: what there is is ranked; RecBole's topk ends in an error.
 TOPK = [1, 3, 5, 10, 41, 42, 100]
 METRICS = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP"]
@@ -35,8 +29,8 @@ METRICS = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP"
 
 def settings_of(tiny, eval_args, metrics=METRICS):
     keys = {"eval_args": eval_args, "metrics": metrics, "valid_metric": f"{metrics[0]}@100"}
-    keys |= {"per_user_file": "results/users.csv"}
-    return {**tiny, **keys, "topk": TOPK, "metric_decimal_place": 9, "standard_error": True}
+    keys |= {"topk": TOPK, "metric_decimal_place": 9, "per_user_file": "results/users.csv"}
+    return {**tiny, **keys, "standard_error": True}
 
 
 def naive(ranking: list, targets: set, k: int) -> dict[str, float]:
@@ -130,13 +124,10 @@ def test_ties_lie_between_their_best_and_their_worst_order(tiny):
     result, targets, rows, rankings = evaluated("EASE", settings_of(tiny, SG), "tied")
     bounds = []
     for favour in (-1, 1):
-        ordered = {
-            user: sorted(
-                ranking,
-                key=lambda item, user=user: (-rows[user][item], favour * (item in targets[user])),
-            )
-            for user, ranking in rankings.items()
-        }
+        ordered = {}
+        for user, ranking in rankings.items():
+            keys = {item: (-rows[user][item], favour * (item in targets[user])) for item in ranking}
+            ordered[user] = sorted(ranking, key=keys.get)
         bounds.append(naive_values(ordered, targets).mean())
     best, worst = bounds
     for key in best.index:
@@ -144,18 +135,13 @@ def test_ties_lie_between_their_best_and_their_worst_order(tiny):
     assert worst["ndcg@5"] < best["ndcg@5"]
 
 
-def test_recboles_recall_is_its_own(tiny):
+def test_recboles_recall_is_its_own():
     assert metric_registry.metrics_dict["recall"] is recbole.evaluator.metrics.Recall
     assert metric_registry.metrics_dict["truncatedrecall"] is TruncatedRecall
-    with_ours, *_ = evaluated("EASE", settings_of(tiny, SG), "tied")
-    alone, *_ = evaluated("EASE", settings_of(tiny, SG, ["Recall"]), "tied")
-    assert alone == {key: with_ours[key] for key in with_ours if key.startswith("recall")}
 
 
 @pytest.mark.parametrize("asked", [True, False, None])
-@pytest.mark.parametrize(
-    ("model", "split"), [("Vamp", SG), ("Vamp", RS), ("EASE", SG), ("BPR", RS)]
-)
+@pytest.mark.parametrize(("model", "split"), [("Vamp", SG), ("EASE", SG), ("BPR", RS)])
 def test_standard_errors_are_given_where_asked_for(tiny, model, split, asked):
     more = {"metrics": ["NDCG", "TruncatedRecall"], "valid_metric": "NDCG@10", "eval_args": split}
     more |= {} if asked is None else {"standard_error": asked}
@@ -166,17 +152,12 @@ def test_standard_errors_are_given_where_asked_for(tiny, model, split, asked):
     assert trainer.evaluate(loaders[2]).keys() == keys
 
 
-def test_a_single_test_user_has_no_standard_error(tiny, tmp_path):
-    rows = [(f"u{user}", f"i{item}", 0) for user in range(9) for item in range(15)]
-    write_inter(tmp_path / "data", "few", rows)
-    eval_args = {**SG, "split": {"SG": [-1, 2, 1]}}
-    settings = {**tiny, "eval_args": eval_args, "standard_error": True, "topk": [2]}
-    settings |= {"metrics": ["NDCG"], "valid_metric": "NDCG@2"}
-    _, loaders, _, trainer = build("EASE", "few", settings)
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    assert 0 <= result["ndcg@2"] <= 1
-    assert math.isnan(result["ndcg@2_se"])
-    assert not math.isnan(trainer.evaluate(loaders[1], load_best_model=False)["ndcg@2_se"])
+def test_a_single_test_user_has_no_standard_error(tiny):
+    settings = settings_of(tiny, {**SG, "split": {"SG": [-1, 2, 1]}}, ["NDCG"])
+    _, loaders, _, trainer = build("EASE", "tiny", settings)
+    for loader, alone in ((loaders[1], False), (loaders[2], True)):
+        result = trainer.evaluate(loader, load_best_model=False)
+        assert math.isnan(result["ndcg@10_se"]) == alone
 
 
 def test_k_above_the_number_of_items_with_sampled_candidates(tiny):
@@ -245,72 +226,45 @@ def test_the_collector_gathers_what_recboles_own_gathers(metrics, fast, monkeypa
 
 # The file of metrics by user: who is in it, and what it says.
 
-COLUMNS = ["ndcg@3", "ndcg@10", "truncatedrecall@3", "truncatedrecall@10"]
-
 
 @pytest.fixture
 def per_user(tiny):
-    return {
-        **tiny,
-        "eval_args": SG,
-        "metrics": ["NDCG", "TruncatedRecall"],
-        "topk": [3, 10],
-        "valid_metric": "NDCG@10",
-        "metric_decimal_place": 10,
-        "per_user_file": "results/users.csv",
-    }
+    metrics = {"metrics": ["NDCG", "TruncatedRecall"], "topk": [3, 10], "valid_metric": "NDCG@10"}
+    file = {"per_user_file": "results/users.csv", "metric_decimal_place": 10}
+    return {**tiny, **metrics, **file, "eval_args": SG}
 
 
 def read(path="results/users.csv"):
     return pd.read_csv(path, dtype={"user_id": str})
 
 
-def tokens(loader):
-    feat = loader._dataset.inter_feat["user_id"]
-    return set(loader._dataset.id2token("user_id", feat.unique().numpy()))
-
-
 def test_run_recbole_writes_it_with_the_test_result(per_user):
     result = run_recbole(model="MultiVAE", dataset="tiny", config_dict=per_user)
     users = read()
-    assert list(users) == ["user_id", *COLUMNS]
-    for key in COLUMNS:
+    keys = ["ndcg@3", "ndcg@10", "truncatedrecall@3", "truncatedrecall@10"]
+    assert list(users) == ["user_id", *keys]
+    for key in keys:
         assert users[key].mean() == pytest.approx(result["test_result"][key], abs=1e-7)
-    assert any(abs(users[key].mean() - result["best_valid_result"][key]) > 1e-3 for key in COLUMNS)
+    assert any(abs(users[key].mean() - result["best_valid_result"][key]) > 1e-3 for key in keys)
 
 
-def test_validation_leaves_an_earlier_file_alone(per_user):
-    _, loaders, _, trainer = build("Vamp", "tiny", per_user)
-    Path("results").mkdir()
-    Path("results/users.csv").write_text("mine")
-    trainer.fit(loaders[0], loaders[1])
-    trainer.evaluate(loaders[1])
-    assert Path("results/users.csv").read_text() == "mine"
-
-
-@pytest.mark.parametrize("model", ["BPR", "GRU4Rec", "Vamp"])
-def test_on_recboles_own_split_every_model_writes_it(per_user, model):
-    per_user["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
-    if model != "Vamp":
-        per_user["train_neg_sample_args"] = (
-            None if model == "GRU4Rec" else {"distribution": "uniform"}
-        )
-    _, loaders, _, trainer = build(model, "tiny", per_user)
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    users = read()
-    dataset = loaders[2]._dataset
-    assert users["user_id"].is_unique
-    assert set(users["user_id"]) == set(dataset.id2token("user_id", dataset.inter_feat["user_id"]))
-    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
-
-
-def test_odd_user_ids_come_back_as_they_were(per_user, tmp_path):
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec", "Vamp", "EASE"])
+def test_every_test_user_is_in_it_under_the_id_of_the_data(per_user, tmp_path, model):
     odd = ["a,b", 'say "x"', "007", "ünï", "1e3", " x", "'", "nan"]
     rows = [(f"{odd[n % 8]}{n // 8}", f"i{i}", i) for n in range(40) for i in range(n % 7, 20, 2)]
     write_inter(tmp_path / "data", "odd", rows)
-    _, loaders, _, trainer = build("EASE", "odd", per_user)
-    trainer.evaluate(loaders[2], load_best_model=False)
-    assert set(read()["user_id"]) == tokens(loaders[2])
+    if model != "EASE":
+        per_user["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
+    if model == "BPR":
+        per_user["train_neg_sample_args"] = {"distribution": "uniform"}
+    _, loaders, _, trainer = build(model, "odd", {"train_neg_sample_args": None, **per_user})
+    trainer.evaluate(loaders[1], load_best_model=False)
+    assert not Path("results").exists(), "the file is of the test users"
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    users, dataset = read(), loaders[2]._dataset
+    assert users["user_id"].is_unique
+    assert set(users["user_id"]) == set(dataset.id2token("user_id", dataset.inter_feat["user_id"]))
+    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
 
 
 def test_values_are_written_without_loss(tmp_path):
@@ -323,7 +277,6 @@ def test_values_are_written_without_loss(tmp_path):
 
 def test_a_standard_error_is_the_sample_deviation_over_the_root_of_n():
     values = np.random.default_rng(1).random(20)
-    variance = sum((value - sum(values) / 20) ** 2 for value in values) / 19
-    assert standard_error(values) == pytest.approx(math.sqrt(variance / 20), abs=1e-12)
+    assert standard_error(values) == pytest.approx(pd.Series(values).sem(), abs=1e-12)
     assert math.isnan(standard_error(values[:1]))
     assert standard_error(np.ones(5)) == 0
