@@ -55,7 +55,7 @@ def pairs(dataset) -> dict[int, set[int]]:
 
 
 def evaluated(model, settings, kind):
-    """Metrics of a model with given scores; and targets, scores and naive rankings by user."""
+    """Metrics of a model with given scores; and targets and naive rankings by user."""
     _, loaders, network, trainer = build(model, "tiny", settings)
     dataset, rng = loaders[2]._dataset, np.random.default_rng(8)
     table = {
@@ -66,7 +66,7 @@ def evaluated(model, settings, kind):
     table = torch.from_numpy(table).float()[:, : dataset.item_num]
     network.full_sort_predict = lambda interaction: table[interaction["user_id"]].flatten()
     result = trainer.evaluate(loaders[2], load_best_model=False)
-    targets, rows, rankings = {}, {}, {}
+    targets, rankings = {}, {}
     earlier = [pairs(loader._dataset) for loader in loaders[:2]]
     for number, found in pairs(dataset).items():
         if "SG" in settings["eval_args"]["split"]:
@@ -78,17 +78,17 @@ def evaluated(model, settings, kind):
         # Of equal scores, topk's order is the one that counts.
         ranking = torch.topk(row, min(max(settings["topk"]), dataset.item_num)).indices.tolist()
         user = dataset.id2token("user_id", number)
-        targets[user], rows[user] = found, row
+        targets[user] = found
         rankings[user] = [item for item in ranking if row[item] > -torch.inf]
-    return result, targets, rows, rankings
+    return result, targets, rankings
 
 
 def naive_values(rankings, targets):
     """By user, and by the names of the results."""
-    of_users = {
-        user: {f"{m}@{k}": v for k in TOPK for m, v in naive(ranking, targets[user], k).items()}
-        for user, ranking in rankings.items()
-    }
+    of_users = {}
+    for user, ranking in rankings.items():
+        values = {k: naive(ranking, targets[user], k) for k in TOPK}
+        of_users[user] = {f"{name}@{k}": values[k][name] for k in TOPK for name in values[k]}
     return pd.DataFrame.from_dict(of_users, orient="index")
 
 
@@ -100,7 +100,6 @@ def naive_values(rankings, targets):
         ("Vamp", RS, "tied", []),
         ("EASE", SG, "distinct", ["GAUC"]),
         ("EASE", SG, "equal", []),
-        ("Vamp", SG, "distinct", []),
         ("Vamp", SG, "tied", []),
     ],
 )
@@ -108,7 +107,7 @@ def test_k_above_the_number_of_items(tiny, model, eval_args, kind, more):
     """And below it: values by user, means and standard errors are those of naive formulas."""
     settings = settings_of(tiny, eval_args, [*METRICS, *more])
     settings["eval_batch_size"] = {"Vamp": 1, "BPR": 41 * 4, "EASE": 10**6}[model]
-    result, targets, _, rankings = evaluated(model, settings, kind)
+    result, targets, rankings = evaluated(model, settings, kind)
     values = naive_values(rankings, targets)
     expected = {**values.mean(), **values.sem().add_suffix("_se")}
     found = {key: value for key, value in result.items() if key in expected}
@@ -118,21 +117,6 @@ def test_k_above_the_number_of_items(tiny, model, eval_args, kind, more):
     of_users = read().set_index("user_id")
     pd.testing.assert_frame_equal(of_users, values, check_like=True, check_names=False)
     assert eval_args is RS or sum(len(found) > 5 for found in targets.values()) > 3
-
-
-def test_ties_lie_between_their_best_and_their_worst_order(tiny):
-    result, targets, rows, rankings = evaluated("EASE", settings_of(tiny, SG), "tied")
-    bounds = []
-    for favour in (-1, 1):
-        ordered = {}
-        for user, ranking in rankings.items():
-            keys = {item: (-rows[user][item], favour * (item in targets[user])) for item in ranking}
-            ordered[user] = sorted(ranking, key=keys.get)
-        bounds.append(naive_values(ordered, targets).mean())
-    best, worst = bounds
-    for key in best.index:
-        assert worst[key] - 1e-6 <= result[key] <= best[key] + 1e-6
-    assert worst["ndcg@5"] < best["ndcg@5"]
 
 
 def test_recboles_recall_is_its_own():
@@ -185,11 +169,9 @@ def test_metrics_of_the_recommended_items_are_those_of_all():
     assert [result[f"itemcoverage@{k}"] for k in (2, 3, 9)] == [0.5, 0.75, 0.75]
 
 
-def draw(batch=7, n_items=30, density=0.2):
+def draw(density=0.2):
     torch.manual_seed(3)
-    scores = torch.randn(batch, n_items)
-    positive_u, positive_i = (torch.rand(batch, n_items) < density).nonzero(as_tuple=True)
-    return scores, positive_u, positive_i
+    return torch.randn(7, 30), *(torch.rand(7, 30) < density).nonzero(as_tuple=True)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
