@@ -82,18 +82,15 @@ def test_built_in_models_keep_their_loaders(tiny, name, train_loader):
     assert not isinstance(trainer, VAETrainer)
 
 
-COMPARE = """
+# What alone keeps RecBole from starting on today's numpy.
+NUMPY = """
 import json, sys
 import numpy as np
+np.bool8, np.float_, np.complex_, np.unicode_ = np.bool_, np.float64, np.complex128, np.str_
+"""
+COMPARE = """
 if sys.argv.pop() == "with":
     import recbole_evcf
-else:
-    # What alone keeps RecBole from starting on today's numpy.
-    for name, kind in dict(
-        bool8=np.bool_, float_=np.float64, complex_=np.complex128, unicode_=np.str_
-    ).items():
-        if name not in np.__dict__:
-            setattr(np, name, kind)
 from recbole.quick_start import run_recbole
 results = {}
 for model, settings in json.loads(sys.argv.pop()).items():
@@ -113,7 +110,9 @@ def test_built_in_results_are_the_same_with_and_without_the_import(tiny):
     }
     given = json.dumps({model: {**tiny, **more} for model, more in models.items()})
     started = [
-        subprocess.Popen([sys.executable, "-c", COMPARE, given, way], stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", NUMPY + COMPARE, given, way], stdout=subprocess.PIPE
+        )
         for way in ("with", "without")
     ]
     said = [process.communicate()[0].decode() for process in started]
@@ -145,12 +144,6 @@ def test_a_started_process_knows_the_models():
 
 
 FIRST_RECBOLE = """
-import json, sys
-import numpy as np
-
-# What RecBole itself reads, before the plugin can help.
-np.bool8, np.float_, np.complex_, np.unicode_ = np.bool_, np.float64, np.complex128, np.str_
-
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
@@ -180,7 +173,8 @@ def test_the_plugin_may_be_imported_after_recbole(tiny):
     ours = {**tiny, "metrics": ["NDCG", "TruncatedRecall"], "topk": [5], "valid_metric": "NDCG@5"}
     split = {**ours, "eval_args": BY_USERS}
     runs = [("HVamp", ours), ("HVamp", split), ("EASE", {**split, "standard_error": True})]
-    lines = [json.loads(line) for line in python(FIRST_RECBOLE, json.dumps(runs)).splitlines()]
+    said = python(NUMPY + FIRST_RECBOLE, json.dumps(runs))
+    lines = [json.loads(line) for line in said.splitlines()]
     history = ["TrainUserDataLoader", "FullSortHistoryDataLoader"]
     hvamp = [*history, "HVamp", "VAETrainer"]
     assert lines[::2] == [hvamp, hvamp, [*history, "EASE", "TraditionalTrainer"]]
