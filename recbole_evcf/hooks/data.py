@@ -26,7 +26,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
+from recbole_evcf.data.loading_settings import check_label
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.wrapping import exchange, extends, hook
 from recbole_evcf.model.fold_in import learns_from_samples
@@ -83,8 +83,8 @@ class CheckedDataset(Dataset):
         user, item = self.uid_field, self.iid_field
         required = {"inter": (user, item), "user": (user,), "item": (item,)}.get(suffix, ())
         form = filepath, self.config["field_separator"], self.config["encoding"]
-        columns = atomic.check_header(*form, required)
-        check_columns(self.config, suffix, filepath, columns, required)
+        types = atomic.check_header(*form, required)
+        atomic.check_columns(self.config, suffix, filepath, types, required)
         with atomic.reading(*form, self.config["seq_separator"]):
             feat = super()._load_feat(filepath, source)
         if suffix == "inter" and feat is not None:
@@ -112,12 +112,8 @@ class CheckedDataset(Dataset):
     ) -> Any:
         path = os.path.join(dataset_path, f"{token}.{source.value}")
         if not os.path.isfile(path):
-            check_columns(self.config, source.value, path, None)
+            atomic.check_columns(self.config, source.value, path, None)
         return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
-
-    def _filter_by_field_value(self) -> None:
-        check_values(self.config["val_interval"], self.field2type)
-        super()._filter_by_field_value()
 
 
 @hook(utils, "get_dataloader")

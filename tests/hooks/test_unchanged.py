@@ -23,7 +23,7 @@ from build import SIZES
 from recbole_evcf import speed_up_recbole
 from recbole_evcf.hooks import speedups, training
 from recbole_evcf.hooks.wrapping import Forward
-from recbole_evcf.model import dropout, layers, likelihood, prior, vae
+from recbole_evcf.model import dropout, gaussian, layers, likelihood, vae
 from recbole_evcf.model.dropout import item_blocks
 
 NETWORK = {"n_pseudo_inputs": 60, "mlp_hidden_size": [50], "latent_dimension": 20}
@@ -80,7 +80,7 @@ def without_what_was_made_fast(patch):
     patch.setattr(layers.OutputLayer, "score", lambda self, h, out: out.copy_(plain(self, h)))
     patch.setattr(vae, "clamp_and_drop", plain_clamp_and_drop)
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
-    patch.setattr(prior, "mixture_log_prob", plain_mixture)
+    patch.setattr(gaussian, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)
     patch.setattr(speedups.HitCollector, "eval_batch_collect", Collector.eval_batch_collect)
     patch.setattr(Interaction, "__getitem__", Interaction.__getitem__.__wrapped__)

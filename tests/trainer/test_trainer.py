@@ -14,9 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from build import build
 from recbole_evcf.model.dropout import BLOCK
-from recbole_evcf.model.gaussian import mixture_log_prob
+from recbole_evcf.model.gaussian import Prior, mixture_log_prob
 from recbole_evcf.model.models import Vamp
-from recbole_evcf.model.prior import Prior
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 from recbole_evcf.trainer.trainer import VAETrainer
 
