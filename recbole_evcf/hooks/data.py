@@ -85,7 +85,7 @@ class CheckedDataset(Dataset):
         form = filepath, self.config["field_separator"], self.config["encoding"]
         types = atomic.check_header(*form, required)
         atomic.check_columns(self.config, suffix, filepath, types, required)
-        with atomic.reading(*form, self.config["seq_separator"]):
+        with atomic.reading(*form):
             feat = super()._load_feat(filepath, source)
         if suffix == "inter" and feat is not None:
             self._check_interactions(filepath, feat)
@@ -112,7 +112,7 @@ class CheckedDataset(Dataset):
     ) -> Any:
         path = os.path.join(dataset_path, f"{token}.{source.value}")
         if not os.path.isfile(path):
-            atomic.check_columns(self.config, source.value, path, None)
+            atomic.check_columns(self.config, source.value, path, {})
         return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
 
 
