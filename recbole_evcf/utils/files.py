@@ -13,25 +13,12 @@ from typing import Any
 
 import torch
 
-__all__ = [
-    "atomic_write",
-    "check_target",
-    "map_archive",
-    "plain_json",
-    "read_archive",
-    "remove_leftovers",
-    "write_archive",
-    "write_json",
-    "write_text",
-]
+__all__ = ["atomic_write", "check_target", "map_archive", "plain_json", "read_archive"]
+__all__ += ["remove_leftovers", "write_archive", "write_json", "write_text"]
 
 
 def check_target(path: str) -> None:
-    """Check that a file of this name can be written, before work is spent.
-
-    Raises:
-        ValueError: it cannot, and why.
-    """
+    """Raise a ValueError if no file of this name can be written, before work is spent."""
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder: name a file to write.")
@@ -112,6 +99,7 @@ def write_archive(path: str, state: Any) -> None:
             cause = cause.__context__
         if not isinstance(cause, OSError):
             raise (cause or error) from None
+        # An empty file marks an unfinished run.
         older = os.path.exists(path) and os.path.getsize(path)
         kept = "; the one written before is whole" if older else ""
         raise OSError(
@@ -123,11 +111,8 @@ def write_archive(path: str, state: Any) -> None:
 def map_archive(path: str) -> Any:
     """Read a file of ``torch.save``, leaving its tensors in the file; no code in it runs.
 
-    A tensor that claims to be larger than what the file holds of it is an error: read in PyTorch's
-    usual way, it would take what follows it in this process's memory.
-
-    Raises:
-        Exception: of any kind, if the file is corrupt.
+    A corrupt file raises an exception of any kind. So does a tensor that claims more than the file
+    holds of it: read in PyTorch's usual way, it would take what follows it in memory.
     """
     return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
 
