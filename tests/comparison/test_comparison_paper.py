@@ -52,13 +52,12 @@ def test_the_tables_agree_where_they_show_the_same_model():
 
 
 def test_what_was_tuned_for_a_data_set_is_read_after_the_row():
-    own = ("protocol/strong_generalization", "paper/h_vamp_gated_2")
+    first, own = "protocol/strong_generalization", "paper/h_vamp_gated_2"
     last = paper_table("table1", "netflix", quick=False).specs[-1]
-    assert last.config_files == (*own, "paper/netflix/h_vamp_gated_2")
-    assert paper_table("table1", "other", quick=True).specs[-1].config_files == (
-        *own,
-        "paper/quick",
-    )
+    tuned = "paper/netflix/h_vamp_gated_2"
+    assert last.config_files == (first, "dataset/netflix", own, tuned)
+    last = paper_table("table1", "other", quick=True).specs[-1]
+    assert last.config_files == (first, own, "paper/quick")
 
 
 def outcome_of(table, shifts, dataset="ml-100k", n_users=200):
