@@ -24,7 +24,7 @@ from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plai
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
-from recbole_evcf.trainer.state_files import discard, states_kept
+from recbole_evcf.trainer.resumption import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [

@@ -24,7 +24,7 @@ from recbole_evcf.config.keys import differences
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.evaluator.metrics import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
-from recbole_evcf.trainer.state_files import states_kept
+from recbole_evcf.trainer.resumption import states_kept
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["execute", "peak_memory", "recording", "work"]

@@ -40,8 +40,7 @@ __all__ = [
 def check_settings(config: Config) -> None:
     """Check all settings of a finished ``Config``, from all sources, before anything is loaded.
 
-    Raises:
-        ValueError: a key has no effect, or a value is none that RecBole or the model takes.
+    A ValueError says which key has no effect, or has a value that RecBole or the model refuses.
     """
     # Those of a model file were checked when it was trained.
     if not getattr(config, "is_restored", False):
@@ -100,9 +99,9 @@ def can_resume(config: Config) -> bool:
 
 def _check_fold_in(config: Config) -> None:
     """Check that the model of a config with the split by users can score an unseen user."""
-    name = config["model"]
+    name, ours = config["model"], (model.__name__ for model in (*MODELS, *BASELINES))
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
-        able = (*(model.__name__ for model in (*MODELS, *BASELINES)), *FOLD_IN_MODELS)
+        able = (*ours, *FOLD_IN_MODELS)
         raise ValueError(
             f"{name} has no way to score a user it was not trained on, which the split by users "
             f"(SG) asks for. Models that can: {', '.join(able)}."

@@ -44,11 +44,7 @@ class Values:
     read: Callable[[Any], Any]
 
     def checked(self, name: str, value: object) -> Any:
-        """The value of a key, as the package uses it.
-
-        Raises:
-            ValueError: the key does not take it; the message names both.
-        """
+        """The value of a key as the package uses it; a ValueError names both if it takes none."""
         try:
             return self.read(value)
         except (ValueError, OverflowError):
@@ -296,9 +292,8 @@ _TABLE = (
     Key("dataset", _those("str", _FOLDER, _is_folder), "", R.READ_BY_RECBOLE | R.SAME_FOR_ALL),
     *_all(R.READ_BY_RECBOLE | R.SAME_FOR_ALL, "model"),
     Key("verbose", None, "", R.READ_BY_RECBOLE | R.OF_A_MACHINE, elsewhere=False),
-    *_all(R.READ_BY_RECBOLE, "encoding tail_ratio token_num_threshold"),
-    # Of some of RecBole's models, and of its transforms.
-    *_all(R.READ_BY_RECBOLE, "cin contrast eta feature_num has_residual norm sim use_filter xgb_early_stopping_rounds"),
+    # Of RecBole, of some of its models, and of its transforms.
+    *_all(R.READ_BY_RECBOLE, "encoding tail_ratio token_num_threshold cin contrast eta feature_num has_residual norm sim use_filter xgb_early_stopping_rounds"),
     *_all(R.READ_BY_RECBOLE, "CROP_ITEM_SEQ CROP_ITEM_SEQ_LEN INVERSE_ITEM_SEQ MASK_INDEX MASK_ITEM_SEQ NEG_ITEMS POS_ITEMS REORDER_ITEM_SEQ"),
     *_all(R.OF_EACH_MODEL, "MAX_ITEM_LIST_LENGTH"),
     Key("user_inter_num_interval", INTERVAL, "", R.FILTER | R.CHECKED_ALWAYS),
@@ -341,11 +336,7 @@ def with_role(role: Role) -> tuple[str, ...]:
 
 
 def checked(name: str, value: object, called: str | None = None) -> Any:
-    """The value of a key with a check of its own; as :meth:`Values.checked`.
-
-    Args:
-        called: what the user calls the key, if not by its name.
-    """
+    """:meth:`Values.checked` of a key, which the user may have called otherwise."""
     values = KEYS[name].values
     assert values is not None, f"{name} has no check of its own"
     return values.checked(called or name, value)
@@ -359,6 +350,5 @@ def effective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """The keys that do not have the same value in both, sorted."""
-    absent = object()
-    keys = first.keys() | second.keys()
-    return sorted(key for key in keys if first.get(key, absent) != second.get(key, absent))
+    common = first.keys() & second.keys()
+    return sorted({*first, *second} - {key for key in common if first[key] == second[key]})

@@ -60,9 +60,8 @@ def check_header(
         raise ValueError(f"{path}: line 1 is empty; it must name the columns, as in user_id:token.")
     if header.startswith("\ufeff"):
         raise ValueError(
-            f"{path}, line 1 begins with a byte order mark (BOM), which RecBole takes for part of "
-            "the first column's name; save the file without it or, for UTF-8, set encoding to "
-            "utf-8-sig."
+            f"{path}, line 1 begins with a byte order mark (BOM): save the file without it or, for "
+            "UTF-8, set encoding to utf-8-sig."
         )
     texts, types = header.split(separator), {}
     for place, text in enumerate(texts, 1):
@@ -96,14 +95,14 @@ def check_columns(
     config: Config,
     kind: str,
     path: str,
-    types: Mapping[str, str] | None,
+    types: Mapping[str, str],
     required: Sequence[str] = (),
 ) -> None:
     """Check that an atomic file fits the settings that name columns.
 
     Args:
         kind, path: of the file, such as ``inter``.
-        types: as :func:`check_header` returns them; None if there is no such file.
+        types: as :func:`check_header` returns them; empty if there is no such file.
         required: names of the columns that must be loaded.
 
     Raises:
@@ -113,8 +112,7 @@ def check_columns(
     for column in required:
         if loaded != "*" and column not in loaded:
             raise ValueError(f"load_col leaves out {column}, which is needed from {path}.")
-    there = "does not exist" if types is None else f"has only {', '.join(types)}"
-    types = types or {}
+    there = f"has only {', '.join(types)}" if types else "does not exist"
     for key in ("load_col", "unload_col"):
         columns = (config[key] or {}).get(kind, "*")
         # Those of a default need not be there.
@@ -134,13 +132,8 @@ def check_columns(
 
 
 @contextmanager
-def reading(
-    path: str, separator: str, encoding: str | None, seq_separator: str = " "
-) -> Iterator[None]:
-    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails.
-
-    Args: as of :func:`check_header`; ``seq_separator`` splits ``float_seq`` columns.
-    """
+def reading(path: str, separator: str, encoding: str | None) -> Iterator[None]:
+    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails."""
     # NumPy drops a NUL, as after a power failure, from a string's end: two ids would look the same.
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"\0") >= 0:
@@ -148,7 +141,7 @@ def reading(
     try:
         yield
     except READING_ERRORS as error:
-        raise ValueError(_fault(path, separator, encoding, seq_separator, error)) from error
+        raise ValueError(_fault(path, separator, encoding, error)) from error
 
 
 def _lines(path: str, encoding: str | None) -> Iterator[tuple[int, str]]:
@@ -172,39 +165,29 @@ def _lines(path: str, encoding: str | None) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{path} cannot be read as {encoding}; {hint}") from None
 
 
-def _fault(
-    path: str, separator: str, encoding: str | None, seq_separator: str, error: Exception
-) -> str:
+def _fault(path: str, separator: str, encoding: str | None, error: Exception) -> str:
     """Find the line for which reading failed."""
+    all(_lines(path, encoding))
     said = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
-    quote = "expected after" in said or "end of data" in said
-    try:
-        odd = [n for n, line in _lines(path, encoding) if quote and line.count('"') % 2]
-    except ValueError as no_text:
-        return str(no_text)
-    if quote:
-        line = f", line {odd[0]}" if odd else ""
+    if "expected after" in said or "end of data" in said:
+        odd = (f", line {n}" for n, line in _lines(path, encoding) if line.count('"') % 2)
         return (
-            f'{path}{line}: a quote (") opens a column and is not closed at its end; remove it, or '
-            "put the column in quotes and double those inside."
+            f'{path}{next(odd, "")}: a quote (") opens a column and is not closed at its end; '
+            "remove it, or put the column in quotes and double those inside."
         )
     options: dict[str, Any] = {"delimiter": separator, "encoding": encoding, "dtype": str}
-    try:
-        frame = pd.read_csv(path, engine="python", skip_blank_lines=False, **options)
-    except READING_ERRORS:
-        frame = pd.DataFrame()
     faults = []
-    for column in frame.filter(like=":float"):
-        parts = frame[column].dropna()
-        if column.endswith("_seq"):
-            parts = parts.str.split(seq_separator).explode().replace("", "0")
-        wrong = parts[pd.to_numeric(parts, errors="coerce").isna()]
-        faults += [(row, column, part) for row, part in wrong[:1].items()]
+    with suppress(*READING_ERRORS):
+        frame = pd.read_csv(path, engine="python", skip_blank_lines=False, **options)
+        for column in (name for name in frame if name.endswith(":float")):
+            cells = frame[column].dropna()
+            wrong = cells[pd.to_numeric(cells, errors="coerce").isna()]
+            faults += [(row, column, cell) for row, cell in wrong[:1].items()]
     if not faults:
         return f"{path} could not be read ({type(error).__name__}: {said})."
-    row, column, part = min(faults)
+    row, column, cell = min(faults)
     # The header is line 1.
-    return f"{path}, line {row + 2}: column {shown(column)} holds {shown(part)}, not a number."
+    return f"{path}, line {row + 2}: column {shown(column)} holds {shown(cell)}, not a number."
 
 
 def with_c_engine(read_csv: Callable) -> Callable:

@@ -6,9 +6,9 @@ First the split itself, on plain arrays; below it what makes three RecBole datas
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from logging import getLogger
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -43,10 +43,6 @@ TINY = 1e-9
 BEYOND_COUNTS = "interactions of users beyond the counts asked for"
 
 
-# Places of each part in the interaction arrays, and counts of what was left out, by reason.
-Split: TypeAlias = "tuple[list[np.ndarray], dict[str, int]]"
-
-
 def is_sg(config: Config) -> bool:
     """Whether a config asks for strong generalization: by ``SG``, or by five benchmark files."""
     split, files = config["eval_args"].get("split"), config["benchmark_filename"]
@@ -65,7 +61,7 @@ def three_numbers(values: object) -> bool:
     if not isinstance(values, (list, tuple)) or len(values) != 3:
         return False
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    return len(numbers) == 3 and bool(np.isfinite(numbers).all())
+    return len(numbers) == 3 and all(map(math.isfinite, numbers))
 
 
 def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
@@ -106,21 +102,23 @@ def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
 
 
 def split_users(
-    users: np.ndarray,
-    items: np.ndarray,
+    interactions: pd.DataFrame,
     shares: Sequence[float],
     seed: int,
     fold_in_ratio: float = 0.8,
     times: np.ndarray | None = None,
-) -> Split:
+) -> tuple[list[np.ndarray], dict[str, int]]:
     """Split interactions by users, as ``published-settings`` and Liang et al. (2018) do.
 
     Args:
-        users, items: of each interaction.
+        interactions: a column of users and one of items, numbered row by row.
         shares: see :func:`group_sizes`.
         seed: all that the random choices depend on.
         fold_in_ratio: share of a held-out history that is shown.
         times: if given, the earlier part of a history is shown instead of a random one.
+
+    Returns:
+        the numbers of the rows of each part, and how many were left out, by reason.
 
     Raises:
         ValueError: the shares or the ratio make no sense, or no held-out user can be scored.
@@ -128,15 +126,14 @@ def split_users(
     if not isinstance(fold_in_ratio, (int, float)) or not 0 < fold_in_ratio < 1:
         raise ValueError(f"eval_args: fold_in_ratio must lie between 0 and 1, not {fold_in_ratio}.")
     rng = np.random.default_rng([seed, STREAM])
-    # The index of a row is its place in the arrays.
-    rows = pd.DataFrame({"user": users, "item": items}).drop_duplicates()
-    ids = np.unique(users)
+    rows = interactions.set_axis(["user", "item"], axis=1).drop_duplicates()
+    ids = np.unique(rows["user"])
     n_train, n_valid, n_test = group_sizes(shares, len(ids))
     drawn = np.repeat(["validation", "test", "training"], [n_valid, n_test, n_train])
     group = rows["user"].map(pd.Series(drawn, ids[rng.permutation(len(ids))][: len(drawn)]))
     train, held_out = rows[group == "training"], rows[group.isin(["validation", "test"])]
     known = held_out[held_out["item"].isin(train["item"])]
-    order = rng.random(len(users)) if times is None else times
+    order = rng.random(len(interactions)) if times is None else times
     ranked = known.iloc[np.lexsort((order[known.index], known["user"]))]
     of_user = ranked.groupby("user")["item"]
     count = of_user.transform("size")
@@ -155,7 +152,7 @@ def split_users(
     n_scored = ranked["user"][is_scored].nunique()
     dropped = {
         BEYOND_COUNTS: int(group.isna().sum()),
-        "repeated interactions": len(users) - len(rows),
+        "repeated interactions": len(interactions) - len(rows),
         "held-out interactions with items nobody in training has": len(held_out) - len(known),
         f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": (
             held_out["user"].nunique() - n_scored
@@ -202,21 +199,46 @@ def build_parts(dataset: Dataset) -> list[Dataset]:
         ValueError: the config asks for a split that this data cannot give.
     """
     dataset._change_feat_format()
-    places, dropped = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
+    arguments = dataset.config["eval_args"]
+    dropped: dict[str, int] = {}
+    fields = (dataset.uid_field, dataset.iid_field)
+    interactions = pd.DataFrame({field: dataset.inter_feat[field].numpy() for field in fields})
+    if dataset.benchmark_filename_list:
+        rows = _rows_of_files(dataset, interactions)
+    else:
+        rows, dropped = split_users(
+            interactions,
+            arguments["split"]["SG"],
+            split_seed(dataset.config),
+            arguments.get("fold_in_ratio", 0.8),
+            times_of(dataset) if arguments["order"] == "TO" else None,
+        )
+    text = "Strong generalization"
+    for name, part in zip(PARTS, (interactions.iloc[each] for each in rows)):
+        n_users, n_items = part.nunique()
+        text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(part):,} interactions"
+    for reason, count in dropped.items():
+        text += f"\n  dropped: {count:,} {reason}"
+    getLogger().info(text)
+    if left_out := dropped.get(BEYOND_COUNTS):
+        getLogger().warning(
+            f"eval_args: split: SG: {arguments['split']['SG']} are counts of users; {left_out:,} "
+            f"of {len(interactions):,} interactions are of others and take no part (-1 stands for "
+            "all the others)."
+        )
     dataset._drop_unused_col()
-    _log(dataset, places, dropped)
-    train, *held_out = places
-    _keep_training_items(dataset, train)
+    train, *held_out = rows
+    _keep_items(dataset, np.unique(interactions[dataset.iid_field].iloc[train]))
     fold_in, targets = held_out[::2], held_out[1::2]
-    parts = [dataset.copy(_rows(dataset, each)) for each in (train, *targets)]
-    shown_rows = _rows(dataset, np.concatenate([train, *fold_in]))
+    parts = [dataset.copy(_taken(dataset, each)) for each in (train, *targets)]
+    shown_rows = _taken(dataset, np.concatenate([train, *fold_in]))
     histories = Histories.from_dataset(dataset.copy(shown_rows))
     for part in parts:
         part.input_histories = histories
     for part, each in zip(parts[1:], fold_in):
-        part.fold_in = Histories.from_dataset(dataset.copy(_rows(dataset, each)))
+        part.fold_in = Histories.from_dataset(dataset.copy(_taken(dataset, each)))
     # What is left of the data set: no row may name an item that is gone.
-    dataset.inter_feat = _rows(dataset, np.sort(np.concatenate(places)))
+    dataset.inter_feat = _taken(dataset, np.sort(np.concatenate(rows)))
     return parts
 
 
@@ -232,55 +254,24 @@ def times_of(dataset: Dataset) -> np.ndarray:
     return np.asarray(feat[field])
 
 
-def _from_config(dataset: Dataset) -> Split:
-    arguments, feat = dataset.config["eval_args"], dataset.inter_feat.interaction
-    return split_users(
-        feat[dataset.uid_field].numpy(),
-        feat[dataset.iid_field].numpy(),
-        arguments["split"]["SG"],
-        split_seed(dataset.config),
-        arguments.get("fold_in_ratio", 0.8),
-        times_of(dataset) if arguments["order"] == "TO" else None,
-    )
-
-
-def _from_files(dataset: Dataset) -> Split:
+def _rows_of_files(dataset: Dataset, interactions: pd.DataFrame) -> list[np.ndarray]:
     bounds = np.cumsum([0, *dataset.file_size_list])
-    parts = [np.arange(*pair) for pair in itertools.pairwise(bounds)]
-    fields = [dataset.uid_field, dataset.iid_field]
-    frame = pd.DataFrame({field: dataset.inter_feat[field].numpy() for field in fields})
-    for part, row, field, why in faults_in_parts([frame.iloc[places] for places in parts]):
-        token = dataset.id2token(field, int(frame[field].iloc[parts[part][row]]))
+    rows = [np.arange(*pair) for pair in itertools.pairwise(bounds)]
+    parts = [interactions.iloc[each] for each in rows]
+    for part, row, field, why in faults_in_parts(parts):
+        token = dataset.id2token(field, int(parts[part][field].iloc[row]))
         file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
+        # The header is line 1.
         raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
-    return parts, {}
+    return rows
 
 
-def _log(dataset: Dataset, parts: list[np.ndarray], dropped: dict[str, int]) -> None:
-    feat = dataset.inter_feat
-    users, items = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
-    text = "Strong generalization"
-    for name, places in zip(PARTS, parts):
-        n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
-        text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
-    for reason, count in dropped.items():
-        text += f"\n  dropped: {count:,} {reason}"
-    getLogger().info(text)
-    if left_out := dropped.get(BEYOND_COUNTS):
-        getLogger().warning(
-            f"eval_args: split: SG: {dataset.config['eval_args']['split']['SG']} are counts of "
-            f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "
-            "(-1 stands for all the others)."
-        )
-
-
-def _keep_training_items(dataset: Dataset, train: np.ndarray) -> None:
-    """Number the items again, from 1, in the order they had; the others are gone."""
+def _keep_items(dataset: Dataset, items: np.ndarray) -> None:
+    """Number some items again, from 1, in the order they had; the others are gone."""
     field = dataset.iid_field
     if len(dataset.alias["item_id"]) > 1:
         raise ValueError("alias_of_item_id cannot be used with the split by users (SG).")
-    items = dataset.inter_feat[field].numpy()
-    kept = np.concatenate([[0], np.unique(items[train])])
+    kept = np.append(0, items)
     new_id = np.zeros(dataset.item_num, dtype=np.int64)
     new_id[kept] = np.arange(len(kept))
     tokens = dataset.field2id_token[field][kept]
@@ -290,10 +281,10 @@ def _keep_training_items(dataset: Dataset, train: np.ndarray) -> None:
     if dataset.item_feat is not None:
         dataset.item_feat = dataset.item_feat[kept]
         dataset.item_feat[field][:] = torch.arange(len(kept))
-    dataset.inter_feat[field][:] = torch.from_numpy(new_id[items])
+    dataset.inter_feat[field][:] = torch.from_numpy(new_id[dataset.inter_feat[field].numpy()])
 
 
-def _rows(dataset: Dataset, places: np.ndarray) -> Interaction:
-    # RecBole's own indexing makes a list of the places.
-    index, columns = torch.from_numpy(places), dataset.inter_feat.interaction
+def _taken(dataset: Dataset, rows: np.ndarray) -> Interaction:
+    # RecBole's own indexing makes a list of the rows.
+    index, columns = torch.from_numpy(rows), dataset.inter_feat.interaction
     return Interaction({name: column[index] for name, column in columns.items()})

@@ -16,7 +16,6 @@ from recbole.config import Config
 from recbole.data import utils
 from recbole.data.dataset import Dataset
 from recbole.sampler import RepeatableSampler, Sampler
-from recbole.utils import FeatureSource
 
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.config.keys import Role, with_role
@@ -81,17 +80,14 @@ class CheckedDataset(Dataset):
         # RecBole opens no file from which it needs no columns.
         if self._get_load_and_unload_col(suffix)[0] == set():
             return super()._load_feat(filepath, source)
-        required = {
-            FeatureSource.INTERACTION: (self.uid_field, self.iid_field),
-            FeatureSource.USER: (self.uid_field,),
-            FeatureSource.ITEM: (self.iid_field,),
-        }.get(source, ())
+        user, item = self.uid_field, self.iid_field
+        required = {"inter": (user, item), "user": (user,), "item": (item,)}.get(suffix, ())
         form = filepath, self.config["field_separator"], self.config["encoding"]
         types = atomic.check_header(*form, required)
         atomic.check_columns(self.config, suffix, filepath, types, required)
-        with atomic.reading(*form, self.config["seq_separator"]):
+        with atomic.reading(*form):
             feat = super()._load_feat(filepath, source)
-        if source is FeatureSource.INTERACTION and feat is not None:
+        if suffix == "inter" and feat is not None:
             self._check_interactions(filepath, feat)
         return feat
 
@@ -116,7 +112,7 @@ class CheckedDataset(Dataset):
     ) -> Any:
         path = os.path.join(dataset_path, f"{token}.{source.value}")
         if not os.path.isfile(path):
-            atomic.check_columns(self.config, source.value, path, None)
+            atomic.check_columns(self.config, source.value, path, {})
         return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
 
 
@@ -125,17 +121,16 @@ def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
     if phase == "train":
         samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
         return original(config, phase) if samples else TrainUserDataLoader
-    ours = is_sg(config) or (is_vae(config) and _ranks_all_items(config))
-    return FullSortHistoryDataLoader if ours else original(config, phase)
+    return FullSortHistoryDataLoader if _ranks_by_history(config) else original(config, phase)
 
 
 @hook(utils, "create_samplers")
 def _create_samplers(original: Callable, config: Config, dataset: Dataset, built: list) -> Any:
     repeatable = config["repeatable"]
-    if not is_sg(config):
-        if is_vae(config) and _ranks_all_items(config):
-            return ranked_phases(built, repeatable)
+    if not _ranks_by_history(config):
         return original(config, dataset, built)
+    if not is_sg(config):
+        return ranked_phases(built, repeatable)
     sampler, (train, *held_out) = None, built
     if learns_from_samples(config["model"]):
         drawing = config["train_neg_sample_args"]
@@ -145,8 +140,9 @@ def _create_samplers(original: Callable, config: Config, dataset: Dataset, built
     return [sampler, *held_out_phases(held_out, repeatable)]
 
 
-def _ranks_all_items(config: Config) -> bool:
-    return set(config["eval_args"]["mode"].values()) == {"full"}
+def _ranks_by_history(config: Config) -> bool:
+    of_all_items = set(config["eval_args"]["mode"].values()) == {"full"}
+    return is_sg(config) or (is_vae(config) and of_all_items)
 
 
 @hook(utils, "create_dataset")

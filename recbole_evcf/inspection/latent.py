@@ -17,10 +17,9 @@ from torch.distributions import Normal, kl_divergence
 from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.evaluator.metrics import top_hits
-from recbole_evcf.model.gaussian import Gaussian, mixture_log_prob
+from recbole_evcf.model.gaussian import Gaussian, StandardNormalPrior, VampPrior, mixture_log_prob
 from recbole_evcf.model.layers import GatedLayer
 from recbole_evcf.model.likelihood import Bernoulli
-from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import TwoLevelVAE
 
 __all__ = ["LatentModel", "Ranking", "gate_values", "level_kl", "rank"]

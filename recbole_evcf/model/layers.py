@@ -15,17 +15,8 @@ from torch import Tensor, nn
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.gaussian import Gaussian
 
-__all__ = [
-    "LAYERS",
-    "GatedLayer",
-    "GaussianHead",
-    "HistoryLinear",
-    "Layer",
-    "Linear",
-    "OutputLayer",
-    "TanhLayer",
-    "hidden_layers",
-]
+__all__ = ["GatedLayer", "GaussianHead", "HistoryLinear", "Input", "Layer", "Linear"]
+__all__ += ["OutputLayer", "TanhLayer", "hidden_layers"]
 
 Input = Tensor | HistoryBatch
 # A hidden layer's class: it takes a function that makes an affine map, and calls it once for each
@@ -69,10 +60,8 @@ class OutputLayer(Linear):
 
 
 class HistoryLinear(nn.Module):
-    """``x W + b`` where ``x`` is a batch of histories, or dense as the pseudo-inputs are.
-
-    The product with a sparse batch is a sum of the weight rows of its items; no dense
-    batch x items matrix is made, neither forwards nor backwards.
+    """``x W + b`` where ``x`` is a batch of histories, or dense as the pseudo-inputs are. With
+    histories it is a sum of the weight rows of their items, without a batch x items matrix.
 
     Args:
         n_items: width of ``x``.
@@ -130,7 +119,7 @@ class _SumOfRows(torch.autograd.Function):
     """Sparse batch times the first rows of a weight table, plus a dense one times the others.
 
     The gradient of the first is the product with the transposed batch, again a sum of rows: faster
-    than embedding_bag's own. The other rows are bags without an entry there, and filled in place.
+    than embedding_bag's own. The other rows are empty bags there, and are filled in place.
     """
 
     @staticmethod
@@ -184,10 +173,6 @@ class GatedLayer(nn.Module):
         else:
             linear, gate = self.linear(x, *dense), self.gate(x, *dense)
         return linear * torch.sigmoid(gate)
-
-
-# The hidden layers by the config key ``gated``.
-LAYERS = {False: TanhLayer, True: GatedLayer}
 
 
 def hidden_layers(widths: list[int], layer: Layer) -> nn.Sequential:
