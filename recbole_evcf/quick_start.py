@@ -6,7 +6,7 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
@@ -138,9 +138,9 @@ def _run_together(
 
 
 def _run_and_name_file(*arguments: Any) -> dict[str, Any]:
-    with tested_model_files() as tested:
-        result = run_recbole(*arguments)
-    return {**result, "model_file": tested[-1] if tested else None}
+    tested_model_files.clear()
+    result = run_recbole(*arguments)
+    return {**result, "model_file": tested_model_files[-1] if tested_model_files else None}
 
 
 def run_recboles(rank: int, *args: Any) -> None:
@@ -155,8 +155,12 @@ def objective_function(
     return _objective_function(config_dict, config_file_list, saved)
 
 
-def load_data_and_model(model_file: str) -> tuple:
+def load_data_and_model(model_file: str, check: Callable[[Config], None] | None = None) -> tuple:
     """Load a saved model and rebuild its data set and dataloaders; no code in the file runs.
+
+    Args:
+        model_file: path of the model.
+        check: raises a ``ValueError`` if the model of a config is not wanted, before data are read.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
@@ -168,6 +172,8 @@ def load_data_and_model(model_file: str) -> tuple:
     checkpoint = load_checkpoint(model_file, "cpu")
     try:
         config = restored_config(checkpoint["config"])
+        if check is not None:
+            check(config)
         init_logger(config)
         getLogger().info(config)
         init_seed(config["seed"], config["reproducibility"])

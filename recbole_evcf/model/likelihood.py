@@ -87,8 +87,7 @@ def _precision(logits: Tensor) -> torch.dtype:
 
 def _copies(logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The blocks one by one: a copy to calculate in, and the block itself."""
-    for block in item_blocks(logits, BLOCK):
-        yield block.to(_precision(logits), copy=True), block
+    return ((x.to(_precision(logits), copy=True), x) for x in item_blocks(logits, BLOCK))
 
 
 def _sum_of_logits(logits: Tensor, history: HistoryBatch) -> Tensor:

@@ -30,8 +30,8 @@ class KLWarmup(nn.Module):
 
     Args:
         cap: the maximum, ``anneal_cap``.
-        steps: ``total_anneal_steps``; 0 starts at the maximum. None counts by epochs instead.
-        epochs: ``warmup_epochs``; 0 starts at the maximum. Read when ``steps`` is None.
+        steps: ``total_anneal_steps``; None counts by epochs, 0 starts at the maximum.
+        epochs: ``warmup_epochs``; 0 starts at the maximum.
         users: number of training users, an epoch for :meth:`count_batch`.
 
     Attributes:
@@ -84,11 +84,9 @@ class KLWarmup(nn.Module):
 
 
 class VAERecommender(GeneralRecommender):
-    """A variational autoencoder over users' histories.
-
-    A subclass says which network and which prior it takes, and may bring a hidden layer
-    (``layer_class``) or a prior (:meth:`make_prior`) of its own. Inside, item column ``c`` is
-    RecBole's item ``c + 1``: there is no padding item.
+    """A variational autoencoder over users' histories. A subclass says which network and which
+    prior it takes, and may bring a hidden layer (``layer_class``) or a prior (:meth:`make_prior`)
+    of its own. Inside, item column ``c`` is RecBole's item ``c + 1``: there is no padding item.
 
     Args:
         config: RecBole's ``Config``; a value that cannot be taken is a ``ValueError``.
@@ -134,15 +132,13 @@ class VAERecommender(GeneralRecommender):
     def loss_terms(
         self, interaction: Interaction, shard: BatchShard | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The two parts of the loss of a batch of training users, before weighting.
+        """The two parts of the loss of a batch of training users, before weighting: the mean
+        negative log-likelihood (reconstruction) and the mean KL estimate.
 
         Args:
             interaction: with the user ids, (batch,).
-            shard: the rows that are computed here, where several processes share a batch.
-
-        Returns:
-            the mean negative log-likelihood (reconstruction) and the mean KL estimate; with a
-            shard, its share of them, whose sum over the shards they are.
+            shard: the rows that are computed here, where several processes share a batch. Given
+                it, the result is its share of the means: they are the sums over the shards.
         """
         history = self._histories.rows(interaction[self.USER_ID], shard)
         log_likelihood, kl = self.network.elbo_terms(history)

@@ -65,8 +65,7 @@ class Settings:
 
 
 class HistoryEncoder(nn.Module):
-    """q(z | x): input dropout, one hidden layer per width, Gaussian head; arguments as of
-    :class:`VAE`."""
+    """q(z | x): input dropout, one hidden layer per width, Gaussian head."""
 
     def __init__(self, settings: Settings, n_items: int, layer: Layer):
         super().__init__()
@@ -85,11 +84,8 @@ class HistoryEncoder(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """q(z1 | x, z2) in the published forms; arguments as of :class:`VAE`.
-
-    With one layer, x (after dropout) and z2 are concatenated and meet one hidden layer. With L
-    layers, x and z2 each pass one hidden layer, and together L - 1 joint ones.
-    """
+    """q(z1 | x, z2) in the published forms: x (after dropout) and z2 pass a single hidden layer
+    together; of L layers, one each apart and L - 1 together."""
 
     def __init__(self, settings: Settings, n_items: int, layer: Layer):
         super().__init__()
@@ -119,7 +115,7 @@ class JointDecoder(nn.Module):
     def __init__(self, settings: Settings, layer: Layer):
         super().__init__()
         widths = settings.mlp_hidden_size[::-1]
-        # Hidden layers that z1 and z2 each pass; none of a single one.
+        # How many hidden layers z1 and z2 pass apart.
         apart = 1 if len(widths) > 1 else 0
         first = [settings.latent_dimension, *widths[:apart]]
         self.first_z1 = hidden_layers(first, layer)
@@ -158,8 +154,8 @@ class OneLevelVAE(VAE):
     """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp."""
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
-        widths = [settings.latent_dimension, *reversed(settings.mlp_hidden_size)]
         self.encoder = HistoryEncoder(settings, n_items, layer)
+        widths = [settings.latent_dimension, *reversed(settings.mlp_hidden_size)]
         self.decoder = hidden_layers(widths, layer)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
@@ -181,23 +177,22 @@ class TwoLevelVAE(VAE):
     """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp."""
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
-        widths, latent = settings.mlp_hidden_size, settings.latent_dimension
         self.encoder_z2 = HistoryEncoder(settings, n_items, layer)
         self.encoder_z1 = JointEncoder(settings, n_items, layer)
-        self.prior_z1 = nn.Sequential(
-            hidden_layers([latent, *reversed(widths)], layer), GaussianHead(widths[0], latent)
-        )
+        latent, widths = settings.latent_dimension, settings.mlp_hidden_size[::-1]
+        hidden = hidden_layers([latent, *widths], layer)
+        self.prior_z1 = nn.Sequential(hidden, GaussianHead(widths[-1], latent))
         self.decoder = JointDecoder(settings, layer)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z1,z2) and of log q - log p of both levels, (batch,)."""
         x = history.normalized()
-        posterior_z2 = self.encoder_z2(x)
-        z2 = posterior_z2.sample(history.shard)
-        posterior_z1 = self.encoder_z1(x, z2)
-        z1 = posterior_z1.sample(history.shard)
+        q_z2 = self.encoder_z2(x)
+        z2 = q_z2.sample(history.shard)
+        q_z1 = self.encoder_z1(x, z2)
+        z1 = q_z1.sample(history.shard)
         log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z1, z2)), history)
-        log_q = posterior_z1.log_prob(z1) + posterior_z2.log_prob(z2)
+        log_q = q_z1.log_prob(z1) + q_z2.log_prob(z2)
         log_p = self.prior_z1(z2).log_prob(z1) + self.prior.log_prob(z2, self.encoder_z2)
         return log_likelihood, log_q - log_p
 
@@ -224,8 +219,8 @@ def prior_scores(network: OneLevelVAE | TwoLevelVAE) -> Tensor:
     """
     encoder = network.encoder_z2 if isinstance(network, TwoLevelVAE) else network.encoder
     components = network.prior.components(encoder)
-    weight = encoder.head.mean.weight
-    means = weight.new_zeros(1, len(weight)) if components is None else components.mean
+    bias = encoder.head.mean.bias
+    means = torch.zeros_like(bias)[None] if components is None else components.mean
     sums = []
     for z in means.split(max(SCORES_AT_ONCE // network.output.out_features, 1)):
         levels = (network.prior_z1(z).mean, z) if isinstance(network, TwoLevelVAE) else (z,)
