@@ -6,7 +6,7 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plai
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
-from recbole_evcf.trainer.state_files import discard, states_kept
+from recbole_evcf.trainer.resumption import discard, states_kept
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [
@@ -150,8 +150,12 @@ def objective_function(
     return recboles.objective_function(config_dict, config_file_list, saved)
 
 
-def load_data_and_model(model_file: str) -> tuple:
+def load_data_and_model(model_file: str, check: Callable[[Config], None] | None = None) -> tuple:
     """Load a saved model and rebuild its data set and dataloaders; no code in the file runs.
+
+    Args:
+        model_file: path of the model.
+        check: raises a ``ValueError`` if the model of a config is not wanted, before data are read.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
@@ -162,6 +166,8 @@ def load_data_and_model(model_file: str) -> tuple:
     checkpoint = load_checkpoint(model_file, "cpu")
     try:
         config = restored_config(checkpoint["config"])
+        if check is not None:
+            check(config)
         init_logger(config)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)

@@ -50,10 +50,10 @@ def sg(tiny) -> dict:
 def planned(tmp_path):
     """A function that plans a comparison on the tiny data set, with settings from a file."""
 
-    def plan(models, content, seeds=(), settings=None):
+    def plan(models, content, seeds=(), settings=None, baseline=None):
         file = tmp_path / "tiny.yaml"
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return make_plan(parse_models(models), "tiny", [str(file)], settings, seeds)
+        return make_plan(parse_models(models), "tiny", [str(file)], settings, seeds, baseline)
 
     return plan
 
@@ -63,7 +63,7 @@ def compared(in_process, planned):
     """A function that compares models on the tiny data set; its outcome."""
 
     def compare(models, settings, seeds=(), baseline=None, folder="out"):
-        plan = planned(models, settings, seeds)
-        return finish_plan(plan, folder, baseline or plan.specs[0].label, lambda line: None)
+        plan = planned(models, settings, seeds, baseline=baseline)
+        return finish_plan(plan, folder, lambda line: None)
 
     return compare

@@ -54,8 +54,7 @@ def dense() -> np.ndarray:
 
 @pytest.fixture
 def histories(dense) -> Histories:
-    users, columns = dense.nonzero()
-    return Histories.from_interactions(users, columns + 1, dense.shape[0], dense.shape[1] + 1)
+    return Histories(dense)
 
 
 @pytest.fixture

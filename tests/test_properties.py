@@ -53,9 +53,3 @@ def test_prepared_ratings_are_filtered_as_published(tmp_path, capsys, kind):
     dataset = create_dataset(config)
     assert len(dataset.inter_feat) == 5 + 7
     assert sorted(dataset.field2id_token["user_id"][1:]) == ["1", "3"]
-
-
-def test_prepare_names_a_mistake(tmp_path, capsys):
-    assert cli.main(["prepare", "netflix", f"--raw={tmp_path}", f"--output={tmp_path / 'o'}"]) == 2
-    assert capsys.readouterr().err.startswith("recbole-evcf: error: ")
-    assert not (tmp_path / "o").exists()

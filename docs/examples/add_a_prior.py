@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from recbole_evcf import register_model
-from recbole_evcf.model.gaussian import Gaussian, mixture_log_prob
+from recbole_evcf.model.gaussian import Gaussian, Prior, mixture_log_prob
 from recbole_evcf.model.models import Vamp
-from recbole_evcf.model.prior import Prior
 from recbole_evcf.quick_start import run_recbole
 
 

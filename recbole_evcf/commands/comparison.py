@@ -6,12 +6,12 @@ import argparse
 import shutil
 
 from recbole_evcf.commands.options import read_seeds, read_settings, split_files, tell
-from recbole_evcf.comparison.compare import Comparison, baseline_of, finish_plan
+from recbole_evcf.comparison.compare import Comparison, finish_plan
 from recbole_evcf.comparison.outcome import Outcome
 from recbole_evcf.comparison.paper import paper_table, reproduction_text, write_reproduction
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.comparison.report import caption, metric_table
-from recbole_evcf.config.files import DEFAULTS, shipped_file
+from recbole_evcf.config.files import DEFAULTS
 from recbole_evcf.utils.text import printable
 
 __all__ = ["compare", "reproduce"]
@@ -29,10 +29,10 @@ def compare(options: argparse.Namespace, words: list[str]) -> int:
     options.remark = KEPT.format(options.output)
     specs = parse_models(options.models)
     options.model = specs[0].model
-    baseline = baseline_of(specs, options.baseline)
     files, seeds = split_files(options.config_files), read_seeds(options.seeds)
-    plan = make_plan(specs, options.dataset, files, read_settings(words), seeds)
-    outcome = finish_plan(plan, options.output, baseline, tell)
+    settings = read_settings(words)
+    plan = make_plan(specs, options.dataset, files, settings, seeds, options.baseline)
+    outcome = finish_plan(plan, options.output, tell)
     page = Comparison(outcome, options.output, options.command_line).report()
     if outcome.runs:
         width = shutil.get_terminal_size((120, 24)).columns
@@ -48,22 +48,15 @@ def reproduce(options: argparse.Namespace, words: list[str]) -> int:
     name, dataset = options.table, options.dataset or DEFAULTS["dataset"]
     table = paper_table(name, dataset, options.quick)
     options.model, options.dataset = table.specs[0].model, dataset
-    shipped = ["protocol/strong_generalization", f"dataset/{dataset}"]
-    plan = make_plan(
-        table.specs,
-        dataset,
-        list(filter(shipped_file, shipped)),
-        read_settings(words),
-        read_seeds(options.seeds),
-        user_files=split_files(options.config_files),
-    )
+    files, seeds = split_files(options.config_files), read_seeds(options.seeds)
+    plan = make_plan(table.specs, dataset, files, read_settings(words), seeds, BASELINE[name])
     missing = [metric for metric in table.metrics if metric not in plan.metrics]
     if missing:
         raise ValueError(
             f"the table of the paper has {', '.join(missing)}, which metrics and topk do not ask "
             "for: leave them as the protocol has them."
         )
-    outcome = finish_plan(plan, options.output, BASELINE[name], tell)
+    outcome = finish_plan(plan, options.output, tell)
     page = write_reproduction(outcome, table, options.output, options.command_line)
     print(f"\n{reproduction_text(outcome, table)}")
     return _end(outcome, f"{page}; the tables are beside it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from recbole_evcf.commands.options import read_settings, split_files, tell
 from recbole_evcf.config.checks import can_resume
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.report.table import validation_and_test
-from recbole_evcf.trainer import state_files
+from recbole_evcf.trainer.resumption import state_of, states_kept, unfinished_runs
 from recbole_evcf.utils.files import check_target, write_json
 
 __all__ = ["main", "result_table"]
@@ -30,7 +29,7 @@ def main(options: argparse.Namespace, words: list[str]) -> int:
     options.remark = " before training started."
     options.started = time.time()
     try:
-        with state_files.states_kept():
+        with states_kept():
             _train(options, words)
     except Exception as error:
         reason = distributed.explain(error)
@@ -74,23 +73,17 @@ def _how_to_resume(config: Config, options: argparse.Namespace, elsewhere: bool)
     """What follows the word ``interrupted``."""
     if elsewhere:
         return ": the first machine has what the run can resume from."
-    state = _state_to_resume(config, options.started) if can_resume(config) else None
+    resume = config["resume"]
+    runs: list[str] = []
+    if can_resume(config):
+        named = isinstance(resume, str)
+        runs = [resume] if named else unfinished_runs(config, since=options.started)
+    state = state_of(runs[0]) if runs else None
     if state is None:
         return " before there was anything to resume from: the same command starts from scratch."
     # The last of several --resume counts.
-    more = "" if config["resume"] else " --resume"
+    more = "" if resume else " --resume"
     return f" after epoch {state.epoch}: resume with {options.command_line}{more}"
-
-
-def _state_to_resume(config: Config, started: float) -> state_files.State | None:
-    resume = config["resume"]
-    if isinstance(resume, str):
-        # The model file was replaced.
-        with contextlib.suppress(ValueError):
-            return state_files.state_of(state_files.model_file_of(resume))
-        return None
-    newest = next(state_files.find_states(config), None)
-    return newest if newest and (resume or newest.changed >= started) else None
 
 
 def result_table(result: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from logging import getLogger
 from multiprocessing import get_context
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from recbole_evcf.comparison.outcome import Outcome, read_outcome
-from recbole_evcf.comparison.plan import ModelSpec, Plan, Run, make_plan, parse_models
+from recbole_evcf.comparison.plan import Plan, Run, make_plan, parse_models
 from recbole_evcf.comparison.report import write_comparison
 from recbole_evcf.comparison.worker import work
 from recbole_evcf.distributed import how_ended
 from recbole_evcf.results import Store, digest, folder_held
 
-__all__ = ["Comparison", "baseline_of", "compare", "finish_plan", "read_run", "run_in_process"]
+__all__ = ["Comparison", "compare", "finish_plan", "read_run", "run_in_process"]
 
 
 class Comparison:
@@ -27,7 +26,7 @@ class Comparison:
     Attributes:
         table: a row per model, by label: every unrounded test metric, followed by ``_se``, its
             standard error over the test users. A failed model has no values.
-        tests: a row per model (except the baseline) and metric: the mean difference over the test
+        tests: a row per metric and model except the baseline: the mean difference over the test
             users, its standard error and 95% interval, and the paired t-test's p-values,
             uncorrected and by Holm's method. Empty without two models tested on the same users.
         failures: label, seed and reason of each run that failed.
@@ -86,14 +85,13 @@ def compare(
     'comparison/report.html'
     """
     specs = parse_models(models if isinstance(models, str) else ",".join(models))
-    first = baseline_of(specs, baseline)
-    plan = make_plan(specs, dataset, config_files, settings, seeds)
-    outcome = finish_plan(plan, output, first, getLogger(__name__).info)
+    plan = make_plan(specs, dataset, config_files, settings, seeds, baseline)
+    outcome = finish_plan(plan, output, getLogger(__name__).info)
     call = f"recbole_evcf.compare({', '.join(spec.label for spec in specs)!r}, {dataset!r}, ...)"
     return Comparison(outcome, output, call)
 
 
-def finish_plan(plan: Plan, folder: str, baseline: str, log: Callable[[str], None]) -> Outcome:
+def finish_plan(plan: Plan, folder: str, log: Callable[[str], None]) -> Outcome:
     """Run what is not yet in the folder, and read all results; ``log`` takes a line on each run.
 
     Each run has a process of its own: its memory can be measured, a crash ends nothing else, and
@@ -108,57 +106,36 @@ def finish_plan(plan: Plan, folder: str, baseline: str, log: Callable[[str], Non
         store = Store(os.path.join(folder, "runs"))
         for number, run in enumerate(plan.runs, start=1):
             label = f"[{number}/{len(plan.runs)}] {run.spec.label}, seed {run.seed}"
-            kept = read_run(run, store)
-            if kept is not None:
+            if kept := read_run(run, store):
                 finished[run.name] = kept
                 log(f"{label}: kept from before")
                 continue
             log(f"{label}: running")
             failure = run_in_process(run, store)
-            found = None if failure else read_run(run, store)
-            if found is None:
-                failures[run.name] = failure or "its files have been changed meanwhile"
-                path = store.path(run.name, ".log")
-                log(f"{label}: failed: {failures[run.name]} (log: {path})")
-            else:
+            if found := None if failure else read_run(run, store):
                 finished[run.name] = found
                 epochs, seconds = len(found[0]["curve"]), found[0]["costs"]["total_seconds"]
                 log(f"{label}: {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s")
-    return read_outcome(plan, finished, failures, baseline)
-
-
-def baseline_of(specs: Sequence[ModelSpec], asked: str | None) -> str:
-    """Return the label of the model that the others are compared with.
-
-    Raises:
-        ValueError: it is none of the models.
-    """
-    labels = [spec.label for spec in specs]
-    asked = labels[0] if asked is None else asked
-    # It may be written with other spaces.
-    with suppress(ValueError):
-        asked = parse_models(asked)[0].label
-    if asked not in labels:
-        raise ValueError(f"--baseline: {asked!r} is none of the models {', '.join(labels)}.")
-    return asked
+            else:
+                failures[run.name] = failure or "its files have been changed meanwhile"
+                path = store.path(run.name, ".log")
+                log(f"{label}: failed: {failures[run.name]} (log: {path})")
+    return read_outcome(plan, finished, failures)
 
 
 def read_run(run: Run, store: Store) -> tuple[dict[str, Any], pd.DataFrame] | None:
-    """Return what a finished run found (see :func:`~recbole_evcf.comparison.worker.execute`), and
-    the test metrics of its users by id, empty where there are none.
+    """Return what :func:`~recbole_evcf.comparison.worker.execute` found, and the test metrics of
+    the users by id, an empty frame where there are none.
 
     A run whose files are missing, corrupt, changed or of other settings is not finished: None.
     """
     result, path = store.get(run.name, run.settings), store.path(run.name, ".users.csv")
     if result is None or not result["per_user"]:
         return None if result is None else (result, pd.DataFrame())
+    if not path.is_file() or digest(path) != result["per_user"]:
+        return None
     # No value is missing: a user may be called NA.
     exact = {"keep_default_na": False, "float_precision": "round_trip"}
-    try:
-        if digest(path) != result["per_user"]:
-            return None
-    except OSError:
-        return None
     return result, pd.read_csv(path, index_col="user_id", dtype={"user_id": str}, **exact)
 
 
@@ -166,9 +143,9 @@ def run_in_process(run: Run, store: Store) -> str | None:
     """Run in a separate process; return why it failed, None if it did not."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    defaults = {"checkpoint_dir": str(store.folder.parent / "saved"), "show_progress": False}
+    path, saved = str(store.path(run.name, "")), str(store.folder.parent / "saved")
+    defaults = {"checkpoint_dir": saved, "show_progress": False}
     request = {**run.request, "settings": {**defaults, **run.request["settings"]}}
-    path = str(store.path(run.name, ""))
     # A daemon could not start processes, as dataloaders with ``worker`` do.
     process = context.Process(target=work, args=(request, run.settings, path, theirs), daemon=False)
     process.start()

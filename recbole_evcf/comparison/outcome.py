@@ -17,8 +17,7 @@ from recbole_evcf.evaluator.metrics import SE_SUFFIX, standard_error
 __all__ = ["COSTS", "Outcome", "holm", "paired_test", "paired_tests", "read_outcome"]
 
 CONFIDENCE = 0.95
-MIB = 2**20
-# The costs in the table and their headings; those in bytes become MiB.
+# The costs in the table, and their headings.
 COSTS = {
     "training_seconds": "training, s",
     "total_seconds": "with validation, s",
@@ -40,7 +39,6 @@ class Outcome:
 
     Attributes:
         plan: what was asked for.
-        baseline: label of the model that the others are tested against.
         runs: label, seed and what :func:`~recbole_evcf.comparison.worker.execute` returned of each
             finished run.
         failures: label, seed and reason of each run that failed.
@@ -55,7 +53,6 @@ class Outcome:
     """
 
     plan: Plan
-    baseline: str
     runs: list[tuple[str, int, dict[str, Any]]]
     failures: list[tuple[str, int, str]]
     users: dict[str, pd.DataFrame]
@@ -90,7 +87,6 @@ def read_outcome(
     plan: Plan,
     finished: Mapping[str, tuple[dict[str, Any], pd.DataFrame]],
     failures: Mapping[str, str],
-    baseline: str,
 ) -> Outcome:
     """Combine the runs of a plan.
 
@@ -98,69 +94,51 @@ def read_outcome(
         plan: what was asked for.
         finished: by name, what a run found and the test metrics of its users.
         failures: by name, why a run failed.
-        baseline: label of the model to compare with.
     """
-    runs, failed, split = [], [], None
+    runs, failed, rows, split = [], [], [], None
     frames: dict[str, list[pd.DataFrame]] = {}
     for run in plan.runs:
+        label = run.spec.label
         result, frame = finished.get(run.name, ({}, None))
         split = split or result.get("test_split")
-        if not result or result["test_split"] != split:
-            failed.append((run.spec.label, run.seed, failures.get(run.name, OTHER_SPLIT)))
-        else:
-            runs.append((run.spec.label, run.seed, result))
-            frames.setdefault(run.spec.label, []).append(frame)
+        if frame is None or result["test_split"] != split:
+            failed.append((label, run.seed, failures.get(run.name, OTHER_SPLIT)))
+            continue
+        runs.append((label, run.seed, result))
+        frames.setdefault(label, []).append(frame)
+        valid = {f"valid_{key}": value for key, value in result["valid"].items()}
+        others = {"epochs": len(result["curve"]), "measured_on": result["measured_on"]}
+        # RecBole rounds the test metrics, and the users' are not rounded.
+        row = {"model": label, **result["test"], **frame.mean(), **valid}
+        rows.append({**row, **result["costs"], **others})
     users = {label: sum(each[1:], each[0]) / len(each) for label, each in frames.items()}
     found = {key for _, _, result in runs for key in result["test"]}
     metrics = {key: name for key, name in plan.metrics.items() if key in found}
-    unrounded = [frame.mean() for each in frames.values() for frame in each]
-    values = _values(runs, unrounded, users, list(metrics))
-    values = values.reindex([spec.label for spec in plan.specs])
-    counts = pd.Series([label for label, _, _ in runs], dtype=object).value_counts()
-    values.insert(0, "finished_seeds", counts.reindex(values.index, fill_value=0))
+    values = _values(rows, users, list(metrics)).reindex([spec.label for spec in plan.specs])
+    counts = {label: len(each) for label, each in frames.items()}
+    values.insert(0, "finished_seeds", [counts.get(label, 0) for label in values.index])
     values.insert(1, "failure", pd.Series({label: why for label, _, why in reversed(failed)}))
-    tests = paired_tests(users, baseline, list(metrics))
-    return Outcome(plan, baseline, runs, failed, users, metrics, values, tests)
+    tests = paired_tests(users, plan.baseline, list(metrics))
+    return Outcome(plan, runs, failed, users, metrics, values, tests)
 
 
 def _values(
-    runs: list[tuple[str, int, dict[str, Any]]],
-    unrounded: list[pd.Series],
-    users: Mapping[str, pd.DataFrame],
-    metrics: list[str],
+    rows: list[dict[str, Any]], users: Mapping[str, pd.DataFrame], metrics: list[str]
 ) -> pd.DataFrame:
-    """Return the means and errors of the finished models, ``unrounded`` being what is known of the
-    runs' test metrics."""
-    valid = {key: f"valid_{key}" for key in metrics}
-    numbers = ["epochs", *COSTS]
-    table = pd.DataFrame(
-        [
-            {
-                "model": label,
-                **result["test"],
-                **means,
-                **{valid[key]: value for key, value in result["valid"].items() if key in valid},
-                "epochs": len(result["curve"]),
-                **{name: result["costs"][name.removesuffix("_mib")] for name in COSTS},
-                # Earlier versions did not record the machine.
-                "measured_on": result.get("measured_on", "unknown"),
-            }
-            for (label, _, result), means in zip(runs, unrounded)
-        ],
-        columns=["model", *metrics, *valid.values(), *numbers, "measured_on"],
-    ).astype(dict.fromkeys([*metrics, *valid.values(), *numbers], float))
-    table[[name for name in COSTS if name.endswith("_mib")]] /= MIB
-    by_model = table.groupby("model", sort=False)
-    deviations = by_model[metrics].std()
-    errors = deviations.div(np.sqrt(by_model.size()), axis=0)
+    """Return the means and errors of the finished models, from a row per run."""
+    numbers = [*(f"valid_{key}" for key in metrics), "epochs", *COSTS]
+    table = pd.DataFrame(rows, columns=["model", *metrics, *numbers, "measured_on"])
+    by_model = table.astype(dict.fromkeys([*metrics, *numbers], float)).groupby("model", sort=False)
+    errors = by_model[metrics].sem()
     for label, frame in users.items():
         if len(frame) > 1:
             errors.loc[label, list(frame)] = frame.sem()
-    means = by_model.mean(numeric_only=True)
     machines = by_model["measured_on"].agg(lambda names: "; ".join(dict.fromkeys(names)))
-    suffixed = [means, errors.add_suffix(SE_SUFFIX), deviations.add_suffix("_seed_sd"), machines]
+    spread = by_model[metrics].std().add_suffix("_seed_sd")
+    means = by_model.mean(numeric_only=True)
+    values = pd.concat([means, errors.add_suffix(SE_SUFFIX), spread, machines], axis=1)
     order = [f"{key}{suffix}" for key in metrics for suffix in ("", SE_SUFFIX, "_seed_sd")]
-    return pd.concat(suffixed, axis=1)[[*order, *valid.values(), *numbers, "measured_on"]]
+    return values[[*order, *numbers, "measured_on"]]
 
 
 def paired_tests(
@@ -189,13 +167,10 @@ def paired_tests(
         }
         for metric in metrics
         for label, frame in users.items()
-        if label != baseline and metric in frame and metric in base and _same_users(frame, base)
+        if label != baseline and metric in frame and metric in base
+        if len(frame) == len(base) > 1 and frame.index.isin(base.index).all()
     )
     return tests.assign(p_corrected=holm(tests["p_value"].to_numpy())) if len(tests) else tests
-
-
-def _same_users(frame: pd.DataFrame, base: pd.DataFrame) -> bool:
-    return len(frame) == len(base) > 1 and frame.index.isin(base.index).all()
 
 
 def paired_test(values: pd.Series, base: pd.Series) -> dict[str, float]:

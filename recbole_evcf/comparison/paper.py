@@ -34,38 +34,54 @@ class PaperTable:
     specs: tuple[ModelSpec, ...]
     # Keys of RecBole's results.
     metrics: tuple[str, ...]
-    # By data set, by label of the row, by metric.
-    figures: dict[str, dict[str, dict[str, float]]]
-    # By RecBole's name, the paper's "name" and the "standard_error" of its figures, about.
-    data_sets: dict[str, dict[str, Any]]
+    # Of the data set that is trained on, otherwise of all: a column for each, and rows by metric
+    # and label.
+    figures: pd.DataFrame
+    # By data set: the heading of its column, and about how large the errors of its figures are.
+    headings: dict[str, str]
+    errors: dict[str, float]
     # What the paper "says": one model is "better" and another "worse".
     claims: list[dict[str, str]]
     # Whether the settings are those of a short run.
     quick: bool
 
-    def beside(self, dataset: str) -> list[str]:
-        """Return the data sets whose values are shown for a data set: its own, otherwise all."""
-        return [dataset] if dataset in self.figures else list(self.figures)
-
 
 def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
-    """Read one of :data:`TABLES` from ``properties/paper/``.
+    """Read one of :data:`TABLES` from ``properties/paper/``, to be trained on a data set.
 
-    What the paper tuned for the data set that it will be trained on is read after the settings of
-    a row, and those of a short run last if it is to be ``quick``.
+    What is read for a row, in this order: the protocol, what is said of the data set, the settings
+    of the row, what the paper tuned for the data set, and if ``quick`` those of a short run.
     """
     published = _read("paper/published")
-    table, metrics = published["tables"][name], tuple(published["tables"][name]["metrics"])
+    table, about = published["tables"][name], published["data_sets"]
     specs = []
-    figures: dict[str, dict[str, dict[str, float]]] = {}
     for row in table["rows"]:
-        files = [f"paper/{row['settings']}", f"paper/{dataset}/{row['settings']}"]
-        files = [*filter(shipped_file, files), *(["paper/quick"] if quick else [])]
-        specs.append(ModelSpec(row["label"], _read(files[0])["model"], config_files=tuple(files)))
-        for data in filter(row.__contains__, published["data_sets"]):
-            figures.setdefault(data, {})[row["label"]] = dict(zip(metrics, row[data]))
-    data_sets, claims = published["data_sets"], table["statements"]
-    return PaperTable(name, tuple(specs), metrics, figures, data_sets, claims, quick)
+        own = f"paper/{row['settings']}"
+        files = ["protocol/strong_generalization", f"dataset/{dataset}", own]
+        files += [f"paper/{dataset}/{row['settings']}", *["paper/quick"] * quick]
+        files = list(filter(shipped_file, files))
+        specs.append(ModelSpec(row["label"], _read(own)["model"], config_files=tuple(files)))
+    figures = pd.DataFrame(
+        {
+            data: {
+                (metric, row["label"]): figure
+                for row in table["rows"]
+                for metric, figure in zip(table["metrics"], row[data])
+            }
+            for data in about
+            if data in table["rows"][0]
+        }
+    ).rename_axis(["metric", "model"])
+    return PaperTable(
+        name,
+        tuple(specs),
+        tuple(table["metrics"]),
+        figures[[dataset]] if dataset in figures else figures,
+        {data: f"paper, {each['name']}" for data, each in about.items()},
+        {data: each["standard_error"] for data, each in about.items()},
+        table["statements"],
+        quick,
+    )
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -73,18 +89,16 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
-    """Return a row per metric and model, unrounded: ``model``, ``metric``, ``ours``, ``ours_se``;
+    """Return a row per metric and model, unrounded: ``metric``, ``model``, ``ours``, ``ours_se``;
     for each data set of the paper its figure, and its ``_se``."""
-    frames = []
-    for metric in table.metrics:
-        ours = {metric: "ours", metric + SE_SUFFIX: "ours_se"}
-        frame = outcome.values.reindex(columns=list(ours)).rename(columns=ours).reset_index()
-        frame.insert(1, "metric", metric)
-        for data in table.beside(outcome.dataset):
-            frame[data] = [table.figures[data][label][metric] for label in frame["model"]]
-            frame[data + SE_SUFFIX] = table.data_sets[data]["standard_error"]
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    columns = {metric: [metric, metric + SE_SUFFIX] for metric in table.metrics}
+    ours = {
+        metric: outcome.values.reindex(columns=names).set_axis(["ours", "ours_se"], axis=1)
+        for metric, names in columns.items()
+    }
+    frame = pd.concat(ours, names=["metric", "model"]).join(table.figures)
+    errors = {data + SE_SUFFIX: table.errors[data] for data in table.figures}
+    return frame.assign(**errors).reset_index()
 
 
 def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
@@ -100,17 +114,16 @@ def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
     metric, rows = table.metrics[0], []
     known = {label: users[metric] for label, users in outcome.users.items() if metric in users}
     for claim in table.claims:
-        pair = (claim["better"], claim["worse"])
+        pair = claim["better"], claim["worse"]
         test = paired_test(*(known[label] for label in pair)) if known.keys() >= {*pair} else {}
-        row: dict[str, Any] = {"statement": claim["says"], "ours": test.get("difference")}
-        row["ours_se"] = test.get("standard_error")
-        for data in table.beside(outcome.dataset):
-            better, worse = (table.figures[data][label][metric] for label in pair)
-            row[data] = better - worse
-            # Of the difference of two values, treated as independent.
-            row[data + SE_SUFFIX] = math.sqrt(2) * table.data_sets[data]["standard_error"]
-        rows.append({**row, "p": test.get("p_value")})
-    found = pd.DataFrame(rows).astype({"ours": float, "ours_se": float, "p": float})
+        better, worse = (table.figures.loc[(metric, label)] for label in pair)
+        row = {"ours": test.get("difference"), "ours_se": test.get("standard_error")}
+        rows.append({**row, **(better - worse), "p": test.get("p_value")})
+    found = pd.DataFrame(rows, dtype=float)
+    # Of the difference of two figures, treated as independent.
+    errors = {data + SE_SUFFIX: math.sqrt(2) * table.errors[data] for data in table.figures}
+    found = found.assign(**errors)
+    found.insert(0, "statement", [claim["says"] for claim in table.claims])
     tested = found["p"].notna()
     found.loc[tested, "p"] = holm(found.loc[tested, "p"].to_numpy())
     found["verdict"] = np.where(found["ours"] > 0, "holds", "does not hold")
@@ -119,44 +132,31 @@ def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
     return found
 
 
-def metric_table(outcome: Outcome, table: PaperTable, metric: str) -> Table:
-    """Return our values next to the paper's, for one metric."""
-    frame = beside_paper(outcome, table).query("metric == @metric").drop(columns="metric")
-    dataset = outcome.dataset
-    if dataset in table.figures:
-        frame["off"] = frame["ours"] - frame[dataset]
-        # Different users, so the errors are independent.
-        frame["off_se"] = np.hypot(frame["ours_se"], frame[dataset + SE_SUFFIX])
-    failed = ~frame["model"].isin(list(outcome.users))
-    frame["ours"] = frame["ours"].astype(object).mask(failed, "failed")
-    names = {data: f"paper, {table.data_sets[data]['name']}" for data in table.beside(dataset)}
-    names |= {"ours": f"ours, {dataset}", "off": "ours - paper"}
-    return Table(frame, names, {"off": "+.4f"})
-
-
 def reproduction_text(outcome: Outcome, table: PaperTable) -> str:
     """Return our values next to the paper's, and the checks, for a terminal."""
     blocks = [
-        f"{section.title}\n{part.text()}"
+        "\n".join([section.title, *(p.text() if isinstance(p, Table) else f"\n{p}" for p in parts)])
         for section in _sections(outcome, table)
-        for part in section.parts
-        if isinstance(part, Table)
+        for parts in [section.parts]
     ]
-    return "\n\n".join([*blocks, _note(outcome, table)])
+    return "\n\n".join(blocks)
 
 
 def _sections(outcome: Outcome, table: PaperTable) -> list[Section]:
-    names = {data: f"paper, {about['name']}" for data, about in table.data_sets.items()}
-    formats = {**dict.fromkeys(["ours", *names], "+.4f"), "p": "p"}
-    claims = Table(check_claims(outcome, table), {**names, "p": "corrected p"}, formats)
-    note = _note(outcome, table)
-    return [
-        *(
-            Section(outcome.plan.metrics.get(key, key), [metric_table(outcome, table, key)], 3)
-            for key in table.metrics
-        ),
-        Section("Statements of the paper", [claims, note]),
-    ]
+    found = []
+    dataset, names = outcome.dataset, {**table.headings, "ours": f"ours, {outcome.dataset}"}
+    for metric, frame in beside_paper(outcome, table).groupby("metric", sort=False):
+        if dataset in frame:
+            # Different users, so the errors are independent.
+            error = np.hypot(frame["ours_se"], frame[dataset + SE_SUFFIX])
+            frame = frame.assign(off=frame["ours"] - frame[dataset], off_se=error)
+        shown = Table(
+            frame.drop(columns="metric"), {**names, "off": "ours - paper"}, {"off": "+.4f"}
+        )
+        found.append(Section(outcome.plan.metrics.get(metric, metric), [shown], 3))
+    formats = {**dict.fromkeys(["ours", *table.headings], "+.4f"), "p": "p"}
+    claims = Table(check_claims(outcome, table), {**table.headings, "p": "corrected p"}, formats)
+    return [*found, Section("Statements of the paper", [claims, _note(outcome, table)])]
 
 
 def _note(outcome: Outcome, table: PaperTable) -> str:
@@ -176,17 +176,16 @@ def write_reproduction(outcome: Outcome, table: PaperTable, folder: str, command
     page, which shows the ``command``, into a folder; returns the path of the page."""
     write_tables(outcome, folder, table.name)
     path = os.path.join(folder, table.name)
-    figures, claims = beside_paper(outcome, table), check_claims(outcome, table)
+    figures, beside = beside_paper(outcome, table), _sections(outcome, table)
     with atomic_write(f"{path}-beside-paper.csv") as temporary:
         figures.to_csv(temporary, index=False)
     content = {
         "dataset": outcome.dataset,
         "figures": figures.to_dict("records"),
         "note": _note(outcome, table),
-        "statements": claims.to_dict("records"),
+        "statements": check_claims(outcome, table).to_dict("records"),
     }
     write_json(f"{path}-beside-paper.json", content)
-    beside = _sections(outcome, table)
     Report("Beside the paper", beside).write_markdown(f"{path}-beside-paper.md")
     title = f"{table.name.replace('table', 'Table ')} of Kim & Suh (2019)"
     parts = [Section("Beside the paper", []), *beside, *sections(outcome)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,16 +20,16 @@ from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
-from recbole_evcf.utils.text import shortened, shown
+from recbole_evcf.utils.text import plain_value, shortened, shown
 
 __all__ = ["SHARED", "ModelSpec", "Plan", "Run", "make_plan", "parse_models", "settings_of_result"]
 
 # These decide what is evaluated: a model with its own value could not be compared.
 SHARED = {*dataset_arguments, *evaluation_arguments, *with_role(Role.SAME_FOR_ALL)}
 SHARED -= {*with_role(Role.OF_EACH_MODEL)}
-QUOTES = "'\""
-# What ends what.
-ENDS = {"[": "]", "(": ")", "{": "}", "'": "'", '"': '"'}
+# What commas do not split: quoted strings, and brackets with no others in them.
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+BRACKETS = re.compile(r"\([^][(){}]*\)|\[[^][(){}]*\]|\{[^][(){}]*\}")
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class ModelSpec:
 
     label: str
     model: str
-    # Of this model alone; they override the settings of all models.
+    # Of this model alone; they override those of all models.
     settings: dict[str, Any] = field(default_factory=dict)
-    # Of this model alone, read after those that set the protocol.
+    # Of this model alone, read before those of all models.
     config_files: tuple[str, ...] = ()
 
 
@@ -64,11 +63,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a comparison, model by model, seed by seed."""
+    """The runs of a comparison, model by model, seed by seed.
+
+    ``baseline`` is the label of the model that the others are tested against.
+    """
 
     specs: tuple[ModelSpec, ...]
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]
+    baseline: str
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -78,12 +81,10 @@ class Plan:
     @property
     def metrics(self) -> dict[str, str]:
         """The keys of RecBole's results, in its order, to the names that they have in tables."""
-        names = {}
-        for metric in self.settings["metrics"]:
-            names.update({f"{metric.lower()}@{k}": f"{metric}@{k}" for k in self.settings["topk"]})
-            # Metrics without a cut-off, such as AUC.
-            names[metric.lower()] = metric
-        return names
+        cutoffs = [f"@{k}" for k in self.settings["topk"]]
+        # Metrics such as AUC have no cut-off.
+        names = [f"{name}{k}" for name in self.settings["metrics"] for k in [*cutoffs, ""]]
+        return {name.lower(): name for name in names}
 
 
 def make_plan(
@@ -92,31 +93,35 @@ def make_plan(
     config_files: Sequence[str] = (),
     settings: Mapping[str, object] | None = None,
     seeds: Sequence[int] = (),
-    user_files: Sequence[str] = (),
+    baseline: str | None = None,
 ) -> Plan:
     """Check a comparison and list its runs.
 
     Args:
         specs: the models.
         dataset: name of the data set.
-        config_files: files for all models, read before those of a model.
+        config_files: files for all models, read after those of a model.
         settings: config keys for all models; they override every file.
         seeds: of the models; by default the one of the config.
-        user_files: files for all models, read last.
+        baseline: one of the models, by default the first.
 
     Raises:
         ValueError: a model, a setting or a seed is wrong.
     """
-    settings = dict(settings or {})
+    settings, labels = dict(settings or {}), [spec.label for spec in specs]
+    baseline = labels[0] if baseline is None else baseline
+    # It may be written with other spaces.
+    with suppress(ValueError):
+        baseline = parse_models(baseline)[0].label if baseline not in labels else baseline
+    if baseline not in labels:
+        raise ValueError(f"--baseline: {baseline!r} is none of the models {', '.join(labels)}.")
     if seeds and "seed" in settings:
         raise ValueError("--seed and --seeds were both given: the seeds of the models are --seeds.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds names a seed twice: {', '.join(map(str, seeds))}.")
-    configs = []
-    for spec in specs:
-        files = resolve_config_files([*config_files, *spec.config_files, *user_files])
-        configs.append((spec, files, _config_of(spec, dataset, files, settings)))
-    first = configs[0][2]
+    files = [resolve_config_files([*spec.config_files, *config_files]) for spec in specs]
+    configs = [_config_of(spec, dataset, of, settings) for spec, of in zip(specs, files)]
+    first = configs[0]
     check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
@@ -124,17 +129,17 @@ def make_plan(
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
     data = digest_of_data(first)
     runs = []
-    for spec, files, config in configs:
+    for spec, of, config in zip(specs, files, configs):
         for seed in seeds:
             both = {"seed": seed, "split_seed": split_seed}
             request = {
                 "model": spec.model,
-                "dataset": config["dataset"],
-                "config_files": [os.path.abspath(path) for path in files],
+                "dataset": dataset,
+                "config_files": [os.path.abspath(path) for path in of],
                 "settings": {**settings, **spec.settings, **both},
             }
             runs.append(Run(spec, seed, settings_of_result(config, data, **both), request))
-    return Plan(tuple(specs), seeds, tuple(runs))
+    return Plan(tuple(specs), seeds, tuple(runs), baseline)
 
 
 def _config_of(spec: ModelSpec, dataset: str, files: list[str], settings: dict) -> Config:
@@ -176,13 +181,13 @@ def parse_models(text: str) -> list[ModelSpec]:
     """
     specs: list[ModelSpec] = []
     for piece in _split(text, text):
-        found = re.fullmatch(r"([^\[]+?)\s*(\[.*\])?", piece, re.DOTALL)
+        found = re.fullmatch(r"([^\[]+?)\s*(?:\[(.*)\])?", piece, re.DOTALL)
         if found is None:
             raise ValueError(
                 f"cannot read {shown(piece, 200)}: a model is written Name or Name[key=value,...]."
             )
-        name, inner = found[1], (found[2] or "")[1:-1]
-        parts = _split(inner, piece) if inner.strip() else []
+        name, inner = found[1], (found[2] or "").strip()
+        parts = _split(inner, piece) if inner else []
         settings: dict[str, object] = {}
         for part in parts:
             key, equals, value = (word.strip() for word in part.partition("="))
@@ -202,38 +207,31 @@ def parse_models(text: str) -> list[ModelSpec]:
 
 
 def _value(text: str, piece: str) -> object:
-    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return ast.literal_eval(text)
+    with suppress(SyntaxError):
+        return plain_value(text)
     try:
         return read_yaml(text)
     except ValueError:
-        raise ValueError(
-            f"cannot read the value {shown(text, 200)} in {shown(piece, 200)}."
-        ) from None
+        message = f"cannot read the value {shown(text, 200)} in {shown(piece, 200)}."
+        raise ValueError(message) from None
 
 
 def _split(text: str, whole: str) -> list[str]:
     """Split at the commas outside brackets and quotation marks."""
-    pieces = [""]
-    # The ends of the brackets and quotation marks that are open.
-    ends: list[str] = []
-    for letter in text:
-        if ends and ends[-1] in QUOTES:
-            if letter == ends[-1]:
-                ends.pop()
-        elif letter in ENDS:
-            ends.append(ENDS[letter])
-        elif letter in ENDS.values() and (not ends or ends.pop() != letter):
-            raise ValueError(f"cannot read {shown(whole, 200)}: {letter!r} closes no bracket.")
-        if letter == "," and not ends:
-            pieces.append("")
-        else:
-            pieces[-1] += letter
-    if ends:
-        raise ValueError(f"cannot read {shown(whole, 200)}: a closing {ends[-1]} is missing.")
-    pieces = [piece.strip() for piece in pieces]
+    masked, found = QUOTED.subn(_mask, text)[0], 1
+    while found:
+        masked, found = BRACKETS.subn(_mask, masked)
+    if single := re.search(r"[][(){}'\"]", masked):
+        raise ValueError(f"cannot read {shown(whole, 200)}: {single[0]} has no counterpart.")
+    commas = [place for place, letter in enumerate(masked) if letter == ","]
+    bounds = zip([-1, *commas], [*commas, len(text)])
+    pieces = [text[comma + 1 : end].strip() for comma, end in bounds]
     if not all(pieces):
         raise ValueError(
-            f"cannot read {shown(whole, 200)}: there is nothing before or behind a comma."
+            f"cannot read {shown(whole, 200)}: there is nothing before or after a comma."
         )
     return pieces
+
+
+def _mask(found: re.Match[str]) -> str:
+    return "_" * len(found[0])

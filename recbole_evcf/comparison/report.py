@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import cycle
 from textwrap import wrap
@@ -42,7 +42,7 @@ ABOUT_COSTS = (
     "epochs. Users per second count every training user once an epoch, and in the evaluation every "
     "test user. Memory is that of the whole process, which ran this model alone; before the model "
     "there is what Python, the libraries and the data took. Costs of different machines cannot be "
-    "compared; of a run by an earlier version the machine is unknown."
+    "compared."
 )
 NO_TESTS = (
     "There are no two models with metrics of the same two users or more, which a paired test needs."
@@ -61,74 +61,69 @@ def write_comparison(outcome: Outcome, folder: str, command: str) -> str:
 
 def write_tables(outcome: Outcome, folder: str, name: str) -> None:
     """Write ``name.csv``, ``.json``, ``.md`` and ``.tex``, each atomically."""
-    path = os.path.join(folder, name)
+    plan, path, note = outcome.plan, os.path.join(folder, name), caption(outcome)
     with atomic_write(f"{path}.csv") as temporary:
         outcome.values.to_csv(temporary)
-    write_json(f"{path}.json", _content(outcome))
-    brief = list(sections(outcome, brief=True))
-    Report(f"Comparison on {outcome.dataset}", brief).write_markdown(f"{path}.md")
-    write_text(
-        f"{path}.tex", metric_table(outcome).latex(caption(outcome, "bold"), "tab:comparison")
-    )
-
-
-def _content(outcome: Outcome) -> dict[str, Any]:
-    plan, models, values = outcome.plan, [], outcome.values.to_dict("index")
-    for spec in plan.specs:
-        runs = [{"seed": seed, **run} for label, seed, run in outcome.runs if label == spec.label]
-        failures = [
-            {"seed": seed, "reason": why}
-            for label, seed, why in outcome.failures
-            if label == spec.label
-        ]
-        parts = {"runs": runs, "failures": failures}
-        models.append({**asdict(spec), **values[spec.label], **parts})
+    values = outcome.values.to_dict("index")
     shared = ("dataset", "eval_args", "split_seed", "valid_metric")
-    return {
+    content = {
         **{key: plan.settings[key] for key in shared},
         "seeds": plan.seeds,
         "n_test_users": outcome.n_users,
-        "note": caption(outcome),
-        "models": models,
-        "baseline": outcome.baseline,
+        "note": note,
+        "models": [{**asdict(spec), **values[spec.label]} for spec in plan.specs],
+        "runs": [{"label": label, "seed": seed, **run} for label, seed, run in outcome.runs],
+        "failures": [dict(zip(("label", "seed", "reason"), each)) for each in outcome.failures],
+        "baseline": plan.baseline,
         "comparisons": outcome.tests.to_dict("records"),
     }
+    write_json(f"{path}.json", content)
+    Report(f"Comparison on {outcome.dataset}", sections(outcome)).write_markdown(f"{path}.md")
+    write_text(f"{path}.tex", metric_table(outcome).latex(note, "tab:comparison"))
 
 
-def sections(outcome: Outcome, brief: bool = False) -> Iterator[Section]:
-    """Yield the sections that have content: metrics, failures and tests alone if ``brief``."""
-    plan, finished, shared = outcome.plan, outcome.finished, outcome.plan.settings
-    if outcome.runs:
-        yield Section("Test metrics", [metric_table(outcome), caption(outcome, "bold")])
-    names = {f"{key}_seed_sd": name for key, name in outcome.metrics.items()}
-    if not brief and finished[list(names)].notna().any(axis=None):
-        spread = finished[["model", "finished_seeds", *names]]
-        table = Table(spread, {"finished_seeds": "seeds", **names})
-        yield Section("Spread between the seeds", [table, ABOUT_SPREAD], level=3)
+def sections(outcome: Outcome) -> list[Section]:
+    """Return the sections of a report; those of finished runs only where there are some."""
+    plan, shared = outcome.plan, outcome.plan.settings
+    found = _of_finished_runs(outcome) if outcome.runs else []
     if outcome.failures:
         table = pd.DataFrame(outcome.failures, columns=["model", "seed", "reason"])
-        yield Section("Failed", [Table(table, formats={"seed": "d"})])
-    if outcome.runs and not brief:
-        yield Section("Metrics", [metric_bars(outcome)])
-        if any(len(run["curve"]) > 1 for _, _, run in outcome.runs):
-            yield Section("Learning curves", [learning_curves(outcome), ABOUT_CURVES])
-    if outcome.runs and len(plan.specs) > 1:
+        found.insert(1, Section("Failed", [Table(table, formats={"seed": "d"})]))
+    rows = [(spec.label, spec.model, _listed(spec.settings)) for spec in plan.specs]
+    table = pd.DataFrame(rows, columns=["label", "model", "its own settings"])
+    text = (
+        f"Split: {_listed(shared['eval_args'])}; its seed is {shared['split_seed']}. Seeds of "
+        f"the models: {', '.join(map(str, plan.seeds))}. Every other setting of every run is "
+        "in the folder runs."
+    )
+    return [*found, Section("Settings", [Table(table), text])]
+
+
+def _of_finished_runs(outcome: Outcome) -> list[Section]:
+    plan, finished = outcome.plan, outcome.finished
+    found = [
+        Section("Test metrics", [metric_table(outcome), caption(outcome)]),
+        Section("Metrics", [metric_bars(outcome)]),
+    ]
+    spread = {f"{key}_seed_sd": name for key, name in outcome.metrics.items()}
+    if finished[list(spread)].notna().any(axis=None):
+        table = finished[["model", "finished_seeds", *spread]]
+        parts = [Table(table, {"finished_seeds": "seeds", **spread}), ABOUT_SPREAD]
+        found.append(Section("Spread between the seeds", parts))
+    if any(len(run["curve"]) > 1 for _, _, run in outcome.runs):
+        found.append(Section("Learning curves", [learning_curves(outcome), ABOUT_CURVES]))
+    if len(plan.specs) > 1:
         tests = [_test_table(outcome), _about_tests(outcome)] if len(outcome.tests) else [NO_TESTS]
-        yield Section(f"Against {outcome.baseline}", tests)
-    if outcome.runs and not brief:
-        yield Section("Costs", [_cost_table(outcome), ABOUT_COSTS])
-    if not brief:
-        rows = [(spec.label, spec.model, _listed(spec.settings)) for spec in plan.specs]
-        table = pd.DataFrame(rows, columns=["label", "model", "its own settings"])
-        text = (
-            f"Split: {_listed(shared['eval_args'])}; its seed is {shared['split_seed']}. Seeds of "
-            f"the models: {', '.join(map(str, plan.seeds))}. Every other setting of every run is "
-            "in the folder runs."
-        )
-        yield Section("Settings", [Table(table), text])
+        found.append(Section(f"Against {plan.baseline}", tests))
+    names = {"model": "model", "epochs": "epochs", **COSTS, "measured_on": "measured on"}
+    if not finished["peak_gpu_memory_mib"].any():
+        del names["peak_gpu_memory_mib"]
+    formats = {**dict.fromkeys(names, ",.0f"), "training_seconds": ",.2f", "total_seconds": ",.2f"}
+    costs = Table(finished[list(names)], names, formats)
+    return [*found, Section("Costs", [costs, ABOUT_COSTS])]
 
 
-def _listed(settings: dict[str, Any]) -> str:
+def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in settings.items()) or "–"
 
 
@@ -140,28 +135,30 @@ def metric_table(outcome: Outcome) -> Table:
     return Table(table[["model", *values]], outcome.metrics, bold=pd.DataFrame(best))
 
 
-def caption(outcome: Outcome, mark: str = "marked") -> str:
-    """Explain the values of the table, their standard errors and how the best is marked."""
-    shared, seeds = outcome.plan.settings, len(outcome.plan.seeds)
+def caption(outcome: Outcome) -> str:
+    """Explain the values of the table, their standard errors and what is marked."""
+    shared, seeds = outcome.plan.settings, outcome.plan.seeds
     kind = "by users" if "SG" in (shared["eval_args"]["split"] or {}) else "of interactions"
-    text = (
+    sentences = [
         f"Test metrics on {shared['dataset']}, one split {kind} (seed {shared['split_seed']}), "
         f"{outcome.n_users:,} users."
-    )
-    if seeds > 1:
-        listed = ", ".join(map(str, outcome.plan.seeds))
-        text += f" Each value is the mean over {seeds} seeds ({listed})."
+    ]
+    several = len(seeds) > 1
+    if several:
+        listed = ", ".join(map(str, seeds))
+        sentences.append(
+            f"Each value is the mean over {len(seeds)} seeds ({listed}); the spread between them "
+            "is on the page, and in the CSV file as _seed_sd."
+        )
     if any(len(users) > 1 for users in outcome.users.values()):
-        whose = "each user's mean over the seeds" if seeds > 1 else "the users' values"
-        text += (
-            f" ± is the standard error over the test users, of {whose}: how far the value would "
+        whose = "each user's mean over the seeds" if several else "the users' values"
+        sentences.append(
+            f"± is the standard error over the test users, of {whose}: how far the value would "
             "move with other users."
         )
-        if seeds > 1:
-            text += " The spread between seeds is on the page, and in the CSV file as _seed_sd."
-    elif seeds > 1:
-        text += " ± is the standard error over the seeds: there are no values of several users."
-    return f"{text} The best of each column is {mark}."
+    elif several:
+        sentences.append("± is the standard error over the seeds: no values of users are known.")
+    return " ".join([*sentences, "The best of each column is marked."])
 
 
 def _test_table(outcome: Outcome) -> Table:
@@ -195,15 +192,6 @@ def _about_tests(outcome: Outcome) -> str:
     )
 
 
-def _cost_table(outcome: Outcome) -> Table:
-    table = outcome.finished
-    names = {"model": "model", "epochs": "epochs", **COSTS, "measured_on": "measured on"}
-    if not table["peak_gpu_memory_mib"].any():
-        del names["peak_gpu_memory_mib"]
-    formats = {**dict.fromkeys(names, ",.0f"), "training_seconds": ",.2f", "total_seconds": ",.2f"}
-    return Table(table[list(names)], names, formats)
-
-
 def metric_bars(outcome: Outcome) -> go.Figure:
     """Draw a chart per metric: a bar per model with its standard error."""
     bars = [
@@ -213,17 +201,10 @@ def metric_bars(outcome: Outcome) -> go.Figure:
     ]
     table = pd.DataFrame(bars, columns=["model", "metric", "value", "error"])
     rows = -(-len(outcome.metrics) // COLUMNS)
-    figure = px.bar(
-        table[table["value"].notna()],
-        x="value",
-        y="model",
-        error_x="error",
-        facet_col="metric",
-        facet_col_wrap=min(COLUMNS, len(outcome.metrics)),
-        facet_col_spacing=0.03,
-        facet_row_spacing=0.3 / max(rows, 2),
-        **_coloured(outcome),
-    )
+    facets = {"facet_col": "metric", "facet_col_wrap": min(COLUMNS, len(outcome.metrics))}
+    spacing = {"facet_col_spacing": 0.03, "facet_row_spacing": 0.3 / max(rows, 2)}
+    look = {**facets, **spacing, **_coloured(outcome)}
+    figure = px.bar(table.dropna(subset="value"), x="value", y="model", error_x="error", **look)
     error = {"color": "#333", "thickness": 1.2}
     figure.update_traces(hovertemplate="%{y}: %{x:.4f}<extra></extra>", error_x=error)
     figure.update_xaxes(matches=None, showticklabels=True, rangemode="tozero", nticks=5, title="")
@@ -234,27 +215,21 @@ def metric_bars(outcome: Outcome) -> go.Figure:
 
 def learning_curves(outcome: Outcome) -> go.Figure:
     """Draw validation metric, reconstruction, KL term and KL weight by epoch, a line per seed."""
-    valid = outcome.plan.settings["valid_metric"]
+    terms = {"valid_score": f"Validation {outcome.plan.settings['valid_metric']}", **TERMS}
     points = [
         # Counted from 1; RecBole's log counts from 0.
         (_label(label), seed, row["epoch"] + 1, name, row[key])
-        for key, name in {"valid_score": f"Validation {valid}", **TERMS}.items()
+        for key, name in terms.items()
         for label, seed, result in outcome.runs
         for row in result["curve"]
         if key in row
     ]
-    figure = px.line(
-        pd.DataFrame(points, columns=["model", "seed", "epoch", "term", "value"]),
-        x="epoch",
-        y="value",
-        line_group="seed",
-        facet_col="term",
-        facet_col_wrap=2,
-        facet_col_spacing=0.08,
-        facet_row_spacing=0.14,
-        hover_data={"seed": True, "value": ":.4f", "term": False},
-        **_coloured(outcome),
-    )
+    table = pd.DataFrame(points, columns=["model", "seed", "epoch", "term", "value"])
+    facets = {"facet_col": "term", "facet_col_wrap": 2}
+    spacing = {"facet_col_spacing": 0.08, "facet_row_spacing": 0.14}
+    hover = {"seed": True, "value": ":.4f", "term": False}
+    look = {**facets, **spacing, "hover_data": hover, **_coloured(outcome)}
+    figure = px.line(table, x="epoch", y="value", line_group="seed", **look)
     for line in figure.data:
         line.update(mode="lines" if len(line.x) > 1 else "markers", line_width=1.6)
     figure.update_yaxes(matches=None, showticklabels=True, title="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import parent_process, set_start_method
 from pathlib import Path
 from threading import Thread
@@ -24,10 +24,12 @@ from recbole_evcf.config.keys import differences
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.evaluator.metrics import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.results import Store, digest
-from recbole_evcf.trainer.state_files import states_kept
+from recbole_evcf.trainer.resumption import states_kept
 from recbole_evcf.utils.text import one_line
 
 __all__ = ["execute", "peak_memory", "recording", "work"]
+
+MIB = 2**20
 
 
 def work(request: dict[str, Any], settings: dict[str, Any], path: str, connection: Any) -> None:
@@ -91,11 +93,11 @@ def execute(
         digest of that file, or None if it was not written; ``curve``, see :func:`recording`;
         ``n_train_users``, ``n_test_users``; ``test_split``, a digest of what was to be found;
         ``model_file``; ``measured_on``, the machine and its torch; and ``costs``, in seconds,
-        users per second and bytes.
+        users per second and MiB.
 
     Raises:
-        ValueError: there is nothing to test on, or what the files of settings and data hold is
-            not what was planned.
+        ValueError: there is nothing to test on, or the files of settings and data have changed
+            since the plan.
     """
     config = Config(
         request["model"], request["dataset"], request["config_files"], dict(request["settings"])
@@ -108,36 +110,37 @@ def execute(
     if not test_data:
         raise ValueError("the split leaves nothing to test on.")
     init_seed(config["seed"], config["reproducibility"])
-    device, memory_before = config["device"], peak_memory()
-    start = perf_counter()
-    model = get_model(config["model"])(config, train_data._dataset).to(device)
-    construction = perf_counter() - start
-    if planned is not None:
-        # Only now have all files been read.
-        _check_as_planned(planned, {**settings, "data": digest_of_data(config)})
+    memory_before = peak_memory()
+    make = get_model(config["model"])
+    model, construction = _timed(lambda: make(config, train_data._dataset).to(config["device"]))
+    # Only now have all files been read.
+    settings["data"] = digest_of_data(config)
+    if changed := differences(planned, settings) if planned else []:
+        what = f"the settings of this run have changed ({', '.join(changed)})"
+        if changed == ["data"]:
+            what = "the files of the data set have changed"
+        raise ValueError(f"{what} since the command started: repeat it.")
+    # Not timed: making a trainer imports and opens TensorBoard.
     trainer = recording(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
-    # Started here because making a trainer imports and opens TensorBoard.
-    start = perf_counter()
-    _, valid = trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
-    fitting = perf_counter() - start
+    progress = config["show_progress"]
+    fitted, fitting = _timed(trainer.fit, train_data, valid_data, show_progress=progress)
     if getattr(trainer, "resumption", None):
         fitting += trainer.resumption.seconds_before
-    start = perf_counter()
-    test = trainer.evaluate(test_data, show_progress=config["show_progress"])
-    testing = perf_counter() - start
-    metrics = trainer.evaluator.metric_class
+    test, testing = _timed(trainer.evaluate, test_data, show_progress=progress)
+    metrics, curve = trainer.evaluator.metric_class, trainer.record
     values = per_user_values(metrics, config["topk"])
     users = ranked_users(test_data) if values else None
     if users is not None:
         write_per_user(per_user_path, users, values)
-    curve = getattr(trainer, "record", [])
     training = construction + (sum(row["seconds"] for row in curve) or fitting)
     n_train, n_test = _number_of_users(train_data), _number_of_users(test_data)
-    is_gpu = device.type == "cuda"
-    threads = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
-    unit = torch.cuda.get_device_name(device) if is_gpu else threads
+    unit = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    gpu_memory = None
+    if config["device"].type == "cuda":
+        unit = torch.cuda.get_device_name(config["device"])
+        gpu_memory = torch.cuda.max_memory_allocated(config["device"]) / MIB
     return {
-        "valid": _plain(valid),
+        "valid": _plain(fitted[1]),
         "test": _plain(test),
         "smaller_is_better": [name for name, metric in metrics.items() if metric.smaller],
         "per_user": None if users is None else digest(Path(per_user_path)),
@@ -151,22 +154,17 @@ def execute(
             "training_seconds": training,
             "total_seconds": construction + fitting,
             "training_users_per_second": n_train * max(len(curve), 1) / training,
-            "evaluation_seconds": testing,
             "evaluation_users_per_second": n_test / testing,
-            "memory_before": memory_before,
-            "peak_memory": peak_memory(),
-            "peak_gpu_memory": torch.cuda.max_memory_allocated(device) if is_gpu else None,
+            "memory_before_mib": memory_before,
+            "peak_memory_mib": peak_memory(),
+            "peak_gpu_memory_mib": gpu_memory,
         },
     }
 
 
-def _check_as_planned(planned: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    changed = differences(planned, settings)
-    if changed:
-        what = f"the settings of this run have changed ({', '.join(changed)})"
-        if changed == ["data"]:
-            what = "the files of the data set have changed"
-        raise ValueError(f"{what} since the command started: repeat it.")
+def _timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, float]:
+    start = perf_counter()
+    return function(*args, **kwargs), perf_counter() - start
 
 
 def _plain(metrics: Mapping[str, Any] | None) -> dict[str, float]:
@@ -202,15 +200,13 @@ def recording(trainer_class: type) -> type:
             self.record: list[dict] = []
             super().__init__(*args, **kwargs)
 
-        def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
-            start = perf_counter()
-            losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        def _train_epoch(self, data: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
+            losses, seconds = _timed(super()._train_epoch, data, epoch, *args, **kwargs)
             terms = losses if isinstance(losses, dict) else {}
-            seconds = perf_counter() - start
-            self.record.append({"epoch": epoch_idx, "seconds": seconds, **terms})
+            self.record.append({"epoch": epoch, "seconds": seconds, **terms})
             return losses
 
-        def _valid_epoch(self, *args, **kwargs):
+        def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
             score, result = super()._valid_epoch(*args, **kwargs)
             if self.record:
                 self.record[-1]["valid_score"] = float(score)
@@ -220,17 +216,9 @@ def recording(trainer_class: type) -> type:
     return Recording
 
 
-def peak_memory() -> int | None:
-    """Return this process's peak resident memory so far, in bytes; None if unknown."""
-    # Preferred to getrusage: on Linux a new program inherits its parent's peak.
+def peak_memory() -> float | None:
+    """Return this process's peak resident memory so far, in MiB; None where it is unknown."""
+    # Not getrusage(): on Linux a new program inherits its parent's peak.
     status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)

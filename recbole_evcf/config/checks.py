@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.evaluator.register import metric_information
-from recbole.utils import get_trainer, set_color
+from recbole.utils import get_trainer
 
 from recbole_evcf import __version__
 from recbole_evcf.config.keys import KEYS, Role, checked, with_role
@@ -34,15 +34,13 @@ __all__ = [
     "overridden",
     "plain_settings",
     "refuse_to_save_data",
-    "settings_in_lines",
 ]
 
 
 def check_settings(config: Config) -> None:
     """Check all settings of a finished ``Config``, from all sources, before anything is loaded.
 
-    Raises:
-        ValueError: a key has no effect, or a value is none that RecBole or the model takes.
+    A ValueError says which key has no effect, or has a value that RecBole or the model refuses.
     """
     # Those of a model file were checked when it was trained.
     if not getattr(config, "is_restored", False):
@@ -101,9 +99,9 @@ def can_resume(config: Config) -> bool:
 
 def _check_fold_in(config: Config) -> None:
     """Check that the model of a config with the split by users can score an unseen user."""
-    name = config["model"]
+    name, ours = config["model"], (model.__name__ for model in (*MODELS, *BASELINES))
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
-        able = (*(model.__name__ for model in (*MODELS, *BASELINES)), *FOLD_IN_MODELS)
+        able = (*ours, *FOLD_IN_MODELS)
         raise ValueError(
             f"{name} has no way to score a user it was not trained on, which the split by users "
             f"(SG) asks for. Models that can: {', '.join(able)}."
@@ -267,21 +265,6 @@ def _kind_of(value: Any) -> str:
         with contextlib.suppress(SyntaxError):
             value = plain_value(value)
     return {int: "number", float: "number", tuple: "list"}.get(type(value), type(value).__name__)
-
-
-def settings_in_lines(config: Config) -> str:
-    """All settings, a line for each of RecBole's kinds; of those that are None the names alone."""
-    left = {k: value for k, value in config.final_config_dict.items() if value is not None}
-    unset = [key for key, value in config.final_config_dict.items() if value is None]
-    lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
-    for kind, keys in {**config.parameters, "Other": list(left)}.items():
-        values = {key: left.pop(key) for key in list(left) if key in keys}
-        named = [
-            f"{set_color(key, 'cyan')}={repr(value) if isinstance(value, str) else value}"
-            for key, value in values.items()
-        ]
-        lines.append(f"{set_color(kind, 'pink')}: {', '.join(named)}")
-    return "\n".join([*lines, f"{set_color('Without a value', 'pink')}: {', '.join(unset)}"])
 
 
 def plain_settings(config: Config) -> dict[str, Any]:

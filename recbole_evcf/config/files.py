@@ -56,11 +56,7 @@ def shipped_names(ending: str = ".yaml") -> list[str]:
 
 
 def existing(path: str, missing: str) -> None:
-    """Check that there is a file.
-
-    Raises:
-        ValueError: there is none; its message begins with ``missing``.
-    """
+    """Raise a ValueError that begins with ``missing`` if there is no file."""
     if not os.path.exists(path):
         raise ValueError(f"{missing} {path}.")
 
@@ -68,15 +64,13 @@ def existing(path: str, missing: str) -> None:
 def named_file(file: str, ending: str, missing: str) -> str:
     """The path of a file given by its path or by the name of a shipped one.
 
-    Raises:
-        ValueError: there is none; its message begins with ``missing``.
+    A ValueError that there is none begins with ``missing``.
     """
     if os.path.isfile(file):
         return file
     shipped = shipped_file(file, ending)
     if shipped is None:
-        left = "" if ending == ".yaml" else ending
-        names = ", ".join(f"{name}{left}" for name in shipped_names(ending))
+        names = ", ".join(name + ending.removesuffix(".yaml") for name in shipped_names(ending))
         raise ValueError(f"{missing} {file}; the package ships {names}.")
     return str(shipped)
 
@@ -111,15 +105,13 @@ def read_config_file(path: str) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, (dict, type(None))):
         kind = type(content).__name__
         raise ValueError(f"{path} must hold lines of `key: value`; it holds a {kind}.")
-    for key in content:
+    for key in content or ():
         if not isinstance(key, str):
             raise ValueError(f"{path}: a key must be a string, not {shown(key)}.")
-    return content
+    return content or {}
 
 
 def with_nulls(value: Any) -> Any:
@@ -158,20 +150,18 @@ class _Loader(yaml.SafeLoader):
             if left < 0 or depth > MAX_DEPTH:
                 raise ValueError("its aliases or brackets stand for too many values")
             if isinstance(node_, yaml.MappingNode):
-                _check_keys(node_)
+                _check_keys(key for key, _ in node_.value if isinstance(key, yaml.ScalarNode))
                 waiting += [(item, depth + 1) for pair in node_.value for item in pair]
             elif isinstance(node_, yaml.SequenceNode):
                 waiting += [(item, depth + 1) for item in node_.value]
         return super().construct_document(node)
 
 
-def _check_keys(node: yaml.MappingNode) -> None:
+def _check_keys(keys: Iterable[yaml.ScalarNode]) -> None:
     """PyYAML takes the last of equal keys without a word."""
     marks: dict[tuple, yaml.Mark] = {}
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode):
-            first = marks.setdefault((key.tag, key.value), key.start_mark)
-            if first is not key.start_mark:
-                said = f"the key {shortened(key.value)} is there twice, first in line "
-                said += f"{first.line + 1}"
-                raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
+    for key in keys:
+        first = marks.setdefault((key.tag, key.value), key.start_mark)
+        if first is not key.start_mark:
+            said = f"the key {shortened(key.value)} is there twice, first in line {first.line + 1}"
+            raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)

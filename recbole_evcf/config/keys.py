@@ -18,6 +18,7 @@ from typing import Any
 from recbole_evcf.utils.text import shortened
 
 __all__ = [
+    "INTERVAL",
     "KEYS",
     "Role",
     "checked",
@@ -43,11 +44,7 @@ class Values:
     read: Callable[[Any], Any]
 
     def checked(self, name: str, value: object) -> Any:
-        """The value of a key, as the package uses it.
-
-        Raises:
-            ValueError: the key does not take it; the message names both.
-        """
+        """The value of a key as the package uses it; a ValueError names both if it takes none."""
         try:
             return self.read(value)
         except (ValueError, OverflowError):
@@ -118,6 +115,20 @@ def _is_split(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and {*value} <= {"RS", "LS", "TS", "SG"}
 
 
+def _is_interval(value: Any) -> bool:
+    """RecBole reads one or several, as in ``"[5,10);[20,inf)"``, and leaves out what is none."""
+    for part in map(str.strip, str(value).split(";")):
+        low, high = map(float, part[1:-1].split(","))
+        if part[0] not in "([" or part[-1] not in ")]" or not low <= high:
+            return False
+    return True
+
+
+def _is_columns(value: Any) -> bool:
+    lists = value.values() if isinstance(value, dict) else [None]
+    return all(columns == "*" or isinstance(columns, (list, tuple, set)) for columns in lists)
+
+
 def _is_folder(value: Any) -> bool:
     part = isinstance(value, str) and not {*value} & {"/", "\\", "\0"}
     return part and value not in ("", ".", "..") and not os.path.splitdrive(value)[0]
@@ -127,7 +138,13 @@ def _is_folder(value: Any) -> bool:
 _WIDTHS = "a list of whole numbers of at least 1, such as [600]"
 _CLIPPING = "such as {'max_norm': 5}, with a number above 0"
 _SPLIT = "one of RS, LS, TS, SG with its value, such as {'RS': [0.8, 0.1, 0.1]}"
+_COLUMNS = "a mapping{} of lists of columns, such as {{'inter': ['user_id', 'item_id']}}"
+_FILES = (
+    "a list of three files (training, validation, test), or of five (training, validation fold-in, "
+    "validation target, test fold-in, test target)"
+)
 _FOLDER = "the name of a folder in data_path (which may be any path)"
+INTERVAL = _those("str", 'an interval such as "[5,inf)"', _is_interval)
 
 
 class Role(Flag):
@@ -153,7 +170,6 @@ class Role(Flag):
     NOT_FROM_A_FILE = auto()  # a model file would make RecBole unpickle, or join processes
     SAVED_DATASET = auto()  # RecBole's pickles
     SAVED_SPLIT = auto()
-    INTERVAL = auto()  # of counts
     FILTER = auto()  # which RecBole does not apply to a split made elsewhere
     ARGUMENT_OF_RUN = auto()  # how many processes it runs in, and where
     # What may be taken for a setting and is none.
@@ -222,7 +238,7 @@ _TABLE = (
     Key("learner", choice("adam_norm_grad", "adam", "adamw", "sgd", "adagrad", "rmsprop", any_case=True), "`adam_norm_grad`: Adam on gradients first scaled to unit L2 norm, tensor by tensor, as published", _LEARNING),
     Key("learning_rate", _number(above=0), "", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_batch_size", whole(1), "users (not interactions) per step", _LEARNING),
-    Key("epochs", whole(0), "at most", _LEARNING),
+    Key("epochs", whole(0), "at most", _LEARNING | R.NOT_TUNED),
     Key("stopping_step", whole(0), "validations in a row without a better one before training stops, counted from the end of the warm-up", _LEARNING | R.CHANGEABLE_ON_RESUME),
     Key("train_neg_sample_args", None, "the models take no negative samples", R.RECBOLES_WITH_OUR_DEFAULT | R.NOT_IN_A_FILE),
     # Of WMF.
@@ -276,14 +292,19 @@ _TABLE = (
     Key("dataset", _those("str", _FOLDER, _is_folder), "", R.READ_BY_RECBOLE | R.SAME_FOR_ALL),
     *_all(R.READ_BY_RECBOLE | R.SAME_FOR_ALL, "model"),
     Key("verbose", None, "", R.READ_BY_RECBOLE | R.OF_A_MACHINE, elsewhere=False),
-    *_all(R.READ_BY_RECBOLE, "encoding tail_ratio token_num_threshold"),
-    # Of some of RecBole's models, and of its transforms.
-    *_all(R.READ_BY_RECBOLE, "cin contrast eta feature_num has_residual norm sim use_filter xgb_early_stopping_rounds"),
+    # Of RecBole, of some of its models, and of its transforms.
+    *_all(R.READ_BY_RECBOLE, "encoding tail_ratio token_num_threshold cin contrast eta feature_num has_residual norm sim use_filter xgb_early_stopping_rounds"),
     *_all(R.READ_BY_RECBOLE, "CROP_ITEM_SEQ CROP_ITEM_SEQ_LEN INVERSE_ITEM_SEQ MASK_INDEX MASK_ITEM_SEQ NEG_ITEMS POS_ITEMS REORDER_ITEM_SEQ"),
     *_all(R.OF_EACH_MODEL, "MAX_ITEM_LIST_LENGTH"),
-    *_all(R.INTERVAL | R.FILTER, "user_inter_num_interval item_inter_num_interval"),
-    *_all(R.INTERVAL, "entity_kg_num_interval relation_kg_num_interval"),
-    *_all(R.FILTER, "rm_dup_inter val_interval"),
+    Key("user_inter_num_interval", INTERVAL, "", R.FILTER | R.CHECKED_ALWAYS),
+    Key("item_inter_num_interval", INTERVAL, "", R.FILTER | R.CHECKED_ALWAYS),
+    Key("entity_kg_num_interval", INTERVAL, "", R.CHECKED_ALWAYS),
+    Key("relation_kg_num_interval", INTERVAL, "", R.CHECKED_ALWAYS),
+    Key("val_interval", _instance("a mapping such as {'rating': '[4,inf)'}", dict), "", R.FILTER | R.CHECKED_ALWAYS),
+    *_all(R.FILTER, "rm_dup_inter"),
+    Key("load_col", _those("dict", _COLUMNS.format(" with inter"), lambda v: _is_columns(v) and "inter" in v), "", R.CHECKED_ALWAYS),
+    Key("unload_col", _those("dict", _COLUMNS.format(""), _is_columns), "", R.CHECKED_ALWAYS),
+    Key("benchmark_filename", _those("list", _FILES, lambda v: isinstance(v, (list, tuple)) and len(v) in (3, 5)), "", R.CHECKED_ALWAYS),
     # No settings: RecBole takes any key, and these would have no effect.
     Key("split", _those("dict", _SPLIT, _is_split), "", R.PART_OF_EVAL_ARGS),
     Key("order", choice("RO", "TO"), "", R.PART_OF_EVAL_ARGS),
@@ -315,11 +336,7 @@ def with_role(role: Role) -> tuple[str, ...]:
 
 
 def checked(name: str, value: object, called: str | None = None) -> Any:
-    """The value of a key with a check of its own; as :meth:`Values.checked`.
-
-    Args:
-        called: what the user calls the key, if not by its name.
-    """
+    """:meth:`Values.checked` of a key, which the user may have called otherwise."""
     values = KEYS[name].values
     assert values is not None, f"{name} has no check of its own"
     return values.checked(called or name, value)
@@ -333,6 +350,5 @@ def effective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """The keys that do not have the same value in both, sorted."""
-    absent = object()
-    keys = first.keys() | second.keys()
-    return sorted(key for key in keys if first.get(key, absent) != second.get(key, absent))
+    common = first.keys() & second.keys()
+    return sorted({*first, *second} - {key for key in common if first[key] == second[key]})

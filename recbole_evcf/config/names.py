@@ -71,14 +71,11 @@ def keys_of_all_models() -> set[str]:
 
 
 def check_names(config: Config) -> None:
-    """Check the keys of all settings that the user of a config gave, in any source.
+    """Refuse keys without effect among all that a user gave in any source (a ValueError).
 
     One file may serve several models: keys of all of them are taken. A key that nobody knows and
     that resembles no other may be one of a user's model that does not declare its keys, or an
     option of the program that runs: a warning names it.
-
-    Raises:
-        ValueError: a key has no effect.
     """
     elsewhere = {*config.file_config_dict, *config.variable_config_dict}
     of_model = _keys_for(config)
@@ -115,11 +112,7 @@ def check_keys_of_model(config: Config, keys: Iterable[str]) -> None:
 
 
 def check_several(config: Config, command: str) -> None:
-    """Refuse settings of a single training where a command, such as "a search", makes several.
-
-    Raises:
-        ValueError: one is set.
-    """
+    """Refuse settings of one training where a command, such as "a search", makes several."""
     for key in with_role(Role.OF_ONE_RUN):
         if config.external_config_dict.get(key) is not None:
             raise ValueError(
@@ -167,8 +160,7 @@ def _close(key: str, known: Iterable[str], cutoff: float) -> list[str]:
 
 def unknown_model(name: str) -> ValueError:
     """The error for a model that there is not, or whose module cannot be imported."""
-    fault = import_fault(name)
-    if fault:
+    if fault := import_fault(name):
         return fault
     names = {known.lower(): known for known in sorted(model_names())}
     close = [names[match] for match in _close(name.lower(), names, 0.6)]
@@ -184,7 +176,7 @@ def import_fault(name: str) -> ValueError | None:
         module = f"recbole.model.{package}.{name.lower()}"
         try:
             if name.isidentifier() and module not in sys.modules and find_spec(module):
-                import_module(f"recbole.model.{package}.{name.lower()}")
+                import_module(module)
         except Exception as error:
             return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
     return None

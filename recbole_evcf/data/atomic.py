@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from recbole.config import Config
 
+from recbole_evcf.config.keys import INTERVAL
 from recbole_evcf.utils.text import shown
 
-__all__ = ["check_header", "reading", "with_c_engine"]
+__all__ = ["check_columns", "check_header", "reading", "with_c_engine"]
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 UNDECODABLE = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" leaves of such a byte
@@ -29,56 +31,109 @@ CHUNK = 2**22
 
 def check_header(
     path: str, separator: str, encoding: str | None, required: Sequence[str] = ()
-) -> list[str]:
+) -> dict[str, str]:
     """Check the first line of an atomic file, and that a row that fits it follows.
 
     Args:
-        path: the atomic file.
-        separator: RecBole's setting ``field_separator``.
-        encoding: RecBole's setting ``encoding``; None is UTF-8, as it is to pandas.
+        separator, encoding: RecBole's settings ``field_separator`` and ``encoding``; an encoding of
+            None is UTF-8.
         required: names of the columns that the file must have, such as ``user_id``.
 
     Returns:
-        the names of its columns.
+        the type of each column, such as ``token``, by name.
 
     Raises:
         ValueError: RecBole and pandas would not read the file, or read it wrongly.
         OSError: the file cannot be opened.
     """
     # To pandas, two characters are a regular expression.
-    if (
-        not isinstance(separator, str)
-        or separator in ("", '"', "\r", "\n")
-        or (len(separator) > 1 and separator != re.escape(separator))
-    ):
+    plain = isinstance(separator, str) and (len(separator) < 2 or separator == re.escape(separator))
+    if not plain or separator in ("", '"', "\r", "\n"):
         raise ValueError(
             f"{path} cannot be split at field_separator {separator!r}; it must be one character, "
             'such as "\\t" (in double quotes in YAML), or several that are not special in a '
             "regular expression."
         )
     lines = _lines(path, encoding)
-    _, header = next(lines, (1, ""))
-    names = _names(header.rstrip("\n"), path, separator, required)
+    header = next(lines, (1, ""))[1].rstrip("\n")
+    if not header.strip():
+        raise ValueError(f"{path}: line 1 is empty; it must name the columns, as in user_id:token.")
+    if header.startswith("\ufeff"):
+        raise ValueError(
+            f"{path}, line 1 begins with a byte order mark (BOM): save the file without it or, for "
+            "UTF-8, set encoding to utf-8-sig."
+        )
+    texts, types = header.split(separator), {}
+    for place, text in enumerate(texts, 1):
+        name, _, kind = text.partition(":")
+        if not name or '"' in name or name in types or kind not in TYPES:
+            hint = f"; is field_separator {separator!r} right?" if len(texts) == 1 else "."
+            raise ValueError(
+                f"{path}, line 1: column {place} must be name:type, with a name of its own, not "
+                f"in quotes, and a type of {', '.join(TYPES)}, not {shown(text)}{hint}"
+            )
+        types[name] = kind
+    for name in required:
+        if name not in types:
+            raise ValueError(
+                f"{path}, line 1: there is no column {shown(name)}, which is required; the columns "
+                f"are {shown(', '.join(types))}."
+            )
     number, row = next(((number, line) for number, line in lines if line.strip()), (0, ""))
     if not row:
         raise ValueError(f"{path} holds no rows, only the header in line 1.")
     cells = row.rstrip("\n").split(separator)
     # pandas would read it with every column shifted.
-    if len(cells) > len(names) and '"' not in row:
+    if len(cells) > len(types) and '"' not in row:
         raise ValueError(
-            f"{path}, line {number} has {len(cells)} columns, the header has {len(names)}."
+            f"{path}, line {number} has {len(cells)} columns, the header has {len(types)}."
         )
-    return names
+    return types
+
+
+def check_columns(
+    config: Config,
+    kind: str,
+    path: str,
+    types: Mapping[str, str],
+    required: Sequence[str] = (),
+) -> None:
+    """Check that an atomic file fits the settings that name columns.
+
+    Args:
+        kind, path: of the file, such as ``inter``.
+        types: as :func:`check_header` returns them; empty if there is no such file.
+        required: names of the columns that must be loaded.
+
+    Raises:
+        ValueError: ``load_col``, ``unload_col`` or ``val_interval`` ask for what it does not have.
+    """
+    loaded = (config["load_col"] or {}).get(kind, "*")
+    for column in required:
+        if loaded != "*" and column not in loaded:
+            raise ValueError(f"load_col leaves out {column}, which is needed from {path}.")
+    there = f"has only {', '.join(types)}" if types else "does not exist"
+    for key in ("load_col", "unload_col"):
+        columns = (config[key] or {}).get(kind, "*")
+        # Those of a default need not be there.
+        if columns == "*" or config[key] == config.internal_config_dict.get(key):
+            continue
+        for column in columns:
+            if column not in types:
+                raise ValueError(f"{key}: {kind} names {shown(column)}, and {path} {there}.")
+    for column, kept in (config["val_interval"] or {}).items():
+        if "float" in types.get(column, ""):
+            INTERVAL.checked(f"val_interval: {column}", kept)
+        elif column in types and not isinstance(kept, (list, tuple, set)):
+            raise ValueError(
+                f"val_interval: {column} must be a list of the tokens to keep, not {shown(kept)}: "
+                f"{column} is a column of tokens."
+            )
 
 
 @contextmanager
-def reading(
-    path: str, separator: str, encoding: str | None, seq_separator: str = " "
-) -> Iterator[None]:
-    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails.
-
-    Args: as of :func:`check_header`; ``seq_separator`` splits ``float_seq`` columns.
-    """
+def reading(path: str, separator: str, encoding: str | None) -> Iterator[None]:
+    """Name what is wrong with an atomic file, as a ValueError, if reading it in the block fails."""
     # NumPy drops a NUL, as after a power failure, from a string's end: two ids would look the same.
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(b"\0") >= 0:
@@ -86,7 +141,7 @@ def reading(
     try:
         yield
     except READING_ERRORS as error:
-        raise ValueError(_fault(path, separator, encoding, seq_separator, error)) from error
+        raise ValueError(_fault(path, separator, encoding, error)) from error
 
 
 def _lines(path: str, encoding: str | None) -> Iterator[tuple[int, str]]:
@@ -110,67 +165,29 @@ def _lines(path: str, encoding: str | None) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{path} cannot be read as {encoding}; {hint}") from None
 
 
-def _names(header: str, path: str, separator: str, required: Sequence[str]) -> list[str]:
-    if not header.strip():
-        raise ValueError(f"{path}: line 1 is empty; it must name the columns, as in user_id:token.")
-    if header.startswith("\ufeff"):
-        raise ValueError(
-            f"{path}, line 1 begins with a byte order mark (BOM), which RecBole takes for part of "
-            "the first column's name; save the file without it or, for UTF-8, set encoding to "
-            "utf-8-sig."
-        )
-    texts, names = header.split(separator), []
-    for number, text in enumerate(texts, 1):
-        name, _, kind = text.partition(":")
-        if not name or '"' in name or name in names or kind not in TYPES:
-            hint = f"; is field_separator {separator!r} right?" if len(texts) == 1 else "."
-            raise ValueError(
-                f"{path}, line 1: column {number} must be name:type, with a name of its own, not "
-                f"in quotes, and a type of {', '.join(TYPES)}, not {shown(text)}{hint}"
-            )
-        names.append(name)
-    for name in required:
-        if name not in names:
-            raise ValueError(
-                f"{path}, line 1: there is no column {shown(name)}, which is required; the columns "
-                f"are {shown(', '.join(names))}."
-            )
-    return names
-
-
-def _fault(
-    path: str, separator: str, encoding: str | None, seq_separator: str, error: Exception
-) -> str:
+def _fault(path: str, separator: str, encoding: str | None, error: Exception) -> str:
     """Find the line for which reading failed."""
+    all(_lines(path, encoding))
     said = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
-    quote = "expected after" in said or "end of data" in said
-    try:
-        odd = [n for n, line in _lines(path, encoding) if quote and line.count('"') % 2]
-    except ValueError as no_text:
-        return str(no_text)
-    if quote:
-        line = f", line {odd[0]}" if odd else ""
+    if "expected after" in said or "end of data" in said:
+        odd = (f", line {n}" for n, line in _lines(path, encoding) if line.count('"') % 2)
         return (
-            f'{path}{line}: a quote (") opens a column and is not closed at its end; remove it, or '
-            "put the column in quotes and double those inside."
+            f'{path}{next(odd, "")}: a quote (") opens a column and is not closed at its end; '
+            "remove it, or put the column in quotes and double those inside."
         )
     options: dict[str, Any] = {"delimiter": separator, "encoding": encoding, "dtype": str}
-    try:
-        frame = pd.read_csv(path, engine="python", skip_blank_lines=False, **options)
-    except READING_ERRORS:
-        frame = pd.DataFrame()
     faults = []
-    for column in filter(re.compile(":float").search, frame):
-        parts = frame[column].dropna()
-        if column.endswith("_seq"):
-            parts = parts.str.split(seq_separator).explode().replace("", "0")
-        wrong = parts[pd.to_numeric(parts, errors="coerce").isna()]
-        faults += [(row, column, part) for row, part in wrong[:1].items()]
+    with suppress(*READING_ERRORS):
+        frame = pd.read_csv(path, engine="python", skip_blank_lines=False, **options)
+        for column in (name for name in frame if name.endswith(":float")):
+            cells = frame[column].dropna()
+            wrong = cells[pd.to_numeric(cells, errors="coerce").isna()]
+            faults += [(row, column, cell) for row, cell in wrong[:1].items()]
     if not faults:
         return f"{path} could not be read ({type(error).__name__}: {said})."
-    row, column, part = min(faults)
+    row, column, cell = min(faults)
     # The header is line 1.
-    return f"{path}, line {row + 2}: column {shown(column)} holds {shown(part)}, not a number."
+    return f"{path}, line {row + 2}: column {shown(column)} holds {shown(cell)}, not a number."
 
 
 def with_c_engine(read_csv: Callable) -> Callable:
@@ -181,37 +198,26 @@ def with_c_engine(read_csv: Callable) -> Callable:
 
     def read(path: str, *args: Any, **options: Any) -> pd.DataFrame:
         separator, encoding = options.get("delimiter") or "", options.get("encoding") or "utf-8"
-        if options.get("engine") != "python" or not _reads_alike(path, separator, encoding):
-            return read_csv(path, *args, **options)
-        # The precision with which the Python engine reads numbers.
-        fast = {**options, "engine": "c", "float_precision": "high"}
-        try:
-            return read_csv(path, *args, **fast)
-        except Exception:
-            return read_csv(path, *args, **options)
+        alike = len(separator) == 1 and separator.isascii() and encoding.lower() in ASCII_LIKE
+        if options.get("engine") == "python" and alike and _is_regular(path, separator.encode()):
+            # The precision with which the Python engine reads numbers.
+            fast = {**options, "engine": "c", "float_precision": "high"}
+            with suppress(Exception):
+                return read_csv(path, *args, **fast)
+        return read_csv(path, *args, **options)
 
     return read
 
 
-def _reads_alike(path: str, separator: str, encoding: str) -> bool:
-    """Whether both engines read a file alike, if they read it.
-
-    They differ in lines with more fields than the header, in lines of white space, in quotes that
-    do not close, and at zero bytes.
-    """
-    if len(separator) != 1 or not separator.isascii() or encoding.lower() not in ASCII_LIKE:
-        return False
+def _is_regular(path: str, separator: bytes) -> bool:
+    """Whether a file has nothing that the engines may read differently: lines of more fields than
+    the header, lines of white space, quotes that do not close, zero bytes."""
     with open(path, "rb") as file:
-        expected = file.readline().count(separator.encode())
-        return expected > 0 and all(
-            b"\0" not in lines
-            and b'"' not in lines
-            and (_count_in_lines(lines, ord(separator)) == expected).all()
-            for lines in iter(lambda: file.read(CHUNK) + file.readline(), b"")
-        )
-
-
-def _count_in_lines(lines: bytes, character: int) -> np.ndarray:
-    values = np.frombuffer(lines, dtype=np.uint8)
-    starts = np.flatnonzero(values[:-1] == ord("\n")) + 1
-    return np.add.reduceat(values == character, np.append(0, starts), dtype=np.int32)
+        expected = file.readline().count(separator)
+        for lines in iter(lambda: file.read(CHUNK) + file.readline(), b""):
+            values = np.frombuffer(lines, dtype=np.uint8)
+            starts = np.append(0, np.flatnonzero(values[:-1] == ord("\n")) + 1)
+            counts = np.add.reduceat(values == ord(separator), starts, dtype=np.int32)
+            if b"\0" in lines or b'"' in lines or (counts != expected).any():
+                return False
+    return expected > 0

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from recbole.config import Config
-from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader, UserDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -31,30 +31,20 @@ __all__ = [
 SCORE_BYTES = 64 * 2**20
 
 
-class TrainUserDataLoader(AbstractDataLoader):
+class TrainUserDataLoader(UserDataLoader):
     """Yields the ids of the users who have a training history, in random order.
 
-    RecBole's ``UserDataLoader`` also yields the padding user and users without history, whose
-    empty rows would enter the mean of the loss.
+    RecBole's also yields the padding user and users without history, whose empty rows would enter
+    the mean of the loss.
     """
 
     def __init__(
-        self, config: Config, dataset: Dataset, sampler: object, shuffle: bool = False
+        self, config: Config, dataset: Dataset, sampler: object, shuffle: bool = True
     ) -> None:
-        self.logger = getLogger()
-        self.uid_field = dataset.uid_field
+        self.logger, self.uid_field = getLogger(), dataset.uid_field
         users = torch.from_numpy(np.unique(np.asarray(dataset.inter_feat[self.uid_field])))
-        self.user_list = Interaction({self.uid_field: users})
-        self.sample_size = len(users)
-        super().__init__(config, dataset, sampler, shuffle=True)
-
-    def _init_batch_size_and_step(self) -> None:
-        self.step = self.config["train_batch_size"]
-        self.set_batch_size(self.step)
-
-    def collate_fn(self, index: Sequence[int]) -> Interaction:
-        """Return the user ids of a batch."""
-        return self.user_list[np.array(index)]
+        self.user_list, self.sample_size = Interaction({self.uid_field: users}), len(users)
+        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=True)
 
 
 class RankedPhase:

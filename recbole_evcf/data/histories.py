@@ -56,22 +56,12 @@ class Histories:
         self.columns = torch.from_numpy(matrix.indices.astype(np.int32))
 
     @classmethod
-    def from_interactions(
-        cls, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
-    ) -> Histories:
-        """Build from RecBole's ids of users and items, counted from 1, each (interactions,).
-
-        The numbers of users and items include the padding user and item.
-        """
-        ones = np.ones(len(users), dtype=np.int8)
-        return cls(scipy.sparse.coo_matrix((ones, (users, items - 1)), (n_users, n_items - 1)))
-
-    @classmethod
     def from_dataset(cls, dataset: Any) -> Histories:
         """All interactions of a RecBole ``Dataset``, each user-item pair once."""
         fields = (dataset.uid_field, dataset.iid_field)
         users, items = (np.asarray(dataset.inter_feat[field]) for field in fields)
-        return cls.from_interactions(users, items, dataset.user_num, dataset.item_num)
+        pairs = np.ones(len(users), dtype=np.int8), (users, items - 1)
+        return cls(scipy.sparse.coo_matrix(pairs, (dataset.user_num, dataset.item_num - 1)))
 
     @classmethod
     def input_of(cls, dataset: Any) -> Histories:

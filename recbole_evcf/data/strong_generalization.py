@@ -6,11 +6,12 @@ First the split itself, on plain arrays; below it what makes three RecBole datas
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from logging import getLogger
-from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
@@ -22,6 +23,7 @@ from recbole_evcf.utils.text import shown
 __all__ = [
     "PARTS",
     "build_parts",
+    "faults_in_parts",
     "group_sizes",
     "is_sg",
     "split_seed",
@@ -39,10 +41,6 @@ STREAM = 0x5C
 # So that 0.1 of 1000 users are 100, and 1 - 0.8 of 5 interactions is 1, whatever the rounding.
 TINY = 1e-9
 BEYOND_COUNTS = "interactions of users beyond the counts asked for"
-
-
-# Places of each part in the interaction arrays, and counts of what was left out, by reason.
-Split: TypeAlias = "tuple[list[np.ndarray], dict[str, int]]"
 
 
 def is_sg(config: Config) -> bool:
@@ -63,7 +61,7 @@ def three_numbers(values: object) -> bool:
     if not isinstance(values, (list, tuple)) or len(values) != 3:
         return False
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    return len(numbers) == 3 and bool(np.isfinite(numbers).all())
+    return len(numbers) == 3 and all(map(math.isfinite, numbers))
 
 
 def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
@@ -104,21 +102,23 @@ def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
 
 
 def split_users(
-    users: np.ndarray,
-    items: np.ndarray,
+    interactions: pd.DataFrame,
     shares: Sequence[float],
     seed: int,
     fold_in_ratio: float = 0.8,
     times: np.ndarray | None = None,
-) -> Split:
+) -> tuple[list[np.ndarray], dict[str, int]]:
     """Split interactions by users, as ``published-settings`` and Liang et al. (2018) do.
 
     Args:
-        users, items: of each interaction.
+        interactions: a column of users and one of items, numbered row by row.
         shares: see :func:`group_sizes`.
         seed: all that the random choices depend on.
         fold_in_ratio: share of a held-out history that is shown.
         times: if given, the earlier part of a history is shown instead of a random one.
+
+    Returns:
+        the numbers of the rows of each part, and how many were left out, by reason.
 
     Raises:
         ValueError: the shares or the ratio make no sense, or no held-out user can be scored.
@@ -126,58 +126,66 @@ def split_users(
     if not isinstance(fold_in_ratio, (int, float)) or not 0 < fold_in_ratio < 1:
         raise ValueError(f"eval_args: fold_in_ratio must lie between 0 and 1, not {fold_in_ratio}.")
     rng = np.random.default_rng([seed, STREAM])
-    pairs = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
-    unique = np.sort(np.unique(pairs, return_index=True)[1])
-    group = _draw_groups(users[unique], shares, rng)
-    train, held_out = unique[group == 0], unique[group > 0]
-    known = np.isin(items[held_out], np.unique(items[train]))
-    kept = held_out[known]
-    order = rng.random(len(users)) if times is None else times
-    is_target, is_scored = _fold_in(users[kept], order[kept], fold_in_ratio)
-    group_of = np.zeros(len(users), dtype=np.int8)
-    group_of[unique] = group
-    parts = [train]
-    for phase, name in ((1, "validation"), (2, "test")):
-        scored = is_scored & (group_of[kept] == phase)
-        parts += [kept[scored & ~is_target], kept[scored & is_target]]
+    rows = interactions.set_axis(["user", "item"], axis=1).drop_duplicates()
+    ids = np.unique(rows["user"])
+    n_train, n_valid, n_test = group_sizes(shares, len(ids))
+    drawn = np.repeat(["validation", "test", "training"], [n_valid, n_test, n_train])
+    group = rows["user"].map(pd.Series(drawn, ids[rng.permutation(len(ids))][: len(drawn)]))
+    train, held_out = rows[group == "training"], rows[group.isin(["validation", "test"])]
+    known = held_out[held_out["item"].isin(train["item"])]
+    order = rng.random(len(interactions)) if times is None else times
+    ranked = known.iloc[np.lexsort((order[known.index], known["user"]))]
+    of_user = ranked.groupby("user")["item"]
+    count = of_user.transform("size")
+    n_target = np.floor((1 - fold_in_ratio) * count + TINY)
+    is_scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
+    is_target = of_user.cumcount() >= count - n_target
+    parts = [train.index.to_numpy()]
+    for name in ("validation", "test"):
+        scored = is_scored & (group[ranked.index] == name)
         if not scored.any():
             raise ValueError(
                 f"No {name} user has the {MIN_INTERACTIONS} interactions with training items that "
                 "scoring needs: hold out more users, or filter the data less."
             )
-    n_too_short = len(np.setdiff1d(users[held_out], users[kept[is_scored]]))
+        parts += [np.sort(ranked.index[scored & target]) for target in (~is_target, is_target)]
+    n_scored = ranked["user"][is_scored].nunique()
     dropped = {
-        BEYOND_COUNTS: int((group < 0).sum()),
-        "repeated interactions": len(users) - len(unique),
-        "held-out interactions with items nobody in training has": int((~known).sum()),
-        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": n_too_short,
+        BEYOND_COUNTS: int(group.isna().sum()),
+        "repeated interactions": len(interactions) - len(rows),
+        "held-out interactions with items nobody in training has": len(held_out) - len(known),
+        f"held-out users with fewer than {MIN_INTERACTIONS} interactions left": (
+            held_out["user"].nunique() - n_scored
+        ),
     }
     return parts, dropped
 
 
-def _draw_groups(
-    users: np.ndarray, shares: Sequence[float], rng: np.random.Generator
-) -> np.ndarray:
-    """Return the group of each interaction's user: 0, 1, 2, or -1 beyond the counts asked for."""
-    ids, place = np.unique(users, return_inverse=True)
-    n_train, n_valid, n_test = group_sizes(shares, len(ids))
-    group = np.full(len(ids), -1, dtype=np.int8)
-    of_drawn = np.repeat([1, 2, 0], [n_valid, n_test, n_train])
-    group[rng.permutation(len(ids))[: len(of_drawn)]] = of_drawn
-    return group[place]
+def faults_in_parts(parts: Sequence[pd.DataFrame]) -> Iterator[tuple[int, int, str, str]]:
+    """Find out why five parts, each with a column of users and one of items, are no split by users.
 
-
-def _fold_in(users: np.ndarray, order: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each interaction whether it is a target, and whether its user is scored."""
-    ranks = np.lexsort((order, users))
-    _, start, count = np.unique(users[ranks], return_index=True, return_counts=True)
-    n_target = np.floor((1 - ratio) * count + TINY).astype(np.int64)
-    scored = (count >= MIN_INTERACTIONS) & (n_target > 0)
-    is_target, is_scored = np.empty((2, len(users)), dtype=bool)
-    place = np.arange(len(users)) - np.repeat(start, count)
-    is_target[ranks] = place >= np.repeat(count - n_target, count)
-    is_scored[ranks] = np.repeat(scored, count)
-    return is_target, is_scored
+    Yields:
+        the number of a part, that of its first faulty row, the column, and what is wrong there.
+    """
+    user, item = parts[0].columns
+    train, known = parts[0], parts[1]
+    for number, part in enumerate(parts[1:], 1):
+        faults = [
+            (item, ~part[item].isin(train[item]), "is not in the training file"),
+            (user, part[user].isin(train[user]), "is in the training file too"),
+        ]
+        if PARTS[number].endswith("target"):
+            fold_in = parts[number - 1]
+            pairs = pd.MultiIndex.from_frame(part).isin(pd.MultiIndex.from_frame(fold_in))
+            faults += [
+                (user, ~part[user].isin(fold_in[user]), "has no fold-in interaction"),
+                (item, pairs, "is in the user's fold-in set too"),
+            ]
+        if PARTS[number].startswith("test"):
+            faults.append((user, part[user].isin(known[user]), "is a validation user too"))
+        for column, wrong, why in faults:
+            if wrong.any():
+                yield number, int(np.argmax(wrong)), column, why
 
 
 def build_parts(dataset: Dataset) -> list[Dataset]:
@@ -191,21 +199,46 @@ def build_parts(dataset: Dataset) -> list[Dataset]:
         ValueError: the config asks for a split that this data cannot give.
     """
     dataset._change_feat_format()
-    places, dropped = (_from_files if dataset.benchmark_filename_list else _from_config)(dataset)
+    arguments = dataset.config["eval_args"]
+    dropped: dict[str, int] = {}
+    fields = (dataset.uid_field, dataset.iid_field)
+    interactions = pd.DataFrame({field: dataset.inter_feat[field].numpy() for field in fields})
+    if dataset.benchmark_filename_list:
+        rows = _rows_of_files(dataset, interactions)
+    else:
+        rows, dropped = split_users(
+            interactions,
+            arguments["split"]["SG"],
+            split_seed(dataset.config),
+            arguments.get("fold_in_ratio", 0.8),
+            times_of(dataset) if arguments["order"] == "TO" else None,
+        )
+    text = "Strong generalization"
+    for name, part in zip(PARTS, (interactions.iloc[each] for each in rows)):
+        n_users, n_items = part.nunique()
+        text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(part):,} interactions"
+    for reason, count in dropped.items():
+        text += f"\n  dropped: {count:,} {reason}"
+    getLogger().info(text)
+    if left_out := dropped.get(BEYOND_COUNTS):
+        getLogger().warning(
+            f"eval_args: split: SG: {arguments['split']['SG']} are counts of users; {left_out:,} "
+            f"of {len(interactions):,} interactions are of others and take no part (-1 stands for "
+            "all the others)."
+        )
     dataset._drop_unused_col()
-    _log(dataset, places, dropped)
-    train, *held_out = places
-    _keep_training_items(dataset, train)
+    train, *held_out = rows
+    _keep_items(dataset, np.unique(interactions[dataset.iid_field].iloc[train]))
     fold_in, targets = held_out[::2], held_out[1::2]
-    parts = [dataset.copy(_rows(dataset, each)) for each in (train, *targets)]
-    shown_rows = _rows(dataset, np.concatenate([train, *fold_in]))
+    parts = [dataset.copy(_taken(dataset, each)) for each in (train, *targets)]
+    shown_rows = _taken(dataset, np.concatenate([train, *fold_in]))
     histories = Histories.from_dataset(dataset.copy(shown_rows))
     for part in parts:
         part.input_histories = histories
     for part, each in zip(parts[1:], fold_in):
-        part.fold_in = Histories.from_dataset(dataset.copy(_rows(dataset, each)))
+        part.fold_in = Histories.from_dataset(dataset.copy(_taken(dataset, each)))
     # What is left of the data set: no row may name an item that is gone.
-    dataset.inter_feat = _rows(dataset, np.sort(np.concatenate(places)))
+    dataset.inter_feat = _taken(dataset, np.sort(np.concatenate(rows)))
     return parts
 
 
@@ -221,75 +254,24 @@ def times_of(dataset: Dataset) -> np.ndarray:
     return np.asarray(feat[field])
 
 
-def _from_config(dataset: Dataset) -> Split:
-    arguments, feat = dataset.config["eval_args"], dataset.inter_feat.interaction
-    return split_users(
-        feat[dataset.uid_field].numpy(),
-        feat[dataset.iid_field].numpy(),
-        arguments["split"]["SG"],
-        split_seed(dataset.config),
-        arguments.get("fold_in_ratio", 0.8),
-        times_of(dataset) if arguments["order"] == "TO" else None,
-    )
-
-
-def _from_files(dataset: Dataset) -> Split:
+def _rows_of_files(dataset: Dataset, interactions: pd.DataFrame) -> list[np.ndarray]:
     bounds = np.cumsum([0, *dataset.file_size_list])
-    parts = [np.arange(*pair) for pair in itertools.pairwise(bounds)]
-    user, item = dataset.uid_field, dataset.iid_field
-    users, items = dataset.inter_feat[user].numpy(), dataset.inter_feat[item].numpy()
-    pairs = users.astype(np.int64) * dataset.item_num + items
-
-    def within(values: np.ndarray, part: int, other: int) -> np.ndarray:
-        return np.isin(values[parts[part]], values[parts[other]])
-
-    for part in range(1, len(parts)):
-        faults = [
-            (item, ~within(items, part, 0), "is not in the training file"),
-            (user, within(users, part, 0), "is in the training file too"),
-        ]
-        if PARTS[part].endswith("target"):
-            faults += [
-                (user, ~within(users, part, part - 1), "has no fold-in interaction"),
-                (item, within(pairs, part, part - 1), "is in the user's fold-in set too"),
-            ]
-        if PARTS[part].startswith("test"):
-            faults.append((user, within(users, part, 1), "is a validation user too"))
-        for field, wrong, why in faults:
-            if wrong.any():
-                row = int(wrong.argmax())
-                token = dataset.id2token(field, int(dataset.inter_feat[field][parts[part][row]]))
-                file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
-                # The header is line 1.
-                raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
-    return parts, {}
+    rows = [np.arange(*pair) for pair in itertools.pairwise(bounds)]
+    parts = [interactions.iloc[each] for each in rows]
+    for part, row, field, why in faults_in_parts(parts):
+        token = dataset.id2token(field, int(parts[part][field].iloc[row]))
+        file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[part]}.inter"
+        # The header is line 1.
+        raise ValueError(f"{file}, line {row + 2}: {field} {shown(token)} {why}.")
+    return rows
 
 
-def _log(dataset: Dataset, parts: list[np.ndarray], dropped: dict[str, int]) -> None:
-    feat = dataset.inter_feat
-    users, items = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
-    text = "Strong generalization"
-    for name, places in zip(PARTS, parts):
-        n_users, n_items = len(np.unique(users[places])), len(np.unique(items[places]))
-        text += f"\n  {name}: {n_users:,} users, {n_items:,} items, {len(places):,} interactions"
-    for reason, count in dropped.items():
-        text += f"\n  dropped: {count:,} {reason}"
-    getLogger().info(text)
-    if left_out := dropped.get(BEYOND_COUNTS):
-        getLogger().warning(
-            f"eval_args: split: SG: {dataset.config['eval_args']['split']['SG']} are counts of "
-            f"users; {left_out:,} of {len(feat):,} interactions are of others and take no part "
-            "(-1 stands for all the others)."
-        )
-
-
-def _keep_training_items(dataset: Dataset, train: np.ndarray) -> None:
-    """Number the items again, from 1, in the order they had; the others are gone."""
+def _keep_items(dataset: Dataset, items: np.ndarray) -> None:
+    """Number some items again, from 1, in the order they had; the others are gone."""
     field = dataset.iid_field
     if len(dataset.alias["item_id"]) > 1:
         raise ValueError("alias_of_item_id cannot be used with the split by users (SG).")
-    items = dataset.inter_feat[field].numpy()
-    kept = np.concatenate([[0], np.unique(items[train])])
+    kept = np.append(0, items)
     new_id = np.zeros(dataset.item_num, dtype=np.int64)
     new_id[kept] = np.arange(len(kept))
     tokens = dataset.field2id_token[field][kept]
@@ -299,10 +281,10 @@ def _keep_training_items(dataset: Dataset, train: np.ndarray) -> None:
     if dataset.item_feat is not None:
         dataset.item_feat = dataset.item_feat[kept]
         dataset.item_feat[field][:] = torch.arange(len(kept))
-    dataset.inter_feat[field][:] = torch.from_numpy(new_id[items])
+    dataset.inter_feat[field][:] = torch.from_numpy(new_id[dataset.inter_feat[field].numpy()])
 
 
-def _rows(dataset: Dataset, places: np.ndarray) -> Interaction:
-    # RecBole's own indexing makes a list of the places.
-    index, columns = torch.from_numpy(places), dataset.inter_feat.interaction
+def _taken(dataset: Dataset, rows: np.ndarray) -> Interaction:
+    # RecBole's own indexing makes a list of the rows.
+    index, columns = torch.from_numpy(rows), dataset.inter_feat.interaction
     return Interaction({name: column[index] for name, column in columns.items()})

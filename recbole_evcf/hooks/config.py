@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from recbole.config import Config
+from recbole.utils import set_color
 
 from recbole_evcf import distributed
 from recbole_evcf.config import checks
@@ -42,7 +43,14 @@ class CheckedConfig(Config):
             self._set_train_neg_sample_args()
 
     def __str__(self) -> str:
-        return checks.settings_in_lines(self)
+        """Return a line for each of RecBole's kinds of settings."""
+        left = dict(self.final_config_dict)
+        lines = [f"{left.pop('model')} on {left.pop('dataset')}"]
+        for kind, keys in {**self.parameters, "Other": list(left)}.items():
+            values = {key: left.pop(key) for key in list(left) if key in keys}
+            pairs = (f"{set_color(key, 'cyan')}={value}" for key, value in values.items())
+            lines.append(f"{set_color(kind, 'pink')}: {', '.join(pairs)}")
+        return "\n".join(lines)
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
         name = self.external_config_dict.get("dataset") if dataset is None else dataset

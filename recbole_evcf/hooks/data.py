@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Any
 
@@ -16,7 +16,6 @@ from recbole.config import Config
 from recbole.data import utils
 from recbole.data.dataset import Dataset
 from recbole.sampler import RepeatableSampler, Sampler
-from recbole.utils import FeatureSource
 
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.config.keys import Role, with_role
@@ -27,7 +26,7 @@ from recbole_evcf.data.dataloader import (
     held_out_phases,
     ranked_phases,
 )
-from recbole_evcf.data.loading_settings import check_columns, check_label, check_values
+from recbole_evcf.data.loading_settings import check_label
 from recbole_evcf.data.strong_generalization import build_parts, is_sg, split_seed, times_of
 from recbole_evcf.hooks.wrapping import exchange, extends, hook
 from recbole_evcf.model.fold_in import learns_from_samples
@@ -81,17 +80,14 @@ class CheckedDataset(Dataset):
         # RecBole opens no file from which it needs no columns.
         if self._get_load_and_unload_col(suffix)[0] == set():
             return super()._load_feat(filepath, source)
-        required = {
-            FeatureSource.INTERACTION: (self.uid_field, self.iid_field),
-            FeatureSource.USER: (self.uid_field,),
-            FeatureSource.ITEM: (self.iid_field,),
-        }.get(source, ())
+        user, item = self.uid_field, self.iid_field
+        required = {"inter": (user, item), "user": (user,), "item": (item,)}.get(suffix, ())
         form = filepath, self.config["field_separator"], self.config["encoding"]
-        columns = atomic.check_header(*form, required)
-        check_columns(self.config, suffix, filepath, columns, required)
-        with atomic.reading(*form, self.config["seq_separator"]):
+        types = atomic.check_header(*form, required)
+        atomic.check_columns(self.config, suffix, filepath, types, required)
+        with atomic.reading(*form):
             feat = super()._load_feat(filepath, source)
-        if source is FeatureSource.INTERACTION and feat is not None:
+        if suffix == "inter" and feat is not None:
             self._check_interactions(filepath, feat)
         return feat
 
@@ -116,12 +112,8 @@ class CheckedDataset(Dataset):
     ) -> Any:
         path = os.path.join(dataset_path, f"{token}.{source.value}")
         if not os.path.isfile(path):
-            check_columns(self.config, source.value, path, None)
+            atomic.check_columns(self.config, source.value, path, {})
         return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
-
-    def _filter_by_field_value(self) -> None:
-        check_values(self.config["val_interval"], self.field2type)
-        super()._filter_by_field_value()
 
 
 @hook(utils, "get_dataloader")
@@ -129,17 +121,16 @@ def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
     if phase == "train":
         samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
         return original(config, phase) if samples else TrainUserDataLoader
-    ours = is_sg(config) or (is_vae(config) and _ranks_all_items(config))
-    return FullSortHistoryDataLoader if ours else original(config, phase)
+    return FullSortHistoryDataLoader if _ranks_by_history(config) else original(config, phase)
 
 
 @hook(utils, "create_samplers")
 def _create_samplers(original: Callable, config: Config, dataset: Dataset, built: list) -> Any:
     repeatable = config["repeatable"]
-    if not is_sg(config):
-        if is_vae(config) and _ranks_all_items(config):
-            return ranked_phases(built, repeatable)
+    if not _ranks_by_history(config):
         return original(config, dataset, built)
+    if not is_sg(config):
+        return ranked_phases(built, repeatable)
     sampler, (train, *held_out) = None, built
     if learns_from_samples(config["model"]):
         drawing = config["train_neg_sample_args"]
@@ -149,8 +140,9 @@ def _create_samplers(original: Callable, config: Config, dataset: Dataset, built
     return [sampler, *held_out_phases(held_out, repeatable)]
 
 
-def _ranks_all_items(config: Config) -> bool:
-    return set(config["eval_args"]["mode"].values()) == {"full"}
+def _ranks_by_history(config: Config) -> bool:
+    of_all_items = set(config["eval_args"]["mode"].values()) == {"full"}
+    return is_sg(config) or (is_vae(config) and of_all_items)
 
 
 @hook(utils, "create_dataset")
@@ -158,8 +150,7 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
     if config["dataset"] == "ml-100k":
         getLogger().info(f"ml-100k is read from {os.path.abspath(config['data_path'])}")
     if any(config[key] for key in DATASET_KEYS):
-        with _announced_pickle(DATASET_KEYS):
-            dataset = original(config)
+        dataset = _from_pickle(original, config, DATASET_KEYS)
         # A saved data set keeps its old config, which would decide its split.
         dataset.config = config
         return dataset
@@ -176,20 +167,17 @@ def _create_dataset(original: Callable, config: Config) -> Dataset:
 
 @hook(utils, "load_split_dataloaders")
 def _load_split_dataloaders(original: Callable, config: Config) -> Any:
-    if not any(config[key] for key in SPLIT_KEYS):
-        return None
-    with _announced_pickle(SPLIT_KEYS):
-        return original(config)
+    asked = any(config[key] for key in SPLIT_KEYS)
+    return _from_pickle(original, config, SPLIT_KEYS) if asked else None
 
 
-@contextmanager
-def _announced_pickle(keys: tuple[str, ...]) -> Iterator[None]:
+def _from_pickle(original: Callable, config: Config, keys: tuple[str, ...]) -> Any:
     getLogger().warning(
         f"{' and '.join(keys)} make RecBole write and read a pickle, which runs the code in it: "
         "use only files that you made."
     )
     try:
-        yield
+        return original(config)
     except (EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"the file that {' or '.join(keys)} names or has made is corrupt ({error}): remove it."

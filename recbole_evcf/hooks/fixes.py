@@ -65,9 +65,9 @@ def repair() -> None:
     exchange(logger, "logging", Forward(logging, basicConfig=_log_a_run))
     # The trainer uses `torch.cuda.amp`, of which torch warns that it will be renamed.
     warnings.filterwarnings("ignore", r"`torch\.cuda\.amp\.", FutureWarning, r"recbole\.trainer\.")
-    # Exhaustive search gives hyperopt a `RandomState`; hyperopt 0.2.6 and later call its method
-    # `integers`, which it lacks (#1868, #1320, #1240, #1081).
-    generators = Forward(np.random, RandomState=_RandomState)
+    # Exhaustive search gives hyperopt a `RandomState`; since 0.2.6 it needs the newer generator
+    # (#1868, #1320, #1240, #1081).
+    generators = Forward(np.random, RandomState=np.random.default_rng)
     exchange(hyper_tuning, "np", Forward(np, random=generators))
     # It cannot count choices that are lists or dicts, and hyperopt passes lists as tuples, which
     # no model takes.
@@ -153,11 +153,6 @@ def _descriptor(stream: Any) -> int | None:
         return stream.fileno()
     except (AttributeError, OSError, ValueError):
         return None
-
-
-class _RandomState(np.random.RandomState):
-    def integers(self, low: int, high: int | None = None, size: Any = None) -> Any:
-        return self.randint(low, high, size)
 
 
 def _counting_choices(original: Callable, space: Any) -> dict:

@@ -82,7 +82,7 @@ class RepairedDataset(Dataset):
             raise
         finally:
             distributed.barrier = barrier
-        if distributed.is_available() and distributed.is_initialized():
+        if distributed.is_initialized():
             distributed.barrier()
 
 

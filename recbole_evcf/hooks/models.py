@@ -11,13 +11,7 @@ from typing import Any
 import recbole.trainer
 import torch
 from recbole.data.dataset import Dataset
-from recbole.model.abstract_recommender import (
-    AbstractRecommender,
-    ContextRecommender,
-    GeneralRecommender,
-    KnowledgeRecommender,
-    SequentialRecommender,
-)
+from recbole.model.abstract_recommender import AbstractRecommender, GeneralRecommender
 from recbole.trainer.trainer import Trainer
 from thop.profile import register_hooks
 from torch import nn
@@ -33,8 +27,6 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.trainer import VAETrainer
 
 __all__ = ["register_fold_in", "register_model"]
-
-_KINDS = (GeneralRecommender, ContextRecommender, KnowledgeRecommender, SequentialRecommender)
 
 
 def register_model(
@@ -108,7 +100,7 @@ def register_fold_in(
     """
     if _general_recommender(name) is None:
         raise ValueError(f"RecBole has no general recommender named {name!r}.")
-    FOLD_IN_MODELS[name] = FoldIn(adapter, show, samples)
+    FOLD_IN_MODELS[name] = FoldIn(show, adapter, samples)
 
 
 def _general_recommender(name: str) -> type | None:
@@ -120,7 +112,7 @@ def _new_model(cls: type, *args: Any, **kwargs: Any) -> nn.Module:
     """Return an uninitialised model, before its constructor runs with the same arguments."""
     dataset = kwargs.get("dataset", args[1] if len(args) > 1 else None)
     # Copying passes no arguments.
-    if not issubclass(cls, _KINDS) or dataset is None:
+    if dataset is None:
         return object.__new__(cls)
     model: Any = object.__new__(_adapted(cls, dataset))
     model.vocabulary = Vocabulary(dataset)
@@ -135,7 +127,7 @@ def _adapted(cls: type, dataset: Dataset) -> type:
     name = next((base.__name__ for base in known if base.__name__ in FOLD_IN_MODELS), None)
     # Pop is wrong under any split.
     if name == "Pop" or (name and hasattr(dataset, "input_histories")):
-        adapter = FOLD_IN_MODELS[name].adapter
+        adapter = FOLD_IN_MODELS[name].construct
     elif name == "NCEPLRec":
         adapter = remembering_projection
     else:

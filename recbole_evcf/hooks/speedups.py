@@ -62,17 +62,13 @@ class HitCollector(Collector):
     fast_for_all = False
     topk: list
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._is_ours = is_vae(config) or is_sg(config)
-
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
     ) -> None:
         """Collect what the metrics need from a batch; arguments as RecBole's."""
-        need = self.register.need
+        need, fast = self.register.need, HitCollector.fast_for_all
         of_scores = any(need(name) for name in ("rec.meanrank", "rec.score", "data.label"))
-        if of_scores or not (self._is_ours or HitCollector.fast_for_all):
+        if of_scores or not (fast or is_vae(self.config) or is_sg(self.config)):
             # Value metrics have a score for each interaction, and no ranking.
             n_items = scores_tensor.shape[-1] if scores_tensor.dim() > 1 else math.inf
             asked = self.topk

@@ -147,7 +147,8 @@ class EvaluatorWithErrors(Evaluator):
         super().__init__(config)
         for metric in self.metric_class.values():
             if isinstance(metric, (AveragePopularity, TailPercentage)):
-                metric.metric_info = _as_at_all_items(metric.metric_info, max(metric.topk))
+                k = max(metric.topk)
+                metric.metric_info = functools.partial(_as_at_all_items, metric.metric_info, k)
 
     def evaluate(self, dataobject: Any) -> dict[str, float]:
         """Return the metrics by name."""
@@ -161,14 +162,10 @@ class EvaluatorWithErrors(Evaluator):
         return result
 
 
-def _as_at_all_items(metric_info: Callable, k: int) -> Callable:
-    """Make a mean at K the mean over all items where K exceeds their number."""
-
-    def padded(values: np.ndarray) -> np.ndarray:
-        means = metric_info(values)
-        return np.pad(means, ((0, 0), (0, max(k - means.shape[1], 0))), mode="edge")
-
-    return padded
+def _as_at_all_items(metric_info: Callable, k: int, values: np.ndarray) -> np.ndarray:
+    """Return means at 1 to K; where K exceeds the number of items, that over all items."""
+    means = metric_info(values)
+    return np.pad(means, ((0, 0), (0, max(k - means.shape[1], 0))), mode="edge")
 
 
 @hook(logger, "init_logger")

@@ -25,13 +25,10 @@ def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
         return x
     values, shard = x.values, x.entry_shard
     assert values is not None, "the encoder gives every entry a value"
-    if shard is None:
-        keep, scale = keep_mask(values, p)
-    else:
-        # Drawn for the whole batch: what an entry gets does not depend on how it is divided.
-        keep, scale = keep_mask(values.new_empty(shard.total), p)
-        keep = keep[shard.rows]
-    return replace(x, values=values * keep * scale)
+    # Drawn for the whole batch: what an entry gets does not depend on how it is divided.
+    total, rows = (len(values), slice(None)) if shard is None else (shard.total, shard.rows)
+    keep, scale = keep_mask(values.new_empty(total), p)
+    return replace(x, values=values * keep[rows] * scale)
 
 
 def clamp_and_drop(x: Tensor, p: float) -> Tensor:
@@ -46,17 +43,11 @@ def clamp_and_drop(x: Tensor, p: float) -> Tensor:
 
 
 def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
-    """Draw which entries dropout keeps.
+    """Draw which entries of a tensor dropout keeps: the mask (uint8), in the tensor's layout, and
+    what to multiply kept entries by to keep the expectation.
 
-    A processor draws 16 bits an entry, several times faster than torch's Bernoulli numbers;
-    ``p`` is then rounded to a multiple of 2^-16, and the scale is that of the rounded one.
-
-    Args:
-        like: tensor whose shape, layout and device the mask takes.
-        p: probability of dropping an entry, in [0, 1).
-
-    Returns:
-        the mask (uint8), and what to multiply kept entries by to keep the expectation.
+    A processor draws 16 bits an entry, several times faster than torch's Bernoulli numbers; ``p``,
+    in [0, 1), is then rounded to a multiple of 2^-16, and the scale is that of the rounded one.
     """
     if like.device.type != "cpu":
         return torch.empty_like(like, dtype=torch.uint8).bernoulli_(1 - p), 1 / (1 - p)
@@ -77,9 +68,9 @@ def item_blocks(matrix: Tensor, on_cpu: int) -> tuple[Tensor, ...]:
 
 
 class _ClampAndDrop(torch.autograd.Function):
-    """Both in one, block by block, so that what lies between stays in the processor's caches;
-    for the gradient there is one byte an entry. At the bounds it passes, where that of torch.clamp
-    has been 0 since 2.15: a pseudo-input that starts at 0 or 1 would never move."""
+    """Both in one, block by block, so that what lies between stays in the processor's caches. The
+    gradient passes at the bounds too, unlike that of torch.clamp since 2.15: a pseudo-input that
+    starts at 0 or 1 would never move."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:

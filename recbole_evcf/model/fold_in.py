@@ -1,59 +1,67 @@
 """RecBole's own models under the split by users: trained on training users, scored from fold-in.
 
-An adapter runs a model's constructor. What the model learns there comes from the training
-interactions alone; the history that it keeps for scoring is then exchanged for the input
-histories, in which a held-out user has the fold-in set.
+An adapter runs a model's constructor, which learns from the training interactions alone, and
+exchanges the history that the model keeps for scoring: a held-out user then has the fold-in set.
 
 :func:`scoring` makes that exchange on a view of a trained model, of ours too: users that came after
-training are then scored by the model's own ``full_sort_predict``, and the model stays as it is.
+training are scored by the model's own ``full_sort_predict``, and the model stays as it is.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
 from recbole.model import general_recommender
+from recbole.model.general_recommender import nceplrec
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
 
-__all__ = [
-    "FOLD_IN_MODELS",
-    "FoldIn",
-    "folds_in",
-    "learns_from_samples",
-    "padded_columns",
-    "remembering_projection",
-    "scoring",
-    "view_of",
-]
-
-# Called with the model's own constructor, the model, its config and its data set.
-Adapter = Callable[[Callable, Any, Any, Any], None]
-# Lets a model score the users of some histories.
-Show = Callable[[Any, Histories], None]
+__all__ = ["FOLD_IN_MODELS", "FoldIn", "folds_in", "learns_from_samples", "padded_columns"]
+__all__ += ["remembering_projection", "scoring", "view_of"]
 
 
 class FoldIn(NamedTuple):
-    """How a model of RecBole's takes part in the split by users, see
-    :func:`~recbole_evcf.hooks.models.register_fold_in`.
+    """How a model of RecBole's takes part in the split by users.
 
     Attributes:
+        show: ``show(model, histories)`` makes a model score the users of some histories.
+        adapter: ``adapter(construct, model, config, dataset)`` runs the model's own constructor and
+            makes it score from ``dataset.input_histories``; None where ``show`` does that.
+        samples: whether it learns from interactions and sampled negatives.
         learned: what its constructor learns and RecBole does not count among its parameters.
+        required: the only value of a config key with which it can score an unseen user.
     """
 
-    adapter: Adapter
-    show: Show
+    show: Callable[[Any, Histories], None]
+    adapter: Callable[[Callable, Any, Any, Any], None] | None = None
     samples: bool = False
     learned: tuple[str, ...] = ()
+    required: Mapping[str, object] = {}
+
+    def construct(self, construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+        """Run a model's constructor and make it score from the data set's input histories.
+
+        Raises:
+            ValueError: a key of the config has a value with which it cannot.
+        """
+        for key, value in self.required.items():
+            if config[key] not in (None, value):
+                raise ValueError(
+                    f"{config['model']} with {key}: {config[key]} cannot score a user it was not "
+                    f"trained on; set {key}: {value}."
+                )
+        if self.adapter:
+            self.adapter(construct, model, config, dataset)
+        else:
+            construct(model, config, dataset)
+            self.show(model, dataset.input_histories)
 
 
 def learns_from_samples(name: str) -> bool:
@@ -79,16 +87,17 @@ def scoring(model: Any, histories: Histories) -> nn.Module:
     Raises:
         ValueError: the model is another one.
     """
-    if not folds_in(model):
-        raise ValueError(
-            f"{type(model).__name__} has no way to score a user from a history: recommend to the "
-            "users of its data set."
-        )
+    name = type(model).__name__
     view = view_of(model)
     if getattr(model, "folds_in", False):
         view._histories = histories.to(model.device)
+    elif name in FOLD_IN_MODELS:
+        FOLD_IN_MODELS[name].show(view, histories)
     else:
-        FOLD_IN_MODELS[type(model).__name__].show(view, histories)
+        raise ValueError(
+            f"{name} has no way to score a user from a history: recommend to the users of its data "
+            "set."
+        )
     return view
 
 
@@ -110,124 +119,41 @@ def padded_columns(batch: HistoryBatch) -> Tensor:
     return pad_sequence(batch.column.split(batch.lengths.tolist()), True, batch.n_items)
 
 
-# Adapters
+def _of_training_users(dataset: Any) -> Any:
+    """A data set whose ``inter_matrix`` has no other rows, so that means over rows are theirs."""
+    rows = np.unique(np.asarray(dataset.inter_feat[dataset.uid_field]))
+    view = copy.copy(dataset)
+    view.inter_matrix = lambda *args, **kwargs: dataset.inter_matrix(*args, **kwargs).tocsr()[rows]
+    return view
 
 
-def _as_it_is(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-    construct(model, config, dataset)
+def _input_matrix(histories: Histories) -> scipy.sparse.csr_matrix:
+    """Histories as a matrix, (users, items), with a column for RecBole's padding item."""
+    matrix = histories.matrix()
+    padding = scipy.sparse.csr_matrix((matrix.shape[0], 1), dtype=matrix.dtype)
+    return scipy.sparse.hstack([padding, matrix], format="csr")
 
 
-def _then(show: Show, run: Adapter = _as_it_is) -> Adapter:
-    def adapter(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-        run(construct, model, config, dataset)
-        show(model, dataset.input_histories)
-
-    return adapter
+def _padded(histories: Histories) -> tuple[Tensor, Tensor]:
+    """RecBole's item ids by user, (users, longest), 0 beyond a history's end; and the lengths."""
+    batch = histories.rows(torch.arange(histories.shape[0]))
+    return (padded_columns(batch) + 1) % (batch.n_items + 1), batch.lengths
 
 
-def _refusing(key: str, value: object, instead: object, why: str, adapter: Adapter) -> Adapter:
-    def checked(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-        if config[key] == value:
-            raise ValueError(f"{config['model']} with {key}: {value} {why}; set {key}: {instead}.")
-        adapter(construct, model, config, dataset)
-
-    return checked
-
-
-def _with_training_rows(adapter: Adapter) -> Adapter:
-    """Let ``inter_matrix`` give rows of training users only: means over rows then are theirs."""
-
-    def adapted(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-        rows = np.unique(np.asarray(dataset.inter_feat[dataset.uid_field]))
-        original = dataset.inter_matrix
-        of_training = lambda *args, **kwargs: original(*args, **kwargs).tocsr()[rows]  # noqa: E731
-        with _replaced(dataset, "inter_matrix", of_training):
-            adapter(construct, model, config, dataset)
-
-    return adapted
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = vars(owner).get(name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if before is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
-
-
-def _auto_encoder(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-    """Autoencoders ask for rows of the history: RecBole's padded matrix is never built."""
-    model.build_histroy_items = lambda dataset: None
-    _give_rows(model, dataset.input_histories.to(config["device"]))
-    construct(model, config, dataset)
-
-
-def _cdae(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-    """A held-out user's own vector is zero: it cannot be known. Zero, it has no gradient."""
-    _auto_encoder(construct, model, config, dataset)
-    trained = torch.as_tensor(dataset.inter_feat[dataset.uid_field]).unique()
-    with torch.no_grad():
-        weight = model.h_user.weight
-        known = torch.zeros(len(weight), 1, device=weight.device)
-        known[trained.to(weight.device)] = 1
-        weight.mul_(known)
-
-
-def remembering_projection(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-    """Run NCEPLRec's constructor and keep what it forgets: the projection of a history to the
-    user's vector, (items, rank), as ``model.projection``."""
-    module: Any = importlib.import_module("recbole.model.general_recommender.nceplrec")
-    original = module.randomized_svd
-    found: list[Any] = []
-
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        found.append(original(*args, **kwargs))
-        return found[0]
-
-    with _replaced(module, "randomized_svd", recording):
-        construct(model, config, dataset)
-    _, sigma, right = found[0]
-    model.projection = right.T * np.sqrt(sigma)
-
-
-def _item_history(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-    """Sums over the items of a history: the histories become the input histories.
-
-    Training asks for those of training users only, and a user's own bias changes no ranking.
-    """
-    matrix, lengths = _padded(dataset.input_histories)
-    history = lambda: (matrix, (matrix > 0).float(), lengths)  # noqa: E731
-    # RecBole's own is shuffled: what it draws, and so the weights drawn after it, would depend on
-    # how many fold-in interactions there are.
-    with _replaced(dataset, "history_item_matrix", history):
-        construct(model, config, dataset)
-
-
-def _popularity(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
-    """RecBole's Pop counts an item once per batch however often it occurs there, and sampled
-    negatives too: all training interactions are counted here, and none while it trains."""
-    construct(model, config, dataset)
-    items = torch.as_tensor(dataset.inter_feat[dataset.iid_field])
-    counts = torch.bincount(items, minlength=dataset.item_num)
-    model.item_cnt = counts[:, None].to(model.device)
-    model.max_cnt = model.item_cnt.max(dim=0)[0]
-
-
-# What shows histories to a model
+# By family of models, what shows histories to them, and what their constructor needs.
 
 
 def _show_rows(model: Any, histories: Histories) -> None:
-    _give_rows(model, histories.to(model.device))
+    """Autoencoders ask for rows."""
+    known, pad = histories.to(model.device), nn.functional.pad
+    model.get_rating_matrix = lambda users: pad(known.rows(users).dense(), (1, 0))
 
 
-def _give_rows(model: Any, histories: Histories) -> None:
-    pad = nn.functional.pad
-    model.get_rating_matrix = lambda users: pad(histories.rows(users).dense(), (1, 0))
+def _auto_encoder(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    # RecBole's padded matrix is never built.
+    model.build_histroy_items = lambda dataset: None
+    construct(model, config, dataset)
+    _show_rows(model, dataset.input_histories)
 
 
 def _show_to_cdae(model: Any, histories: Histories) -> None:
@@ -237,9 +163,21 @@ def _show_to_cdae(model: Any, histories: Histories) -> None:
     model.h_user = nn.Embedding.from_pretrained(zeros)
 
 
+def _cdae(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    """A held-out user's own vector is zero: it cannot be known. Zero, it has no gradient."""
+    _auto_encoder(construct, model, config, dataset)
+    trained = dataset.inter_feat[dataset.uid_field]
+    model.h_user.weight.data[np.setdiff1d(np.arange(dataset.user_num), trained)] *= 0
+
+
 def _show_matrix(model: Any, histories: Histories) -> None:
-    """Item-item weights are applied to rows of a matrix."""
+    """Linear models multiply rows of a matrix by item-item weights."""
     model.interaction_matrix = _input_matrix(histories)
+
+
+def _admm_slim(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    construct(model, config, _of_training_users(dataset))
+    _show_matrix(model, dataset.input_histories)
 
 
 def _show_neighbours(model: Any, histories: Histories) -> None:
@@ -261,54 +199,77 @@ def _show_projected(model: Any, histories: Histories) -> None:
     model.user_embeddings = torch.from_numpy(users).to(items.device, items.dtype)
 
 
+def _nce_plrec(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    remembering_projection(construct, model, config, _of_training_users(dataset))
+    _show_projected(model, dataset.input_histories)
+
+
+def remembering_projection(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    """Run NCEPLRec's constructor and keep what it forgets: the projection of a history to the
+    user's vector, (items, rank), as ``model.projection``."""
+    original = nceplrec.randomized_svd
+
+    def remembering(*args: Any, **kwargs: Any) -> Any:
+        left, sigma, right = original(*args, **kwargs)
+        model.projection = right.T * np.sqrt(sigma)
+        return left, sigma, right
+
+    nceplrec.randomized_svd = remembering
+    try:
+        construct(model, config, dataset)
+    finally:
+        nceplrec.randomized_svd = original
+
+
 def _show_items(model: Any, histories: Histories) -> None:
-    matrix, lengths = _padded(histories)
-    model.history_item_matrix = matrix.to(model.device)
-    model.history_lens = lengths.to(model.device)
-    model.mask_mat = (model.history_item_matrix > 0).float()
+    """These sum over the items of a history."""
+    matrix, lengths = (part.to(model.device) for part in _padded(histories))
+    model.history_item_matrix, model.history_lens = matrix, lengths
+    model.mask_mat = (matrix > 0).float()
     if hasattr(model, "user_bias"):
         zeros = torch.zeros(len(lengths), device=model.device)
         model.user_bias = nn.Parameter(zeros, requires_grad=False)
+
+
+def _item_history(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    """Training asks for histories of training users only; a user's own bias changes no ranking."""
+    matrix, lengths = _padded(dataset.input_histories)
+    # RecBole's own is shuffled: what it draws, and so the weights drawn after it, would depend on
+    # how many fold-in interactions there are.
+    view = copy.copy(dataset)
+    view.history_item_matrix = lambda: (matrix, (matrix > 0).float(), lengths)
+    construct(model, config, view)
 
 
 def _show_nothing(model: Any, histories: Histories) -> None:
     """Every user gets the same."""
 
 
-def _padded(histories: Histories) -> tuple[Tensor, Tensor]:
-    """RecBole's item ids by user, (users, longest), 0 beyond a history's end; and the lengths."""
-    batch = histories.rows(torch.arange(histories.shape[0]))
-    return (padded_columns(batch) + 1) % (batch.n_items + 1), batch.lengths
+def _popularity(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
+    """RecBole's Pop counts an item once per batch however often it occurs there, and sampled
+    negatives too: all training interactions are counted here, and none while it trains."""
+    construct(model, config, dataset)
+    items = torch.as_tensor(dataset.inter_feat[dataset.iid_field])
+    counts = items.bincount(minlength=dataset.item_num)
+    model.item_cnt = counts[:, None].to(model.device)
+    model.max_cnt = model.item_cnt.max(dim=0)[0]
 
 
-def _input_matrix(histories: Histories) -> scipy.sparse.csr_matrix:
-    """Histories as a matrix, (users, items), with a column for RecBole's padding item."""
-    matrix = histories.matrix()
-    padding = scipy.sparse.csr_matrix((matrix.shape[0], 1), dtype=matrix.dtype)
-    return scipy.sparse.hstack([padding, matrix], format="csr")
-
-
-_AUTO_ENCODER = FoldIn(_auto_encoder, _show_rows)
-_WEIGHS = "weighs histories that it builds by itself and cannot be scored from a fold-in history"
-_DIFFUSION = FoldIn(_refusing("time-aware", True, False, _WEIGHS, _auto_encoder), _show_rows)
-_LINEAR = FoldIn(_then(_show_matrix), _show_matrix)
-_COMPARES = "compares users seen in training and cannot score an unseen one"
-_KNN = _refusing("knn_method", "user", "item", _COMPARES, _then(_show_neighbours))
-_ADMM_SLIM = _with_training_rows(_then(_show_matrix))
-_NCE_PLREC = _with_training_rows(_then(_show_projected, remembering_projection))
-
+_AUTO_ENCODER = FoldIn(_show_rows, _auto_encoder)
+_DIFFUSION = _AUTO_ENCODER._replace(required={"time-aware": False})
+_KNN = FoldIn(_show_neighbours, required={"knn_method": "item"})
 # By the name of RecBole's class, in recbole.model.general_recommender; those that are added, too.
 FOLD_IN_MODELS = {
     **dict.fromkeys(("MultiVAE", "MultiDAE", "RecVAE", "MacridVAE", "RaCT"), _AUTO_ENCODER),
-    "CDAE": FoldIn(_cdae, _show_to_cdae),
+    "CDAE": FoldIn(_show_to_cdae, _cdae),
     **dict.fromkeys(("DiffRec", "LDiffRec"), _DIFFUSION),
-    **dict.fromkeys(("EASE", "SLIMElastic"), _LINEAR),
-    "ADMMSLIM": FoldIn(_ADMM_SLIM, _show_matrix, learned=("item_similarity", "item_means")),
-    **dict.fromkeys(("ItemKNN", "AsymKNN"), FoldIn(_KNN, _show_neighbours)),
-    "NCEPLRec": FoldIn(_NCE_PLREC, _show_projected, learned=("item_embeddings", "projection")),
-    **dict.fromkeys(("FISM", "NAIS"), FoldIn(_item_history, _show_items, samples=True)),
-    "Pop": FoldIn(_popularity, _show_nothing),
-    "Random": FoldIn(_as_it_is, _show_nothing),
+    **dict.fromkeys(("EASE", "SLIMElastic"), FoldIn(_show_matrix)),
+    "ADMMSLIM": FoldIn(_show_matrix, _admm_slim, learned=("item_similarity", "item_means")),
+    **dict.fromkeys(("ItemKNN", "AsymKNN"), _KNN),
+    "NCEPLRec": FoldIn(_show_projected, _nce_plrec, learned=("item_embeddings", "projection")),
+    **dict.fromkeys(("FISM", "NAIS"), FoldIn(_show_items, _item_history, samples=True)),
+    "Pop": FoldIn(_show_nothing, _popularity),
+    "Random": FoldIn(_show_nothing),
 }
 if not hasattr(general_recommender, "AsymKNN"):  # RecBole 1.2.0
     del FOLD_IN_MODELS["AsymKNN"]

@@ -1,17 +1,18 @@
-"""Diagonal Gaussian distributions over the latent variables."""
+"""Diagonal Gaussians over the latent variables, and priors: normal and VampPrior (equation 4)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_evcf.data.histories import BatchShard
 
-__all__ = ["Gaussian", "mixture_log_prob"]
+__all__ = ["Gaussian", "Prior", "StandardNormalPrior", "VampPrior", "mixture_log_prob"]
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -26,12 +27,9 @@ class Gaussian:
     def sample(self, shard: BatchShard | None = None) -> Tensor:
         """One draw per row with unit-variance noise, differentiable (reparameterised); ``shard``
         says which rows of a larger batch these are."""
-        if shard is None:
-            noise = torch.randn_like(self.mean)
-        else:
-            # Drawn for the whole batch: what a row gets does not depend on how it is divided.
-            batch = self.mean.new_empty(shard.total, self.mean.shape[1])
-            noise = torch.randn_like(batch)[shard.rows]
+        # Drawn for the whole batch: what a row gets does not depend on how it is divided.
+        total, rows = (len(self.mean), slice(None)) if shard is None else (shard.total, shard.rows)
+        noise = torch.randn_like(self.mean.new_empty(total, self.mean.shape[1]))[rows]
         return self.mean + noise * torch.exp(0.5 * self.log_variance)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -48,24 +46,18 @@ def mixture_log_prob(z: Tensor, components: Gaussian) -> Tensor:
     down to exp(-12) single precision would lose every digit, so this is done in double precision.
 
     Args:
-        z: (batch, latent).
+        z: (batch, latent); the result, (batch,), comes in its precision.
         components: mean and log-variance (K, latent).
-
-    Returns:
-        (batch,), in the precision of ``z``.
     """
     with torch.autocast(z.device.type, enabled=False):
         return _MixtureLogProb.apply(z, components.mean, components.log_variance)
 
 
 class _MixtureLogProb(torch.autograd.Function):
-    """The log-density and its gradient.
-
-    With r the responsibilities, (batch, K), and p the precisions, the gradients are sums over
+    """With r the responsibilities, (batch, K), and p the precisions, the gradients are sums over
     components or users of ``r p (z - m)`` and ``r p (z - m)^2``, again products of two matrices
     once expanded. Single precision is enough for the first: rounding is relative to ``z p``,
-    some 1e-5 of the gradient even with the least variance, exp(-12).
-    """
+    some 1e-5 of the gradient even with the least variance, exp(-12)."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -96,3 +88,54 @@ class _MixtureLogProb(torch.autograd.Function):
         squares = second - mean * (2 * first - mean * total)
         of_log_variance = 0.5 * (precision * squares - total)
         return of_z, of_mean.to(ctx.dtype), of_log_variance.to(ctx.dtype)
+
+
+Posterior = Callable[[Tensor], Gaussian]
+
+
+class Prior(nn.Module):
+    """p(z), or p(z2) of two levels. A subclass gives :meth:`log_prob`."""
+
+    def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
+        """log p(z) of each row, (batch, latent) -> (batch,); ``posterior`` is the encoder q(z | x),
+        clamp and dropout included, on rows of items."""
+        raise NotImplementedError
+
+    def components(self, posterior: Posterior) -> Gaussian | None:
+        """Of a uniform mixture of Gaussians its components, (K, latent); None of another prior,
+        for which z = 0 is used to recommend to a person without history."""
+        return None
+
+
+class StandardNormalPrior(Prior):
+    """N(0, I)."""
+
+    def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
+        return -0.5 * (z.square() + LOG_2PI).sum(-1)
+
+
+class VampPrior(Prior):
+    """The mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018),
+
+    .. math:: p(z) = \\frac{1}{K} \\sum_{k=1}^K q(z | u_k).
+
+    Args:
+        pseudo_inputs: the u_k at the start, (K, items). The encoder clamps them to [0, 1].
+    """
+
+    def __init__(self, pseudo_inputs: Tensor):
+        super().__init__()
+        # As (items, K), the faster order for their gradient (layers.py).
+        self.by_item = nn.Parameter(pseudo_inputs.T.contiguous())
+
+    @property
+    def pseudo_inputs(self) -> Tensor:
+        """The u_k as they are learned, unclamped, (K, items)."""
+        return self.by_item.T
+
+    def components(self, posterior: Posterior) -> Gaussian:
+        """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""
+        return posterior(self.pseudo_inputs)
+
+    def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
+        return mixture_log_prob(z, self.components(posterior))

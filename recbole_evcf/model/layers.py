@@ -15,21 +15,12 @@ from torch import Tensor, nn
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.gaussian import Gaussian
 
-__all__ = [
-    "LAYERS",
-    "GatedLayer",
-    "GaussianHead",
-    "HistoryLinear",
-    "Layer",
-    "Linear",
-    "OutputLayer",
-    "TanhLayer",
-    "hidden_layers",
-]
+__all__ = ["GatedLayer", "GaussianHead", "HistoryLinear", "Input", "Layer", "Linear"]
+__all__ += ["OutputLayer", "TanhLayer", "hidden_layers"]
 
 Input = Tensor | HistoryBatch
-# A hidden layer's class: it takes a function that makes an affine map, and calls it once for each
-# map that it needs. Its ``forward`` hands on what it is given to them.
+# A hidden layer's class: it calls ``linear``, which makes an affine map, once for each map that it
+# needs. Its ``forward`` hands on what it is given to them.
 Layer = Callable[[Callable[[], nn.Module]], nn.Module]
 
 # The published bounds of every log-variance.
@@ -45,11 +36,8 @@ class Linear(nn.Linear):
 
 
 class OutputLayer(Linear):
-    """The logits of all items, an affine map of the decoder's last hidden layer.
-
-    On a CPU its products are made in the faster order: where few users meet many items,
-    BLAS is up to twice as fast if the long side comes first, or if it comes in blocks.
-    """
+    """The logits of all items, an affine map of the decoder's last hidden layer. Where few users
+    meet many items, BLAS is up to twice as fast if the long side comes first or in blocks."""
 
     USERS, ITEMS = 400, 512
 
@@ -69,10 +57,8 @@ class OutputLayer(Linear):
 
 
 class HistoryLinear(nn.Module):
-    """``x W + b`` where ``x`` is a batch of histories, or dense as the pseudo-inputs are.
-
-    The product with a sparse batch is a sum of the weight rows of its items; no dense
-    batch x items matrix is made, neither forwards nor backwards.
+    """``x W + b`` where ``x`` is a batch of histories, or dense as the pseudo-inputs are. With
+    histories it is a sum of the weight rows of their items, without a batch x items matrix.
 
     Args:
         n_items: width of ``x``.
@@ -106,11 +92,8 @@ def dense_products(x: Tensor, layers: list[HistoryLinear]) -> list[Tensor]:
 
 
 class _DenseProducts(torch.autograd.Function):
-    """``x W`` for each of several W.
-
-    The gradient in x, (rows, items), is made as (items, rows), to which each W adds in place: on a
-    processor a product with a long first side is up to 1.6 times as fast as one with a long second.
-    """
+    """``x W`` for each of several W. The gradient in x, (rows, items), is made as (items, rows), to
+    which each W adds in place: on a CPU a long first side is up to 1.6 times as fast."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -127,11 +110,9 @@ class _DenseProducts(torch.autograd.Function):
 
 
 class _SumOfRows(torch.autograd.Function):
-    """Sparse batch times the first rows of a weight table, plus a dense one times the others.
-
-    The gradient of the first is the product with the transposed batch, again a sum of rows: faster
-    than embedding_bag's own. The other rows are bags without an entry there, and filled in place.
-    """
+    """Sparse batch times the first rows of a weight table, plus a dense one times the others. The
+    gradient of the first is the product with the transposed batch, again a sum of rows: faster than
+    embedding_bag's own. The other rows are empty bags there, and are filled in place."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: HistoryBatch, dense: Tensor | None) -> Tensor:
@@ -159,7 +140,7 @@ class _SumOfRows(torch.autograd.Function):
 
 
 class TanhLayer(nn.Module):
-    """``tanh(x W + b)``; ``linear`` makes the affine map."""
+    """``tanh(x W + b)``."""
 
     def __init__(self, linear: Callable[[], nn.Module]):
         super().__init__()
@@ -170,12 +151,11 @@ class TanhLayer(nn.Module):
 
 
 class GatedLayer(nn.Module):
-    """``(x W + b) * sigmoid(x V + c)``, equation 7; ``linear`` makes each affine map."""
+    """``(x W + b) * sigmoid(x V + c)``, equation 7."""
 
     def __init__(self, linear: Callable[[], nn.Module]):
         super().__init__()
-        self.linear = linear()
-        self.gate = linear()
+        self.linear, self.gate = linear(), linear()
 
     def forward(self, x: Input, *dense: Tensor) -> Tensor:
         maps = [each for each in (self.linear, self.gate) if isinstance(each, HistoryLinear)]
@@ -184,10 +164,6 @@ class GatedLayer(nn.Module):
         else:
             linear, gate = self.linear(x, *dense), self.gate(x, *dense)
         return linear * torch.sigmoid(gate)
-
-
-# The hidden layers by the config key ``gated``.
-LAYERS = {False: TanhLayer, True: GatedLayer}
 
 
 def hidden_layers(widths: list[int], layer: Layer) -> nn.Sequential:

@@ -1,9 +1,8 @@
 """Likelihoods of a history given the decoder's logits: multinomial (equation 1) and Bernoulli.
 
 Sums over all items are made block by block of items, in single precision whatever the logits
-come in: what lies between is of a block's size and stays in the processor's caches, where autograd
-would hold several batch x items tensors. In the backward pass the gradient takes the place of the
-logits: keep a copy to use them afterwards.
+come in, so that what lies between stays in the processor's caches. In the backward pass the
+gradient takes the place of the logits: keep a copy to use them afterwards.
 """
 
 from __future__ import annotations
@@ -39,7 +38,13 @@ class Multinomial(Likelihood):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, history: HistoryBatch) -> Tensor:
-        normalizer = _log_normalizer(logits)
+        # logsumexp over the items, (batch,).
+        top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
+        total = torch.zeros_like(top)
+        for block, _ in _copies(logits):
+            before, top = top, torch.maximum(top, block.amax(0))
+            total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
+        normalizer = top + total.log()
         ctx.save_for_backward(logits, normalizer)
         ctx.history = history
         return _sum_of_logits(logits, history) - history.lengths * normalizer
@@ -82,8 +87,7 @@ def _precision(logits: Tensor) -> torch.dtype:
 
 def _copies(logits: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The blocks one by one: a copy to calculate in, and the block itself."""
-    for block in item_blocks(logits, BLOCK):
-        yield block.to(_precision(logits), copy=True), block
+    return ((x.to(_precision(logits), copy=True), x) for x in item_blocks(logits, BLOCK))
 
 
 def _sum_of_logits(logits: Tensor, history: HistoryBatch) -> Tensor:
@@ -94,13 +98,3 @@ def _add_at_history(matrix: Tensor, history: HistoryBatch, value: Tensor) -> Ten
     # No item is in a history twice, so a plain read-add-write is exact.
     matrix[history.row, history.column] += value[history.row].to(matrix.dtype)
     return matrix
-
-
-def _log_normalizer(logits: Tensor) -> Tensor:
-    """logsumexp over the items, (batch,)."""
-    top = logits.new_full((len(logits),), -torch.inf, dtype=_precision(logits))
-    total = torch.zeros_like(top)
-    for block, _ in _copies(logits):
-        before, top = top, torch.maximum(top, block.amax(0))
-        total = total * (before - top).exp() + block.sub_(top).exp_().sum(0)
-    return top + total.log()

@@ -10,8 +10,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_evcf.data.histories import BatchShard, Histories
+from recbole_evcf.model.gaussian import Prior, StandardNormalPrior, VampPrior
 from recbole_evcf.model.layers import Layer
-from recbole_evcf.model.prior import Prior, StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class KLWarmup(nn.Module):
 
     Args:
         cap: the maximum, ``anneal_cap``.
-        steps: ``total_anneal_steps``; 0 starts at the maximum. None counts by epochs instead.
-        epochs: ``warmup_epochs``; 0 starts at the maximum. Read when ``steps`` is None.
-        users: number of training users, an epoch for :meth:`after_batch`.
+        steps: ``total_anneal_steps``; None counts by epochs, 0 starts at the maximum.
+        epochs: ``warmup_epochs``; 0 starts at the maximum.
+        users: number of training users, an epoch for :meth:`count_batch`.
 
     Attributes:
         step: the number of training batches begun; epoch: of training epochs completed.
@@ -44,11 +44,9 @@ class KLWarmup(nn.Module):
     step: Tensor
     epoch: Tensor
 
-    def __init__(
-        self, cap: float, steps: int | None = None, epochs: int | None = None, users: int = 1
-    ):
+    def __init__(self, cap: float, steps: int | None = None, epochs: int = 0, users: int = 1):
         super().__init__()
-        self.cap, self.steps, self.epochs, self.users = cap, steps, epochs or 0, users
+        self.cap, self.steps, self.epochs, self.users = cap, steps, epochs, users
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
 
@@ -72,34 +70,27 @@ class KLWarmup(nn.Module):
         """Call this before each training epoch."""
         self.was_finished = self.finished
 
-    def before_batch(self) -> None:
-        """Call this before each training batch if the trainer does not count epochs."""
+    def count_batch(self, users: int) -> Tensor:
+        """The weight for a training batch of some users, under a trainer that counts nothing."""
         if not self._seen:
             self.begin_epoch()
         self.step += 1
-
-    def after_batch(self, users: int) -> None:
-        """Call this after each such batch with its size, once its loss is computed."""
+        weight = self.weight
         self._seen += users
         if self._seen >= self.users:
             self._seen = 0
             self.epoch += 1
+        return weight
 
 
 class VAERecommender(GeneralRecommender):
-    """A variational autoencoder over users' histories.
-
-    A subclass says which network and which prior it takes, and may bring a hidden layer
-    (``layer_class``) or a prior (:meth:`make_prior`) of its own. RecBole's ids are kept at the
-    border: inside, item column ``c`` is RecBole's item ``c + 1``, and the padding item does not
-    exist.
+    """A variational autoencoder over users' histories. A subclass says which network and which
+    prior it takes, and may bring a hidden layer (``layer_class``) or a prior (:meth:`make_prior`)
+    of its own. Inside, item column ``c`` is RecBole's item ``c + 1``: there is no padding item.
 
     Args:
-        config: RecBole's ``Config``.
+        config: RecBole's ``Config``; a value that cannot be taken is a ``ValueError``.
         dataset: the training part of RecBole's ``Dataset``.
-
-    Raises:
-        ValueError: a key of the config has a value that cannot be taken.
     """
 
     input_type = InputType.PAIRWISE
@@ -117,21 +108,13 @@ class VAERecommender(GeneralRecommender):
         self._histories = Histories.input_of(dataset).to(self.device)
         prior = self.make_prior(settings, dataset)
         self.network = self.network_class(settings, self.n_items - 1, prior, self.layer_class)
-        self.warmup = KLWarmup(
-            settings.anneal_cap,
-            settings.total_anneal_steps,
-            settings.warmup_epochs,
-            users=len(torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique()),
-        )
+        steps, epochs = settings.total_anneal_steps, settings.warmup_epochs or 0
+        users = torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique()
+        self.warmup = KLWarmup(settings.anneal_cap, steps, epochs, len(users))
 
     def make_prior(self, settings: Settings, dataset: Dataset) -> Prior:
-        """The prior at the start of training.
-
-        Args:
-            settings: the validated config keys.
-            dataset: the training part of RecBole's ``Dataset``. When a model is loaded without its
-                data set, it has sizes and no interactions.
-        """
+        """The prior at the start of training. The data set is the training part; when a model is
+        loaded without it, it has sizes and no interactions."""
         if not self.vamp_prior:
             return StandardNormalPrior()
         k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std
@@ -149,15 +132,13 @@ class VAERecommender(GeneralRecommender):
     def loss_terms(
         self, interaction: Interaction, shard: BatchShard | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The two parts of the loss of a batch of training users, before weighting.
+        """The two parts of the loss of a batch of training users, before weighting: the mean
+        negative log-likelihood (reconstruction) and the mean KL estimate.
 
         Args:
             interaction: with the user ids, (batch,).
-            shard: the rows that are computed here, where several processes share a batch.
-
-        Returns:
-            reconstruction, the mean negative log-likelihood; and the mean KL estimate. With a
-            shard, its share of these means: summed over all shards they are the same.
+            shard: the rows that are computed here, where several processes share a batch. Given
+                it, the result is its share of the means: they are the sums over the shards.
         """
         history = self._histories.rows(interaction[self.USER_ID], shard)
         log_likelihood, kl = self.network.elbo_terms(history)
@@ -171,13 +152,10 @@ class VAERecommender(GeneralRecommender):
         In training mode it counts the batch, so that the weight rises under any trainer: an
         epoch is as many users as there are to train on. (Our trainer counts by itself.)
         """
-        if self.training:
-            self.warmup.before_batch()
         reconstruction, kl = self.loss_terms(interaction)
-        weighted = self.warmup.weight * kl
-        if self.training:
-            self.warmup.after_batch(len(interaction))
-        return reconstruction, weighted
+        warmup = self.warmup
+        weight = warmup.count_batch(len(interaction)) if self.training else warmup.weight
+        return reconstruction, weight * kl
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""

@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from recbole_evcf.config.keys import checked
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.dropout import clamp_and_drop, drop_entries
-from recbole_evcf.model.gaussian import Gaussian
+from recbole_evcf.model.gaussian import Gaussian, Prior
 from recbole_evcf.model.layers import (
-    LAYERS,
+    GatedLayer,
     GaussianHead,
     HistoryLinear,
     Input,
     Layer,
     Linear,
     OutputLayer,
+    TanhLayer,
     hidden_layers,
 )
 from recbole_evcf.model.likelihood import LIKELIHOODS, Multinomial
-from recbole_evcf.model.prior import Prior
 
 __all__ = ["VAE", "HistoryEncoder", "OneLevelVAE", "Settings", "TwoLevelVAE", "prior_scores"]
 
@@ -53,11 +53,8 @@ class Settings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
-        """Read from a RecBole ``Config`` or a dict.
-
-        Raises:
-            ValueError: a key has a value the models cannot take, or both warm-up lengths are set.
-        """
+        """Read from a RecBole ``Config`` or a dict. A value that the models cannot take is a
+        ``ValueError``, and so are two warm-up lengths."""
         values: dict[str, Any] = {f.name: checked(f.name, config[f.name]) for f in fields(cls)}
         if values["total_anneal_steps"] is not None and values["warmup_epochs"] is not None:
             raise ValueError(
@@ -68,13 +65,7 @@ class Settings:
 
 
 class HistoryEncoder(nn.Module):
-    """q(z | x): input dropout, one hidden layer per width, Gaussian head.
-
-    Args:
-        settings: the validated config keys.
-        n_items: width M of the history.
-        layer: class of the hidden layers, such as :class:`~recbole_evcf.model.layers.GatedLayer`.
-    """
+    """q(z | x): input dropout, one hidden layer per width, Gaussian head."""
 
     def __init__(self, settings: Settings, n_items: int, layer: Layer):
         super().__init__()
@@ -93,11 +84,8 @@ class HistoryEncoder(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """q(z1 | x, z2) in the published forms; arguments as of :class:`HistoryEncoder`.
-
-    With one layer, x (after dropout) and z2 are concatenated and meet one hidden layer. With L
-    layers, x and z2 each pass one hidden layer, and together L - 1 joint ones.
-    """
+    """q(z1 | x, z2) in the published forms: x (after dropout) and z2 pass a single hidden layer
+    together; of L layers, one each apart and L - 1 together."""
 
     def __init__(self, settings: Settings, n_items: int, layer: Layer):
         super().__init__()
@@ -126,40 +114,35 @@ class JointDecoder(nn.Module):
 
     def __init__(self, settings: Settings, layer: Layer):
         super().__init__()
-        widths, latent = settings.mlp_hidden_size[::-1], settings.latent_dimension
-        self.shallow = len(widths) == 1
-        if self.shallow:
-            self.joint = hidden_layers([2 * latent, *widths], layer)
-        else:
-            self.first_z1 = hidden_layers([latent, widths[0]], layer)
-            self.first_z2 = hidden_layers([latent, widths[0]], layer)
-            self.joint = hidden_layers([2 * widths[0], *widths[1:]], layer)
+        widths = settings.mlp_hidden_size[::-1]
+        # How many hidden layers z1 and z2 pass apart.
+        apart = 1 if len(widths) > 1 else 0
+        first = [settings.latent_dimension, *widths[:apart]]
+        self.first_z1 = hidden_layers(first, layer)
+        self.first_z2 = hidden_layers(first, layer)
+        self.joint = hidden_layers([2 * first[-1], *widths[apart:]], layer)
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """z1, z2 (batch, latent) -> (batch, widths[0])."""
-        if not self.shallow:
-            z1, z2 = self.first_z1(z1), self.first_z2(z2)
-        return self.joint(torch.cat([z1, z2], dim=1))
+        """z1, z2 (batch, latent) -> (batch, mlp_hidden_size[0])."""
+        return self.joint(torch.cat([self.first_z1(z1), self.first_z2(z2)], dim=1))
 
 
 class VAE(nn.Module):
-    """What both networks share.
+    """What both networks share: ``output`` leads from the decoder's last hidden layer to the logits
+    of all items.
 
     Args:
         settings: the validated config keys.
         n_items: number M of items.
         prior: p(z), or p(z2) of two levels.
         layer: class of the hidden layers; by default what ``settings.gated`` says.
-
-    Attributes:
-        output: from the decoder's last hidden layer to the logits of all items.
     """
 
     def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
         super().__init__()
         self.likelihood = LIKELIHOODS[settings.likelihood]
         self.prior = prior
-        self.add_layers(settings, n_items, layer or LAYERS[settings.gated])
+        self.add_layers(settings, n_items, layer or (GatedLayer if settings.gated else TanhLayer))
         self.output = OutputLayer(settings.mlp_hidden_size[0], n_items)
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
@@ -168,11 +151,11 @@ class VAE(nn.Module):
 
 
 class OneLevelVAE(VAE):
-    """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp; arguments as of :class:`VAE`."""
+    """p(x | z) p(z) with q(z | x): Mult-VAE and Vamp."""
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
-        widths = [settings.latent_dimension, *reversed(settings.mlp_hidden_size)]
         self.encoder = HistoryEncoder(settings, n_items, layer)
+        widths = [settings.latent_dimension, *reversed(settings.mlp_hidden_size)]
         self.decoder = hidden_layers(widths, layer)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
@@ -191,27 +174,25 @@ class OneLevelVAE(VAE):
 
 
 class TwoLevelVAE(VAE):
-    """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp; arguments as of
-    :class:`VAE`."""
+    """p(x | z1, z2) p(z1 | z2) p(z2) with q(z1 | x, z2) q(z2 | x): H+Vamp."""
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
-        widths, latent = settings.mlp_hidden_size, settings.latent_dimension
         self.encoder_z2 = HistoryEncoder(settings, n_items, layer)
         self.encoder_z1 = JointEncoder(settings, n_items, layer)
-        self.prior_z1 = nn.Sequential(
-            hidden_layers([latent, *reversed(widths)], layer), GaussianHead(widths[0], latent)
-        )
+        latent, widths = settings.latent_dimension, settings.mlp_hidden_size[::-1]
+        hidden = hidden_layers([latent, *widths], layer)
+        self.prior_z1 = nn.Sequential(hidden, GaussianHead(widths[-1], latent))
         self.decoder = JointDecoder(settings, layer)
 
     def elbo_terms(self, history: HistoryBatch) -> tuple[Tensor, Tensor]:
         """One-sample estimates of log p(x|z1,z2) and of log q - log p of both levels, (batch,)."""
         x = history.normalized()
-        posterior_z2 = self.encoder_z2(x)
-        z2 = posterior_z2.sample(history.shard)
-        posterior_z1 = self.encoder_z1(x, z2)
-        z1 = posterior_z1.sample(history.shard)
+        q_z2 = self.encoder_z2(x)
+        z2 = q_z2.sample(history.shard)
+        q_z1 = self.encoder_z1(x, z2)
+        z1 = q_z1.sample(history.shard)
         log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z1, z2)), history)
-        log_q = posterior_z1.log_prob(z1) + posterior_z2.log_prob(z2)
+        log_q = q_z1.log_prob(z1) + q_z2.log_prob(z2)
         log_p = self.prior_z1(z2).log_prob(z1) + self.prior.log_prob(z2, self.encoder_z2)
         return log_likelihood, log_q - log_p
 
@@ -227,28 +208,23 @@ class TwoLevelVAE(VAE):
 
 @torch.no_grad()
 def prior_scores(network: OneLevelVAE | TwoLevelVAE) -> Tensor:
-    """Scores of all items under the prior, (items,).
-
-    The log of the items' mean probability over the prior's components, each decoded at its mean:
+    """Scores of all items under the prior, (items,): the log of their mean probability over its
+    components, each decoded at its mean,
 
     .. math:: s_i = \\log \\frac{1}{K} \\sum_{k=1}^K p(i | \\mu_k).
 
     A VampPrior (equation 4) has K components, whose means mu_k are those of q(z | u_k); a prior
     without components is taken at 0. With two levels, mu_k is of z2, and z1 is taken at the mean of
-    p(z1 | z2). p(i | z) is the softmax of the logits for the multinomial likelihood and their
-    sigmoid for the Bernoulli one.
+    p(z1 | z2). p(i | z) is the softmax of the logits (multinomial likelihood) or their sigmoid.
     """
     encoder = network.encoder_z2 if isinstance(network, TwoLevelVAE) else network.encoder
     components = network.prior.components(encoder)
-    weight = encoder.head.mean.weight
-    means = weight.new_zeros(1, len(weight)) if components is None else components.mean
+    bias = encoder.head.mean.bias
+    means = torch.zeros_like(bias)[None] if components is None else components.mean
     sums = []
     for z in means.split(max(SCORES_AT_ONCE // network.output.out_features, 1)):
-        if isinstance(network, TwoLevelVAE):
-            hidden = network.decoder(network.prior_z1(z).mean, z)
-        else:
-            hidden = network.decoder(z)
-        logits = network.output(hidden)
+        levels = (network.prior_z1(z).mean, z) if isinstance(network, TwoLevelVAE) else (z,)
+        logits = network.output(network.decoder(*levels))
         multinomial = network.likelihood is Multinomial
         log_p = logits.log_softmax(1) if multinomial else F.logsigmoid(logits)
         sums.append(log_p.logsumexp(0))

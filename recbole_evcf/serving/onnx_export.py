@@ -58,50 +58,12 @@ def export_onnx(recommender: Recommender, path: str) -> None:
         )
     # A copy, since the recommender may stay on a GPU.
     network = copy.deepcopy(_Network(recommender)).cpu().eval()
-    program = _exported(network, len(recommender.item_tokens))
-    tokens = json.dumps(recommender.item_tokens.tolist(), ensure_ascii=False)
-    properties = {"item_tokens": tokens, "model": name, "recbole_evcf": __version__}
-    onnx.helper.set_model_props(program, properties)
-    onnx.checker.check_model(program)
-    with atomic_write(path) as temporary:
-        onnx.save_model(program, temporary)
-
-
-class _Network(nn.Module):
-    """Map histories, (batch, items), to scores; the prior's scores for an empty history."""
-
-    prior: Tensor
-
-    def __init__(self, recommender: Recommender) -> None:
-        super().__init__()
-        model = recommender.model
-        self._more = AUTOENCODERS.get(type(model).__name__)
-        self.network: Any = model.network if self._more is None else model
-        self.register_buffer("prior", recommender.scores_without_history)
-
-    def forward(self, history: Tensor) -> Tensor:
-        binary = (history > 0).to(history.dtype)
-        known = binary.amax(1, keepdim=True) > 0
-        return torch.where(known, self._scores(binary), self.prior)
-
-    def _scores(self, binary: Tensor) -> Tensor:
-        if self._more is None:
-            # The encoders take dense rows too.
-            normalized = binary * binary.sum(1, keepdim=True).clamp(min=1).rsqrt()
-            batch = SimpleNamespace(normalized=lambda: normalized)
-            return self.network.output(self.network.last_hidden(batch))
-        # RecBole's networks have a padding column.
-        scores = self.network(F.pad(binary, (1, 0)), *self._more)
-        return (scores[0] if isinstance(scores, tuple) else scores)[:, 1:]
-
-
-def _exported(network: nn.Module, n_items: int) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         # PyTorch's own, none of which a user could act on.
         warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
+        exported: Any = torch.onnx.export(
             network,
-            (torch.eye(2, n_items),),
+            (torch.eye(2, len(recommender.item_tokens)),),
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -109,4 +71,37 @@ def _exported(network: nn.Module, n_items: int) -> Any:
             opset_version=OPSET,
             verbose=False,
         )
-    return program.model_proto
+    tokens = json.dumps(recommender.item_tokens.tolist(), ensure_ascii=False)
+    properties = {"item_tokens": tokens, "model": name, "recbole_evcf": __version__}
+    program = exported.model_proto
+    onnx.helper.set_model_props(program, properties)
+    onnx.checker.check_model(program)
+    with atomic_write(path) as temporary:
+        onnx.save_model(program, temporary)
+
+
+class _Network(nn.Module):
+    """Maps histories, (batch, items), to scores; to the prior's for an empty history."""
+
+    prior: Tensor
+
+    def __init__(self, recommender: Recommender) -> None:
+        super().__init__()
+        self.model = recommender.model
+        self.register_buffer("prior", recommender.scores_without_history)
+
+    def forward(self, history: Tensor) -> Tensor:
+        binary = (history > 0).to(history.dtype)
+        total = binary.sum(1, keepdim=True)
+        if isinstance(self.model, VAERecommender):
+            # The encoders take dense rows too.
+            normalized = binary * total.clamp(min=1).rsqrt()
+            batch: Any = SimpleNamespace(normalized=lambda: normalized)
+            network = self.model.network
+            scores = network.output(network.last_hidden(batch))
+        else:
+            # RecBole's networks have a padding column.
+            more = AUTOENCODERS[type(self.model).__name__]
+            scores = self.model(F.pad(binary, (1, 0)), *more)
+            scores = (scores[0] if isinstance(scores, tuple) else scores)[:, 1:]
+        return torch.where(total > 0, scores, self.prior)

@@ -17,7 +17,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
 from recbole_evcf.data.dataloader import SCORE_BYTES
-from recbole_evcf.data.histories import Histories, HistoryBatch
+from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import folds_in, scoring, view_of
 from recbole_evcf.model.models import BASELINES, MODELS, item_vectors
@@ -77,7 +77,7 @@ class Recommender:
     def histories(self, given: Any) -> UserHistories:
         """Read histories as :meth:`recommend` takes them; warn about what is left out."""
         known = user_histories(given, self.catalogue, self.field_names)
-        for remark in known.remarks if known is not given else ():
+        for remark in known.remarks:
             warnings.warn(remark, stacklevel=3)
         return known
 
@@ -142,9 +142,9 @@ class Recommender:
         return (slice(start, start + step) for start in range(0, max(n_users, 1), step))
 
     def _frame(
-        self, histories: UserHistories, rows: slice, k: int, exclude_seen: bool, left_out: Tensor
+        self, given: UserHistories, rows: slice, k: int, exclude_seen: bool, left_out: Tensor
     ) -> pd.DataFrame:
-        matrix, ids = histories.histories[rows], histories.model_ids
+        matrix, ids = given.histories[rows], given.model_ids
         known = np.diff(matrix.indptr) > 0
         scores = self.scores_without_history.repeat(len(known), 1)
         if known.any() and ids is not None:
@@ -152,8 +152,8 @@ class Recommender:
         elif known.any():
             scores[known] = _scores_of_histories(self.model, matrix[known])
         if exclude_seen:
-            seen = self._batch(histories.seen[rows])
-            scores[seen.row, seen.column] = -torch.inf
+            seen = Histories(given.seen[rows]).rows(torch.arange(len(known)))
+            scores[seen.row.to(scores.device), seen.column.to(scores.device)] = -torch.inf
         scores[:, left_out] = -torch.inf
         values, columns = (each.cpu().numpy() for each in scores.topk(k))
         # NaN ranks first.
@@ -161,19 +161,9 @@ class Recommender:
             raise ValueError("the model's scores are not numbers: its training went astray.")
         found = np.isfinite(values)
         row, place = found.nonzero()
-        return pd.DataFrame(
-            {
-                "user": histories.users[rows][row],
-                "item": self.item_tokens[columns[found]],
-                "score": values[found],
-                "rank": place + 1,
-                "from_prior": ~known[row],
-            }
-        )
-
-    def _batch(self, matrix: scipy.sparse.csr_matrix) -> HistoryBatch:
-        everyone = torch.arange(matrix.shape[0], device=self.model.device)
-        return Histories(matrix).to(self.model.device).rows(everyone)
+        users, items = given.users[rows][row], self.item_tokens[columns[found]]
+        ranked = {"user": users, "item": items, "score": values[found], "rank": place + 1}
+        return pd.DataFrame({**ranked, "from_prior": ~known[row]})
 
     @cached_property
     def scores_without_history(self) -> Tensor:
@@ -213,9 +203,8 @@ class Recommender:
         cosines = vectors @ vectors[places[0]]
         cosines[places[0]] = -torch.inf
         values, columns = (part.cpu().numpy() for part in cosines.topk(k))
-        return pd.DataFrame(
-            {"item": self.item_tokens[columns], "score": values, "rank": np.arange(1, k + 1)}
-        )
+        items, ranks = self.item_tokens[columns], np.arange(1, k + 1)
+        return pd.DataFrame({"item": items, "score": values, "rank": ranks})
 
     @torch.no_grad()
     def latent(self, histories: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -225,18 +214,18 @@ class Recommender:
         user vectors. A user with no known item is encoded from an empty history. Histories are as
         of :meth:`recommend`. A model without latent vectors of users is a ``ValueError``.
         """
-        known = self.histories(histories)
-        parts = [self._latent(known.histories[rows]) for rows in self._batches(len(known))]
+        name, known, parts = type(self.model).__name__, self.histories(histories), []
+        for rows in self._batches(len(known)):
+            shown = Histories(known.histories[rows]).to(self.model.device)
+            users = torch.arange(shown.shape[0], device=self.model.device)
+            if isinstance(self.model, VAERecommender):
+                parts.append(self.model.network.latent(shown.rows(users)))
+            elif isinstance(self.model, WMF):
+                view: Any = scoring(self.model, shown)
+                parts.append(view.user_vectors(users))
+            else:
+                raise ValueError(f"{name} has no latent vectors of users: take WMF or one of ours.")
         return known.users, torch.cat(parts).cpu().numpy()
-
-    def _latent(self, matrix: scipy.sparse.csr_matrix) -> Tensor:
-        if isinstance(self.model, VAERecommender):
-            return self.model.network.latent(self._batch(matrix))
-        if isinstance(self.model, WMF):
-            view: Any = scoring(self.model, Histories(matrix))
-            return view.user_vectors(torch.arange(matrix.shape[0], device=self.model.device))
-        name = type(self.model).__name__
-        raise ValueError(f"{name} has no latent vectors of users; the paper's models and WMF have.")
 
 
 @torch.no_grad()

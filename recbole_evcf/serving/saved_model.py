@@ -52,7 +52,7 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
         cause = shortened(one_line(error), 200)
         raise ValueError(f"the device {device} cannot be used here: {cause}") from None
     checkpoint = load_checkpoint(path, "cpu")
-    name = _checked_name(path, checkpoint)
+    name = _checked_name(path, checkpoint["config"])
     try:
         # Initial values are replaced by the file's, so they must use up no random numbers.
         with torch.random.fork_rng(devices=[]):
@@ -68,11 +68,10 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
 
 class AllocationBound(TorchDispatchMode):
     """A context in which new tensors may hold little more than a model's weights, ``state``, and
-    ``more`` numbers, whatever sizes its file names; what exceeds that is a ``ValueError``.
+    ``more`` numbers, whatever sizes its file names; what exceeds that is a ``ValueError``."""
 
-    ``torch.device("meta")`` would not do: RecBole's autoencoders index NumPy arrays with tensors in
-    their constructors, and tensors on that device hold no numbers.
-    """
+    # torch.device("meta") would not do: RecBole's autoencoders index NumPy arrays with tensors in
+    # their constructors, and tensors on that device hold no numbers.
 
     def __init__(self, state: Mapping[str, Tensor], more: int = 0) -> None:
         super().__init__()
@@ -89,9 +88,9 @@ class AllocationBound(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _checked_name(path: str, checkpoint: Mapping[str, Any]) -> str:
+def _checked_name(path: str, settings: Any) -> str:
     """Return the name of a model that can be built and scores unseen users."""
-    settings = checkpoint["config"] if isinstance(checkpoint["config"], Mapping) else {}
+    settings = settings if isinstance(settings, Mapping) else {}
     name = str(settings.get("model"))
     try:
         model_class = get_model(name)
@@ -111,26 +110,6 @@ def _checked_name(path: str, checkpoint: Mapping[str, Any]) -> str:
     return name
 
 
-class _EmptyDataset(SimpleNamespace):
-    """Has of RecBole's ``Dataset`` what a constructor may read: sizes, and no interactions."""
-
-
-def _empty_dataset(config: Any, items: ItemCatalogue, n_users: int) -> _EmptyDataset:
-    user, item = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
-    return _EmptyDataset(
-        dataset_path="",
-        uid_field=user,
-        iid_field=item,
-        user_num=n_users,
-        item_num=len(items) + 1,
-        num={user: n_users, item: len(items) + 1}.__getitem__,
-        inter_feat=dict.fromkeys((user, item), torch.zeros(0, dtype=torch.long)),
-        field2id_token={item: ["[PAD]", *items.tokens]},
-        # Future users are scored as user 0, so past users need no row each.
-        input_histories=Histories(scipy.sparse.csr_matrix((1, len(items)))),
-    )
-
-
 def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn.Module:
     config = restored_config(checkpoint["config"])
     if device is not None:
@@ -139,7 +118,22 @@ def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn
         # The file holds the trained values: none is drawn from histories.
         config["pseudo_inputs_init"] = "normal"
     catalogue = ItemCatalogue.from_plain(checkpoint["item_catalogue"])
-    dataset = _empty_dataset(config, catalogue, int(checkpoint["n_users"]))
+    sizes = {config["USER_ID_FIELD"]: int(checkpoint["n_users"])}
+    sizes[config["ITEM_ID_FIELD"]] = len(catalogue) + 1
+    (user, n_users), (item, n_items) = sizes.items()
+    # Has of RecBole's Dataset what a constructor may read: sizes, and no interactions.
+    dataset = SimpleNamespace(
+        dataset_path="",
+        uid_field=user,
+        iid_field=item,
+        user_num=n_users,
+        item_num=n_items,
+        num=sizes.__getitem__,
+        inter_feat=dict.fromkeys(sizes, torch.zeros(0, dtype=torch.long)),
+        field2id_token={item: ["[PAD]", *catalogue.tokens]},
+        # Future users are scored as user 0, so past users need no row each.
+        input_histories=Histories(scipy.sparse.csr_matrix((1, n_items - 1))),
+    )
     state, model_class = checkpoint["state_dict"], get_model(name)
     if name in LEARNED_IN_CONSTRUCTOR:
         model = model_class.__new__(model_class)
@@ -156,10 +150,9 @@ def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn
     model.item_catalogue = catalogue
     model = model.to(config["device"]).eval()
     # Score a user with one item, to check what RecBole's models keep besides their weights.
-    one = Histories(scipy.sparse.csr_matrix(([1], ([0], [0])), (1, len(catalogue))))
-    user = {model.USER_ID: torch.zeros(1, dtype=torch.long, device=model.device)}
+    view: Any = scoring(model, Histories(scipy.sparse.eye(1, n_items - 1)))
     with torch.no_grad(), drawing_apart(0, model.device):
-        view: Any = scoring(model, one)
-        if view.full_sort_predict(user).numel() != len(catalogue) + 1:
+        user_0 = {user: torch.zeros(1, dtype=torch.long, device=model.device)}
+        if view.full_sort_predict(user_0).numel() != n_items:
             raise ValueError("its scores are not those of its items.")
     return model

@@ -1,14 +1,14 @@
 """Read users' histories, from Python objects or files, into a model's columns.
 
-Interactions are kept as two 32-bit numbers each, so that a user's may be scattered over a file:
-8 bytes an interaction, 160 MB for the 20 million of MovieLens-20M.
+Every form becomes pieces, whose interactions are kept as two 32-bit numbers each: a user's may be
+scattered over a file, and the 20 million of MovieLens-20M take 160 MB.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,8 @@ __all__ += ["read_tokens", "unknown_items", "user_histories"]
 
 # Accepted names of the column of users and of the column of items.
 Fields = tuple[Sequence[str], Sequence[str]]
+# Users; and for each interaction the place of its user among them, and its item.
+Piece = tuple[Iterable[Hashable], np.ndarray, np.ndarray]
 
 SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
 # Spreadsheets start files with a byte order mark.
@@ -53,7 +55,7 @@ class UserHistories:
     histories: scipy.sparse.csr_matrix
     seen: scipy.sparse.csr_matrix
     model_ids: Tensor | None = None
-    remarks: tuple[str, ...] = ()
+    remarks: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.users)
@@ -76,16 +78,11 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
         return _from_matrix(given, catalogue)
     if isinstance(given, Mapping) and all(any(n in given for n in names) for names in fields):
         given = pd.DataFrame(given)
-    collector = _Collector(catalogue)
     if isinstance(given, pd.DataFrame):
-        users, items = (_column(given, names) for names in fields)
-        for column in (users, items):
-            if column.isna().any():
-                raise ValueError(f"the DataFrame's column {column.name} has missing values.")
-        collector.add_pairs(users.to_numpy(dtype=object), items.to_numpy(dtype=object))
+        piece = _of_pairs(*(_column(given, names) for names in fields))
     else:
-        collector.add_lists(*_lists(given, len(catalogue)))
-    return collector.result()
+        piece = _of_lists(*_lists(given, len(catalogue)))
+    return _collected([piece], catalogue, [])
 
 
 def read_histories(
@@ -100,23 +97,25 @@ def read_histories(
 
     Args:
         path: the file.
-        catalogue: the items that the model knows.
-        fields: names that the columns may have; others are ignored.
+        catalogue, fields: as of :func:`user_histories`; other columns are ignored.
         separator: between columns; None for that of the ending.
     """
-    collector, ending = _Collector(catalogue), Path(path).suffix.lower()
+    ending, remarks = Path(path).suffix.lower(), list[str]()
     with open(path, "rb") as file:
         try:
             if ending == ".jsonl":
-                _read_json_lines(file, collector)
+                pieces = _json_lines(file)
             elif ending in SEPARATORS:
-                _read_table(file, collector, fields, separator or SEPARATORS[ending])
+                pieces = _table(file, fields, separator or SEPARATORS[ending], remarks)
             else:
                 raise ValueError(f"histories are in {', '.join(SEPARATORS)} or .jsonl files.")
+            found = _collected(pieces, catalogue, remarks)
+            if not len(found):
+                raise ValueError("no line has a user and an item.")
         # pandas' own errors too.
         except ValueError as error:
             raise ValueError(f"{path}: {one_line(error)}") from None
-    return collector.result()
+    return found
 
 
 def read_tokens(path: str) -> list[str]:
@@ -148,14 +147,12 @@ def data_set_users(train_data: Any, valid_data: Any) -> UserHistories:
 
 def item_token(value: Any) -> str:
     """Return a string itself, a whole number's digits; another value is a ``ValueError``."""
-    if isinstance(value, str):
-        return str(value)
     # NumPy's and PyTorch's numbers.
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
     raise ValueError(
         f"{shortened(repr(value))} is not an item token: tokens are strings, or whole numbers, "
@@ -174,54 +171,48 @@ def unknown_items(tokens: Collection[str]) -> str:
     return f"{counted(len(tokens), 'item')} that the model does not know: {names}"
 
 
-class _Collector:
-    """Collects interactions piece by piece; users come out in order of first appearance."""
+def _of_pairs(users: pd.Series, items: pd.Series) -> Piece:
+    owners, names = pd.factorize(users.to_numpy(dtype=object), use_na_sentinel=False)
+    return names, owners, items.to_numpy(dtype=object)
 
-    def __init__(self, catalogue: ItemCatalogue) -> None:
-        self._tokens = pd.Index(catalogue.tokens)
-        self._numbers: dict[Hashable, int] = {}
-        self._rows = [np.empty(0, dtype=np.int32)]
-        self._columns = [np.empty(0, dtype=np.int32)]
-        self._unknown: set[str] = set()
-        self._left_out = 0
-        self.remarks: list[str] = []
 
-    def add_pairs(self, users: np.ndarray, items: np.ndarray) -> None:
-        owners, names = pd.factorize(users)
-        self._add(names, owners, items)
+def _of_lists(users: Collection[Hashable], lists: Collection[list]) -> Piece:
+    lengths = list(map(len, lists))
+    items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=sum(lengths))
+    return users, np.repeat(np.arange(len(lists)), lengths), items
 
-    def add_lists(self, users: Collection[Hashable], lists: Collection[list]) -> None:
-        lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=lengths.sum())
-        self._add(users, np.repeat(np.arange(len(lists)), lengths), items)
 
-    def _add(self, users: Iterable[Hashable], owners: np.ndarray, items: np.ndarray) -> None:
+def _collected(
+    pieces: Iterable[Piece], catalogue: ItemCatalogue, remarks: list[str]
+) -> UserHistories:
+    """Put pieces together, users in order of first appearance; ``remarks`` gets what is unknown."""
+    columns, rows = pd.Index(catalogue.tokens), dict[Hashable, int]()
+    pairs, unknown, left_out = [np.empty((2, 0), dtype=np.int32)], set[str](), 0
+    for users, owners, items in pieces:
         try:
             codes, distinct = pd.factorize(items, use_na_sentinel=False)
         # A list among them.
         except TypeError:
             codes, distinct = np.arange(len(items)), items
-        distinct = np.array([item_token(item) for item in distinct], dtype=object)
-        columns = self._tokens.get_indexer(distinct)
-        known = columns[codes] >= 0
-        self._left_out += int((~known).sum())
-        self._unknown.update(distinct[columns < 0])
-        numbers = [self._numbers.setdefault(user, len(self._numbers)) for user in users]
-        self._rows.append(np.array(numbers, dtype=np.int32)[owners[known]])
-        self._columns.append(columns[codes[known]].astype(np.int32))
-
-    def result(self) -> UserHistories:
-        rows, columns = np.concatenate(self._rows), np.concatenate(self._columns)
-        shape = len(self._numbers), len(self._tokens)
-        # True + True is True: an item named twice counts once.
-        matrix = scipy.sparse.csr_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape)
-        matrix = matrix.astype(np.int8)
-        # Whole numbers for lists without names, strings otherwise.
-        users = pd.Series(list(self._numbers), dtype=object).infer_objects().to_numpy()
-        if self._unknown:
-            lost, items = counted(self._left_out, "interaction"), unknown_items(self._unknown)
-            self.remarks.append(f"left out {lost} with {items}")
-        return UserHistories(users, matrix, matrix, remarks=tuple(self.remarks))
+        tokens = np.array([item_token(item) for item in distinct], dtype=object)
+        places = columns.get_indexer(tokens)
+        unknown.update(tokens[places < 0])
+        known = places[codes] >= 0
+        left_out += int((~known).sum())
+        numbers = np.array([rows.setdefault(user, len(rows)) for user in users], dtype=np.int32)
+        pairs.append(np.stack([numbers[owners[known]], places[codes[known]].astype(np.int32)]))
+    names = pd.Series(list(rows), dtype=object)
+    if names.isna().any():
+        raise ValueError("the name of a user is missing.")
+    if unknown:
+        lost = counted(left_out, "interaction")
+        remarks.append(f"left out {lost} with {unknown_items(unknown)}")
+    found = np.concatenate(pairs, axis=1)
+    shape, ones = (len(rows), len(columns)), np.ones(found.shape[1], dtype=bool)
+    # True + True is True: an item named twice counts once.
+    matrix = scipy.sparse.csr_matrix((ones, (found[0], found[1])), shape).astype(np.int8)
+    # Whole numbers for lists without names, strings otherwise.
+    return UserHistories(names.infer_objects().to_numpy(), matrix, matrix, remarks=remarks)
 
 
 def _column(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
@@ -249,35 +240,31 @@ def _from_matrix(matrix: Any, catalogue: ItemCatalogue) -> UserHistories:
     return UserHistories(np.arange(shape[0]), matrix, matrix)
 
 
-def _lists(given: Any, n_items: int) -> tuple[list, list[list]]:
-    """Return names of users and their histories."""
-    if isinstance(given, (Mapping, pd.Series)):
-        names, lists = list(given.keys()), [items for _, items in given.items()]
-    else:
-        # Another package's table has columns.
-        whole = isinstance(given, Iterable) and not hasattr(given, "columns")
-        lists = list(given) if whole else [None]
-        names = list(range(len(lists)))
-        if lists and all(isinstance(each, tuple) and len(each) == 2 for each in lists):
-            raise ValueError(
-                "pairs may be a user and an item, or two items: give a list of items for each "
-                "user, or a DataFrame with the columns user and item; of a GroupBy, .apply(list)."
-            )
+def _lists(given: Any, n_items: int) -> tuple[list[Hashable], list[list]]:
+    """Return names of users and their items, unless these could be meant otherwise."""
+    named = isinstance(given, (Mapping, pd.Series))
+    # Another package's table has columns.
+    whole = isinstance(given, Iterable) and not hasattr(given, "columns")
+    pairs = list(given.items() if named else enumerate(given)) if whole else [(0, "")]
+    users, lists = [user for user, _ in pairs], [each for _, each in pairs]
+    if lists and not named and all(isinstance(each, tuple) and len(each) == 2 for each in lists):
+        raise ValueError(
+            "pairs may be a user and an item, or two items: give a list of items for each "
+            "user, or a DataFrame with the columns user and item; of a GroupBy, .apply(list)."
+        )
     if not all(map(_is_list, lists)):
         raise ValueError(
             "histories must be lists of item tokens, one for each user, such as "
             '[["50", "172"]]; a dict or Series of such lists, a DataFrame or a matrix.'
         )
-    if any(pd.isna(name) for name in names if pd.api.types.is_scalar(name)):
-        raise ValueError("the name of a user is missing.")
-    lists = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
-    for items in lists:
-        if len(items) == n_items > 2 and all(map(_is_flag, items)):
-            raise ValueError(
-                f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
-                "array, (users, items)."
-            )
-    return names, lists
+    items = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
+    whole_rows = (each for each in items if len(each) == n_items > 2)
+    if any(all(isinstance(n, (int, float)) and n in (0, 1) for n in row) for row in whole_rows):
+        raise ValueError(
+            f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
+            "array, (users, items)."
+        )
+    return users, items
 
 
 def _is_list(given: Any) -> bool:
@@ -286,47 +273,32 @@ def _is_list(given: Any) -> bool:
     return isinstance(given, Iterable) and not others and getattr(given, "ndim", 1) == 1
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value in (0, 1)
-
-
-def _read_table(file: BinaryIO, collector: _Collector, fields: Fields, separator: str) -> None:
+def _table(file: BinaryIO, fields: Fields, separator: str, remarks: list[str]) -> Iterator[Piece]:
     if len(separator) != 1 or separator in '"\r\n':
         raise ValueError(f"the separator must be one character, not {separator!r}.")
-    rows, blanks = 0, []
+    blanks = list[int]()
     # All columns are read: otherwise pandas does not detect overlong rows.
-    options: dict[str, Any] = {"encoding": ENCODING, "dtype": str, "keep_default_na": False}
+    options: dict[str, Any] = {"encoding": ENCODING, "dtype": object, "keep_default_na": False}
     with pd.read_csv(file, sep=separator, chunksize=ROWS_AT_ONCE, **options) as reader:
         for frame in reader:
             if not isinstance(frame.index, pd.RangeIndex):
                 raise ValueError("the rows have more columns than the header in line 1.")
             frame.columns = [str(name).partition(":")[0] for name in frame.columns]
-            if len(frame.columns) == 1:
-                raise ValueError(f"line 1 names one column: is the separator {separator!r} right?")
             # A short row has missing values.
-            users, items = (
-                _column(frame, names).fillna("").to_numpy(dtype=object) for names in fields
-            )
+            users, items = (_column(frame, names).fillna("") for names in fields)
             blank = (users == "") | (items == "")
-            blanks += (rows + 1 + np.flatnonzero(blank)).tolist()
-            collector.add_pairs(users[~blank], items[~blank])
-            rows += len(frame)
-    if len(blanks) == rows:
-        raise ValueError("no row below the header in line 1 has a user and an item.")
+            blanks += (1 + frame.index[blank]).tolist()
+            yield _of_pairs(users[~blank], items[~blank])
     if blanks:
         left_out = f"left out {counted(len(blanks), 'row')} without a user or an item"
         first = f"the first being row {blanks[0]:,} below the header"
-        collector.remarks.append(f"{file.name}: {left_out}, {first}")
+        remarks.append(f"{file.name}: {left_out}, {first}")
 
 
-def _read_json_lines(file: BinaryIO, collector: _Collector) -> None:
+def _json_lines(file: BinaryIO) -> Iterator[Piece]:
     users = (_user_of_line(*each) for each in enumerate(file, 1) if each[1].strip())
-    piece = list(itertools.islice(users, USERS_AT_ONCE))
-    if not piece:
-        raise ValueError(f"the file is empty; a line is {FORM}.")
-    while piece:
-        collector.add_lists(*zip(*piece))
-        piece = list(itertools.islice(users, USERS_AT_ONCE))
+    while piece := list(itertools.islice(users, USERS_AT_ONCE)):
+        yield _of_lists(*zip(*piece))
 
 
 def _user_of_line(number: int, line: bytes) -> tuple[str, list[str]]:

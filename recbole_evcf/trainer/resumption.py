@@ -1,30 +1,181 @@
-"""A run's state is written after epochs, and the run is resumed from it."""
+"""The state of an unfinished run is written after epochs, looked up, and resumed from.
+
+``X.pth`` is the model of the best epoch, as RecBole names and saves it. ``X.pth.DIGEST.resume`` is
+a file of the same kind, of a later epoch; DIGEST is that of the run's settings, by which it is
+looked up. Either holds all that training needs to resume from there, under the key ``training``.
+The second is there, empty at first, from the start of the run to its end: it marks what is
+unfinished. The process that trains a run holds the lock ``X.pth.lock``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from recbole.config import Config
 from recbole.trainer import Trainer
 
 from recbole_evcf import distributed, results
-from recbole_evcf.config.keys import differences
+from recbole_evcf.config.keys import Role, differences, effective_settings, with_role
 from recbole_evcf.data.identity import digest_of_loaders
-from recbole_evcf.trainer import state_files
-from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, to_plain
+from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, plain_config, to_plain
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
-from recbole_evcf.trainer.state_files import State
+from recbole_evcf.utils.files import remove_leftovers
 
-__all__ = ["Resumption"]
+__all__ = ["Resumption", "State", "discard", "state_of", "states_kept", "unfinished_runs"]
 
+# In glob's language.
+SUFFIX = f".{'[0-9a-f]' * 12}.resume"
 # Training takes at least so many times as long as writing its state.
 SHARE = 20
+_kept: list[list[str]] = []
+
+
+@dataclass(frozen=True)
+class State:
+    """A file from which a run can be resumed.
+
+    Attributes:
+        model_file: path of the run's best model, ``X.pth``.
+        file: that, or the state beside it: the one of the later epoch.
+        epoch: that epoch, counted from 0.
+        best_epoch: the best until then, -1 for none.
+        settings: all that decides what training makes, with a digest of the ``data``.
+    """
+
+    model_file: str
+    file: str
+    epoch: int
+    best_epoch: int
+    settings: dict[str, Any]
+
+    def fits(self, settings: Mapping[str, Any]) -> bool:
+        """Whether these settings differ in nothing but what may change when a run is resumed."""
+        return set(differences(self.settings, settings)) <= {*with_role(Role.CHANGEABLE_ON_RESUME)}
+
+
+def _settings(plain: Mapping[str, Any], device: str, data: str | None) -> dict[str, Any]:
+    settings = effective_settings(plain)
+    # A run may be resumed for longer. RecBole validates at least once.
+    settings["eval_step"] = min(settings["eval_step"], settings.pop("epochs"))
+    # Metrics come with it or without.
+    errors = plain.get("standard_error")
+    return {**settings, "standard_error": errors, "device": device, "data": data}
+
+
+def _marker(model_file: str, settings: Mapping[str, Any]) -> str:
+    """The path of the state beside a model file, whatever the data."""
+    return f"{model_file}.{results.digest({**settings, 'data': None})[:12]}.resume"
+
+
+def _markers(model_file: str) -> list[str]:
+    return glob.glob(glob.escape(model_file) + SUFFIX)
+
+
+def _changed(path: str) -> float:
+    # The run may end meanwhile.
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.getmtime(path)
+    return 0.0
+
+
+def unfinished_runs(config: Config, since: float = 0.0, any_settings: bool = False) -> list[str]:
+    """Look up the model files of unfinished runs in ``checkpoint_dir``, newest first.
+
+    Args:
+        config: runs have its model, its settings and any data.
+        since: when they were started, resumed or last written, in seconds since 1970.
+        any_settings: of its model alone.
+    """
+    names = f"{config['model']}-*"
+    settings = _settings(plain_config(config), config["device"].type, None)
+    names = names + SUFFIX if any_settings else _marker(names, settings)
+    paths = glob.glob(os.path.join(glob.escape(config["checkpoint_dir"]), names))
+    changed = {path: _changed(path) for path in paths}
+    newest = sorted(paths, key=changed.__getitem__, reverse=True)
+    return [_model_file(path) for path in newest if changed[path] >= since]
+
+
+def _model_file(path: str) -> str:
+    return re.sub(r"\.[0-9a-f]{12}\.resume$", "", path)
+
+
+def state_of(path: str) -> State | None:
+    """Return where a run can be resumed, given its model file or the state beside it.
+
+    Returns:
+        None if its files are missing, corrupt, or not of one run.
+    """
+    model_file = _model_file(path)
+    best = _read(model_file, model_file)
+    beside = (_read(model_file, each) for each in _markers(model_file))
+    last = next(filter(None, beside), None)
+    if last is None:
+        return best
+    best_epoch = best.epoch if best and best.fits(last.settings) else -1
+    if best_epoch >= last.epoch:
+        return best
+    return last if last.best_epoch in (-1, best_epoch) else None
+
+
+def _read(model_file: str, path: str) -> State | None:
+    # The file is missing or corrupt, or has no state or another kind of one.
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
+        content = load_checkpoint(path)
+        training = content["training"]
+        settings = _settings(content["config"], training["device"], training["data"])
+        epochs = content["epoch"], training["progress"]["best_epoch"]
+        return State(model_file, path, *epochs, settings)
+    return None
+
+
+def discard(model_file: str) -> None:
+    """Remove the state of a run that has ended; its best model stays."""
+    if _kept:
+        _kept[-1].append(model_file)
+        return
+    # Where the folder has gone there is nothing to lock, nor to remove.
+    if _markers(model_file) and results.take(model_file):
+        _unlink_markers(model_file)
+    results.release(model_file)
+
+
+def _unlink_markers(model_file: str) -> None:
+    for path in _markers(model_file):
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def states_kept(discarded_after: bool = True) -> Iterator[list[str]]:
+    """Keep the states of runs that end within the block, whose model files are listed.
+
+    Those who show the metrics of a run to a user or write them to a file do so within the block:
+    should that fail, the run can still be resumed.
+
+    Args:
+        discarded_after: whether states are removed when the block succeeds.
+    """
+    _kept.append([])
+    try:
+        yield _kept[-1]
+    finally:
+        ended = _kept.pop()
+    if discarded_after:
+        for model_file in ended:
+            discard(model_file)
 
 
 class Resumption:
     """Keeps the state of a :class:`~recbole_evcf.trainer.trainer.VAETrainer` on the disk.
+
+    It trains in a block of this context.
 
     Args:
         trainer: before its training.
@@ -40,118 +191,114 @@ class Resumption:
 
     def __init__(self, trainer: Trainer, loaders: Sequence):
         self._trainer, self._loaders = trainer, loaders
-        self._settings = state_files.settings_of_run(trainer.config)
-        self._data = digest_of_loaders(loaders)
+        self._data = digest_of_loaders(loaders)[:12]
+        config = trainer.config
+        self._settings = _settings(plain_config(config), config["device"].type, self._data)
         self._start, self._due = monotonic(), 0.0
 
     def start(self) -> bool:
-        """Restore the state of the run that the key ``resume`` asks for, if there is one.
+        """Restore the state of the run that ``resume`` asks for; return whether there is one.
 
         Of several processes the first looks for it, and the others need not have its files.
 
-        Returns:
-            whether there was.
-
         Raises:
-            ValueError: the state is of other data, or the named one is of other settings.
+            ValueError: the run that it names cannot be resumed with these settings and data.
         """
         trainer, found = self._trainer, None
         if distributed.is_first():
             wanted = trainer.config["resume"]
-            state = self._newest() if wanted is True else self._named(wanted) if wanted else None
+            state = self._found(wanted) if wanted else None
+            model_file = state.model_file if state else trainer.saved_model_file
+            path = _marker(model_file, self._settings)
+            if state is None:
+                results.take(model_file)
+                _unlink_markers(model_file)
+            for marker in _markers(model_file):
+                os.replace(marker, path)
+            Path(path).touch()
             if state:
-                found = [state.model_file, state.file, state.epoch]
-            else:
-                results.take(trainer.saved_model_file)
-                state_files.mark_unfinished(trainer.saved_model_file, self._settings)
+                remove_leftovers(model_file)
+                remove_leftovers(path)
+                found = [model_file, model_file if state.file == model_file else path, state.epoch]
         found = distributed.from_first(found)
         if found is None:
             return False
         model_file, file, epoch = found
         with distributed.file_of_first(file) as path:
-            self._restore(model_file, path)
+            self._restore(path)
+        trainer.saved_model_file = model_file
         trainer.logger.info(f"Resuming after epoch {epoch} from {file}")
         return True
 
-    def _newest(self) -> State | None:
-        """Look up an unfinished run of these settings and data; log why there is none."""
-        config, busy, of_other_data = self._trainer.config, None, None
-        for state in state_files.find_states(config):
-            if state.data != self._data:
-                of_other_data = of_other_data or state
-            elif not results.take(state.model_file):
-                busy = busy or state
-            elif taken := state_files.take(state, self._settings):
-                return taken
-        if of_other_data and not busy:
-            raise self._other_data(of_other_data.file)
-        if busy:
-            text = f"{busy.model_file} is of a run that is still being trained: starting from "
-            text += "scratch beside it."
+    def _found(self, wanted: bool | str) -> State | None:
+        """Take the lock of the named run, or of the newest that fits.
+
+        Where there is none, raise ValueError if it was named, and log why otherwise.
+        """
+        trainer, named = self._trainer, isinstance(wanted, str)
+        folder = trainer.config["checkpoint_dir"]
+        reason = f"There is no unfinished run of these settings and data in {folder}"
+        if isinstance(wanted, str):
+            if not os.path.isfile(wanted):
+                raise ValueError(f"There is no file {wanted} to resume from.")
+            reason = (
+                f"{wanted} holds no state to resume from: name a file that a run with resumable: "
+                "True has written"
+            )
+            runs = [_model_file(wanted)]
         else:
-            text = f"No unfinished run of these settings in {config['checkpoint_dir']}: starting "
-            text += "from scratch."
-            newest = state_files.newest_state(config)
-            other = newest and self._differences(newest)
-            if newest and other:
-                text += f" {newest.model_file} has other settings: {other}."
-        self._trainer.logger.warning(text)
+            runs = unfinished_runs(trainer.config)
+            runs = runs or unfinished_runs(trainer.config, any_settings=True)[:1]
+        for model_file in runs:
+            held = results.holds(model_file)
+            if not results.take(model_file):
+                reason = f"{model_file} is of a run that is still being trained"
+                continue
+            # It may have ended before it was locked.
+            state = state_of(model_file) if named or _markers(model_file) else None
+            problem = state and self._problem(state, named)
+            if state and not problem:
+                return state
+            reason = problem or reason
+            if not held:
+                results.release(model_file)
+        if named:
+            raise ValueError(f"{reason}.")
+        trainer.logger.warning(f"{reason}: starting from scratch.")
         return None
 
-    def _named(self, path: str) -> State:
-        """Check that the run of a file can be resumed, and take it."""
-        trainer, taken = self._trainer, None
-        if not os.path.isfile(path):
-            raise ValueError(f"There is no file {path} to resume from.")
-        state = state_files.state_of(state_files.model_file_of(path))
-        if state:
-            other = self._differences(state)
-            if not state_files.fits(state.settings, self._settings):
-                raise ValueError(f"{path} is of a run with other settings: {other}.")
-            if state.data != self._data:
-                raise self._other_data(path)
-            if state.epoch >= trainer.epochs:
-                raise ValueError(
-                    f"{path} is of epoch {state.epoch}, counted from 0: epochs must be more than "
-                    f"that, not {trainer.epochs}."
-                )
-            if not results.take(state.model_file):
-                raise ValueError(
-                    f"{path} is of a run that is still being trained: wait for it, or stop it."
-                )
-            taken = state_files.take(state, self._settings, ended_too=True)
-            if taken and other:
-                trainer.logger.warning(f"Resuming with other settings: {other}.")
-        if taken is None:
-            raise ValueError(
-                f"{path} holds no state to resume from: name a file that a run with resumable: "
-                "True has written."
-            )
-        return taken
-
-    def _differences(self, state: State) -> str:
-        old, now = state.settings, self._settings
-        keys = differences(old, now)
-        return ", ".join(f"{key} {old.get(key)!r} (now {now.get(key)!r})" for key in keys)
-
-    def _other_data(self, path: str) -> ValueError:
-        return ValueError(
-            f"{path} was trained on other data than those of {self._trainer.config['dataset']} "
-            "now: restore those, or start from scratch without resume."
+    def _problem(self, state: State, named: bool) -> str | None:
+        """Return why a run cannot be resumed; log a change of settings with which it can."""
+        model_file, trainer, now = state.model_file, self._trainer, self._settings
+        other = ", ".join(
+            f"{key} {state.settings.get(key)!r} (now {now.get(key)!r})"
+            for key in differences(state.settings, now)
         )
+        # The name is decisive where a run was resumed with a changed setting.
+        if not state.fits(now) or not (named or os.path.exists(_marker(model_file, now))):
+            return f"{model_file} is of a run with other settings or data: {other}"
+        if state.epoch >= trainer.epochs:
+            return (
+                f"{model_file} is of epoch {state.epoch}, counted from 0: epochs must be more "
+                f"than that, not {trainer.epochs}"
+            )
+        if other:
+            trainer.logger.warning(f"Resuming with other settings: {other}.")
+        return None
 
-    def _restore(self, model_file: str, path: str) -> None:
+    def _restore(self, path: str) -> None:
         trainer = self._trainer
         try:
-            trainer.resume_checkpoint(path)
+            state = load_checkpoint(path, trainer.device)
+            trainer.model.load_state_dict(state["state_dict"])
+            trainer.model.load_other_parameter(state.get("other_parameter"))
+            trainer.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"{path} does not fit the model: it is corrupt.") from error
-        finally:
-            # RecBole would write to the file that it has read.
-            trainer.saved_model_file = model_file
         for group in trainer.optimizer.param_groups:
             group["lr"], group["weight_decay"] = trainer.learning_rate, trainer.weight_decay
-        training = load_checkpoint(path, mapped=True)["training"]
+        trainer.start_epoch = state["epoch"] + 1
+        training = state["training"]
         for name in trainer.PROGRESS:
             setattr(trainer, name, from_plain(training["progress"][name]))
         self.seconds_before = training["seconds"]
@@ -177,7 +324,7 @@ class Resumption:
         if trainer.best_epoch == epoch or monotonic() < self._due or not distributed.is_first():
             return
         start = monotonic()
-        path = state_files.state_file(trainer.saved_model_file, self._settings)
+        path = _marker(trainer.saved_model_file, self._settings)
         trainer._save_checkpoint(epoch, verbose=False, saved_model_file=path)
         end = monotonic()
         self._due = end + SHARE * (end - start)
@@ -191,9 +338,20 @@ class Resumption:
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         validated = eval_data and eval_data is self._loaders[1] and phase != "test"
         if self.trained and not validated and distributed.is_first():
-            state_files.discard(self._trainer.saved_model_file)
+            discard(self._trainer.saved_model_file)
 
     def leave(self) -> None:
-        """Let another process resume the run, which was stopped."""
-        if distributed.is_first():
-            state_files.leave(self._trainer.saved_model_file)
+        """Let others resume the run, which was stopped; if it wrote nothing, it leaves nothing."""
+        path = self._trainer.saved_model_file
+        if distributed.is_first() and results.holds(path):
+            if not os.path.exists(path) and not any(map(os.path.getsize, _markers(path))):
+                _unlink_markers(path)
+            results.release(path)
+
+    def __enter__(self) -> Resumption:
+        return self
+
+    def __exit__(self, stopped_by: type | None, *_: object) -> None:
+        if stopped_by:
+            self.leave()
+        self.trained = not stopped_by

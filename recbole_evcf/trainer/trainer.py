@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
-from time import time
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
-from recbole.utils import dict2str, early_stopping, set_color
+from recbole.utils import set_color
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -22,9 +22,7 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.histories import BatchShard
 from recbole_evcf.data.identity import digest_of_part
-from recbole_evcf.trainer.checkpoint import load_checkpoint, note_tested
-from recbole_evcf.trainer.resumption import Resumption
-from recbole_evcf.trainer.state_files import state_of
+from recbole_evcf.trainer.resumption import Resumption, state_of
 
 __all__ = ["VAETrainer"]
 
@@ -53,23 +51,20 @@ class VAETrainer(Trainer):
     """
 
     # What RecBole's trainer sets.
-    best_valid_score: float
     best_valid_result: dict[str, float] | None
     cur_step: int
     saved_model_file: str
     # Progress that a state holds. Weights, optimiser and warm-up are in every model file.
-    PROGRESS = (
-        "best_epoch",
-        "best_valid_score",
-        "best_valid_result",
-        "cur_step",
-        "train_loss_dict",
-    )
+    PROGRESS: tuple[str, ...] = ("best_epoch", "best_valid_score", "best_valid_result")
+    PROGRESS += ("cur_step", "train_loss_dict")
     resumption: Resumption | None = None
+    _validated: dict[str, float] | None = None
 
     def __init__(self, config: Config, model: nn.Module):
         super().__init__(config, model)
-        self._check_same_shapes()
+        # Other data may have other items, and gloo aborts on what is too large.
+        shapes = [[name, list(weight.shape)] for name, weight in self.model.state_dict().items()]
+        distributed.agree(shapes, OTHER_DATA)
         distributed.copy_from_first(self.model.state_dict().values())
         # Each has drawn a name of its own.
         self.saved_model_file = distributed.from_first(self.saved_model_file)
@@ -86,81 +81,49 @@ class VAETrainer(Trainer):
         callback_fn: Callable[[int, float], Any] | None = None,
     ) -> tuple[float, dict[str, float] | None]:
         """Train until ``epochs`` or early stopping; arguments and result are RecBole's."""
-        self.best_epoch = self.start_epoch - 1
-        log: Callable[[str], None] = self.logger.info if verbose else lambda message: None
-        try:
-            resumed = self._resume((train_data, valid_data), saved)
-            if saved and not resumed and self.start_epoch >= self.epochs:
-                self._save_checkpoint(-1, verbose=verbose)
-            self.eval_collector.data_collect(train_data)
-            self._check_same_data(train_data)
-            for epoch in range(self.start_epoch, self.epochs):
-                start = time()
-                losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
-                log(self._describe_losses(epoch, time() - start, losses))
-                self._log_losses(epoch, losses)
-                if self.eval_step <= 0 or not valid_data:
-                    self.best_epoch = epoch
-                    if saved:
-                        self._save_checkpoint(epoch, verbose=verbose)
-                elif (epoch + 1) % self.eval_step == 0:
-                    score, stop = self._validate(epoch, valid_data, show_progress, log)
-                    if saved and self.best_epoch == epoch:
-                        self._save_checkpoint(epoch, verbose=verbose)
-                    if callback_fn:
-                        callback_fn(epoch, score)
-                    if stop:
-                        log(f"Finished training, best eval result in epoch {self.best_epoch}")
-                        break
-                # Not of the epoch that stops: from its state one more would be trained.
-                if self.resumption:
-                    self.resumption.after_epoch(epoch)
-        except BaseException:
-            # Whatever stopped it, another process may resume the run.
-            if self.resumption:
-                self.resumption.leave()
-            raise
-        self._add_hparam_to_tensorboard(self.best_valid_score)
-        if self.resumption:
-            self.resumption.trained = True
-        return self.best_valid_score, self.best_valid_result
 
-    def _resume(self, loaders: tuple[Any, Any], saved: bool) -> bool:
-        """Prepare to keep the state of training, and resume from one if that is asked for."""
-        self.resumption = None
-        if not (self.config["resume"] or self.config["resumable"]):
-            return False
-        if not saved:
-            raise ValueError("resume and resumable need model files: leave out saved=False.")
-        self.resumption = Resumption(self, loaders)
-        return self.resumption.start()
+        def after_validation(epoch: int, score: float) -> None:
+            if callback_fn:
+                callback_fn(epoch, score)
+            # Not of the epoch that stops: from its state one more would be trained.
+            if self.cur_step <= self.stopping_step:
+                self._after_epoch(epoch)
+            elif saved:
+                # RecBole's reckoning of the best epoch leaves out the warm-up.
+                self.cur_step = (epoch - self.best_epoch) // self.eval_step
+
+        self.best_epoch, self.resumption = self.start_epoch - 1, None
+        if self.config["resume"] or self.config["resumable"]:
+            if not saved:
+                raise ValueError("resume and resumable need model files: leave out saved=False.")
+            self.resumption = Resumption(self, (train_data, valid_data))
+        with self.resumption or contextlib.nullcontext():
+            # Of a complete run RecBole would save the last epoch in place of the best.
+            if self.resumption and self.resumption.start() and self.start_epoch >= self.epochs:
+                saved = False
+            if distributed.count() > 1:
+                digest = digest_of_part(train_data._dataset, self.model._histories)
+                distributed.agree(digest, OTHER_DATA)
+            arguments = (train_data, valid_data, verbose, saved, show_progress)
+            return super().fit(*arguments, after_validation)
+
+    def _after_epoch(self, epoch: int) -> None:
+        if self.resumption:
+            self.resumption.after_epoch(epoch)
+
+    def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
+        score, self._validated = super()._valid_epoch(*args, **kwargs)
+        return score, self._validated
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        if not kwargs:
+            # RecBole saves the best epoch, before it notes its result.
+            self.best_epoch, self.best_valid_result = epoch, self._validated
+        super()._save_checkpoint(epoch, verbose, **kwargs)
 
     def training_state(self) -> dict[str, Any]:
         """Return what a model file holds, beside RecBole's keys, of a run that can be resumed."""
         return {"training": self.resumption.state()} if self.resumption else {}
-
-    def _validate(
-        self, epoch: int, valid_data: Any, show_progress: bool, log: Callable[[str], None]
-    ) -> tuple[float, bool]:
-        """Note whether the epoch is the best so far; return its score and whether to stop."""
-        start = time()
-        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
-        title = set_color(f"epoch {epoch} evaluating", "green")
-        parts = _named("time", f"{time() - start:.2f}s"), _named("valid_score", f"{score:f}")
-        log(f"{title} [{', '.join(parts)}]")
-        log(set_color("valid result", "blue") + ": \n" + dict2str(result))
-        # RecBole's own tag, spelt as it spells it, so that its runs and ours share a chart.
-        self.tensorboard.add_scalar("Vaild_score", score, epoch)
-        step = (epoch + 1) // self.eval_step - 1
-        self.wandblogger.log_metrics({**result, "valid_step": step}, head="valid")
-        self.best_valid_score, self.cur_step, stop, better = early_stopping(
-            *(score, self.best_valid_score, self.cur_step),
-            max_step=self.stopping_step,
-            bigger=self.valid_metric_bigger,
-        )
-        if better:
-            self.best_epoch, self.best_valid_result = epoch, result
-        return score, stop
 
     def _train_epoch(
         self,
@@ -197,7 +160,6 @@ class VAETrainer(Trainer):
         weight = float(self.model.warmup.weight)
         self.model.warmup.epoch += 1
         reconstruction, kl = (totals / users).tolist()
-        self.train_loss_dict[epoch_idx] = reconstruction + weight * kl
         return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
 
     def _train_batch(
@@ -242,33 +204,16 @@ class VAETrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float] | None:
         """Evaluate on a dataloader; arguments and result are RecBole's."""
-        if distributed.count() > 1 and eval_data and load_best_model:
-            self._load_from_first(model_file or self.saved_model_file)
-            load_best_model = False
-        result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
+        result = None
+        if eval_data and load_best_model:
+            # Of several processes only the first need have it.
+            with distributed.file_of_first(model_file or self.saved_model_file) as path:
+                result = super().evaluate(eval_data, True, path, show_progress)
+        elif eval_data:
+            result = super().evaluate(eval_data, False, None, show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
         return distributed.from_first(result)
-
-    def _load_from_first(self, path: str) -> None:
-        """Load a model file that only the first process need have."""
-        note_tested(path)
-        if distributed.is_first():
-            checkpoint = load_checkpoint(path, self.device)
-            self.model.load_state_dict(checkpoint["state_dict"])
-            self.model.load_other_parameter(checkpoint.get("other_parameter"))
-            self.logger.info(f"Loading model structure and parameters from {path}")
-        distributed.copy_from_first(self.model.state_dict().values())
-
-    def _check_same_shapes(self) -> None:
-        """Check shapes: other data may have other items, and gloo aborts on what is too large."""
-        weights = self.model.state_dict().items()
-        distributed.agree([[name, list(weight.shape)] for name, weight in weights], OTHER_DATA)
-
-    def _check_same_data(self, train_data: Any) -> None:
-        if distributed.count() > 1:
-            digest = digest_of_part(train_data._dataset, self.model._histories)
-            distributed.agree(digest, OTHER_DATA)
 
     def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:
         loss = totals.sum().item()
@@ -288,36 +233,37 @@ class VAETrainer(Trainer):
             advice.append("a smaller max_norm" if self.clip_grad_norm else CLIPPING)
         if self.enable_amp:
             advice.append("enable_amp=False")
+        path, kept = self.saved_model_file, ""
+        if self.best_epoch >= 0 and os.path.exists(path):
+            kept = f". The model of epoch {self.best_epoch} is kept in {path}"
+            if self.resumption and (state := state_of(path)):
+                kept += f", and resume={path} resumes after epoch {state.epoch}"
+                if state.file != path:
+                    kept += f", or from the best once {state.file} is removed"
         return ValueError(
-            f"{what}, with learning_rate {self.learning_rate}: {' or '.join(advice)}"
-            f"{self._what_is_kept()}."
+            f"{what}, with learning_rate {self.learning_rate}: {' or '.join(advice)}{kept}."
         )
 
-    def _what_is_kept(self) -> str:
-        path = self.saved_model_file
-        if self.best_epoch < 0 or not os.path.exists(path):
-            return ""
-        kept = f". The model of epoch {self.best_epoch} is kept in {path}"
-        state = state_of(path) if self.resumption else None
-        if state is None:
-            return kept
-        if state.epoch == self.best_epoch:
-            return f"{kept}, and resume={path} resumes from there"
-        return (
-            f"{kept}, and resume={path} resumes after epoch {state.epoch}, or from there once "
-            f"{state.file} is removed"
-        )
-
-    def _describe_losses(self, epoch: int, seconds: float, losses: dict[str, float]) -> str:
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: dict[str, float]
+    ) -> str:
         places = self.config["loss_decimal_place"] or 4
-        parts = [_named("time", f"{seconds:.2f}s")]
-        parts += [_named(k.replace("_", " "), f"{v:.{places}f}") for k, v in losses.items()]
-        return set_color(f"epoch {epoch} training", "green") + f" [{', '.join(parts)}]"
+        parts = {"time": f"{e_time - s_time:.2f}s"}
+        parts |= {name.replace("_", " "): f"{v:.{places}f}" for name, v in losses.items()}
+        named = ", ".join(f"{set_color(name, 'blue')}: {value}" for name, value in parts.items())
+        return set_color(f"epoch {epoch_idx} training", "green") + f" [{named}]"
 
-    def _log_losses(self, epoch: int, losses: dict[str, float]) -> None:
+    def _add_train_loss_to_tensorboard(
+        self, epoch_idx: int, losses: dict[str, float], tag: str = "Loss"
+    ) -> None:
+        # RecBole notes what an epoch returns.
+        loss = losses["reconstruction"] + losses["kl_weight"] * losses["kl"]
+        self.train_loss_dict[epoch_idx] = loss
         for name, value in losses.items():
-            self.tensorboard.add_scalar(f"Loss/{name}", value, epoch)
-        self.wandblogger.log_metrics({"epoch": epoch, **losses, "train_step": epoch}, head="train")
+            self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
+        if self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
+            # No validation follows.
+            self._after_epoch(epoch_idx)
 
 
 class _GatheringCollector(Collector):
@@ -353,7 +299,3 @@ def _rows_of_batch(batched_data: tuple, part: BatchShard) -> tuple:
 
     history = own(*history) if history is not None else None
     return interaction[part.rows], history, *own(positive_u, positive_i)
-
-
-def _named(name: str, value: str) -> str:
-    return f"{set_color(name, 'blue')}: {value}"

@@ -51,6 +51,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+DIED = {"status": "failed", "reason": "its process died (out of memory?)"}
 
 
 def run(
@@ -71,24 +72,12 @@ def run(
     """
     # A cluster's workers may run in another folder; RecBole's default is ``dataset``.
     shared = {**shared, "data_path": os.path.abspath(shared.get("data_path") or "dataset")}
-    train = tune.with_parameters(
-        _train, shared=shared, epochs=config["epochs"], on_gpu=share["GPU"] > 0
-    )
-    tuned = [parameter for parameter in search.space if parameter.name == "epochs"]
-    epochs = max([config["epochs"], *(epochs for each in tuned for epochs in each.extremes())])
-    tune_config = tune.TuneConfig(
-        metric="score",
-        mode="max" if search.bigger else "min",
-        search_alg=_Proposals(search),
-        # Half of the trials pass each rung; rungs are at doubled epochs.
-        scheduler=ASHAScheduler(
-            time_attr="epoch",
-            max_t=epochs,
-            grace_period=min(grace_period or default_grace_period(config), epochs),
-            reduction_factor=2,
-        ),
-        num_samples=-1,
-        **STAY_IN_FOLDER,
+    # Half of the trials pass each rung; rungs are at doubled epochs.
+    asha = ASHAScheduler(
+        time_attr="epoch",
+        max_t=config["epochs"],
+        grace_period=min(grace_period or default_grace_period(config), config["epochs"]),
+        reduction_factor=2,
     )
     with _connected(address), tempfile.TemporaryDirectory() as folder:
         for kind, wanted in share.items():
@@ -96,9 +85,17 @@ def run(
             if wanted > room:
                 asked = f"--{kind.lower()}s_per_trial={wanted:g}"
                 raise ValueError(f"{asked} is more than the {room:g} {kind}s that Ray has.")
+        train = tune.with_parameters(_train, shared=shared)
         tuner = tune.Tuner(
             tune.with_resources(train, {"cpu": share["CPU"], "gpu": share["GPU"]}),
-            tune_config=tune_config,
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode="max" if search.bigger else "min",
+                search_alg=_Proposals(search),
+                scheduler=asha,
+                num_samples=-1,
+                **STAY_IN_FOLDER,
+            ),
             run_config=RunConfig(storage_path=folder, verbose=0),
         )
         with contextlib.redirect_stdout(sys.stderr):
@@ -110,9 +107,7 @@ def default_grace_period(config: Config) -> int:
 
     During the warm-up, validation metrics say little about what the final KL weight will give.
     """
-    if is_vae(config) and config["warmup_epochs"]:
-        return int(config["warmup_epochs"])
-    return max(1, config["epochs"] // 10)
+    return int((is_vae(config) and config["warmup_epochs"]) or max(1, config["epochs"] // 10))
 
 
 class _Proposals(Searcher):
@@ -135,28 +130,25 @@ class _Proposals(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        died = {"status": "failed", "reason": "its process died (out of memory?)"}
-        outcome = json.loads(result["outcome"]) if result and "outcome" in result else died
+        outcome = json.loads(result["outcome"]) if result and "outcome" in result else DIED
         self._search.settle(self._numbers.pop(trial_id), outcome)
 
 
-def _train(config: dict[str, Any], shared: dict[str, Any], epochs: int, on_gpu: bool) -> None:
+def _train(config: dict[str, Any], shared: dict[str, Any]) -> None:
     """Run a trial in a Ray process, which imports the plugin through this module."""
     params, model_file = json.loads(config["trial"])
     # Otherwise every trial would take the machine's first GPU.
-    devices = ",".join(map(str, ray.get_gpu_ids())) if on_gpu else ""
+    devices = ",".join(map(str, ray.get_gpu_ids()))
     last = {"epoch": 0, "score": 0.0}
 
     def report(outcome: dict[str, Any]) -> None:
-        last.update(epoch=outcome["epochs"], score=outcome["score"])
-        # Reported now, since ASHA may end the process right here.
-        is_last = outcome["epochs"] >= params.get("epochs", epochs)
-        status = "finished" if is_last else "stopped"
-        report_to_ray({**last, "outcome": json.dumps({"status": status, **outcome})})
+        if "score" in outcome:
+            last.update(epoch=outcome["epochs"], score=outcome["score"])
+        report_to_ray({**last, "outcome": json.dumps(outcome)})
 
-    settings = {**shared, "gpu_id": devices, "use_gpu": on_gpu, **params}
-    outcome = attempt_trial(settings, model_file, report)
-    report_to_ray({**last, "outcome": json.dumps(outcome)})
+    settings = {**shared, "gpu_id": devices, "use_gpu": bool(devices), **params}
+    # Reported after each validation too, since ASHA may end the process right there.
+    report(attempt_trial(settings, model_file, report))
 
 
 def _connected(address: str | None) -> Any:

@@ -6,12 +6,11 @@ would evaluate every trial on the test users too, and here the best alone is, on
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -32,8 +31,8 @@ from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
 from recbole_evcf.trainer.checkpoint import ConfigOfSettings
 from recbole_evcf.tuning.report import write_report
-from recbole_evcf.tuning.search import Parameter, Search, read_params_file
-from recbole_evcf.utils.files import atomic_write, plain_json, write_json
+from recbole_evcf.tuning.search import Parameter, Search, Trial, read_params_file
+from recbole_evcf.utils.files import plain_json, write_json, write_text
 from recbole_evcf.utils.packages import CONSOLE
 from recbole_evcf.utils.text import one_line, shortened
 
@@ -54,8 +53,7 @@ class Tuning:
     Attributes:
         best: the best trial: ``model``, ``dataset``, ``number``, ``params``, ``score``, ``valid``
             and ``test`` (its metrics on validation and test users) and more.
-        folder: with ``best.yaml`` (settings for ``recbole-evcf run``), ``best.pth`` (the model),
-            ``best.json``, ``trials.csv`` and ``trials.json``.
+        folder: with ``best.yaml`` for ``recbole-evcf run``, the model ``best.pth`` and more.
     """
 
     best: dict[str, Any]
@@ -65,14 +63,10 @@ class Tuning:
     @property
     def trials(self) -> pd.DataFrame:
         """A row per trial: number, status, parameters, validation metrics, epochs, seconds."""
-        return _trial_table(self._search)
+        return self._search.table()
 
     def report(self) -> str:
-        """Write the page into the folder.
-
-        Returns:
-            its path; it needs no network.
-        """
+        """Write the page, which needs no network, into the folder, and return its path."""
         path = os.path.join(self.folder, "report.html")
         write_report(path, self._search, self.best)
         return path
@@ -96,10 +90,9 @@ def tune(
     log: Callable[[str], None] | None = None,
     **settings: object,
 ) -> Tuning:
-    """Search for the settings of a model that are best on validation users.
+    """Search for the settings that are best on validation users; test the best trial alone.
 
-    Finished trials are kept in ``output``: the same call resumes the search. The best trial alone
-    is evaluated on the test users.
+    The same call resumes a search.
 
     Args:
         model: its name; None for that of a config file.
@@ -110,19 +103,15 @@ def tune(
         algo: ``exhaustive`` (the whole grid), ``random`` or ``bayes`` (TPE).
         max_evals: trials at most.
         early_stop: end after so many trials without a better one.
-        tool: ``hyperopt`` for one trial after the other, ``ray`` for trials in parallel and early
-            stopping by ASHA.
+        tool: ``hyperopt``, or ``ray`` for trials in parallel and early stopping by ASHA.
         ray_address: of a Ray cluster; None for this machine.
-        cpus_per_trial: with Ray.
-        gpus_per_trial: with Ray; may be 0.5.
-        grace_period: with Ray, epochs before a trial may be stopped; None for the warm-up of the KL
-            weight, or a tenth of the epochs.
+        cpus_per_trial, gpus_per_trial: with Ray; 0.5 puts two trials on one.
+        grace_period: epochs before Ray may stop a trial; None for the warm-up, or a tenth of all.
         log: takes a line on each trial; None for Python's logging.
         settings: config keys for all trials.
 
     Raises:
-        ValueError: a setting, a file or an option is wrong, and nothing has been trained; or all
-            trials failed.
+        ValueError: a setting, file or option is wrong (nothing was trained), or all trials failed.
 
     >>> import recbole_evcf
     >>> with open("space.hyper", "w") as file:
@@ -143,7 +132,7 @@ def tune(
     whole(1, none=True).checked("--max_evals", max_evals)
     whole(1, none=True).checked("--early_stop", early_stop)
     if algo != "exhaustive":
-        _optional("hyperopt", "hyperopt")
+        _imported("hyperopt", "hyperopt")
         if max_evals is None:
             raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
     space = read_params_file(params_file)
@@ -156,28 +145,39 @@ def tune(
     names = {"model": config["model"], "dataset": config["dataset"]}
     shared = {**names, **config.external_config_dict, **names}
 
-    def on_trial(trial: Settings) -> None:
+    def on_trial(trial: Trial) -> None:
         _write_trials(search)
-        log(_in_a_line(trial, search))
+        params = ", ".join(f"{name} {setting(value)}" for name, value in trial["params"].items())
+        outcome = f"failed: {trial.get('reason')}"
+        if "score" in trial:
+            early = ", stopped early" if trial["status"] == "stopped" else ""
+            outcome = f"{search.metric} {trial['score']:.4f}{early}, {trial['seconds']:.0f} s"
+        log(f"trial {trial['number']} of {search.total}: {outcome} ({params})")
 
     with folder_held(output):
         search = Search(output, key, space, config, algo, max_evals, early_stop, on_trial)
         if search.trials:
-            log(f"{output}: {len(search.trials)} of {search.max_evals} trials are done; resuming.")
+            log(f"{output}: {len(search.trials)} of {search.total} trials are done; resuming.")
         if not search.is_over:
-            _check_split(shared)
+            # Finds errors of the data before any training.
+            _, (_, valid_data, test_data) = _load(shared)
+            if not (valid_data and test_data):
+                split = config["eval_args"]["split"]
+                raise ValueError(
+                    f"eval_args: {split} leaves nothing for validation or for testing."
+                )
             if tool == "ray":
-                ray_search = _optional("recbole_evcf.tuning.ray_search", "Ray and pyarrow")
+                ray_search = _imported("recbole_evcf.tuning.ray_search", "Ray and pyarrow")
                 share = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
                 ray_search.run(search, shared, config, share, ray_address, grace_period)
             while tool == "hyperopt" and (proposal := search.propose()) is not None:
                 number, params = proposal
-                outcome = attempt_trial({**shared, **params}, search.model_file(number))
-                search.settle(number, outcome)
+                model_file = search.model_file(number)
+                search.settle(number, attempt_trial({**shared, **params}, model_file))
         return Tuning(_conclude(search, shared), output, search)
 
 
-def _optional(module: str, what: str) -> Any:
+def _imported(module: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
@@ -188,76 +188,43 @@ def _optional(module: str, what: str) -> Any:
 def check_parameters(
     config: Config, space: Sequence[Parameter], file: str, fixed: Settings, algo: str
 ) -> None:
-    """Check a search space against the config that all trials share, and the keys set for all.
-
-    Raises:
-        ValueError: a parameter is unknown, is set elsewhere, or has a value that the model does
-            not take; the algorithm cannot search the space; or the trials would not be validated.
-    """
+    """Raise a ValueError if a search space does not suit the config of all trials, the keys
+    ``fixed`` for all, or the algorithm."""
     for name in ("epochs", "eval_step"):
         whole(1).checked(name, config[name])
     checked("seed", config["seed"])
     check_several(config, "a search")
     if config["resume"] or config["resumable"]:
         raise ValueError("resume is no setting of a search: the same command resumes it.")
-    where = file
-    try:
-        for name in (parameter.name for parameter in space):
+    for parameter in space:
+        name, where = parameter.name, file
+        try:
             check_keys_of_model(config, [name])
             if name in COMMON_TO_ALL:
                 raise ValueError(f"{name} cannot be tuned; it is the same in all trials.")
             if name in fixed:
                 raise ValueError(f"{name} is set for all trials too: remove one of the two.")
-        for name, value in ((each.name, value) for each in space for value in each.extremes()):
-            where = f"{file}, {name} = {shortened(str(value))}"
-            settings = {**config.external_config_dict, name: value}
-            Config(config["model"], config["dataset"], [], settings)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    endless = [parameter.name for parameter in space if parameter.kind != "choice"]
-    if algo == "exhaustive" and endless:
-        raise ValueError(
-            f"--algo=exhaustive tries every choice, and {', '.join(endless)} is no choice: write "
-            "choices into the params file, or search with --algo=random or --algo=bayes."
-        )
-
-
-def _in_a_line(trial: Settings, search: Search) -> str:
-    params = ", ".join(f"{name} {setting(value)}" for name, value in trial["params"].items())
-    start = f"trial {trial['number']} of {search.max_evals}"
-    if trial["status"] == "failed":
-        return f"{start} failed: {trial['reason']} ({params})"
-    how = "" if trial["status"] == "finished" else ", stopped early"
-    score = f"{search.metric} {trial['score']:.4f}"
-    return f"{start}: {score} ({params}; {trial['seconds']:.0f} s{how})"
+            if algo == "exhaustive" and parameter.kind != "choice":
+                raise ValueError(f"{name} is no choice: write one, or use --algo=random or bayes.")
+            for value in parameter.extremes():
+                where = f"{file}, {name} = {shortened(str(value))}"
+                settings = {**config.external_config_dict, name: value}
+                Config(config["model"], config["dataset"], [], settings)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
 
 def _write_trials(search: Search) -> None:
-    with atomic_write(os.path.join(search.folder, "trials.csv")) as temporary:
-        _trial_table(search).to_csv(temporary, index=False)
+    write_text(os.path.join(search.folder, "trials.csv"), search.table().to_csv(index=False))
     write_json(os.path.join(search.folder, "trials.json"), search.trials)
 
 
-def _trial_table(search: Search) -> pd.DataFrame:
-    rows = []
-    for trial in search.trials:
-        params = {
-            name: json.dumps(value) if isinstance(value, (list, dict)) else value
-            for name, value in trial["params"].items()
-        }
-        rest = {key: trial.get(key) for key in ("best_epoch", "epochs", "seconds", "reason")}
-        begin = {"trial": trial["number"], "status": trial["status"]}
-        rows.append({**begin, **params, **trial.get("valid", {}), **rest})
-    return pd.DataFrame(rows).astype({"best_epoch": "Int64", "epochs": "Int64"})
-
-
 def _conclude(search: Search, shared: Settings) -> dict[str, Any]:
-    """Evaluate the best trial on the test users, once, and write it and the table of trials."""
+    """Evaluate the best trial on the test users, once, and write all files on it."""
     best = search.best
     if best is None:
-        trials = search.trials
-        reason = trials[0]["reason"]
-        raise ValueError(f"All {len(trials)} trials failed, the first with: {reason}")
+        reason = search.trials[0]["reason"]
+        raise ValueError(f"All {len(search.trials)} trials failed, the first with: {reason}")
     settings, model_file = {**shared, **best["params"]}, search.model_file(best["number"])
     key = {**search.key, "trial": best}
     test = search.store.get("best", key)
@@ -270,9 +237,9 @@ def _conclude(search: Search, shared: Settings) -> dict[str, Any]:
     found = {"model": shared["model"], "dataset": shared["dataset"], **best, "test": test}
     write_json(os.path.join(search.folder, "best.json"), found)
     path = os.path.join(search.folder, "best.yaml")
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(f"# Trial {best['number']}, the best: recbole-evcf run --config_files={path}\n")
-        yaml.safe_dump(plain_json(settings), file, sort_keys=False, allow_unicode=True)
+    remark = f"# Trial {best['number']}, the best: recbole-evcf run --config_files={path}\n"
+    text = yaml.safe_dump(plain_json(settings), sort_keys=False, allow_unicode=True)
+    write_text(path, remark + text)
     _write_trials(search)
     return found
 
@@ -290,24 +257,12 @@ def attempt_trial(
         on_validation: is called with the outcome so far after each validation.
 
     Returns:
-        ``status``, ``finished`` or ``failed`` (and ``stopped`` where ASHA ended it), and ``reason``
-        of a failure; otherwise ``score`` (best value of ``valid_metric``), ``valid`` (every metric
-        of that epoch), ``best_epoch`` and ``epochs`` (how many were trained), counted from 1,
-        ``history`` (pairs of epoch and value of ``valid_metric``) and ``seconds``.
+        ``status``: ``finished``, ``failed`` or, before the last epoch, ``stopped``; ``reason`` of
+        a failure; otherwise ``score`` (best value of ``valid_metric``), ``valid`` (the metrics of
+        that epoch), ``best_epoch`` and ``epochs`` (the last), counted from 1, ``history`` (pairs of
+        epoch and value) and ``seconds``.
     """
-    try:
-        return {"status": "finished", **_train(settings, model_file, on_validation)}
-    # A model may raise anything, including out of memory.
-    except Exception as error:
-        logging.getLogger().exception("The trial failed.")
-        return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
-
-
-def _train(
-    settings: Settings, model_file: str, on_validation: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
     start = time.perf_counter()
-    os.makedirs(os.path.dirname(model_file), exist_ok=True)
     history: list[tuple[int, float]] = []
     outcome: dict[str, Any] = {}
 
@@ -315,6 +270,7 @@ def _train(
         history.append((epoch + 1, float(value)))
         score = float(trainer.best_valid_score)
         outcome.update(
+            status="stopped" if epoch + 1 < trainer.config["epochs"] else "finished",
             score=score,
             valid={name: float(value) for name, value in trainer.best_valid_result.items()},
             # As RecBole chooses: the last of the best.
@@ -325,40 +281,43 @@ def _train(
         )
         on_validation(dict(outcome))
 
-    with _prepared(settings, model_file) as (trainer, (train_data, valid_data, _)):
-        trainer.fit(train_data, valid_data, show_progress=False, callback_fn=after_validation)
-    if not history:
-        raise ValueError("no epoch was validated (see eval_step and epochs).")
-    return outcome
+    try:
+        trainer, (train_data, valid_data, _) = _prepared(settings, model_file)
+        with closing(trainer.tensorboard):
+            trainer.fit(train_data, valid_data, show_progress=False, callback_fn=after_validation)
+        if not history:
+            raise ValueError("no epoch was validated (see eval_step and epochs).")
+    # A model may raise anything, including out of memory.
+    except Exception as error:
+        logging.getLogger().exception("The trial failed.")
+        return {"status": "failed", "reason": f"{type(error).__name__}: {one_line(error)}"}
+    return {**outcome, "status": "finished"}
 
 
 def evaluate_on_test_users(settings: Settings, model_file: str) -> dict[str, float]:
-    """Return the metrics of a trial's model on the test users.
-
-    It is trained again if its file is missing: another machine with its own disk trained it.
-
-    Raises:
-        ValueError: that failed.
-    """
+    """Return the metrics of a trial's model on the test users."""
+    # Another machine, with its own disk, may have trained it.
     if not os.path.exists(model_file):
         outcome = attempt_trial(settings, model_file)
         if outcome["status"] == "failed":
             raise ValueError(f"The best trial could not be trained again: {outcome['reason']}")
-    with _prepared(settings, model_file) as (trainer, (train_data, _, test_data)):
+    trainer, (train_data, _, test_data) = _prepared(settings, model_file)
+    with closing(trainer.tensorboard):
         # Some metrics count by it; fit() would set it.
         trainer.eval_collector.data_collect(train_data)
         result = trainer.evaluate(test_data, load_best_model=True, model_file=model_file)
     return {name: float(value) for name, value in result.items()}
 
 
-def _check_split(settings: Settings) -> None:
-    """Read and split the data once, to find errors before any training."""
-    config, (_, valid_data, test_data) = _load(settings)
-    uses = ("validation, by which the best trial is chosen", "testing the best trial")
-    for data, use in zip((valid_data, test_data), uses):
-        if not data:
-            split = config["eval_args"]["split"]
-            raise ValueError(f"eval_args: {split} leaves nothing for {use}.")
+def _prepared(settings: Settings, model_file: str) -> tuple[Trainer, Loaders]:
+    folder = os.path.dirname(model_file)
+    os.makedirs(folder, exist_ok=True)
+    config, loaders = _load({**settings, "checkpoint_dir": folder})
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.saved_model_file = model_file
+    return trainer, loaders
 
 
 def _load(settings: Settings) -> tuple[Config, Loaders]:
@@ -370,16 +329,3 @@ def _load(settings: Settings) -> tuple[Config, Loaders]:
             handler.setLevel(logging.CRITICAL)
     init_seed(config["seed"], config["reproducibility"])
     return config, data_preparation(config, create_dataset(config))
-
-
-@contextlib.contextmanager
-def _prepared(settings: Settings, model_file: str) -> Iterator[tuple[Trainer, Loaders]]:
-    config, loaders = _load({**settings, "checkpoint_dir": os.path.dirname(model_file)})
-    init_seed(config["seed"], config["reproducibility"])
-    model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    trainer.saved_model_file = model_file
-    try:
-        yield trainer, loaders
-    finally:
-        trainer.tensorboard.close()

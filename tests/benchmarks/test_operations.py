@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from operations import Network, evaluation_batch, training_batch
-from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.gaussian import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
 

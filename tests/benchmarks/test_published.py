@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import published
-from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.gaussian import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 from recbole_evcf.trainer.optimizer import AdamNormGrad
 

@@ -21,7 +21,7 @@ WRONG = [
     (["--models=Pop,Vamp[topk=[5]]"], "topk must be the same for all models"),
     (["--models=Pop,Vamp[seed=5]"], "seed must be the same for all models"),
     (["--models=Pop,Vamp[likelihood=poisson]"], "likelihood must be"),
-    (["--models=Pop,Vamp[anneal_cap=0.1"], "closing ] is missing"),
+    (["--models=Pop,Vamp[anneal_cap=0.1"], "[ has no counterpart"),
     (["--models=Pop", "--baseline=EASE"], "--baseline: 'EASE' is none of the models Pop"),
     (["--models=Pop", "--seeds=1,x"], "--seeds must be whole numbers"),
     (["--models=Pop", "--seeds=1,1"], "names a seed twice"),
@@ -100,8 +100,8 @@ def test_a_comparison_with_a_model_that_fails(command, capfd):
     assert frame["finished_seeds"].tolist() == [1, 1, 0]
     assert frame["failure"].notna().tolist() == [False, False, True]
     content = json.loads(Path("out/comparison.json").read_text())
-    memory = content["models"][1]["runs"][0]["costs"]
-    assert 2**26 < memory["memory_before"] <= memory["peak_memory"]
+    memory = content["runs"][1]["costs"]
+    assert 2**6 < memory["memory_before_mib"] <= memory["peak_memory_mib"]
     assert Path("out/report.html").stat().st_size > 10**6
     assert "Traceback" in next(Path("out/runs").glob("EASE*.log")).read_text()
     assert next(Path("out/saved").glob("Vamp-*.pth"))

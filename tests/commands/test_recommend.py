@@ -93,7 +93,7 @@ GOOD = "user,item\nann,i1\n"
     ("arguments", "content", "message"),
     [
         ([], "", "new.csv: No columns to parse from file"),
-        (["--separator=;"], GOOD, "is the separator ';' right?"),
+        (["--separator=;"], GOOD, "user_id or user; the columns are 'user,item'"),
         (["--topk=0"], GOOD, "--topk must be at least 1"),
         (["--model_file=new.csv"], GOOD, "new.csv is not a model file"),
         (["--model_file=none.pth"], GOOD, "There is no model file none.pth"),

@@ -33,10 +33,6 @@ def test_two_lengths_of_the_warm_up():
     assert config_of("GatedHVamp", total_anneal_steps=9)["warmup_epochs"] is None
 
 
-def test_settings_of_ours_are_not_checked_for_other_models():
-    assert config_of("BPR", anneal_cap=-1)["anneal_cap"] == -1
-
-
 @pytest.mark.parametrize("model", ["BPR", "Vamp"])
 @pytest.mark.parametrize("value", [0.5, {"maxnorm": 5}, {"max_norm": -1}])
 def test_clip_grad_norm_names_what_it_takes(model, value):
@@ -57,13 +53,6 @@ def test_another_trainer_than_ours_knows_one_process_only(monkeypatch):
     monkeypatch.setattr(recbole.trainer, "VampTrainer", Trainer)
     with pytest.raises(ValueError, match=r"^Vamp is trained by Trainer, which knows one"):
         check_processes(config_of("Vamp"), 2)
-
-
-def test_missing_model_and_data_set():
-    with pytest.raises(ValueError, match="model need to be specified"):
-        Config(dataset="ml-100k")
-    with pytest.raises(ValueError, match="dataset need to be specified"):
-        Config(model="Vamp")
 
 
 @pytest.mark.parametrize(

@@ -168,11 +168,6 @@ def test_other_faults_keep_their_cause(write):
     undecodable = write(HEADER.encode() + rows + b"\xe9\tb\t3\n" + rows)
     assert fault_of(undecodable).startswith(f", line 5002: byte 0xe9 {BINARY}")
     assert fault_of(write(HEADER + 'a\tb\t3\n"a"x\tb\t3\n')).startswith(QUOTE)
-    sequence = write(HEADER.replace("\n", "\tx:float_seq\n") + "a\tb\t3\t1  2\na\tb\t3\t1 x\n")
-    named = pytest.raises(ValueError, match="line 3: column 'x:float_seq' holds 'x', not a number")
-    with named as caught, atomic.reading(sequence, "\t", None):
-        raise KeyError("x")
-    assert type(caught.value.__cause__) is KeyError
     too_long = write(HEADER + ROW + "a" * 140_000 + "\tb\t3\n")
     assert fault_of(too_long).startswith(" could not be read (ParserError: field larger than")
 

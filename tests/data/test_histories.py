@@ -18,8 +18,8 @@ def test_rows_are_the_rows_of_the_matrix(histories, dense):
 
 
 def test_a_repeated_interaction_counts_once():
-    users, items = np.array([1, 1, 2]), np.array([3, 3, 1])
-    histories = Histories.from_interactions(users, items, 3, 4)
+    pairs = np.array([1, 1, 2]), np.array([2, 2, 0])
+    histories = Histories(scipy.sparse.coo_matrix((np.ones(3), pairs), (3, 3)))
     np.testing.assert_array_equal(histories.matrix().toarray(), [[0, 0, 0], [0, 0, 1], [1, 0, 0]])
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,9 +68,10 @@ def check_against_naive(rows, parts, ratio=0.8, by_time=False):
 
 def split_rows(rows, shares, seed=0, ratio=0.8, by_time=False):
     """The five parts as pairs, and what was dropped."""
-    users, items, *times = (np.unique(column, return_inverse=True)[1] for column in zip(*rows))
-    times = times[0].astype(float) if by_time else None
-    parts, dropped = split_users(users, items, shares, seed, ratio, times)
+    columns = [np.unique(column, return_inverse=True)[1] for column in zip(*rows)]
+    times = columns[2].astype(float) if by_time else None
+    pairs = pd.DataFrame({"u": columns[0], "i": columns[1]})
+    parts, dropped = split_users(pairs, shares, seed, ratio, times)
     return [[rows[place][:2] for place in part.tolist()] for part in parts], dropped
 
 

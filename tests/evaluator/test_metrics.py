@@ -16,18 +16,12 @@ from recbole.quick_start import run_recbole
 
 from build import build
 from conftest import write_inter
-from recbole_evcf.evaluator.metrics import (
-    TruncatedRecall,
-    standard_error,
-    top_hits,
-    write_per_user,
-)
+from recbole_evcf.evaluator.metrics import TruncatedRecall, standard_error, top_hits, write_per_user
 from recbole_evcf.hooks.speedups import HitCollector
 
-SG = {"split": {"SG": [0.4, 0.3, 0.3]}, "order": "RO", "group_by": "user", "mode": "full"}
-# Few items shown: many users have more targets than the smaller K.
-SG = {**SG, "fold_in_ratio": 0.4}
 RS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+# Few items shown: many users have more targets than the smaller K.
+SG = {**RS, "split": {"SG": [0.4, 0.3, 0.3]}, "fold_in_ratio": 0.4}
 # Some above the number of items: what there is is ranked; RecBole's topk ends in an error.
 TOPK = [1, 3, 5, 10, 41, 42, 100]
 METRICS = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP"]
@@ -35,8 +29,8 @@ METRICS = ["NDCG", "Recall", "TruncatedRecall", "Precision", "Hit", "MRR", "MAP"
 
 def settings_of(tiny, eval_args, metrics=METRICS):
     keys = {"eval_args": eval_args, "metrics": metrics, "valid_metric": f"{metrics[0]}@100"}
-    keys |= {"per_user_file": "results/users.csv"}
-    return {**tiny, **keys, "topk": TOPK, "metric_decimal_place": 9, "standard_error": True}
+    keys |= {"topk": TOPK, "metric_decimal_place": 9, "per_user_file": "results/users.csv"}
+    return {**tiny, **keys, "standard_error": True}
 
 
 def naive(ranking: list, targets: set, k: int) -> dict[str, float]:
@@ -61,7 +55,7 @@ def pairs(dataset) -> dict[int, set[int]]:
 
 
 def evaluated(model, settings, kind):
-    """Metrics of a model with given scores; and targets, scores and naive rankings by user."""
+    """Metrics of a model with given scores; and targets and naive rankings by user."""
     _, loaders, network, trainer = build(model, "tiny", settings)
     dataset, rng = loaders[2]._dataset, np.random.default_rng(8)
     table = {
@@ -72,7 +66,7 @@ def evaluated(model, settings, kind):
     table = torch.from_numpy(table).float()[:, : dataset.item_num]
     network.full_sort_predict = lambda interaction: table[interaction["user_id"]].flatten()
     result = trainer.evaluate(loaders[2], load_best_model=False)
-    targets, rows, rankings = {}, {}, {}
+    targets, rankings = {}, {}
     earlier = [pairs(loader._dataset) for loader in loaders[:2]]
     for number, found in pairs(dataset).items():
         if "SG" in settings["eval_args"]["split"]:
@@ -84,17 +78,17 @@ def evaluated(model, settings, kind):
         # Of equal scores, topk's order is the one that counts.
         ranking = torch.topk(row, min(max(settings["topk"]), dataset.item_num)).indices.tolist()
         user = dataset.id2token("user_id", number)
-        targets[user], rows[user] = found, row
+        targets[user] = found
         rankings[user] = [item for item in ranking if row[item] > -torch.inf]
-    return result, targets, rows, rankings
+    return result, targets, rankings
 
 
 def naive_values(rankings, targets):
     """By user, and by the names of the results."""
-    of_users = {
-        user: {f"{m}@{k}": v for k in TOPK for m, v in naive(ranking, targets[user], k).items()}
-        for user, ranking in rankings.items()
-    }
+    of_users = {}
+    for user, ranking in rankings.items():
+        values = {k: naive(ranking, targets[user], k) for k in TOPK}
+        of_users[user] = {f"{name}@{k}": values[k][name] for k in TOPK for name in values[k]}
     return pd.DataFrame.from_dict(of_users, orient="index")
 
 
@@ -106,7 +100,6 @@ def naive_values(rankings, targets):
         ("Vamp", RS, "tied", []),
         ("EASE", SG, "distinct", ["GAUC"]),
         ("EASE", SG, "equal", []),
-        ("Vamp", SG, "distinct", []),
         ("Vamp", SG, "tied", []),
     ],
 )
@@ -114,7 +107,7 @@ def test_k_above_the_number_of_items(tiny, model, eval_args, kind, more):
     """And below it: values by user, means and standard errors are those of naive formulas."""
     settings = settings_of(tiny, eval_args, [*METRICS, *more])
     settings["eval_batch_size"] = {"Vamp": 1, "BPR": 41 * 4, "EASE": 10**6}[model]
-    result, targets, _, rankings = evaluated(model, settings, kind)
+    result, targets, rankings = evaluated(model, settings, kind)
     values = naive_values(rankings, targets)
     expected = {**values.mean(), **values.sem().add_suffix("_se")}
     found = {key: value for key, value in result.items() if key in expected}
@@ -126,36 +119,13 @@ def test_k_above_the_number_of_items(tiny, model, eval_args, kind, more):
     assert eval_args is RS or sum(len(found) > 5 for found in targets.values()) > 3
 
 
-def test_ties_lie_between_their_best_and_their_worst_order(tiny):
-    result, targets, rows, rankings = evaluated("EASE", settings_of(tiny, SG), "tied")
-    bounds = []
-    for favour in (-1, 1):
-        ordered = {
-            user: sorted(
-                ranking,
-                key=lambda item, user=user: (-rows[user][item], favour * (item in targets[user])),
-            )
-            for user, ranking in rankings.items()
-        }
-        bounds.append(naive_values(ordered, targets).mean())
-    best, worst = bounds
-    for key in best.index:
-        assert worst[key] - 1e-6 <= result[key] <= best[key] + 1e-6
-    assert worst["ndcg@5"] < best["ndcg@5"]
-
-
-def test_recboles_recall_is_its_own(tiny):
+def test_recboles_recall_is_its_own():
     assert metric_registry.metrics_dict["recall"] is recbole.evaluator.metrics.Recall
     assert metric_registry.metrics_dict["truncatedrecall"] is TruncatedRecall
-    with_ours, *_ = evaluated("EASE", settings_of(tiny, SG), "tied")
-    alone, *_ = evaluated("EASE", settings_of(tiny, SG, ["Recall"]), "tied")
-    assert alone == {key: with_ours[key] for key in with_ours if key.startswith("recall")}
 
 
 @pytest.mark.parametrize("asked", [True, False, None])
-@pytest.mark.parametrize(
-    ("model", "split"), [("Vamp", SG), ("Vamp", RS), ("EASE", SG), ("BPR", RS)]
-)
+@pytest.mark.parametrize(("model", "split"), [("Vamp", SG), ("EASE", SG), ("BPR", RS)])
 def test_standard_errors_are_given_where_asked_for(tiny, model, split, asked):
     more = {"metrics": ["NDCG", "TruncatedRecall"], "valid_metric": "NDCG@10", "eval_args": split}
     more |= {} if asked is None else {"standard_error": asked}
@@ -166,17 +136,12 @@ def test_standard_errors_are_given_where_asked_for(tiny, model, split, asked):
     assert trainer.evaluate(loaders[2]).keys() == keys
 
 
-def test_a_single_test_user_has_no_standard_error(tiny, tmp_path):
-    rows = [(f"u{user}", f"i{item}", 0) for user in range(9) for item in range(15)]
-    write_inter(tmp_path / "data", "few", rows)
-    eval_args = {**SG, "split": {"SG": [-1, 2, 1]}}
-    settings = {**tiny, "eval_args": eval_args, "standard_error": True, "topk": [2]}
-    settings |= {"metrics": ["NDCG"], "valid_metric": "NDCG@2"}
-    _, loaders, _, trainer = build("EASE", "few", settings)
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    assert 0 <= result["ndcg@2"] <= 1
-    assert math.isnan(result["ndcg@2_se"])
-    assert not math.isnan(trainer.evaluate(loaders[1], load_best_model=False)["ndcg@2_se"])
+def test_a_single_test_user_has_no_standard_error(tiny):
+    settings = settings_of(tiny, {**SG, "split": {"SG": [-1, 2, 1]}}, ["NDCG"])
+    _, loaders, _, trainer = build("EASE", "tiny", settings)
+    for loader, alone in ((loaders[1], False), (loaders[2], True)):
+        result = trainer.evaluate(loader, load_best_model=False)
+        assert math.isnan(result["ndcg@10_se"]) == alone
 
 
 def test_k_above_the_number_of_items_with_sampled_candidates(tiny):
@@ -204,11 +169,9 @@ def test_metrics_of_the_recommended_items_are_those_of_all():
     assert [result[f"itemcoverage@{k}"] for k in (2, 3, 9)] == [0.5, 0.75, 0.75]
 
 
-def draw(batch=7, n_items=30, density=0.2):
+def draw(density=0.2):
     torch.manual_seed(3)
-    scores = torch.randn(batch, n_items)
-    positive_u, positive_i = (torch.rand(batch, n_items) < density).nonzero(as_tuple=True)
-    return scores, positive_u, positive_i
+    return torch.randn(7, 30), *(torch.rand(7, 30) < density).nonzero(as_tuple=True)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
@@ -245,72 +208,45 @@ def test_the_collector_gathers_what_recboles_own_gathers(metrics, fast, monkeypa
 
 # The file of metrics by user: who is in it, and what it says.
 
-COLUMNS = ["ndcg@3", "ndcg@10", "truncatedrecall@3", "truncatedrecall@10"]
-
 
 @pytest.fixture
 def per_user(tiny):
-    return {
-        **tiny,
-        "eval_args": SG,
-        "metrics": ["NDCG", "TruncatedRecall"],
-        "topk": [3, 10],
-        "valid_metric": "NDCG@10",
-        "metric_decimal_place": 10,
-        "per_user_file": "results/users.csv",
-    }
+    metrics = {"metrics": ["NDCG", "TruncatedRecall"], "topk": [3, 10], "valid_metric": "NDCG@10"}
+    file = {"per_user_file": "results/users.csv", "metric_decimal_place": 10}
+    return {**tiny, **metrics, **file, "eval_args": SG}
 
 
 def read(path="results/users.csv"):
     return pd.read_csv(path, dtype={"user_id": str})
 
 
-def tokens(loader):
-    feat = loader._dataset.inter_feat["user_id"]
-    return set(loader._dataset.id2token("user_id", feat.unique().numpy()))
-
-
 def test_run_recbole_writes_it_with_the_test_result(per_user):
     result = run_recbole(model="MultiVAE", dataset="tiny", config_dict=per_user)
     users = read()
-    assert list(users) == ["user_id", *COLUMNS]
-    for key in COLUMNS:
+    keys = ["ndcg@3", "ndcg@10", "truncatedrecall@3", "truncatedrecall@10"]
+    assert list(users) == ["user_id", *keys]
+    for key in keys:
         assert users[key].mean() == pytest.approx(result["test_result"][key], abs=1e-7)
-    assert any(abs(users[key].mean() - result["best_valid_result"][key]) > 1e-3 for key in COLUMNS)
+    assert any(abs(users[key].mean() - result["best_valid_result"][key]) > 1e-3 for key in keys)
 
 
-def test_validation_leaves_an_earlier_file_alone(per_user):
-    _, loaders, _, trainer = build("Vamp", "tiny", per_user)
-    Path("results").mkdir()
-    Path("results/users.csv").write_text("mine")
-    trainer.fit(loaders[0], loaders[1])
-    trainer.evaluate(loaders[1])
-    assert Path("results/users.csv").read_text() == "mine"
-
-
-@pytest.mark.parametrize("model", ["BPR", "GRU4Rec", "Vamp"])
-def test_on_recboles_own_split_every_model_writes_it(per_user, model):
-    per_user["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
-    if model != "Vamp":
-        per_user["train_neg_sample_args"] = (
-            None if model == "GRU4Rec" else {"distribution": "uniform"}
-        )
-    _, loaders, _, trainer = build(model, "tiny", per_user)
-    result = trainer.evaluate(loaders[2], load_best_model=False)
-    users = read()
-    dataset = loaders[2]._dataset
-    assert users["user_id"].is_unique
-    assert set(users["user_id"]) == set(dataset.id2token("user_id", dataset.inter_feat["user_id"]))
-    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
-
-
-def test_odd_user_ids_come_back_as_they_were(per_user, tmp_path):
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec", "Vamp", "EASE"])
+def test_every_test_user_is_in_it_under_the_id_of_the_data(per_user, tmp_path, model):
     odd = ["a,b", 'say "x"', "007", "ünï", "1e3", " x", "'", "nan"]
     rows = [(f"{odd[n % 8]}{n // 8}", f"i{i}", i) for n in range(40) for i in range(n % 7, 20, 2)]
     write_inter(tmp_path / "data", "odd", rows)
-    _, loaders, _, trainer = build("EASE", "odd", per_user)
-    trainer.evaluate(loaders[2], load_best_model=False)
-    assert set(read()["user_id"]) == tokens(loaders[2])
+    if model != "EASE":
+        per_user["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO"}
+    if model == "BPR":
+        per_user["train_neg_sample_args"] = {"distribution": "uniform"}
+    _, loaders, _, trainer = build(model, "odd", {"train_neg_sample_args": None, **per_user})
+    trainer.evaluate(loaders[1], load_best_model=False)
+    assert not Path("results").exists(), "the file is of the test users"
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    users, dataset = read(), loaders[2]._dataset
+    assert users["user_id"].is_unique
+    assert set(users["user_id"]) == set(dataset.id2token("user_id", dataset.inter_feat["user_id"]))
+    assert users["ndcg@10"].mean() == pytest.approx(result["ndcg@10"], abs=1e-7)
 
 
 def test_values_are_written_without_loss(tmp_path):
@@ -323,7 +259,6 @@ def test_values_are_written_without_loss(tmp_path):
 
 def test_a_standard_error_is_the_sample_deviation_over_the_root_of_n():
     values = np.random.default_rng(1).random(20)
-    variance = sum((value - sum(values) / 20) ** 2 for value in values) / 19
-    assert standard_error(values) == pytest.approx(math.sqrt(variance / 20), abs=1e-12)
+    assert standard_error(values) == pytest.approx(pd.Series(values).sem(), abs=1e-12)
     assert math.isnan(standard_error(values[:1]))
     assert standard_error(np.ones(5)) == 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fuzzing import ANY_BYTES, cases, damaged, ends_well
 from recbole_evcf.comparison import compare
 from recbole_evcf.comparison.compare import finish_plan
+from recbole_evcf.comparison.outcome import COSTS
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run
 from recbole_evcf.comparison.report import write_tables
 from recbole_evcf.evaluator.metrics import write_per_user
@@ -28,9 +29,7 @@ RUNS = tuple(
     for spec in SPECS
     for seed in (1, 2)
 )
-PLAN = Plan(SPECS, (1, 2), RUNS)
-COSTS = """training_seconds total_seconds training_users_per_second evaluation_seconds
-evaluation_users_per_second memory_before peak_memory"""
+PLAN = Plan(SPECS, (1, 2), RUNS, "Pop")
 
 
 def finish(run: Run, store: Store) -> None:
@@ -49,7 +48,8 @@ def finish(run: Run, store: Store) -> None:
         "n_test_users": 9,
         "test_split": "abc",
         "model_file": None,
-        "costs": {**dict.fromkeys(COSTS.split(), 2.0), "peak_gpu_memory": None},
+        "measured_on": "this machine",
+        "costs": {**dict.fromkeys(COSTS, 2.0), "peak_gpu_memory_mib": None},
     }
     store.put(run.name, run.settings, result)
 
@@ -61,7 +61,7 @@ def test_a_comparison_goes_on_with_the_same_figures(data):
     shutil.rmtree("compared", ignore_errors=True)
     for run in RUNS:
         finish(run, Store("compared/runs"))
-    expected = finish_plan(PLAN, "compared", "Pop", lambda line: None).values
+    expected = finish_plan(PLAN, "compared", lambda line: None).values
     path = data.draw(st.sampled_from(sorted(Path("compared/runs").iterdir())))
     sound = path.read_bytes()
     path.unlink()
@@ -71,7 +71,7 @@ def test_a_comparison_goes_on_with_the_same_figures(data):
     with mock.patch.object(compare, "run_in_process", side_effect=finish) as again:
         ending = ends_well(
             "kept runs",
-            lambda: finish_plan(PLAN, "compared", "Pop", lambda line: None),
+            lambda: finish_plan(PLAN, "compared", lambda line: None),
             ["compared"],
         )
     pd.testing.assert_frame_equal(ending.result.values, expected, check_exact=True)

@@ -1,5 +1,6 @@
-"""RecBole knows the models by one import, and is for the rest as it was."""
+"""RecBole knows the models by one import, and a user's own; for the rest it is as it was."""
 
+import copy
 import importlib
 import json
 import pickle
@@ -13,18 +14,28 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader, Use
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.transform import construct_transform
-from recbole.quick_start import run_recbole
+from recbole.model.general_recommender import BPR, EASE, LINE
+from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.trainer import TraditionalTrainer, Trainer
 from recbole.utils import get_flops, get_model, get_trainer
 
 import recbole_evcf
 from build import build
-from recbole_evcf import register_model
+from recbole_evcf import register_fold_in, register_model
+from recbole_evcf.config.names import unknown_model
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader
 from recbole_evcf.hooks import wrapping
-from recbole_evcf.model.models import MODELS, GatedHVamp
+from recbole_evcf.model import fold_in
+from recbole_evcf.model.models import MODELS, Vamp
+from recbole_evcf.model.wmf import WMF
 from recbole_evcf.trainer.trainer import VAETrainer
 
-NAMES = [model.__name__ for model in MODELS]
+BY_USERS = {"split": {"SG": [0.5, 0.2, 0.3]}, "group_by": "user", "order": "RO", "mode": "full"}
+
+
+def python(code: str, *words: str) -> str:
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -46,33 +57,19 @@ def test_flops_of_scoring_one_user_are_counted(tiny):
     config, loaders, model, _ = build("GatedVamp", "tiny", tiny)
     dataset = loaders[0]._dataset
     flops = get_flops(model, dataset, config["device"], model.logger, construct_transform(config))
-    user = dataset.inter_feat["user_id"][1]
-    entries = int(model._histories.lengths[user])
+    entries = int(model._histories.lengths[dataset.inter_feat["user_id"][1]])
     # Two products per gated layer; the output layer is read for one item only.
     assert flops == 2 * entries * 16 + 2 * 16 * 8 + 2 * 8 * 16
 
 
-def test_a_subclass_starts_from_its_parents_defaults(tiny):
-    class Mine(GatedHVamp):
-        """Somebody's own model."""
-
-    register_model(Mine)
-    config, loaders, _model, trainer = build("Mine", "tiny", {**tiny, "epochs": 1})
-    assert config["gated"] is True
-    assert isinstance(loaders[1], FullSortHistoryDataLoader)
-    assert isinstance(trainer, VAETrainer)
-
-
 def test_registering_twice_changes_nothing():
-    owners = [vars(Config), vars(Dataset), vars(recbole.data.utils), vars(dataset_module)]
-    before = [dict(owner) for owner in owners]
+    owners = [Config, Dataset, recbole.data.utils, dataset_module]
+    before = [dict(vars(owner)) for owner in owners]
     extensions = {base: list(each) for base, each in wrapping._extensions.items()}
     importlib.reload(recbole_evcf)
-    assert [{**owner, "__new__": None} for owner in owners] == [
-        {**old, "__new__": None} for old in before
-    ]
+    recbole_evcf.activate()
+    assert [dict(vars(owner)) for owner in owners] == before
     assert wrapping._extensions == extensions
-    assert get_model("Vamp") is MODELS[0]
 
 
 @pytest.mark.parametrize(
@@ -81,36 +78,29 @@ def test_registering_twice_changes_nothing():
 def test_built_in_models_keep_their_loaders(tiny, name, train_loader):
     settings = {key: tiny[key] for key in ("data_path", "load_col", "state")}
     _, loaders, _, trainer = build(name, "tiny", settings)
-    assert type(loaders[0]) is train_loader
-    assert type(loaders[1]) is FullSortEvalDataLoader
+    assert [*map(type, loaders[:2])] == [train_loader, FullSortEvalDataLoader]
     assert not isinstance(trainer, VAETrainer)
 
 
-COMPARE = """
+# What alone keeps RecBole from starting on today's numpy.
+NUMPY = """
 import json, sys
 import numpy as np
+np.bool8, np.float_, np.complex_, np.unicode_ = np.bool_, np.float64, np.complex128, np.str_
+"""
+COMPARE = """
 if sys.argv.pop() == "with":
     import recbole_evcf
-else:
-    # What alone keeps RecBole from starting on today's numpy.
-    for name, kind in dict(
-        bool8=np.bool_, float_=np.float64, complex_=np.complex128, unicode_=np.str_
-    ).items():
-        if name not in np.__dict__:
-            setattr(np, name, kind)
 from recbole.quick_start import run_recbole
 results = {}
-for model, extra in json.loads(sys.argv.pop()).items():
-    settings = {"epochs": 2, "eval_batch_size": 500000, "show_progress": False, "state": "error"}
-    # Some seventy users: sampled evaluation loops over them.
-    settings["user_inter_num_interval"] = "[200,260]"
-    result = run_recbole(model, "ml-100k", config_dict={**settings, **extra}, saved=False)
+for model, settings in json.loads(sys.argv.pop()).items():
+    result = run_recbole(model, "tiny", config_dict=settings, saved=False)
     results[model] = {k: float(v) for k, v in result["test_result"].items()}
 print("RESULT " + json.dumps(results))
 """
 
 
-def test_built_in_results_are_the_same_with_and_without_the_import(tmp_path):
+def test_built_in_results_are_the_same_with_and_without_the_import(tiny):
     models = {
         "BPR": {},
         "EASE": {},
@@ -118,14 +108,17 @@ def test_built_in_results_are_the_same_with_and_without_the_import(tmp_path):
         "MultiVAE": {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "RO"}},
         "RecVAE": {"eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni20"}},
     }
-    results = []
-    for plugin in ("with", "without"):
-        command = [sys.executable, "-c", COMPARE, json.dumps(models), plugin]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results.append(json.loads(done.stdout.rpartition("RESULT ")[2]))
-    assert results[0] == results[1]
-    assert [0 < result["hit@10"] < 1 for result in results[0].values()] == [True] * 5
+    given = json.dumps({model: {**tiny, **more} for model, more in models.items()})
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", NUMPY + COMPARE, given, way], stdout=subprocess.PIPE
+        )
+        for way in ("with", "without")
+    ]
+    said = [process.communicate()[0].decode() for process in started]
+    ours, theirs = (json.loads(text.rpartition("RESULT ")[2]) for text in said)
+    assert ours == theirs
+    assert [0 < result["ndcg@10"] < 1 for result in ours.values()] == [True] * 5
 
 
 @pytest.mark.parametrize("name", ["EASE", "ItemKNN", "Pop", "LightGCN"])
@@ -134,8 +127,6 @@ def test_built_in_models_save_and_load_their_other_parameters(tiny, name):
     _, loaders, _model, trainer = build(name, "tiny", {**settings, "epochs": 1})
     trainer.fit(loaders[0], loaders[1])
     direct = trainer.evaluate(loaders[2], load_best_model=False)
-    from recbole.quick_start import load_data_and_model
-
     config, loaded, _, _, _, test = load_data_and_model(trainer.saved_model_file)
     assert config["model"] == name
     again = get_trainer(config["MODEL_TYPE"], name)(config, loaded)
@@ -143,26 +134,16 @@ def test_built_in_models_save_and_load_their_other_parameters(tiny, name):
     assert again.evaluate(test, load_best_model=False) == direct
 
 
-def test_a_started_process_knows_the_models(tmp_path):
+def test_a_started_process_knows_the_models():
     module = importlib.import_module("recbole.quick_start.quick_start")
-    (tmp_path / "work.pickle").write_bytes(pickle.dumps(module.run_recboles))
-    script = (
-        "import pickle; pickle.load(open('work.pickle', 'rb'));"
+    code = (
+        f"import pickle; pickle.loads({pickle.dumps(module.run_recboles)!r});"
         "from recbole.utils import get_model; print(get_model('GatedHVamp').__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "GatedHVamp"
+    assert python(code).strip() == "GatedHVamp"
 
 
 FIRST_RECBOLE = """
-import json, sys
-import numpy as np
-
-# What RecBole itself reads, before the plugin can help.
-np.bool8, np.float_, np.complex_, np.unicode_ = np.bool_, np.float64, np.complex128, np.str_
-
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
@@ -190,21 +171,15 @@ for model, settings in json.loads(sys.argv.pop()):
 
 def test_the_plugin_may_be_imported_after_recbole(tiny):
     ours = {**tiny, "metrics": ["NDCG", "TruncatedRecall"], "topk": [5], "valid_metric": "NDCG@5"}
-    by_users = {"split": {"SG": [0.5, 0.2, 0.3]}, "group_by": "user", "order": "RO", "mode": "full"}
-    runs = [("HVamp", ours), ("HVamp", {**ours, "eval_args": by_users})]
-    runs.append(("EASE", {**runs[1][1], "standard_error": True}))
-    command = [sys.executable, "-c", FIRST_RECBOLE, json.dumps(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    kinds, results = done.stdout.splitlines()[::2], done.stdout.splitlines()[1::2]
+    split = {**ours, "eval_args": BY_USERS}
+    runs = [("HVamp", ours), ("HVamp", split), ("EASE", {**split, "standard_error": True})]
+    said = python(NUMPY + FIRST_RECBOLE, json.dumps(runs))
+    lines = [json.loads(line) for line in said.splitlines()]
     history = ["TrainUserDataLoader", "FullSortHistoryDataLoader"]
-    assert [json.loads(line) for line in kinds] == [
-        [*history, "HVamp", "VAETrainer"],
-        [*history, "HVamp", "VAETrainer"],
-        [*history, "EASE", "TraditionalTrainer"],
-    ]
-    for (model, settings), line in zip(runs, results):
-        expected = run_recbole(model, "tiny", config_dict=dict(settings))["test_result"]
-        assert json.loads(line) == {key: float(value) for key, value in expected.items()}
+    hvamp = [*history, "HVamp", "VAETrainer"]
+    assert lines[::2] == [hvamp, hvamp, [*history, "EASE", "TraditionalTrainer"]]
+    for (model, settings), found in zip(runs, lines[1::2]):
+        assert found == run_recbole(model, "tiny", config_dict=dict(settings))["test_result"]
 
 
 def test_a_split_seed_sets_the_split_apart_from_the_seed(tiny):
@@ -216,3 +191,115 @@ def test_a_split_seed_sets_the_split_apart_from_the_seed(tiny):
     assert parts(seed=2) != plain
     assert parts(seed=2, split_seed=1) == plain
     assert parts(seed=1, split_seed=2) == parts(seed=2)
+
+
+class OwnVamp(Vamp):
+    """Ours, extended."""
+
+
+class OwnBPR(BPR):
+    """RecBole's, extended."""
+
+
+class OwnTrainer(Trainer):
+    """Somebody's own."""
+
+
+class OwnToo(BPR):
+    """With a trainer of its own."""
+
+
+def test_the_trainer_follows_from_the_model_unless_it_is_given():
+    register_model(OwnVamp)
+    register_model(OwnBPR)
+    register_model(OwnToo, OwnTrainer)
+    for model, trainer in ((OwnVamp, VAETrainer), (OwnBPR, Trainer), (OwnToo, OwnTrainer)):
+        assert get_trainer(model.type, model.__name__) is trainer
+    assert get_trainer(WMF.type, "WMF") is TraditionalTrainer
+    assert str(unknown_model("ownvampp")).endswith("Did you mean OwnVamp or Vamp or HVamp?")
+
+
+def test_a_subclass_starts_from_its_parents_defaults(tiny):
+    register_model(OwnVamp)
+    config, loaders, _model, trainer = build("OwnVamp", "tiny", {**tiny, "epochs": 1})
+    assert (config["gated"], config["learner"]) == (False, "adam_norm_grad")
+    assert isinstance(loaders[1], FullSortHistoryDataLoader)
+    assert isinstance(trainer, VAETrainer)
+
+
+@pytest.mark.parametrize("name", ["Nope", "bpr"])
+def test_an_adapter_needs_a_general_recommender_of_recboles(name):
+    with pytest.raises(ValueError, match=f"no general recommender named '{name}'"):
+        register_fold_in(name, None, None)
+
+
+class Heir(EASE):
+    """Its constructor is EASE's, which has an adapter already."""
+
+
+class PlainHeir(LINE):
+    """Its constructor is LINE's, which has none."""
+
+
+@pytest.mark.parametrize("model", [Heir, PlainHeir])
+def test_the_adapter_of_a_class_that_inherits_its_constructor_is_called(model, tiny, monkeypatch):
+    monkeypatch.setitem(fold_in.FOLD_IN_MODELS, model.__name__, None)
+    called = []
+
+    def adapter(construct, network, config, dataset):
+        called.append(type(network).__name__)
+        construct(network, config, dataset)
+
+    register_model(model)
+    register_fold_in(model.__name__, adapter, lambda network, histories: None)
+    settings = {**tiny, "eval_args": BY_USERS, "reg_weight": 5.0, "embedding_size": 8}
+    build(model.__name__, "tiny", settings)
+    # Nor is it called for the class that it extends.
+    build("EASE", "tiny", settings)
+    assert called == [model.__name__]
+
+
+class Base:
+    """RecBole's, say."""
+
+    def name(self):
+        return "base"
+
+
+class Own(Base):
+    def name(self):
+        return f"own {super().name()}"
+
+
+def test_an_extended_class_has_the_methods_of_its_extensions():
+    @wrapping.extends(Base)
+    class Extension(Base):
+        def name(self):
+            return f"extended {super().name()}"
+
+    @wrapping.extends(Base)
+    class Second(Base):
+        def name(self):
+            return f"second {super().name()}"
+
+    assert Base().name() == "second extended base"
+    assert Own().name() == "own second extended base"
+    assert (type(Own()).__name__, Base.name(Base())) == ("Own", "base")
+    made = Own()
+    made.value = [1]
+    for again in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        assert (again.name(), again.value) == (made.name(), [1])
+        assert type(again) is type(made)
+
+
+def test_a_method_is_hooked_for_its_class_alone():
+    class Owner:
+        def name(self):
+            return "n"
+
+    class Child(Owner):
+        pass
+
+    wrapping.hook(Owner, "name")(lambda original, self: original(self) * 2)
+    wrapping.hook(Child, "name")(lambda original, self: original(self) * 3)
+    assert (Owner().name(), Child().name()) == ("nn", "nnnnnn")

@@ -1,6 +1,8 @@
 """Faster counting, grouping, splitting and indexing against RecBole's own."""
 
 import logging
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -53,25 +55,14 @@ def test_grouping_and_splitting_are_recboles(keys, ratios):
         assert dataset.split_by_ratio(ratios, field) == expected
 
 
-@pytest.mark.parametrize(
-    "index",
-    [
-        np.array([4, 0, 0, 2]),
-        np.array([True, False, True, False, False]),
-        np.array([4, 0], dtype=object),
-        np.array([4, 0], dtype=np.uint16),
-        np.array([4, 0], dtype=np.uint64),
-        np.array([4, 0, -2], dtype=">i4"),
-        np.arange(5)[::-2],
-        np.array([]),
-        torch.tensor([1, 1], dtype=torch.uint8),
-        torch.tensor([], dtype=torch.long),
-        torch.tensor(3),
-        slice(1, 4),
-        [2, 0],
-        2,
-    ],
-)
+TYPES = (object, np.uint16, np.uint64, np.int64, ">i4")
+INDICES = [np.array([4, 0, 0, 2], dtype=kind) for kind in TYPES]
+INDICES += [np.array([True, False, True, False, False]), np.arange(5)[::-2], np.array([])]
+INDICES += [torch.tensor([1, 1], dtype=torch.uint8), torch.tensor([], dtype=torch.long)]
+INDICES += [np.array([-1, 2]), torch.tensor(3), slice(1, 4), [2, 0], 2]
+
+
+@pytest.mark.parametrize("index", INDICES)
 def test_rows_of_an_interaction_are_recboles(index):
     columns = {"a": torch.arange(5), "b": torch.rand(5, 2)}
     expected = Interaction.__getitem__.__wrapped__(Interaction(columns), index)
@@ -79,3 +70,30 @@ def test_rows_of_an_interaction_are_recboles(index):
     assert list(result.columns) == ["a", "b"]
     for name in columns:
         assert torch.equal(result[name], expected[name])
+
+
+SPEED = """
+import subprocess, sys
+from collections import Counter
+import recbole_evcf
+from recbole.data.dataset import dataset
+from recbole.data.interaction import Interaction
+from recbole_evcf.hooks.speedups import HitCollector
+
+def fast():
+    rows, counter = Interaction.__getitem__, dataset.Counter
+    return hasattr(rows, "__wrapped__"), counter is not Counter, HitCollector.fast_for_all
+
+print(fast())
+if len(sys.argv) == 1:
+    recbole_evcf.speed_up_recbole()
+    subprocess.run([sys.executable, __file__, "started"])
+"""
+
+
+def test_recboles_own_is_faster_only_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("RECBOLE_EVCF_SPEED_UP", raising=False)
+    path = tmp_path / "speed.py"
+    path.write_text(SPEED, encoding="utf-8")
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.splitlines()) == [str((fast,) * 3) for fast in (False, True)]

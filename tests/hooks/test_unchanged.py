@@ -23,23 +23,13 @@ from build import SIZES
 from recbole_evcf import speed_up_recbole
 from recbole_evcf.hooks import speedups, training
 from recbole_evcf.hooks.wrapping import Forward
-from recbole_evcf.model import dropout, layers, likelihood, prior, vae
+from recbole_evcf.model import dropout, gaussian, layers, likelihood, vae
 from recbole_evcf.model.dropout import item_blocks
 
-SETTINGS = {
-    "epochs": 8,
-    "learning_rate": 0.01,
-    "warmup_epochs": 2,
-    "n_pseudo_inputs": 60,
-    "mlp_hidden_size": [50],
-    "latent_dimension": 20,
-    "state": "error",
-    "show_progress": False,
-    "seed": 7,
-    "metrics": ["NDCG", "Recall", "MRR"],
-    "topk": [10, 50],
-    "metric_decimal_place": 10,
-}
+NETWORK = {"n_pseudo_inputs": 60, "mlp_hidden_size": [50], "latent_dimension": 20}
+TRAINING = {"epochs": 8, "learning_rate": 0.01, "warmup_epochs": 2, "seed": 7}
+SHOWN = {"metrics": ["NDCG", "Recall", "MRR"], "topk": [10, 50], "metric_decimal_place": 10}
+SETTINGS = {**NETWORK, **TRAINING, **SHOWN, "state": "error", "show_progress": False}
 
 
 class PlainProducts:
@@ -90,10 +80,9 @@ def without_what_was_made_fast(patch):
     patch.setattr(layers.OutputLayer, "score", lambda self, h, out: out.copy_(plain(self, h)))
     patch.setattr(vae, "clamp_and_drop", plain_clamp_and_drop)
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
-    patch.setattr(prior, "mixture_log_prob", plain_mixture)
+    patch.setattr(gaussian, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)
-    collect = Collector.eval_batch_collect
-    patch.setattr(speedups.HitCollector, "eval_batch_collect", collect)
+    patch.setattr(speedups.HitCollector, "eval_batch_collect", Collector.eval_batch_collect)
     patch.setattr(Interaction, "__getitem__", Interaction.__getitem__.__wrapped__)
     for name in ("split_by_ratio", "_grouped_index"):
         patch.setattr(Dataset, name, getattr(Dataset, name).__wrapped__)

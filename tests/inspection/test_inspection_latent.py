@@ -10,8 +10,7 @@ from recbole_evcf.inspection import latent
 from recbole_evcf.inspection.inspection import _Subject
 from recbole_evcf.inspection.latent import LatentModel, batches, gate_values, history_batches
 from recbole_evcf.inspection.tables import per_user
-from recbole_evcf.model.gaussian import mixture_log_prob
-from recbole_evcf.model.prior import Prior
+from recbole_evcf.model.gaussian import Prior, mixture_log_prob
 
 MODELS = pytest.mark.parametrize("name", ["Vamp", "GatedHVamp", "GatedMultiVAE"])
 

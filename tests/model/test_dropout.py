@@ -61,14 +61,3 @@ def test_under_autocast_it_comes_in_half_precision():
     assert result.dtype == torch.bfloat16
     assert x.grad.dtype == torch.float32
     assert x.grad.unique().tolist() == [0.0, 2.0]
-
-
-@pytest.mark.parametrize(("size", "items"), [(1, 1), (12, 3), (15, 3), (10**6, 7)])
-def test_blocks_are_views_of_whole_items(size, items):
-    matrix = torch.arange(28.0).reshape(4, 7)
-    blocks = item_blocks(matrix, size)
-    assert torch.equal(torch.cat(blocks), matrix.T)
-    assert len(blocks[0]) == items
-    for block in blocks:
-        block.zero_()
-    assert not matrix.any()

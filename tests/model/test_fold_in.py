@@ -64,8 +64,11 @@ def built(model, settings, **changes):
     return build(model, "five", {**settings, **SMALL.get(model, {}), **changes})
 
 
-def train(loaders, trainer):
+def trained(*args, **changes):
+    """Dataloaders, model and trainer."""
+    _, loaders, network, trainer = built(*args, **changes)
     trainer.fit(loaders[0], saved=False)
+    return loaders, network, trainer
 
 
 def scores_of(network, dataset, users):
@@ -95,8 +98,7 @@ def learned(network):
 
 @pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE", "Pop"])
 def test_a_fold_in_item_is_never_recommended(five, model):
-    _, loaders, network, trainer = built(model, five(make_parts()))
-    train(loaders, trainer)
+    loaders, network, trainer = trained(model, five(make_parts()))
     for loader in loaders[1:]:
         users = loader.uid_list.numpy()
         feat, fold_in = loader._dataset.inter_feat, loader._dataset.fold_in
@@ -127,8 +129,7 @@ def test_changing_the_targets_changes_no_score(five, model):
     users = [f"{group}{n}" for group in "tvw" for n in range(8)]
     found, metrics = [], []
     for each in (parts, changed):
-        _, loaders, network, trainer = built(model, five(each))
-        train(loaders, trainer)
+        loaders, network, trainer = trained(model, five(each))
         found.append(scores_of(network, loaders[0]._dataset, users))
         metrics.append(trainer.evaluate(loaders[2], load_best_model=False))
     torch.testing.assert_close(*found, rtol=0, atol=0)
@@ -137,8 +138,7 @@ def test_changing_the_targets_changes_no_score(five, model):
 
 @pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "MultiVAE"])
 def test_batches_of_any_size_give_the_same_metrics(five, model, monkeypatch):
-    _, loaders, network, trainer = built(model, five(make_parts()))
-    train(loaders, trainer)
+    loaders, network, trainer = trained(model, five(make_parts()))
     whole = trainer.evaluate(loaders[2], load_best_model=False)
     assert {len(batch[0]) for batch in loaders[2]} == {8}
     monkeypatch.setattr("recbole_evcf.data.dataloader.SCORE_BYTES", 1)
@@ -169,8 +169,7 @@ def test_what_is_learned_does_not_depend_on_fold_in_or_targets(five, model):
     for seed, more in ((0, 0), (1, 0), (0, 40)):
         parts = make_parts(seed)
         parts[1] += [(f"more{user}", f"i{item}") for user in range(more) for item in range(5)]
-        _, loaders, network, trainer = built(model, five(parts))
-        train(loaders, trainer)
+        _, network, _ = trained(model, five(parts))
         found.append(learned(network))
     assert found[0].keys() == found[1].keys()
     assert found[0]
@@ -237,8 +236,7 @@ def test_who_shows_a_training_users_history_gets_that_users_scores(five, model, 
     for twin, user in twins.items():
         shown = [(twin, item) for name, item in parts[0] if name == user]
         parts[1 if twin[0] == "v" else 3] += shown
-    _, loaders, network, trainer = built(model, five(parts), **changes)
-    train(loaders, trainer)
+    loaders, network, _ = trained(model, five(parts), **changes)
     dataset = loaders[0]._dataset
     found = [scores_of(network, dataset, users) for users in (list(twins), list(twins.values()))]
     if model == "FISM":
@@ -299,21 +297,18 @@ def test_without_the_split_by_users_recboles_models_are_as_they_were(tiny, model
     assert 0 < trainer.evaluate(loaders[2])["recall@10"] <= 1
 
 
-@pytest.mark.parametrize("source", ["ratios", "files"])
+@pytest.mark.parametrize("name", ["tiny", "five"])
 @pytest.mark.parametrize("model", ["EASE", "ItemKNN", "GatedHVamp", "CDAE", "NCEPLRec", "Pop"])
-def test_a_saved_model_gives_the_same_scores(tiny, five, model, source):
-    settings = {**tiny, "eval_args": SG} if source == "ratios" else five(make_parts())
-    settings = {**settings, **SMALL.get(model, {})}
-    name = "tiny" if source == "ratios" else "five"
-    _, loaders, network, trainer = build(model, name, settings)
+def test_a_saved_model_gives_the_same_scores(tiny, five, model, name):
+    settings = {**tiny, "eval_args": SG} if name == "tiny" else five(make_parts())
+    _, loaders, network, trainer = build(model, name, {**settings, **SMALL.get(model, {})})
     trainer.fit(loaders[0], loaders[1])
     result = trainer.evaluate(loaders[2])
     config, loaded, _, *again = load_data_and_model(trainer.saved_model_file)
     assert config["model"] == model
     dataset = loaders[0]._dataset
     tokens = dataset.id2token("user_id", np.arange(1, dataset.user_num))
-    torch.testing.assert_close(
-        scores_of(network, dataset, tokens), scores_of(loaded, again[0]._dataset, tokens)
-    )
+    expected = scores_of(network, dataset, tokens)
+    torch.testing.assert_close(scores_of(loaded, again[0]._dataset, tokens), expected)
     trainer.model = loaded
     assert trainer.evaluate(again[2], load_best_model=False) == result

@@ -1,10 +1,14 @@
-"""Gaussian densities and the mixture against torch.distributions."""
+"""Gaussian densities, the mixture and the priors against torch.distributions."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from recbole_evcf.model.gaussian import Gaussian, mixture_log_prob
+from recbole_evcf.model.gaussian import Gaussian, StandardNormalPrior, VampPrior, mixture_log_prob
+from recbole_evcf.model.layers import GatedLayer, TanhLayer
+from recbole_evcf.model.vae import HistoryEncoder
 
 
 def mixture(components: Gaussian) -> MixtureSameFamily:
@@ -19,18 +23,16 @@ def mixture(components: Gaussian) -> MixtureSameFamily:
 @pytest.mark.parametrize("low", [-2.0, -12.0])
 def test_mixture_log_prob(dtype, low):
     torch.manual_seed(2)
-    components = Gaussian(
-        torch.randn(30, 20, dtype=dtype), torch.empty(30, 20, dtype=dtype).uniform_(low, 4)
+    mean, log_variance = torch.randn(30, 20), torch.empty(30, 20).uniform_(low, 4)
+    near = mean[:8] + torch.randn(8, 20) * torch.exp(log_variance[:8] / 2)
+    z, mean, log_variance = (
+        part.to(dtype) for part in (torch.cat([near, torch.randn(8, 20) * 3]), mean, log_variance)
     )
-    near = components.mean[:8] + torch.randn(8, 20, dtype=dtype) * torch.exp(
-        components.log_variance[:8] / 2
-    )
-    z = torch.cat([near, torch.randn(8, 20, dtype=dtype) * 3])
+    components = Gaussian(mean, log_variance)
     result = mixture_log_prob(z, components)
     assert result.dtype == dtype
-    torch.testing.assert_close(
-        result.double(), mixture(components).log_prob(z.double()), rtol=1e-6, atol=1e-5
-    )
+    expected = mixture(components).log_prob(z.double())
+    torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "low"), [(torch.float64, -2), (torch.float32, -12)])
@@ -48,12 +50,14 @@ def test_mixture_gradient(dtype, low):
         assert (our.double() - their).norm() < tolerance * their.norm()
 
 
-def test_gaussian_log_prob():
+def test_log_prob_of_a_gaussian_and_of_the_standard_normal_prior():
     torch.manual_seed(4)
     q = Gaussian(torch.randn(5, 4), torch.randn(5, 4))
     z = torch.randn(5, 4)
     expected = Normal(q.mean, torch.exp(q.log_variance / 2)).log_prob(z).sum(1)
     torch.testing.assert_close(q.log_prob(z), expected)
+    expected = Normal(0.0, 1.0).log_prob(z).sum(1)
+    torch.testing.assert_close(StandardNormalPrior().log_prob(z, None), expected)
 
 
 def test_sample_has_the_mean_and_unit_variance_noise():
@@ -62,3 +66,25 @@ def test_sample_has_the_mean_and_unit_variance_noise():
     z = q.sample()
     assert z.mean().item() == pytest.approx(1.5, abs=0.02)
     assert z.var().item() == pytest.approx(torch.exp(torch.tensor(-1.0)).item(), rel=0.05)
+
+
+def encoder_of(n_items, layer, p):
+    sizes = SimpleNamespace(mlp_hidden_size=[6], latent_dimension=4, dropout_prob=p)
+    return HistoryEncoder(sizes, n_items, layer)
+
+
+@pytest.mark.usefixtures("double")
+def test_vamp_prior_is_the_mixture_of_posteriors_of_clamped_pseudo_inputs():
+    torch.manual_seed(0)
+    encoder = encoder_of(12, GatedLayer, 0.5).eval()
+    prior = VampPrior(torch.randn(9, 12))
+    z = torch.randn(15, 4)
+    expected = mixture(encoder(prior.pseudo_inputs.clamp(0, 1))).log_prob(z)
+    torch.testing.assert_close(prior.log_prob(z, encoder), expected)
+
+
+def test_gradient_reaches_pseudo_inputs_inside_the_bounds_only():
+    encoder = encoder_of(2, TanhLayer, 0.0)
+    prior = VampPrior(torch.tensor([[0.5, -0.5], [1.5, 0.3]]))
+    prior.log_prob(torch.randn(3, 4), encoder).sum().backward()
+    assert (prior.by_item.grad.T != 0).tolist() == [[True, False], [False, True]]

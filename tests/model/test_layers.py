@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from recbole_evcf.model.dropout import drop_entries
-from recbole_evcf.model.layers import (
-    GatedLayer,
-    GaussianHead,
-    HistoryLinear,
-    Linear,
-    OutputLayer,
-    hidden_layers,
-)
+from recbole_evcf.model.layers import GatedLayer, GaussianHead, HistoryLinear, Linear, OutputLayer
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -57,12 +50,6 @@ def test_weights_have_variance_two_over_fan_in(linear):
     weight = linear().weight
     assert weight.mean().item() == pytest.approx(0, abs=1e-3)
     assert weight.std().item() == pytest.approx(math.sqrt(2 / 400), rel=0.01)
-
-
-def test_hidden_layers_follow_the_widths():
-    layers = hidden_layers([5, 4, 3], GatedLayer)
-    assert [tuple(layer.linear.weight.shape) for layer in layers] == [(4, 5), (3, 4)]
-    assert len(hidden_layers([5], GatedLayer)) == 0
 
 
 def test_log_variance_is_clamped():

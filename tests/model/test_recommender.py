@@ -145,10 +145,10 @@ def test_the_kl_weight_rises_linearly_to_the_cap(length, attribute, expected, fi
 
 def test_a_trainer_that_counts_no_epochs_has_them_counted_by_users():
     warmup = KLWarmup(0.2, epochs=2, users=7)
-    for seen, epoch in ((4, 0), (3, 1), (4, 1), (3, 2)):
-        warmup.before_batch()
+    # The weight is that of the batch's own epoch.
+    for seen, weight, epoch in ((4, 0.0, 0), (3, 0.0, 1), (4, 0.1, 1), (3, 0.1, 2)):
+        assert float(warmup.count_batch(seen)) == pytest.approx(weight)
         assert not warmup.was_finished
-        warmup.after_batch(seen)
         assert int(warmup.epoch) == epoch
-    warmup.before_batch()
+    warmup.count_batch(4)
     assert warmup.was_finished

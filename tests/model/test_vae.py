@@ -7,7 +7,7 @@ import torch
 
 import naive
 from recbole_evcf.model.dropout import drop_entries
-from recbole_evcf.model.prior import StandardNormalPrior, VampPrior
+from recbole_evcf.model.gaussian import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -61,8 +61,7 @@ def test_fold_in_minimises_the_objective(histories, dense, double):
 
 def test_many_users_of_all_lengths(double):
     dense = np.random.default_rng(3).random((100, 30)) < np.linspace(0, 1, 100)[:, None]
-    users, columns = dense.nonzero()
-    histories = Histories.from_interactions(users, columns + 1, 100, 31)
+    histories = Histories(dense)
     items = torch.randn(30, 5)
     order = torch.randperm(100)
     together = fold_in(items, histories, order, 2.0, 0.1)
@@ -93,10 +92,7 @@ def test_training_sees_no_held_out_user(settings):
     # Give them all another history.
     dense = dataset.input_histories.matrix().toarray()
     dense[held_out] = 1 - dense[held_out]
-    users, columns = dense.nonzero()
-    dataset.input_histories = Histories.from_interactions(
-        users, columns + 1, dense.shape[0], dense.shape[1] + 1
-    )
+    dataset.input_histories = Histories(dense)
     changed = WMF(config, dataset)
     assert torch.equal(changed.item_factors, model.item_factors)
     trained = feat["user_id"].unique()

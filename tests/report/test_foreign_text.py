@@ -15,7 +15,7 @@ from conftest import write_inter
 from recbole_evcf import cli
 from recbole_evcf.comparison import compare
 from recbole_evcf.tuning.report import write_report
-from recbole_evcf.tuning.search import Parameter
+from recbole_evcf.tuning.search import Parameter, Search
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -148,13 +148,14 @@ def test_tune(tmp_path, hostile):
         Parameter("likelihood", "choice", ("multinomial", hostile)),
         Parameter(hostile, "uniform", (0.0, 1.0)),
     ]
+    metric = f"{hostile}@3"
     trials = [
         {
             "number": number,
             "params": {"likelihood": space[0].range[number % 2], hostile: number / 10},
             "status": "finished",
             "score": 0.1 * number,
-            "valid": {hostile: 0.1 * number},
+            "valid": {metric.lower(): 0.1 * number},
             "history": [[1, 0.1], [2, 0.2]],
             "best_epoch": 2,
             "epochs": 2,
@@ -165,7 +166,8 @@ def test_tune(tmp_path, hostile):
     params = trials[0]["params"]
     trials.append({"number": 4, "status": "failed", "params": params, "reason": hostile})
     best = {"model": hostile, "dataset": hostile, **trials[2], "test": {hostile: 0.2}}
-    found = SimpleNamespace(trials=trials, space=space, algo=hostile, metric=hostile, bigger=True)
+    found = SimpleNamespace(trials=trials, space=space, algo=hostile, metric=metric, bigger=True)
+    found.table = lambda: Search.table(found)
     write_report(str(tmp_path / "page.html"), found, best)
     text = texts_of(tmp_path / "page.html")
     assert f"Tuning of {hostile} on {hostile}" in text

@@ -142,7 +142,7 @@ SHAPE = "a matrix of histories has numbers in a row for each user and a column f
         ({5: ["3"], 7: {"3": 1}}, LISTS),
         (FRAME.to_dict("records"), LISTS),
         (FRAME.to_dict("index"), LISTS),
-        (FRAME.astype(float).replace(10, np.nan), "column item has missing values"),
+        (FRAME.astype(float).replace(10, np.nan), "nan is not an item token"),
         ([["3"], 7], LISTS),
         (np.zeros((2, 3, 6)), SHAPE),
         ([np.eye(6)], LISTS),
@@ -222,7 +222,7 @@ def test_every_format_gives_the_same(name, tmp_path):
     found = read_file(tmp_path / name, FORMATS[name], **options)
     assert list(by_user(found, KNOWN).items()) == list(IN_FILES.items())
     left_out = "left out 2 interactions with 2 items that the model does not know: 'x', 'y'"
-    assert found.remarks == (left_out,)
+    assert found.remarks == [left_out]
 
 
 @pytest.mark.usefixtures("_pieces")
@@ -233,10 +233,10 @@ def test_rows_without_a_user_or_an_item_are_left_out_with_a_remark(separator, tm
     found = read_file(path, "\n".join(lines).replace(",", separator) + "\n")
     assert by_user(found, KNOWN) == {"u1": {"a", "7"}}
     rows = "4 rows without a user or an item, the first being row 2 below the header"
-    assert found.remarks == (f"{path}: left out {rows}",)
+    assert found.remarks == [f"{path}: left out {rows}"]
 
 
-NO_ROW = "no row below the header in line 1 has a user and an item"
+NO_ROW = "no line has a user and an item"
 FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\]\}'
 
 
@@ -245,13 +245,13 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
     [
         ("h.csv", "", "No columns to parse from file"),
         ("h.csv", "user,item\nu1\n,b\n", NO_ROW),
-        ("h.csv", "user;item\nu1;a\n", "one column: is the separator ',' right"),
+        ("h.csv", "user;item\nu1;a\n", "or user; the columns are 'user;item'"),
         ("h.csv", "name,item\nu1,a\n", "one column must be named user_id or user; the columns"),
         ("h.csv", "user,item\nu1,a\nu2,b,c\n", "Expected 2 fields in line 3, saw 3"),
         ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
         ("h.csv", b"user,item\nu\xff,a\n", "codec can't decode byte 0xff"),
         ("h.inter", "user\titem:token\titem:float\nu1\ta\t1\n", "one column must be named"),
-        ("h.jsonl", "\n \n", "the file is empty"),
+        ("h.jsonl", "\n \n", NO_ROW),
         ("h.jsonl", '{"user": "u1", "items": ["a"]}\n{"user": ', f"line 2 {FORM}"),
         ("h.jsonl", "[" * 100000, f"line 1 {FORM}"),
         ("h.jsonl", b"\xff\xfe{}", FORM),

@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ import torch
 from build import build
 from conftest import write_inter
 from recbole_evcf import results
-from recbole_evcf.trainer import checkpoint, resumption
-from recbole_evcf.trainer.state_files import find_states, states_kept
+from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer.resumption import states_kept, unfinished_runs
 from recbole_evcf.trainer.trainer import VAETrainer
 
 
@@ -226,7 +227,7 @@ def test_a_state_of_other_settings_is_never_used(stopped, key, value, caplog):
         trainer, *_ = train({**settings, key: value, "resume": True}, stop_before=0)
     assert trainer.start_epoch == 0
     assert "starting from scratch" in caplog.text
-    assert f"{path} has other settings: {key} " in caplog.text
+    assert re.search(rf"{path} is of a run with other settings or data: .*\b{key} ", caplog.text)
     assert trainer.saved_model_file != path
     assert Path(state_beside(path)).read_bytes() == before
 
@@ -250,13 +251,14 @@ def test_a_state_is_looked_up_by_name(stopped, monkeypatch):
     for number in range(3):
         train({**settings, "seed": number}, stop_before=1)
     opened = []
-    original = checkpoint.map_archive
+    original = resumption.load_checkpoint
     monkeypatch.setattr(
-        checkpoint, "map_archive", lambda file: (opened.append(file), original(file))[1]
+        resumption,
+        "load_checkpoint",
+        lambda file, *args: opened.append(file) or original(file, *args),
     )
-    (state,) = find_states(build("GatedHVamp", "tiny", settings)[0])
-    assert state.file == state_beside(path)
-    assert opened == [path, state.file]
+    assert train({**settings, "resume": True}, stop_before=3)[0].start_epoch == 3
+    assert set(opened) == {path, state_beside(path)}
 
 
 def changed_data(folder, tmp_path):
@@ -264,11 +266,12 @@ def changed_data(folder, tmp_path):
     write_inter(tmp_path / folder, "tiny", [line.split("\t") for line in lines][9:])
 
 
-def test_other_data_are_refused(stopped, tmp_path):
+def test_a_state_of_other_data_is_never_used(stopped, tmp_path):
     settings, path = stopped
     changed_data("data", tmp_path)
-    with pytest.raises(ValueError, match="was trained on other data than those of tiny now"):
-        train({**settings, "resume": True})
+    with pytest.raises(ValueError, match="is of a run with other settings or data: data"):
+        train({**settings, "resume": path})
+    assert train({**settings, "resume": True}, stop_before=0)[0].start_epoch == 0
     assert os.path.exists(state_beside(path))
 
 
@@ -303,7 +306,7 @@ def test_a_state_goes_with_its_model_only(stopped, change):
     places = {"epoch": state, "data": state["training"], "seed": state["config"]}
     places[key][key] = value
     torch.save(state, path)
-    with pytest.raises(ValueError, match=f"belongs to the best model .* {path} is another file"):
+    with pytest.raises(ValueError, match="holds no state to resume from"):
         train({**settings, "resume": path})
     assert train({**settings, "resume": True}, stop_before=0)[0].start_epoch == 0
 
@@ -311,13 +314,10 @@ def test_a_state_goes_with_its_model_only(stopped, change):
 # A file that is named
 
 
-@pytest.mark.parametrize("name", ["model", "state", "state of an earlier version"])
+@pytest.mark.parametrize("name", ["model", "state"])
 def test_a_file_may_be_named(stopped, name):
     settings, path = stopped
     file = path if name == "model" else state_beside(path)
-    if "earlier" in name:
-        os.rename(file, path + ".resume")
-        file = path + ".resume"
     trainer, *_ = train({**settings, "checkpoint_dir": "elsewhere", "resume": file})
     assert trainer.saved_model_file == path
     assert trainer.start_epoch == 3
@@ -339,7 +339,7 @@ def test_a_named_file_may_be_resumed_with_another_learning_rate(stopped, caplog)
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("stopped", {"anneal_cap": 0.1}, r"other settings: anneal_cap 0\.3 \(now 0\.1\)\."),
+        ("stopped", {"anneal_cap": 0.1}, r"other settings or data: anneal_cap 0\.3 \(now 0\.1\)\."),
         ("without", {}, "holds no state to resume from"),
         ("none.pth", {}, r"There is no file none\.pth to resume from"),
     ],
@@ -382,10 +382,10 @@ def test_a_run_that_is_going_on_is_left_alone(stopped, caplog):
         assert other.stdout.readline() == b"held\n"
         with caplog.at_level(logging.WARNING):
             beside, *_ = train({**settings, "resume": True}, stop_before=0)
-        message = "is of a run that is still being trained: starting from scratch beside it."
+        message = "is of a run that is still being trained: starting from scratch."
         assert f"{path} {message}" in caplog.text
         assert (beside.start_epoch, beside.saved_model_file == path) == (0, False)
-        with pytest.raises(ValueError, match="is of a run that is still being trained: wait for"):
+        with pytest.raises(ValueError, match="is of a run that is still being trained"):
             train({**settings, "resume": path})
         assert {name: Path(name).read_bytes() for name in before} == before
         # The system ends the lock with the process.
@@ -451,7 +451,7 @@ def test_the_state_is_removed_when_the_test_metrics_are_given(tiny):
         trainer.evaluate(loaders[2])
         assert os.path.exists(state)
     assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
-    assert list(find_states(trainer.config)) == []
+    assert unfinished_runs(trainer.config) == []
 
 
 LABELED = {"metrics": ["AUC"], "valid_metric": "AUC", "threshold": {"rating": 3}}
@@ -564,8 +564,8 @@ def test_broken_numbers_say_what_to_resume_from(stopped, monkeypatch):
     epoch = torch.load(state, weights_only=True)["epoch"]
     assert str(caught.value).endswith(
         f". The model of epoch 1 is kept in {path}, and resume={path} resumes after epoch {epoch}, "
-        f"or from there once {state} is removed."
+        f"or from the best once {state} is removed."
     )
     os.unlink(state)
-    with pytest.raises(ValueError, match=r"and resume=\S+ resumes from there\.$"):
+    with pytest.raises(ValueError, match=r"and resume=\S+ resumes after epoch 1\.$"):
         train({**settings, "resume": path})

@@ -6,7 +6,7 @@ import pytest
 from pages import Page, array
 
 from recbole_evcf.tuning.report import write_report
-from recbole_evcf.tuning.search import Parameter
+from recbole_evcf.tuning.search import Parameter, Search
 
 HOSTILE = "<script>alert('x')</script>"
 SPACE = [
@@ -40,7 +40,7 @@ def test_the_page_shows_every_trial(tmp_path, bigger, winner, leaders):
     test = {"ndcg@10": 0.4321, "ndcg@10_se": 0.02}
     best = {"model": "Vamp", "dataset": "tiny", **trials[winner - 1], "test": test}
     search = SimpleNamespace(space=SPACE, trials=trials, algo="random")
-    search.metric, search.bigger = "NDCG@10", bigger
+    search.metric, search.bigger, search.table = "NDCG@10", bigger, lambda: Search.table(search)
     path = tmp_path / "page.html"
     write_report(str(path), search, best)
     page = Page(path)

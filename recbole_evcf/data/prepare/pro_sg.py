@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, whole_numbers
+from recbole_evcf.data.strong_generalization import faults_in_parts
 
 __all__ = ["prepare_pro_sg", "split_config"]
 
@@ -27,21 +28,22 @@ YAML_COMMENT = """\
 
 
 def prepare_pro_sg(raw: RawPath, path: str) -> list[str]:
-    """Write each of the files row for row to `PATH.train.inter` and so on; return a report.
-
-    Whether they are a split of users is checked where they are read to be trained on.
-    """
+    """Write each of the files row for row to `PATH.train.inter` and so on; return a report."""
     report, pairs = [], []
-    for name, part in PARTS.items():
-        (file,) = find_files(raw, name)
+    files = [find_files(raw, name)[0] for name in PARTS]
+    for file, part in zip(files, PARTS.values()):
         part_path = Path(f"{path}.{part}.inter")
         pairs.append(copy_pairs(file, part_path))
         report.append(f"  {part_path.name}: {len(pairs[-1]):,} interactions")
         if repeats := int(pairs[-1].duplicated().sum()):
             report.append(f"warning: {file}: {repeats:,} rows repeat an earlier one")
+    for number, row, column, why in faults_in_parts(pairs):
+        found = f"{column} {pairs[number][column].iloc[row]}"
+        raise ValueError(f"{files[number]}, line {row + 2}: {found} {why}")
     total = pd.concat(pairs)
     report += ["in all:", f"  interactions {len(total):,}"]
-    return [*report, *(f"  {what} {total[what].nunique():,}" for what in ("users", "items"))]
+    counts = zip(("users", "items"), total.nunique())
+    return [*report, *(f"  {what} {count:,}" for what, count in counts)]
 
 
 def copy_pairs(file: RawPath, path: Path) -> pd.DataFrame:
@@ -51,7 +53,7 @@ def copy_pairs(file: RawPath, path: Path) -> pd.DataFrame:
     for table in read_table(file, ("uid", "sid")):
         table.to_csv(path, mode="a", sep="\t", header=False, index=False)
         chunks.append(table.apply(lambda column: whole_numbers(file, column)))
-    pairs = pd.concat(chunks).set_axis(["users", "items"], axis=1)
+    pairs = pd.concat(chunks)
     if pairs.empty:
         raise ValueError(f"{file}, line 2: there are no rows below the header")
     return pairs

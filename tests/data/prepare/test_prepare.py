@@ -142,6 +142,9 @@ PRO_SG_FAULTS = [
         for user in ("-1", "02", "9" * 19, "1.0", "")
     ),
     ("train.csv", None, "raw: holds no train.csv"),
+    ("test_tr.csv", "uid,sid\n5,10\n5,2\n6,99\n", "line 4: sid 99 is not in the training file"),
+    ("test_te.csv", "uid,sid\n5,33\n8,2\n", "te.csv, line 3: uid 8 has no fold-in interaction"),
+    ("test_tr.csv", "uid,sid\n5,2\n4,2\n", "line 3: uid 4 is a validation user too"),
 ]
 
 
