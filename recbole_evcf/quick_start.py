@@ -133,9 +133,9 @@ def _run_together(
 
 
 def _run_and_name_file(*arguments: Any) -> dict[str, Any]:
-    with tested_model_files() as tested:
-        result = run_recbole(*arguments)
-    return {**result, "model_file": tested[-1] if tested else None}
+    tested_model_files.clear()
+    result = run_recbole(*arguments)
+    return {**result, "model_file": tested_model_files[-1] if tested_model_files else None}
 
 
 def run_recboles(rank: int, *args: Any) -> None:
