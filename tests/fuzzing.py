@@ -1,12 +1,13 @@
 """What the fuzz tests share: how many cases there are, what each may end in, and their count.
 
 ``RECBOLE_EVCF_FUZZ=20 python -m pytest tests/fuzz`` runs twenty times as many cases, other ones
-each time; without it they are the same ones each time. The count by reader stands at the end.
+each time; without it they are the same ones each time. The count by reader is printed at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import resource
@@ -18,6 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -27,68 +29,28 @@ from hypothesis import strategies as st
 from recbole_evcf import cli
 from recbole_evcf.utils.text import one_line
 
-__all__ = [
-    "ANY_BYTES",
-    "ANY_VALUES",
-    "Ending",
-    "cases",
-    "command_ends_well",
-    "damaged",
-    "ends_well",
-    "everything_under",
-]
-
 FACTOR = int(os.environ.get("RECBOLE_EVCF_FUZZ", "1"))
 # What a single tiny input may take, of a processor and in all: far above what it takes here, since
 # machines differ and may be busy.
 SECONDS, SECONDS_IN_ALL = 30, 300
-RESIDENT_BYTES = 2**28
-ADDRESS_BYTES = 2**32
+RESIDENT_BYTES, ADDRESS_BYTES = 2**28, 2**32
 # A sentence with a value of the user's in it, or a list of what there is; what is asked about is
 # not counted.
 LETTERS = 1000
-
 COUNTS: dict[str, Counter] = defaultdict(Counter)
 
 # Bytes that mean something in text files, and bytes that are none in UTF-8.
-ANY_BYTES = st.one_of(
-    st.binary(max_size=40),
-    st.text(
-        alphabet="0123456789ui,;:.\t \r\n\"'\\|-+eE#&*!{}[]<>%\0\x1b\ufeff\u2028é", max_size=40
-    ).map(lambda text: text.encode()),
-)
+LETTERS_OF_FILES = "0123456789ui,;:.\t \r\n\"'\\|-+eE#&*!{}[]<>%\0\x1b\ufeff\u2028é"
+ANY_BYTES = st.binary(max_size=40) | st.text(LETTERS_OF_FILES, max_size=40).map(str.encode)
 
 # Values as YAML, JSON and Python know them, the awkward ones often.
-AWKWARD_TEXTS = [
-    "",
-    " ",
-    "0",
-    "-1",
-    "1e3",
-    "nan",
-    "inf",
-    "True",
-    "none",
-    "[600]",
-    "a: b",
-    "é",
-    "{}",
-]
-STEERING_TEXTS = ["\x1b[31m", "\n", "..", "/", "'", '"', "\u202e", "__import__('os').mkdir('made')"]
-LONG_TEXTS = ["x" * 3000, "9" * 5000]
-AWKWARD_NUMBERS = [2**31, 2**63, 10**30, -(10**30), 1e308, float("nan"), float("inf")]
-PLAIN = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-3, 70),
-    st.integers(),
-    st.floats(),
-    st.floats(0, 1),
-    st.sampled_from([*AWKWARD_TEXTS, *STEERING_TEXTS, *LONG_TEXTS]),
-    st.sampled_from(AWKWARD_NUMBERS),
-    st.dates(),
-    st.text(max_size=8),
-)
+AWKWARD = ["", " ", "0", "-1", "1e3", "nan", "inf", "True", "none", "[600]", "a: b", "é", "{}"]
+AWKWARD += ["\x1b[31m", "\n", "..", "/", "'", '"', "\u202e", "__import__('os').mkdir('made')"]
+AWKWARD += ["x" * 3000, "9" * 5000]
+NUMBERS = [2**31, 2**63, 10**30, -(10**30), 1e308, float("nan"), float("inf")]
+PLAIN = st.none() | st.booleans() | st.integers(-3, 70) | st.integers() | st.floats()
+PLAIN |= st.floats(0, 1) | st.sampled_from(AWKWARD) | st.sampled_from(NUMBERS)
+PLAIN |= st.dates() | st.text(max_size=8)
 ANY_VALUES = st.recursive(
     PLAIN,
     lambda inner: (
@@ -126,19 +88,10 @@ class HangError(BaseException):
 
 
 def ends_well(
-    reader: str,
-    read: Callable[[], Any],
-    names: Sequence[str],
-    folder: str | Path | None = None,
+    reader: str, read: Callable[[], Any], names: Sequence[str], folder: str | None = None
 ) -> Ending:
-    """Run one case, which must end in a result or a good sentence.
-
-    Args:
-        reader: what reads, for the count.
-        read: the case.
-        names: the sentence must name one of these.
-        folder: where a case that is refused must leave everything as it was.
-    """
+    """Run one case, which must end in a result or in a sentence that has one of the ``names``, and
+    then leaves everything in the ``folder`` as it was."""
     before = everything_under(folder)
     refusal = result = None
     with _limited():
@@ -148,71 +101,46 @@ def ends_well(
             _assert_no_memory_error(error)
             refusal = one_line(error)
     if refusal is not None:
-        assert_sentence(refusal, names)
+        assert refusal.strip()
+        assert any(name in refusal for name in names), f"{refusal!r} names none of {names}"
+        rest = refusal
+        for name in names:
+            rest = rest.replace(name, "")
+        assert len(rest) <= LETTERS, rest
         assert everything_under(folder) == before
     COUNTS[reader]["read" if refusal is None else "refused"] += 1
     return Ending(result, refusal)
 
 
-def command_ends_well(
-    reader: str,
-    arguments: Sequence[str],
-    names: Sequence[str],
-    folder: str | Path | None = None,
-    codes: Sequence[int] = (0,),
-    failing: Sequence[int] = (2,),
-) -> Ending:
-    """As :func:`ends_well` of a command; the result is what it printed.
+def command_ends_well(reader, arguments, names, folder=None, failing=(2,)) -> Ending:
+    """As :func:`ends_well` of a command, which is refused with one of the exit codes ``failing``;
+    the result is what it printed."""
 
-    Args:
-        reader: what reads, for the count.
-        arguments: of ``recbole-evcf``.
-        names: the line on standard error must name one of these.
-        folder: where a case that is refused must leave everything as it was.
-        codes: exit codes of a result.
-        failing: exit codes of a refusal.
-    """
-    before = everything_under(folder)
-    output, errors = _Text(), _Text()
-    argv = sys.argv[:]
-    try:
-        with _limited(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+    def run() -> str:
+        output, errors = _Text(), _Text()
+        streams = {"argv": sys.argv[:], "stdout": output, "stderr": errors}
+        with mock.patch.multiple(sys, **streams):
             code = cli.main(list(arguments))
-    finally:
-        sys.argv = argv
-    lines = str(errors).splitlines()
-    assert not any("Traceback" in line for line in lines), lines
-    if code in codes:
-        COUNTS[reader]["read"] += 1
-        return Ending(str(output), None)
-    assert code in failing, (code, lines)
-    start = "recbole-evcf: error: "
-    assert [line.startswith(start) for line in lines if line.startswith("recbole-evcf")] == [
-        True
-    ], lines
-    assert lines[-1].startswith(start), lines
-    refusal = lines[-1][len(start) :]
-    assert_sentence(refusal, names)
-    assert_shown_as_it_is(refusal)
-    assert everything_under(folder) == before
-    COUNTS[reader]["refused"] += 1
-    return Ending(None, refusal)
+        lines = errors.getvalue().splitlines()
+        assert not any("Traceback" in line for line in lines), lines
+        if code == 0:
+            return output.getvalue()
+        assert code in failing, (code, lines)
+        ours = [line for line in lines if line.startswith("recbole-evcf")]
+        assert ours == lines[-1:], lines
+        assert lines[-1].startswith("recbole-evcf: error: "), lines
+        # No control characters, which could rewrite the terminal, and nothing that turns the line.
+        assert not set(map(unicodedata.category, lines[-1])) & {"Cc", "Cs", "Zl", "Zp"}
+        assert not set(lines[-1]) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+        raise ValueError(lines[-1].removeprefix("recbole-evcf: error: "))
+
+    return ends_well(reader, run, names, folder)
 
 
-def assert_sentence(text: str, names: Sequence[str]) -> None:
-    """It says something in a line of bearable length, and names what is wrong."""
-    assert text.strip()
-    assert len(text.splitlines()) == 1, ascii(text)
-    assert any(name in text for name in names), f"{text!r} names none of {names}"
-    for name in names:
-        text = text.replace(name, "")
-    assert len(text) <= LETTERS, text
+class _Text(io.StringIO):
+    """A text stream that is no terminal, and encodes as one does."""
 
-
-def assert_shown_as_it_is(text: str) -> None:
-    """No control characters, which could rewrite the terminal, and nothing that turns the line."""
-    assert not {unicodedata.category(letter) for letter in text} & {"Cc", "Cs", "Zl", "Zp"}
-    assert not set(text) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    encoding = "utf-8"
 
 
 def damaged(data: st.DataObject, sound: bytes, most: int = 3) -> bytes:
@@ -238,61 +166,35 @@ def damaged(data: st.DataObject, sound: bytes, most: int = 3) -> bytes:
     return content
 
 
-def everything_under(folder: str | Path | None) -> dict[str, bytes | None]:
+def everything_under(folder: str | None) -> dict[str, bytes | None]:
     """The content of every file under a folder; empty for no folder."""
-    if folder is None or not Path(folder).exists():
-        return {}
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(Path(folder).rglob("*"))
-    }
-
-
-class _Text:
-    """A text stream that is no terminal, and encodes as one does."""
-
-    encoding = "utf-8"
-
-    def __init__(self):
-        self._parts: list[str] = []
-
-    def write(self, text: str) -> int:
-        self._parts.append(text)
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-    def isatty(self) -> bool:
-        return False
-
-    def __str__(self) -> str:
-        return "".join(self._parts)
+    paths = sorted(Path(folder).rglob("*")) if folder else []
+    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
     """Fail a case that hangs or takes memory that its few bytes cannot be worth."""
     start, resident = time.process_time(), _status("VmRSS")
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    timers = ((signal.ITIMER_PROF, SECONDS), (signal.ITIMER_REAL, SECONDS_IN_ALL))
     handlers = {number: signal.signal(number, _hang) for number in (signal.SIGALRM, signal.SIGPROF)}
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS_IN_ALL)
+    for timer, seconds in timers:
+        signal.setitimer(timer, seconds)
     if resident is not None:
         # From here on, VmHWM is the peak of this case.
         Path("/proc/self/clear_refs").write_text("5")
-        resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + ADDRESS_BYTES, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + ADDRESS_BYTES, limits[1]))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer, _ in timers:
+            signal.setitimer(timer, 0)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_AS, limits)
     assert time.process_time() - start < SECONDS
-    if resident is not None:
-        assert _status("VmHWM") - resident < RESIDENT_BYTES
+    assert resident is None or _status("VmHWM") - resident < RESIDENT_BYTES
 
 
 def _hang(signum, frame) -> None:
@@ -301,11 +203,9 @@ def _hang(signum, frame) -> None:
 
 def _status(name: str) -> int | None:
     """Bytes by a name in /proc/self/status; None where there is no such file."""
-    try:
-        text = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return int(re.search(rf"{name}:\s*(\d+)", text).group(1)) * 1024
+    path = Path("/proc/self/status")
+    found = path.exists() and re.search(rf"{name}:\s*(\d+)", path.read_text())
+    return int(found[1]) * 1024 if found else None
 
 
 def _assert_no_memory_error(error: BaseException | None) -> None:
@@ -321,17 +221,14 @@ def pytest_terminal_summary(terminalreporter) -> None:
     if not COUNTS:
         return
     terminalreporter.section("fuzz cases")
-    for reader, count in COUNTS.items():
+    for reader, count in {**COUNTS, "in all": sum(COUNTS.values(), Counter())}.items():
         total, read, refused = sum(count.values()), count["read"], count["refused"]
         terminalreporter.line(f"{reader}: {total:,} cases: {read:,} read, {refused:,} refused")
-    total = sum(sum(count.values()) for count in COUNTS.values())
-    terminalreporter.line(f"in all: {total:,} cases")
 
 
 class Trained(NamedTuple):
-    """A small data set and models of it."""
+    """A small data set, the config file that reads it, and models of it by name."""
 
-    settings: dict
     config_file: str
     models: dict[str, str]
 
@@ -339,51 +236,31 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Trained:
     """A data set of 60 users and 40 items, the config file that reads it, and trained models."""
-    from build import build
+    import build
     from conftest import write_inter
 
     folder = tmp_path_factory.mktemp("trained")
     write_inter(folder / "data", "tiny", tiny_rows())
-    settings = {
-        "data_path": str(folder / "data"),
-        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-        "mlp_hidden_size": [4],
-        "latent_dimension": 4,
-        "n_pseudo_inputs": 3,
-        "train_batch_size": 32,
-        "epochs": 1,
-        "warmup_epochs": 1,
-        "show_progress": False,
-        "state": "error",
-        "checkpoint_dir": str(folder / "saved"),
-        "metrics": ["NDCG", "Recall"],
-        "topk": [10],
-        "valid_metric": "NDCG@10",
-    }
+    settings = {"data_path": str(folder / "data"), "checkpoint_dir": str(folder / "saved")}
+    settings["load_col"] = {"inter": ["user_id", "item_id", "timestamp"]}
+    settings |= {"mlp_hidden_size": [4], "latent_dimension": 4, "n_pseudo_inputs": 3, "epochs": 1}
+    settings |= {"train_batch_size": 32, "warmup_epochs": 1, "metrics": ["NDCG", "Recall"]}
+    settings |= {"topk": [10], "valid_metric": "NDCG@10", "show_progress": False, "state": "error"}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    before = os.getcwd()
-    os.chdir(folder)
-    argv, sys.argv = sys.argv, sys.argv[:1]
     models = {}
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", sys.argv[:1])
         for model in ("Vamp", "HVamp", "EASE", "MultiVAE", "BPR"):
-            own = {} if model != "MultiVAE" else {"total_anneal_steps": 9, "warmup_epochs": None}
-            _, loaders, _, trainer = build(model, "tiny", {**settings, **own})
-            trainer.fit(loaders[0], loaders[1])
-            models[model] = trainer.saved_model_file
-    finally:
-        os.chdir(before)
-        sys.argv = argv
-    return Trained(settings, str(folder / "tiny.yaml"), models)
+            own = {"total_anneal_steps": 9, "warmup_epochs": None} if model == "MultiVAE" else {}
+            models[model] = build.trained(model, {**settings, **own})[1].saved_model_file
+    return Trained(str(folder / "tiny.yaml"), models)
 
 
 def tiny_rows() -> list[tuple[str, str, int]]:
-    """User, item and time of each interaction of 60 users with 40 items."""
+    """User, item and time of each interaction of 60 users with 40 items, each pair once."""
     return [
-        (f"u{user}", f"i{(user * step + step * step) % 40}", 7 * user + step)
+        (f"u{user}", f"i{(3 * user + 7 * step) % 40}", 7 * user + step)
         for user in range(60)
-        for step in range(1, 9 + user % 5)
-        # Each pair once.
-        if (user * step + step * step) % 40
-        not in {(user * other + other * other) % 40 for other in range(1, step)}
+        for step in range(8 + user % 5)
     ]

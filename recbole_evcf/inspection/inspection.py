@@ -56,23 +56,26 @@ def inspect_model(model_file: str, dataset: str | None = None) -> Inspection:
     >>> inspection.report("inspected")[:2]
     ['report.html', 'component_items.csv']
     """
+
+    def check(config: Any) -> None:
+        if dataset not in (None, config["dataset"]):
+            raise ValueError(
+                f"it was trained on {config['dataset']}, not on {dataset}: correct --dataset or "
+                "leave it out."
+            )
+        if not issubclass(config.model_class, VAERecommender):
+            ours = ", ".join(each.__name__ for each in MODELS)
+            raise ValueError(
+                f"it holds the model {config['model']}; inspect reads the latent variables of "
+                f"{ours} and their subclasses."
+            )
+
     # RecBole logs the settings and the data set.
     logging.disable(logging.INFO)
     try:
-        config, model, _, *loaders = load_data_and_model(model_file)
+        config, model, _, *loaders = load_data_and_model(model_file, check)
     finally:
         logging.disable(logging.NOTSET)
-    if dataset not in (None, config["dataset"]):
-        raise ValueError(
-            f"{model_file} was trained on {config['dataset']}, not on {dataset}: correct --dataset "
-            "or leave it out."
-        )
-    if not isinstance(model, VAERecommender):
-        ours = ", ".join(each.__name__ for each in MODELS)
-        raise ValueError(
-            f"{model_file} holds the model {config['model']}; inspect reads the latent variables "
-            f"of {ours} and their subclasses."
-        )
     return inspect_loaded(config, model, *loaders)
 
 
@@ -81,15 +84,10 @@ def inspect_loaded(config: Any, model: VAERecommender, *loaders: Any) -> Inspect
     with drawing_apart(config["seed"], model.device), torch.no_grad():
         subject = _Subject(config, model, loaders)
         mixture = f"VampPrior, {len(subject.components.mean)} components"
-        facts = {
-            "model": config["model"],
-            "data set": config["dataset"],
-            "training users": len(subject.users),
-            "items": len(subject.items),
-            "prior": mixture if subject.model.is_mixture else "standard normal",
-            "likelihood": config["likelihood"],
-        }
-        found = Inspection(facts)
+        found = Inspection({"model": config["model"], "data set": config["dataset"]})
+        found.facts |= {"training users": len(subject.users), "items": len(subject.items)}
+        found.facts["prior"] = mixture if subject.model.is_mixture else "standard normal"
+        found.facts["likelihood"] = config["likelihood"]
         # Nothing is shown unless the output is a terminal.
         steps = (_users, _levels, _plane, _gates, _quality)
         for step in tqdm(steps, desc="Inspect", ncols=80, disable=None, leave=False):
@@ -228,43 +226,38 @@ def _quality(of: _Subject, found: Inspection) -> None:
     ]
     for key, name in found.metrics.items():
         found.facts[f"{name} on test users"] = value_and_error(rows[0][key], rows[0][f"{key}_se"])
+    found.tables["replaced_levels"] = pd.DataFrame(rows)
     lengths = of.histories.lengths.cpu()[users].numpy()
     by_history = tables.means_by_group(metrics[0], lengths).rename(columns={"count": "users"})
-    found.tables |= {
-        "replaced_levels": pd.DataFrame(rows),
-        "quality_by_history": by_history,
-        "quality_by_popularity": tables.quality_by_popularity(
-            rankings[0], of.test.positives, users, of.popularity, truncated
-        ),
-    }
+    found.tables["quality_by_history"] = by_history
+    found.tables["quality_by_popularity"] = tables.quality_by_popularity(
+        rankings[0], of.test.positives, users, of.popularity, truncated
+    )
 
 
 def item_names(config: Any) -> pd.Series | None:
     """Return the names of items by original id; None without an .item file, or names in it.
 
     RecBole loads columns of that file only where ``load_col`` asks for them, so it is read here.
-    Names are in the first column of words with *title* in its field, or else *name*.
-
-    Raises:
-        ValueError: the file cannot be read.
+    Names are in the first column of words with *title* in its field, or else *name*. A file that
+    cannot be read is a ``ValueError``.
     """
-    path = os.path.join(config["data_path"], f"{config['dataset']}.item")
+    path, key = os.path.join(config["data_path"], f"{config['dataset']}.item"), "ITEM_ID_FIELD"
     if not os.path.isfile(path):
         return None
-    form: dict[str, Any] = {"sep": config["field_separator"], "encoding": config["encoding"]}
-    # A film may be called None, or NA.
-    form |= {"dtype": str, "keep_default_na": False, "engine": "python"}
-    atomic.check_header(path, form["sep"], form["encoding"], required=(config["ITEM_ID_FIELD"],))
-    with atomic.reading(path, form["sep"], form["encoding"]):
-        table = pd.read_csv(path, **form)
-    id_column = next(c for c in table if c.partition(":")[0] == config["ITEM_ID_FIELD"])
-    table = table.drop_duplicates(id_column).set_index(id_column)
+    form = config["field_separator"], config["encoding"]
+    atomic.check_header(path, *form, required=(config[key],))
+    with atomic.reading(path, *form):
+        # A film may be called None, or NA.
+        options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "engine": "python"}
+        table = pd.read_csv(path, sep=form[0], encoding=form[1], **options)
+    id_column = next(c for c in table if c.partition(":")[0] == config[key])
     columns = table.filter(regex=r"(?i)(title|name)[^:]*:token(_seq)?$").columns
     if columns.empty:
         return None
     # A title is the name, even next to a column such as studio_name.
     column = min(columns, key=lambda column: "title" not in column.lower())
-    names = table[column]
+    names = table.drop_duplicates(id_column).set_index(id_column)[column]
     if column.endswith(":token_seq"):
         names = names.str.replace(config["seq_separator"], " ", regex=False)
     return names[names != ""]

@@ -47,10 +47,9 @@ def normal(gaussian: Gaussian, rows: Tensor | slice = slice(None)) -> Normal:
 
 
 class LatentModel:
-    """The distributions of a ``VAERecommender``'s network in evaluation mode: no dropout.
+    """The distributions of a ``VAERecommender``'s network in evaluation mode, under ``no_grad``.
 
-    The level that has the prior is called the top one: z, or z2 above z1. Call the methods under
-    ``torch.no_grad``.
+    The level that has the prior is called the top one: z, or z2 above z1.
 
     Attributes:
         components: of the prior, (K, latent): the VampPrior's q(z | u_k), or the one N(0, I).
@@ -88,7 +87,7 @@ class LatentModel:
         return self.below(top)
 
     def below(self, z: Tensor) -> tuple[Tensor, ...]:
-        """Return the levels the prior expects where the top one is ``z``, (batch, latent) each."""
+        """Return the levels that the prior expects where the top one is ``z``, (batch, latent)."""
         return (z, self.network.prior_z1(z).mean) if self.hierarchical else (z,)
 
     def logits(self, *levels: Tensor) -> Tensor:
@@ -112,20 +111,18 @@ def level_kl(
     """
     terms, units = [], []
     for history in history_batches(histories, users):
-        x = history.normalized()
+        x, network = history.normalized(), model.network
         posterior = model.encoder(x)
         draws = [posterior.sample() for _ in range(DRAWS)]
         top = [posterior.log_prob(z) - mixture_log_prob(z, model.components) for z in draws]
         levels = [torch.stack(top).double().mean(0)]
         if model.hierarchical:
-            pairs = [(model.network.encoder_z1(x, z), model.network.prior_z1(z)) for z in draws]
-            lower = [kl_divergence(normal(q), normal(p)) for q, p in pairs]
-            by_unit = torch.stack(lower).double().mean(0)
-            levels.append(by_unit.sum(1))
-            units.append(by_unit.sum(0).cpu())
+            pairs = [(normal(network.encoder_z1(x, z)), normal(network.prior_z1(z))) for z in draws]
+            units.append(torch.stack([kl_divergence(*pair) for pair in pairs]).double().mean(0))
+            levels.append(units[-1].sum(1))
         terms.append(torch.stack(levels, dim=1).cpu())
     table = pd.DataFrame(torch.cat(terms).numpy(), columns=list(model.levels))
-    return table, [torch.stack(units).sum(0) / len(users)] if units else []
+    return table, [torch.cat(units).mean(0).cpu()] if units else []
 
 
 def gate_values(model: LatentModel, inputs: Iterable[HistoryBatch]) -> dict[str, pd.DataFrame]:
@@ -134,28 +131,6 @@ def gate_values(model: LatentModel, inputs: Iterable[HistoryBatch]) -> dict[str,
     By gated layer, in network order and under the name of its distribution, a row per history:
     ``mean`` over the layer's units, and the shares ``shut`` (below 0.1) and ``open`` (above 0.9).
     """
-
-    def record(rows: list[Tensor], module: torch.nn.Module, args: tuple, output: Tensor) -> None:
-        gate = torch.sigmoid(output.float())
-        parts = (gate, (gate < 0.1).float(), (gate > 0.9).float())
-        rows.append(torch.stack([part.mean(1) for part in parts], dim=1).cpu())
-
-    found: dict[str, list[Tensor]] = {}
-    with ExitStack() as hooks:
-        for name, layer in _gate_layers(model).items():
-            found[name] = []
-            hooks.enter_context(layer.gate.register_forward_hook(partial(record, found[name])))
-        for history in inputs if found else ():
-            top, *lower = model.means(history)
-            model.below(top)
-            model.logits(top, *lower)
-    return {
-        name: pd.DataFrame(torch.cat(rows).double().numpy(), columns=["mean", "shut", "open"])
-        for name, rows in found.items()
-    }
-
-
-def _gate_layers(model: LatentModel) -> dict[str, GatedLayer]:
     distributions = {
         "encoder": "q(z | x)",
         "encoder_z2": "q(z2 | x)",
@@ -164,13 +139,28 @@ def _gate_layers(model: LatentModel) -> dict[str, GatedLayer]:
         "decoder": "p(x | z1, z2)" if model.hierarchical else "p(x | z)",
     }
     modules = model.network.named_modules()
-    found = [(*path.partition(".")[::2], m) for path, m in modules if isinstance(m, GatedLayer)]
-    count = Counter(part for part, *_ in found)
-    # The module's name distinguishes a distribution's layers if it has several.
-    return {
-        distributions[part] + (f" {name}" if count[part] > 1 else ""): layer
-        for part, name, layer in found
-    }
+    layers = [(*path.partition(".")[::2], m) for path, m in modules if isinstance(m, GatedLayer)]
+    layers_of = Counter(part for part, *_ in layers)
+
+    def record(rows: list[Tensor], module: torch.nn.Module, args: tuple, output: Tensor) -> None:
+        gate = torch.sigmoid(output.float())
+        parts = (gate, (gate < 0.1).float(), (gate > 0.9).float())
+        rows.append(torch.stack([part.mean(1) for part in parts], dim=1).cpu())
+
+    found: dict[str, list[Tensor]] = {}
+    with ExitStack() as hooks:
+        for part, name, layer in layers:
+            # The module's name distinguishes a distribution's layers if it has several.
+            title = distributions[part] + (f" {name}" if layers_of[part] > 1 else "")
+            found[title] = []
+            hooks.enter_context(layer.gate.register_forward_hook(partial(record, found[title])))
+        for history in inputs if found else ():
+            top, *lower = model.means(history)
+            model.below(top)
+            model.logits(top, *lower)
+    columns = ["mean", "shut", "open"]
+    tensors = {name: torch.cat(rows).double().numpy() for name, rows in found.items()}
+    return {name: pd.DataFrame(values, columns=columns) for name, values in tensors.items()}
 
 
 class Ranking(NamedTuple):
@@ -185,13 +175,10 @@ class Ranking(NamedTuple):
 def rank(
     model: LatentModel, inputs: Histories, phase: RankedPhase, users: Tensor, k: int, replaced: str
 ) -> Ranking:
-    """Rank all items but those seen before, and look for the held-out ones.
+    """Rank all items but those seen before, for users, (users,), and look for the held-out ones.
 
-    Args:
-        model, inputs: the network, and the input histories on its device.
-        phase, users: what to find and what not to rank, and user ids, (users,); on the CPU.
-        k: length of the lists, if there are as many items.
-        replaced: levels at their prior's mean: ``nothing``, ``z``, ``z1``, ``z2``, ``z1 and z2``.
+    The input histories are on the network's device, ``phase`` and ``users`` on the CPU. Levels in
+    ``replaced`` are at their prior's mean: ``nothing``, ``z``, ``z1``, ``z2``, ``z1 and z2``.
     """
     found = []
     for part in batches(users, inputs.shape[1]):

@@ -23,10 +23,11 @@ __all__ = ["TABLES", "Inspection", "check_folder"]
 
 # Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.2.
 ACTIVE = 0.01
-PRIOR_TABLES = ("users", "components", "component_items", "density", "units", "levels")
-GATE_TABLES = ("gates", "gates_by_popularity")
-QUALITY_TABLES = ("replaced_levels", "quality_by_history", "quality_by_popularity")
-TABLES = (*PRIOR_TABLES, *GATE_TABLES, *QUALITY_TABLES)
+TABLES = (
+    *("users", "components", "component_items", "density", "units", "levels"),
+    *("gates", "gates_by_popularity"),
+    *("replaced_levels", "quality_by_history", "quality_by_popularity"),
+)
 # Rows of the components table, items named per row, and components named in the plane.
 N_COMPONENTS, N_ITEMS, N_LABELS = 15, 6, 20
 # A label's size, as shares of the plot's width and height.
@@ -59,13 +60,8 @@ class Inspection:
     def report(self, folder: str) -> list[str]:
         """Write ``report.html`` and a CSV file per table, replacing those of an older report.
 
-        All are made elsewhere first: if one cannot be written, none is replaced.
-
-        Returns:
-            names of the files in the folder, the page first.
-
-        Raises:
-            ValueError: there is a file where the folder would be.
+        All are made elsewhere first: if one cannot be written, none is replaced. Returns the names
+        of the files, the page first. A file where the folder would be is a ``ValueError``.
         """
         check_folder(folder)
         target = Path(folder)
@@ -115,12 +111,10 @@ def _components(of: Inspection) -> list[Section]:
     for by in ("distinction", "probability"):
         shown[by] = shown["component"].map(listed[by])
     titles = {"distinction": "what sets it apart", "probability": "most probable"}
-    parts = [
-        _prose("components", used=len(used), n=len(table)),
-        _weights(table, _labels(items)),
-        _prose("component_items"),
-        Table(shown, titles, {"component": "d", "share": ".1%", "spread": ".2f"}),
-    ]
+    formats = {"component": "d", "share": ".1%", "spread": ".2f"}
+    about = _prose("components", used=len(used), n=len(table))
+    parts = [about, _weights(table, _labels(items)), _prose("component_items")]
+    parts.append(Table(shown, titles, formats))
     if len(table) > len(shown):
         parts.append(_prose("more_components", n=len(shown)))
     return [Section("Components of the prior", parts)]
@@ -137,15 +131,10 @@ def _labels(items: pd.DataFrame) -> pd.Series:
 
 
 def _weights(table: pd.DataFrame, labels: pd.Series) -> go.Figure:
-    places = np.arange(1, len(table) + 1)
-    bars = go.Bar(
-        x=places,
-        y=table["share"],
-        marker={"color": BLUE, "line": {"width": 0}},
-        name="share of users explained best",
-        customdata=np.stack([table["component"], labels[table["component"]]], axis=1),
-        hovertemplate="component %{customdata[0]}: %{y:.1%}<br>%{customdata[1]}<extra></extra>",
-    )
+    places, look = np.arange(1, len(table) + 1), {"color": BLUE, "line": {"width": 0}}
+    bars = go.Bar(x=places, y=table["share"], marker=look, name="share of users explained best")
+    bars.customdata = np.stack([table["component"], labels[table["component"]]], axis=1)
+    bars.hovertemplate = "component %{customdata[0]}: %{y:.1%}<br>%{customdata[1]}<extra></extra>"
     means = _dots(places, table["mean_responsibility"], ORANGE, name="mean responsibility")
     share = {"title": "share of users", "tickformat": ".1%"}
     axes = {"xaxis_title": "components, by weight", "yaxis": share}
@@ -163,23 +152,17 @@ def _plane(of: Inspection) -> list[Section]:
     first, second = of.explained
     axes = [f"PC 1 ({first:.1%})", f"PC 2 ({second:.1%})"]
     used = of.tables["components"].query("users > 0") if "components" in of.tables else None
-    parts = [
-        _prose("plane", first=first, second=second),
-        _map(of.tables, used, axes),
-        _prose("densities", *(() if used is None else ("dots",))),
-        _densities(of.tables["density"], used, axes),
-    ]
-    return [Section("Aggregated posterior and prior", parts)]
-
-
-def _map(tables: dict[str, pd.DataFrame], used: pd.DataFrame | None, axes: list[str]) -> go.Figure:
-    users = tables["users"].sample(frac=1, random_state=0).head(N_DOTS).sort_index()
+    users = of.tables["users"].sample(frac=1, random_state=0).head(N_DOTS).sort_index()
     dots = _dots(users["pc1"], users["pc2"], GREY, 0.55, name="users (posterior means)")
     figure = go.Figure(dots)
     if used is not None:
-        _add_components(figure, used, _labels(tables["component_items"])[used["component"]])
+        _add_components(figure, used, _labels(of.tables["component_items"])[used["component"]])
     x, y = ({"title": title, "zeroline": False} for title in axes)
-    return styled(figure, 620, xaxis=x, yaxis=y, **LAYOUT)
+    styled(figure, 620, xaxis=x, yaxis=y, **LAYOUT)
+    about = _prose("densities", *(() if used is None else ("dots",)))
+    densities = _densities(of.tables["density"], used, axes)
+    parts = [_prose("plane", first=first, second=second), figure, about, densities]
+    return [Section("Aggregated posterior and prior", parts)]
 
 
 def _add_components(figure: go.Figure, used: pd.DataFrame, hover: pd.Series) -> None:
@@ -247,17 +230,13 @@ def _units(of: Inspection) -> list[Section]:
 def _levels(of: Inspection) -> list[Section]:
     table = of.tables["levels"]
     two = len(table) > 1
-    parts: list[str | Table | go.Figure] = [
-        _prose("levels", *["z1_given_z2"] * two, "draws", draws=DRAWS),
-        Table(table, {"kl": "KL, nats per user"}, {"kl": ".2f"}),
-    ]
+    about = _prose("levels", *["z1_given_z2"] * two, "draws", draws=DRAWS)
+    parts = [about, Table(table, {"kl": "KL, nats per user"}, {"kl": ".2f"})]
     if of.metrics:
         names = {**of.metrics, "log_likelihood": "log-likelihood, nats"}
         replaced = "replaced_z1_z2" if two else "replaced_z"
-        parts += [
-            _prose("replaced", replaced, "log_likelihood"),
-            Table(of.tables["replaced_levels"], names, {"log_likelihood": ".3f"}),
-        ]
+        parts.append(_prose("replaced", replaced, "log_likelihood"))
+        parts.append(Table(of.tables["replaced_levels"], names, {"log_likelihood": ".3f"}))
     return [Section("What z1 and z2 carry" if two else "What z carries", parts)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,12 +34,9 @@ def explain_users(posterior: Gaussian, components: Gaussian) -> tuple[pd.DataFra
 
     The responsibility r_uk is proportional to exp(-KL(q(z | x_u) || q(z | u_k))): of all
     distributions over the components it makes the bound on the cross-entropy of posterior and
-    mixture tightest.
-
-    Returns:
-        by user, ``component``, the one of the largest ``responsibility``; and by component, from
-        the one that explains most users best: ``component``, ``users``, ``share`` of all users,
-        ``mean_responsibility``, and ``spread``, the mean standard deviation of q(z | u_k).
+    mixture tightest. By user, ``component`` and its ``responsibility``, the largest; and by
+    component, from the one that explains most users best: ``users``, their ``share``,
+    ``mean_responsibility`` and ``spread``, the mean standard deviation of q(z | u_k).
     """
     centre, k = normal(components), len(components.mean)
     precision = 1 / centre.variance
@@ -65,16 +63,12 @@ def explain_users(posterior: Gaussian, components: Gaussian) -> tuple[pd.DataFra
 def component_items(
     model: LatentModel, average: np.ndarray, items: np.ndarray, k: int
 ) -> pd.DataFrame:
-    """Return the top k items of every component, by probability and by what sets it apart.
+    """Return the top k items of every component, decoded at the mean of q(z | u_k).
 
-    A component is decoded at the mean of q(z | u_k). Its most probable items are popular ones
-    mostly. The share of an item in KL(p_k || average), p log(p / average), is large where an item
-    is both probable and more so than for the ``average`` user, (items,).
-
-    Returns:
-        columns ``component``, ``by`` (``probability`` or ``distinction``), ``rank``, ``item`` (its
-        original id), ``probability``, ``lift`` (over the average user's), ``pseudo_input`` (the
-        item's value in u_k, from 0 to 1).
+    A row has ``by``: ``probability``, mostly of popular items, or ``distinction``, an item's share
+    in KL(p_k || average), p log(p / average), large where it is probable and more so than for the
+    ``average`` user, (items,). Further columns: ``component``, ``rank``, ``item`` (original id),
+    ``probability``, ``lift`` (p / average), ``pseudo_input`` (its value in u_k, from 0 to 1).
     """
     # Softmax can underflow to 0 in single precision.
     usual = torch.from_numpy(average).clamp(min=TINY)
@@ -87,23 +81,21 @@ def component_items(
         distinction = p * (p.clamp(min=TINY) / usual).log()
         for by, score in (("probability", p), ("distinction", distinction)):
             place = score.topk(k, dim=1).indices
-            columns = {
-                "component": part.repeat_interleave(k).numpy(),
-                "by": by,
-                "rank": np.tile(np.arange(1, k + 1), len(part)),
-                "item": items[place.flatten().numpy()],
-            }
-            columns |= {name: of.gather(1, place).flatten().numpy() for name, of in values.items()}
-            tables.append(pd.DataFrame(columns))
+            table = pd.DataFrame({"component": part.repeat_interleave(k), "by": by})
+            table["rank"] = np.tile(np.arange(1, k + 1), len(part))
+            table["item"] = items[place.flatten().numpy()]
+            for name, value in values.items():
+                table[name] = value.gather(1, place).flatten().numpy()
+            tables.append(table)
     return pd.concat(tables).sort_values(["component", "by", "rank"], ignore_index=True)
 
 
 def marginal_kl(posterior: Gaussian, components: Gaussian) -> Tensor:
     """KL of each unit's posterior from the prior's marginal of that unit, mean over users, in nats.
 
-    Of one component exactly. A marginal of the VampPrior is a mixture of K Gaussians: there it is
-    an estimate by one draw per user. Since the mixture ties its units together, the sum over units
-    is not the KL term of the whole. (users, latent), (K, latent) -> (latent,).
+    Exact for one component. A marginal of the VampPrior is a mixture of K Gaussians: there one draw
+    per user estimates it, and the sum over units, which the mixture ties together, is not the KL
+    term of the whole. (users, latent), (K, latent) -> (latent,).
     """
     prior, (k, latent) = normal(components), components.mean.shape
     total = torch.zeros(latent, dtype=torch.float64)
@@ -121,8 +113,8 @@ def marginal_kl(posterior: Gaussian, components: Gaussian) -> Tensor:
 def density_table(plane: PCA, mixtures: Mapping[str, Gaussian]) -> pd.DataFrame:
     """The exact densities of mixtures of Gaussians, projected into the plane, on a common grid.
 
-    A diagonal Gaussian of the latent space is a Gaussian in the plane: nothing is drawn. A mixture
-    has equally weighted components, (components, latent), in double precision. Columns: ``pc1``,
+    A diagonal Gaussian of the latent space is a Gaussian in the plane: nothing is drawn. Mixtures
+    have equally weighted components, (components, latent), in double precision. Columns: ``pc1``,
     which runs slowest, ``pc2``, and one per mixture.
     """
     axes, projected, ends = torch.from_numpy(plane.components_), {}, []
@@ -147,10 +139,10 @@ def density_table(plane: PCA, mixtures: Mapping[str, Gaussian]) -> pd.DataFrame:
 
 def per_user(hits: np.ndarray, targets: np.ndarray, truncated: bool) -> pd.DataFrame:
     """Return ``ndcg`` and ``recall``, ``truncated`` or not, of lists (users, K)."""
-    metrics = {"ndcg": NDCG, "recall": TruncatedRecall if truncated else Recall}
+    recall: Any = TruncatedRecall if truncated else Recall
     # RecBole's own, which need no config for it.
-    values = {name: each.metric_info(None, hits, targets) for name, each in metrics.items()}
-    return pd.DataFrame({name: value[:, -1] for name, value in values.items()})
+    ndcg, recalled = (each.metric_info(None, hits, targets)[:, -1] for each in (NDCG, recall))
+    return pd.DataFrame({"ndcg": ndcg, "recall": recalled})
 
 
 def mean_and_error(values: pd.DataFrame) -> dict[str, float]:
@@ -186,13 +178,12 @@ def means_by_group(values: pd.DataFrame, along: np.ndarray) -> pd.DataFrame:
 def quality_by_popularity(
     ranking: Ranking, positives: Histories, users: Tensor, popularity: np.ndarray, truncated: bool
 ) -> pd.DataFrame:
-    """Mean metrics on held-out interactions grouped by the popularity of their items.
+    """Mean metrics on held-out interactions in groups by popularity, of about equal size.
 
-    The groups have about the same number of held-out interactions. Of a user's list a group counts
-    the held-out items of its own alone: to find, and found at the rank they have in the whole list.
-    Columns: ``from`` and ``to`` (popularity), ``items``, ``held_out`` and ``recommended`` (shares
-    of the held-out interactions, and of the places of all lists), ``users`` (who have any to find),
-    metrics and standard errors over these users.
+    Of a user's list a group counts the held-out items of its own alone: to find, and found at the
+    rank they have in the whole list. Columns: ``from`` and ``to`` (popularity), ``items``,
+    ``held_out`` and ``recommended`` (shares of the held-out interactions, and of the places of all
+    lists), ``users`` (who have any to find), metrics and standard errors over these users.
     """
     batch = positives.rows(users)
     columns = batch.column.numpy()
@@ -202,14 +193,8 @@ def quality_by_popularity(
         items, places = group == each, group[ranking.items] == each
         targets = np.bincount(batch.row.numpy()[items[columns]], minlength=len(users))
         some = targets > 0
-        row = {
-            "from": popularity[items].min(),
-            "to": popularity[items].max(),
-            "items": items.sum(),
-            "held_out": targets.sum() / len(columns),
-            "recommended": places.mean(),
-            "users": some.sum(),
-        }
+        row = {"from": popularity[items].min(), "to": popularity[items].max(), "items": items.sum()}
+        row |= {"held_out": targets.sum() / len(columns), "recommended": places.mean()}
         metrics = per_user((ranking.hits & places)[some], targets[some], truncated)
-        rows.append(row | mean_and_error(metrics))
+        rows.append({**row, "users": some.sum(), **mean_and_error(metrics)})
     return pd.DataFrame(rows)

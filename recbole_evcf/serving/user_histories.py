@@ -246,7 +246,7 @@ def _lists(given: Any, n_items: int) -> tuple[list[Hashable], list[list]]:
     # Another package's table has columns.
     whole = isinstance(given, Iterable) and not hasattr(given, "columns")
     pairs = list(given.items() if named else enumerate(given)) if whole else [(0, "")]
-    users, lists = [user for user, _ in pairs], [items for _, items in pairs]
+    users, lists = [user for user, _ in pairs], [each for _, each in pairs]
     if lists and not named and all(isinstance(each, tuple) and len(each) == 2 for each in lists):
         raise ValueError(
             "pairs may be a user and an item, or two items: give a list of items for each "
@@ -257,14 +257,14 @@ def _lists(given: Any, n_items: int) -> tuple[list[Hashable], list[list]]:
             "histories must be lists of item tokens, one for each user, such as "
             '[["50", "172"]]; a dict or Series of such lists, a DataFrame or a matrix.'
         )
-    lists = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
-    whole_rows = (each for each in lists if len(each) == n_items > 2)
+    items = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
+    whole_rows = (each for each in items if len(each) == n_items > 2)
     if any(all(isinstance(n, (int, float)) and n in (0, 1) for n in row) for row in whole_rows):
         raise ValueError(
             f"a history has a 0 or a 1 for each of the {n_items} items: give such rows as one "
             "array, (users, items)."
         )
-    return users, lists
+    return users, items
 
 
 def _is_list(given: Any) -> bool:

@@ -51,25 +51,21 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
-DIED = {"status": "failed", "reason": "its process died (out of memory?)"}
 
 
 def run(
     search: Search,
     shared: Mapping[str, Any],
-    config: Config,
     share: Mapping[str, float],
     address: str | None,
     grace_period: int | None,
 ) -> None:
-    """Search to the end; an interruption loses only the trials in training.
+    """Search to the end with the settings ``shared`` for all trials.
 
-    All trials have the settings ``shared``, which made ``config``; ``share`` is the ``CPU`` and
-    ``GPU`` of each. The other arguments are as of :func:`~recbole_evcf.tuning.tuning.tune`.
-
-    Raises:
-        ValueError: there is no such cluster, or it has no room for a single trial.
+    ``share`` is the ``CPU`` and ``GPU`` of each trial. An interruption loses only the trials in
+    training. A cluster that cannot be reached or has no room for one is a ValueError.
     """
+    config = search.config
     # A cluster's workers may run in another folder; RecBole's default is ``dataset``.
     shared = {**shared, "data_path": os.path.abspath(shared.get("data_path") or "dataset")}
     # Half of the trials pass each rung; rungs are at doubled epochs.
@@ -103,10 +99,8 @@ def run(
 
 
 def default_grace_period(config: Config) -> int:
-    """Return the epochs before ASHA may stop a trial: the warm-up, or a tenth of them all.
-
-    During the warm-up, validation metrics say little about what the final KL weight will give.
-    """
+    """Return the epochs before ASHA may stop a trial: the warm-up, or a tenth of them all."""
+    # During the warm-up, validation metrics say little about what the final KL weight will give.
     return int((is_vae(config) and config["warmup_epochs"]) or max(1, config["epochs"] // 10))
 
 
@@ -115,22 +109,18 @@ class _Proposals(Searcher):
 
     def __init__(self, search: Search):
         super().__init__()
-        self._search = search
-        self._numbers: dict[str, int] = {}
+        self._search, self._numbers = search, dict[str, int]()
 
     def suggest(self, trial_id: str) -> Any:
-        proposal = self._search.propose()
-        if proposal is None:
+        if (proposal := self._search.propose()) is None:
             return Searcher.FINISHED
-        number, params = proposal
-        self._numbers[trial_id] = number
+        self._numbers[trial_id], params = proposal
         # As a string: Ray would interpret parts of a config as its own settings.
-        return {"trial": json.dumps([params, self._search.model_file(number)])}
+        return {"trial": json.dumps([params, self._search.model_file(self._numbers[trial_id])])}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        outcome = json.loads(result["outcome"]) if result and "outcome" in result else DIED
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        died = {"status": "failed", "reason": "its process died (out of memory?)"}
+        outcome = json.loads(result["outcome"]) if result and "outcome" in result else died
         self._search.settle(self._numbers.pop(trial_id), outcome)
 
 
@@ -139,14 +129,12 @@ def _train(config: dict[str, Any], shared: dict[str, Any]) -> None:
     params, model_file = json.loads(config["trial"])
     # Otherwise every trial would take the machine's first GPU.
     devices = ",".join(map(str, ray.get_gpu_ids()))
-    last = {"epoch": 0, "score": 0.0}
+    settings = {**shared, "gpu_id": devices, "use_gpu": bool(devices), **params}
 
     def report(outcome: dict[str, Any]) -> None:
-        if "score" in outcome:
-            last.update(epoch=outcome["epochs"], score=outcome["score"])
-        report_to_ray({**last, "outcome": json.dumps(outcome)})
+        judged = {"epoch": outcome.get("epochs", 0), "score": outcome.get("score", 0.0)}
+        report_to_ray({**judged, "outcome": json.dumps(outcome)})
 
-    settings = {**shared, "gpu_id": devices, "use_gpu": bool(devices), **params}
     # Reported after each validation too, since ASHA may end the process right there.
     report(attempt_trial(settings, model_file, report))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -22,35 +23,31 @@ DIAMOND = {"color": ORANGE, "size": 12, "symbol": "diamond"}
 BEST = {"mode": "markers", "name": "best trial", "hoverinfo": "skip", "marker": DIAMOND}
 COLUMNS = 3
 HEIGHT, MARGIN = 420, {"l": 60, "r": 20, "t": 30, "b": 60}
-EXPLANATION = """A point is a trial, darker the later it began, and of one choice further to the
-right. The other parameters differ between points. The orange diamond is the best trial."""
+NOTE = "A point is a trial, darker the later it began, and of one choice further to the right. "
+NOTE += "The other parameters differ between points. The orange diamond is the best trial."
 
 
 def write_report(path: str, search: Search, best: dict[str, Any]) -> None:
-    """Write the page on a search, with ``best`` of its :class:`~recbole_evcf.tuning.tuning.Tuning`
-    as an HTML file."""
+    """Write the page on a search as an HTML file; ``best`` is that of its ``Tuning``."""
     trials = search.trials
     scored = pd.DataFrame([trial for trial in trials if trial["status"] != "failed"])
     scored["hover"] = [_hover(trial) for trial in scored.to_dict("records")]
-    status = pd.Series([trial["status"] for trial in trials]).value_counts()
+    count = Counter(trial["status"] for trial in trials)
     words = {"stopped": "stopped early", "failed": "failed"}
-    notes = ", ".join(f"{status[key]} {word}" for key, word in words.items() if key in status)
+    notes = ", ".join(f"{count[key]} {word}" for key, word in words.items() if count[key])
     summary = (
         f"{len(trials)} trials ({search.algo} search){', of them ' * bool(notes)}{notes}, "
         f"{duration(sum(trial.get('seconds', 0) for trial in trials))} of training in all. Trial "
         f"{best['number']} has the best {search.metric} on the validation users, "
         f"{best['score']:.4f}, and alone was evaluated on the test users, once, at the end."
     )
-    values = [(name, setting(value)) for name, value in best["params"].items()]
-    of_best = Table(pd.DataFrame(values, columns=["parameter", "value"]))
+    params = pd.Series(best["params"], dtype=object).map(setting).rename_axis("parameter")
+    of_best = Table(params.reset_index(name="value"))
     sections = [
         Section("", [summary]),
         Section("The best trial", [of_best, validation_and_test(best["valid"], best["test"])]),
         Section("Trials over time", [_over_time(scored, best, search)]),
-        Section(
-            f"Each parameter against {search.metric}",
-            [" ".join(EXPLANATION.split()), _panels(scored, best, search)],
-        ),
+        Section(f"Each parameter against {search.metric}", [NOTE, _panels(scored, best, search)]),
         Section("Training", [_curves(scored, best, search)]),
         Section("All trials", ["The best first.", _all_trials(best, search)]),
     ]
@@ -96,9 +93,8 @@ def _panels(scored: pd.DataFrame, best: Trial, search: Search) -> go.Figure:
             axis = {"tickvals": list(range(len(names))), "ticktext": names}
             axis["range"] = [-0.5, len(names) - 0.5]
         figure.add_scatter(x=x, y=scored["score"], customdata=scored[["hover"]], **points, **panel)
-        figure.add_scatter(
-            x=x[scored["number"] == best["number"]], y=[best["score"]], **BEST, **panel
-        )
+        x_best = x[scored["number"] == best["number"]]
+        figure.add_scatter(x=x_best, y=[best["score"]], **BEST, **panel)
         figure.update_xaxes(title=figure_text(parameter.name), **axis, **panel)
     figure.update_yaxes(title=figure_text(search.metric), col=1)
     return styled(figure, 90 + 300 * rows, margin=MARGIN, showlegend=False)

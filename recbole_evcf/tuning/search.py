@@ -48,11 +48,7 @@ Trial = dict[str, Any]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One dimension of a search space: a key of the config, its kind, and its range.
-
-    The range is the values of a choice; otherwise the lower and upper bound, and for ``quniform``
-    the step. The bounds of ``loguniform`` are natural logarithms.
-    """
+    """A key of the config, its kind, and the values of a choice, or bounds and perhaps a step."""
 
     name: str
     kind: str
@@ -78,11 +74,7 @@ class Parameter:
 
 
 def read_params_file(file: str) -> list[Parameter]:
-    """Read a search space by the path of its file, or by a shipped one's name.
-
-    Raises:
-        ValueError: there is no such file, or a line of it is wrong; the message says which.
-    """
+    """Read a file of a path or of a shipped name; a wrong line is a ValueError that names it."""
     path = named_file(file, ".hyper", "There is no params file")
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -93,13 +85,14 @@ def read_params_file(file: str) -> list[Parameter]:
         name, kind, text = (*line.split(maxsplit=2), "", "", "")[:3]
         if not name or name.startswith("#"):
             continue
+        said = shortened(name)
         try:
             if name in space:
-                raise ValueError(f"{name} is given a second time.")
+                raise ValueError(f"{said} is given a second time.")
             if kind not in KINDS:
                 expected = f"one of {', '.join(KINDS)}"
-                raise ValueError(f"the kind of {name} must be {expected}, not {shown(kind)}.")
-            space[name] = Parameter(name, kind, _range(name, kind, text.strip()))
+                raise ValueError(f"the kind of {said} must be {expected}, not {shown(kind)}.")
+            space[name] = Parameter(name, kind, _range(said, kind, text.strip()))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     if not space:
@@ -111,8 +104,8 @@ def _range(name: str, kind: str, text: str) -> tuple[Any, ...]:
     try:
         return _choices(plain_value(text)) if kind == "choice" else _bounds(kind, text)
     except (SyntaxError, TypeError, ValueError):
-        said = f"the range of {name} must be {KINDS[kind]}, not {shown(text)}."
-        raise ValueError(said) from None
+        expected = f"{KINDS[kind]}, not {shown(text)}"
+        raise ValueError(f"the range of {name} must be {expected}.") from None
 
 
 def _choices(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -144,14 +137,10 @@ class Search:
     What is drawn for a trial depends on the seed, the trial's number and, for ``bayes``, on the
     trials before it: an interruption changes nothing. A trial is a dict with the keys ``number``
     (from 1), ``params``, ``point`` (what was drawn for them), and once it is done the outcome, see
-    :func:`~recbole_evcf.tuning.tuning.attempt_trial`. A file of the folder ``trials`` that is
-    corrupt counts as not done.
+    :func:`~recbole_evcf.tuning.tuning.attempt_trial`. One whose file is corrupt is not done.
 
-    Args: as of :func:`~recbole_evcf.tuning.tuning.tune`; ``key`` is all that decides the trials,
-        and ``config`` has ``seed``, ``valid_metric`` and ``valid_metric_bigger``.
-
-    Raises:
-        ValueError: the folder holds trials of another search.
+    ``key`` is all that decides the trials: a folder with trials of another is a ValueError.
+    ``config`` has ``seed``, ``valid_metric`` and ``valid_metric_bigger``.
     """
 
     folder: str
@@ -177,17 +166,19 @@ class Search:
                 kept = read_sealed(path)
             except (OSError, ValueError):
                 continue
-            if changed := differences(kept["key"], self.key):
-                raise ValueError(
-                    f"{self.folder} holds a search that differs in "
-                    f"{', '.join(self._change(name, kept['key']) for name in changed)}: repeat its "
-                    "settings to resume it, or give another output folder."
-                )
+            self._check_key(kept["key"])
             self._started[kept["value"]["number"]] = kept["value"]
 
-    def _change(self, name: str, kept: Mapping[str, Any]) -> str:
-        then, now = (shortened(str(key.get(name))) for key in (kept, self.key))
-        return NAMES.get(name, f"{name} ({then}, now {now})")
+    def _check_key(self, kept: Mapping[str, Any]) -> None:
+        changed = []
+        for name in differences(kept, self.key):
+            then, now = (shortened(str(key.get(name))) for key in (kept, self.key))
+            changed.append(NAMES.get(name, f"{name} ({then}, now {now})"))
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds a search that differs in {', '.join(changed)}: repeat its "
+                "settings to resume it, or give another output folder."
+            )
 
     @property
     def trials(self) -> list[Trial]:
@@ -214,12 +205,10 @@ class Search:
         return str(Path(self.folder, "models", f"{number:04d}", "model.pth").absolute())
 
     def propose(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the number and parameters of the next trial, for :meth:`settle`; None at the end.
-
-        Numbers that are missing, as when parallel trials were interrupted, come first.
-        """
+        """Return number and parameters of the next trial, for :meth:`settle`; None at the end."""
         if self.is_over:
             return None
+        # Numbers that are missing, as when parallel trials were interrupted, come first.
         number = next(n for n in itertools.count(1) if n not in self._started)
         # Kept next to the parameters: hyperopt needs its draws to the last digit.
         point = (self._of_grid if self.algo == "exhaustive" else self._of_hyperopt)(number)

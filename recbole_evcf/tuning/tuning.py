@@ -169,7 +169,7 @@ def tune(
             if tool == "ray":
                 ray_search = _imported("recbole_evcf.tuning.ray_search", "Ray and pyarrow")
                 share = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
-                ray_search.run(search, shared, config, share, ray_address, grace_period)
+                ray_search.run(search, shared, share, ray_address, grace_period)
             while tool == "hyperopt" and (proposal := search.propose()) is not None:
                 number, params = proposal
                 model_file = search.model_file(number)
@@ -188,8 +188,7 @@ def _imported(module: str, what: str) -> Any:
 def check_parameters(
     config: Config, space: Sequence[Parameter], file: str, fixed: Settings, algo: str
 ) -> None:
-    """Raise a ValueError if a search space does not suit the config of all trials, the keys
-    ``fixed`` for all, or the algorithm."""
+    """Raise a ValueError if a search space does not fit the trials' common settings or ``algo``."""
     for name in ("epochs", "eval_step"):
         whole(1).checked(name, config[name])
     checked("seed", config["seed"])

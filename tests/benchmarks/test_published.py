@@ -1,12 +1,14 @@
-"""The naive formulation against ours: loss and every gradient, in double precision."""
+"""The naive formulation against ours, in double precision; the operations against torch's count."""
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import published
+from operations import Network, evaluation_batch, training_batch
 from recbole_evcf.model.gaussian import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
-from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.trainer import AdamNormGrad
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -21,15 +23,8 @@ def networks(levels=2, vamp=True, gated=True, widths=(16,)):
     )
     prior = VampPrior(torch.randn(7, 12) * 0.4 + 0.5) if vamp else StandardNormalPrior()
     network = (OneLevelVAE if levels == 1 else TwoLevelVAE)(settings, 12, prior)
-    model = published.PublishedVAE(
-        12,
-        list(widths),
-        6,
-        gated=gated,
-        levels=levels,
-        n_pseudo_inputs=7 if vamp else 0,
-        dropout_prob=0.0,
-    )
+    shape = {"gated": gated, "levels": levels, "n_pseudo_inputs": 7 if vamp else 0}
+    model = published.PublishedVAE(12, list(widths), 6, dropout_prob=0.0, **shape)
     return network, model
 
 
@@ -74,3 +69,38 @@ def test_training_lowers_the_loss_on_gradients_of_unit_norm(histories, dense):
         # The prior has none without a KL term.
         expected = 0 if name.startswith("prior") else 1
         assert float(parameter.grad.norm()) == pytest.approx(expected, abs=1e-3), name
+
+
+def _products_in_place(_, left, right, *args, **kwargs) -> int:
+    return 2 * left[0] * left[1] * right[1]
+
+
+# torch's counter knows addmm, but not the one in place.
+COUNTER = {"display": False, "custom_mapping": {torch.ops.aten.addmm_: _products_in_place}}
+
+
+@pytest.mark.parametrize("widths", [(16,), (16, 10), (16, 14, 10)])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("vamp", [True, False])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_operations_are_those_that_torch_counts(histories, levels, vamp, gated, widths):
+    network, _ = networks(levels, vamp, gated, widths)
+    batch = histories.rows(USERS)
+    n_users, entries = len(USERS), len(batch.row)
+    counted = Network(12, widths, 6, gated, levels, 7 if vamp else 0)
+    expected, scores = (
+        count(counted, n_users, entries) for count in (training_batch, evaluation_batch)
+    )
+    with FlopCounterMode(**COUNTER) as counter:
+        log_likelihood, kl = network.elbo_terms(batch)
+        (kl - log_likelihood).mean().backward()
+    # torch counts no sums of rows.
+    assert counter.get_total_flops() == 2 * expected.dense
+    with FlopCounterMode(**COUNTER) as counter, torch.no_grad():
+        network.output(network.last_hidden(batch))
+    # Ours computes the log-variances too.
+    log_variances = levels * n_users * widths[-1] * 6
+    assert counter.get_total_flops() == 2 * (scores.dense + log_variances)
+    sums = levels * (2 if gated else 1) * entries * widths[0]
+    assert (scores.sparse, expected.sparse) == (sums, 2 * sums)
+    assert scores.flop == 2 * (scores.dense + sums)

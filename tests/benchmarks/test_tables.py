@@ -1,4 +1,4 @@
-"""The table from one command, and what it says of failures and wrong input."""
+"""The tables that the benchmarks print, and what they say of failures and wrong input."""
 
 import math
 import subprocess
@@ -6,10 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import unchanged
 
+import gpu
 import rows
+import scaling
 import speed
-from measure import Measured
+from generate import Shape
+from measure import Case, Measured
+from operations import Network, evaluation_batch, training_batch
 
 SPEED = Path(speed.__file__)
 
@@ -86,3 +91,78 @@ def test_phases_that_ended_before_the_memory_did_are_compared():
     assert (found.ours, found.theirs) == ("4.00 s", "out of memory")
     assert math.isnan(found.ratio)
     assert found.note == "ours: epoch from 25.00% of the batches"
+
+
+# scaling.py and gpu.py
+
+
+def results():
+    shape = Shape(30, 20, 200, 15)
+    points = [scaling.Point(name, shape, k, 16) for name, k in (("K", 5), ("K", 10), ("users", 5))]
+    seconds = {"epoch": 2.0, "evaluation": 0.5}
+    return [scaling.Result(p, seconds, {"epoch": 10**9, "evaluation": 10**8}) for p in points]
+
+
+def test_one_quantity_is_varied_at_a_time():
+    command = "--base=30x20x200x15 --factors 1 2 --vary users interactions K batch"
+    given = scaling._parser().parse_args(command.split())
+    points = scaling._points(given)
+    assert [(p.varied, p.value) for p in points] == [
+        ("users", 30), ("users", 60), ("interactions", 200), ("interactions", 400),
+        ("K", 500), ("K", 1000), ("batch", 200), ("batch", 400),
+    ]  # fmt: skip
+    assert points[1].shape == Shape(60, 20, 200, 15)
+    assert len({scaling._key(p) for p in points}) == 5
+
+
+def test_the_pseudo_inputs_pass_in_every_batch():
+    counts = {"items": 20, "users": 32, "entries": 150, "train_batches": 2}
+    counts.update(ranked_users=30, ranked_entries=140)
+    network = Network(20, (16,), 4, True, 2, 5)
+    found = scaling._flop(results()[0].point, (16,), 4, counts)
+    each = [training_batch(network, 16, entries) for entries in (100, 50)]
+    assert found["epoch"] == sum(one.flop for one in each)
+    assert found["evaluation"] == evaluation_batch(network, 30, 140).flop
+
+
+def test_the_page_gives_shares_of_the_rate():
+    page = scaling._page(1e9, results(), [])
+    assert "| K | 10 | 2.000 | 1.0 | 50% | 0.500 | 0.1 | 20% |" in page
+
+
+def test_without_a_gpu_there_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "_cuda_name", lambda: None)
+    assert gpu.main([]) == 2
+    assert capsys.readouterr().err == "gpu.py: no CUDA device here; nothing was measured.\n"
+
+
+@pytest.mark.parametrize(("other", "good"), [(0.2, True), (0.2001, True), (0.201, False)])
+def test_metrics_of_a_gpu_are_compared(other, good):
+    result = {"device": "cuda", "metrics": {"ndcg@10": other}, "cpu": {"ndcg@10": 0.2}}
+    one = Measured("model", [1.0], [result])
+    assert gpu._verdict(Case("model", "cases:both_devices", {}), one)[1] is good
+
+
+# unchanged.py
+
+ONE, OTHER, SLOW = {"ndcg@10": 0.5}, {"ndcg@10": 0.25}, {"error": "TimeoutError: it took too long"}
+FAILED = {"error": "AttributeError: dok_matrix"}
+SHOWN = "ndcg@10 0.5000"
+UNREPAIRED = f"without repairs: {FAILED['error']}"
+
+
+@pytest.mark.parametrize(
+    ("plain", "repaired", "plugin", "row"),
+    [
+        (ONE, None, ONE, [SHOWN, SHOWN, "yes", ""]),
+        (ONE, None, OTHER, [SHOWN, "ndcg@10 0.2500", "no", ""]),
+        (ONE, None, FAILED, [SHOWN, "AttributeError", "no", ""]),
+        (FAILED, ONE, ONE, [SHOWN, SHOWN, "yes", UNREPAIRED]),
+        (FAILED, FAILED, FAILED, ["AttributeError"] * 2 + ["same error", UNREPAIRED]),
+        (SLOW, None, ONE, ["TimeoutError", SHOWN, "too slow", ""]),
+    ],
+)
+def test_a_model_is_unchanged_if_every_digit_is(plain, repaired, plugin, row):
+    results = {"plain": plain, "repaired": repaired, "plugin": plugin}
+    results = {way: result for way, result in results.items() if result}
+    assert unchanged._row("M", results) == ["M", *row]
