@@ -26,8 +26,8 @@ from recbole_evcf.evaluator import metrics
 from recbole_evcf.hooks.wrapping import extends, hook, replace
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.trainer.checkpoint import from_plain, note_tested, save_checkpoint
-from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
+from recbole_evcf.trainer.trainer import AdamNormGrad
 
 __all__ = ["EvaluatorWithErrors", "MetricPerUser", "PluginTrainer"]
 
@@ -62,7 +62,8 @@ class PluginTrainer(Trainer):
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
-        training: dict[str, Any] = getattr(self, "training_state", dict)()
+        resumption = getattr(self, "resumption", None)
+        training = {"training": resumption.state()} if resumption else {}
         save_checkpoint({**_state(self, epoch), **progress, **training}, path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
@@ -79,7 +80,7 @@ class PluginTrainer(Trainer):
         if vocabulary is not None and eval_data:
             vocabulary.check(eval_data._dataset)
         if load_best_model:
-            note_tested(str(model_file or self.saved_model_file))
+            tested_model_files.append(str(model_file or self.saved_model_file))
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         path = self.config["per_user_file"]
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,12 @@ from recbole.config import Config
 
 from recbole_evcf.config.files import existing
 from recbole_evcf.config.keys import Role, with_role
-from recbole_evcf.utils.files import map_archive, read_archive, write_archive
+from recbole_evcf.utils.files import read_archive, write_archive
 
 __all__ = [
     "ConfigOfSettings",
     "from_plain",
     "load_checkpoint",
-    "note_tested",
     "plain_config",
     "restored_config",
     "save_checkpoint",
@@ -39,7 +38,8 @@ KIND = "__recbole_evcf__"
 # A hostile file may name a size without having the content.
 MAX_STRING_BYTES = 2**28
 MAX_LENGTH = 2**27
-_tested: list[list[str]] = []
+# Files whose models were tested, the last one last.
+tested_model_files: list[str] = []
 
 
 def to_plain(value: Any) -> Any:
@@ -159,8 +159,6 @@ class ConfigOfSettings(Config):
 
 
 class _SavedConfig(ConfigOfSettings):
-    """A ``Config`` of saved settings."""
-
     is_restored = True
 
     def __init__(self, settings: dict[str, Any]):
@@ -172,11 +170,7 @@ class _SavedConfig(ConfigOfSettings):
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:
-    """Write a checkpoint atomically.
-
-    Args:
-        state: with RecBole's keys; ``config`` a ``Config``.
-        path: the file.
+    """Write a checkpoint, with RecBole's keys and a ``Config``, atomically.
 
     Raises:
         OSError: it cannot be written, for example on a full disk; an older file stays as it was.
@@ -187,15 +181,8 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
     write_archive(path, plain)
 
 
-def load_checkpoint(
-    path: str, device: str | torch.device = "cpu", mapped: bool = False
-) -> dict[str, Any]:
-    """Read a checkpoint; no code in the file runs.
-
-    Args:
-        path: the file.
-        device: where its tensors are wanted.
-        mapped: leave tensors in the file, to be read when they are used, their checksums unchecked.
+def load_checkpoint(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint onto a device; no code in the file runs.
 
     Raises:
         ValueError: there is no such file, or it is corrupt, or no checkpoint of this kind.
@@ -205,7 +192,7 @@ def load_checkpoint(
         with warnings.catch_warnings():
             # PyTorch warns of the pickle of a file that is not a checkpoint.
             warnings.simplefilter("ignore")
-            state = map_archive(path) if mapped else read_archive(path, device)
+            state = read_archive(path, device)
     # Corrupt bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(
@@ -216,19 +203,3 @@ def load_checkpoint(
     if not isinstance(state, dict) or not {"config", "state_dict"} <= state.keys():
         raise ValueError(f"{path} holds no model: its keys config and state_dict are missing.")
     return state
-
-
-@contextlib.contextmanager
-def tested_model_files() -> Iterator[list[str]]:
-    """Give a list to which the files of the models tested within the block are added."""
-    _tested.append([])
-    try:
-        yield _tested[-1]
-    finally:
-        _tested.pop()
-
-
-def note_tested(model_file: str) -> None:
-    """Add a model file to the list of :func:`tested_model_files`."""
-    if _tested:
-        _tested[-1].append(model_file)

@@ -16,10 +16,8 @@ __all__ = ["drawing_apart", "generator_states", "set_generator_states"]
 
 @contextmanager
 def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
-    """Make torch draw from a seed within the block, on the CPU and on a device, and then as before.
-
-    ``torch.manual_seed`` would seed every GPU, and with it whoever is training on one meanwhile.
-    """
+    """Make torch draw from a seed in the block, on the CPU and a device, and then as before."""
+    # torch.manual_seed would seed every GPU, and with it whoever is training on one meanwhile.
     generators = [torch.default_generator]
     device = torch.device(device)
     if device.type == "cuda":
@@ -36,14 +34,8 @@ def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[Non
 
 
 def generator_states(loaders: Sequence) -> dict:
-    """Return the states of Python's, NumPy's, torch's and the dataloaders' generators.
-
-    Args:
-        loaders: RecBole's dataloaders; None where there is none.
-
-    Returns:
-        what a checkpoint can hold.
-    """
+    """Return the states of all generators, those of RecBole's dataloaders (or None) too, as what a
+    checkpoint can hold."""
     return {
         "python": to_plain(random.getstate()),
         "numpy": to_plain(np.random.get_state()),

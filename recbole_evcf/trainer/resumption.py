@@ -79,27 +79,22 @@ def _markers(model_file: str) -> list[str]:
     return glob.glob(glob.escape(model_file) + SUFFIX)
 
 
-def _changed(path: str) -> float:
-    # The run may end meanwhile.
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.getmtime(path)
-    return 0.0
-
-
 def unfinished_runs(config: Config, since: float = 0.0, any_settings: bool = False) -> list[str]:
     """Look up the model files of unfinished runs in ``checkpoint_dir``, newest first.
 
-    Args:
-        config: runs have its model, its settings and any data.
-        since: when they were started, resumed or last written, in seconds since 1970.
-        any_settings: of its model alone.
+    They have the config's model, and its settings unless ``any_settings`` is set, whatever their
+    data. They were started, resumed or written ``since`` then, in seconds since 1970.
     """
     names = f"{config['model']}-*"
     settings = _settings(plain_config(config), config["device"].type, None)
     names = names + SUFFIX if any_settings else _marker(names, settings)
     paths = glob.glob(os.path.join(glob.escape(config["checkpoint_dir"]), names))
-    changed = {path: _changed(path) for path in paths}
-    newest = sorted(paths, key=changed.__getitem__, reverse=True)
+    changed = {}
+    for path in paths:
+        # The run may end meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            changed[path] = os.path.getmtime(path)
+    newest = sorted(changed, key=changed.__getitem__, reverse=True)
     return [_model_file(path) for path in newest if changed[path] >= since]
 
 
@@ -108,11 +103,8 @@ def _model_file(path: str) -> str:
 
 
 def state_of(path: str) -> State | None:
-    """Return where a run can be resumed, given its model file or the state beside it.
-
-    Returns:
-        None if its files are missing, corrupt, or not of one run.
-    """
+    """Return where a run can be resumed, given its model file or the state beside it; None if they
+    are missing, corrupt, or not of one run."""
     model_file = _model_file(path)
     best = _read(model_file, model_file)
     beside = (_read(model_file, each) for each in _markers(model_file))
@@ -156,11 +148,8 @@ def _unlink_markers(model_file: str) -> None:
 def states_kept(discarded_after: bool = True) -> Iterator[list[str]]:
     """Keep the states of runs that end within the block, whose model files are listed.
 
-    Those who show the metrics of a run to a user or write them to a file do so within the block:
-    should that fail, the run can still be resumed.
-
-    Args:
-        discarded_after: whether states are removed when the block succeeds.
+    Those who show or write the metrics of a run do so within the block: should that fail, the run
+    can still be resumed. If it succeeds, they are ``discarded_after`` it.
     """
     _kept.append([])
     try:
@@ -210,16 +199,16 @@ class Resumption:
             state = self._found(wanted) if wanted else None
             model_file = state.model_file if state else trainer.saved_model_file
             path = _marker(model_file, self._settings)
-            if state is None:
-                results.take(model_file)
-                _unlink_markers(model_file)
+            remove_leftovers(model_file)
             for marker in _markers(model_file):
+                remove_leftovers(marker)
                 os.replace(marker, path)
-            Path(path).touch()
             if state:
-                remove_leftovers(model_file)
-                remove_leftovers(path)
+                Path(path).touch()
                 found = [model_file, model_file if state.file == model_file else path, state.epoch]
+            else:
+                results.take(model_file)
+                Path(path).write_bytes(b"")
         found = distributed.from_first(found)
         if found is None:
             return False
@@ -236,19 +225,16 @@ class Resumption:
         Where there is none, raise ValueError if it was named, and log why otherwise.
         """
         trainer, named = self._trainer, isinstance(wanted, str)
-        folder = trainer.config["checkpoint_dir"]
-        reason = f"There is no unfinished run of these settings and data in {folder}"
+        config = trainer.config
         if isinstance(wanted, str):
             if not os.path.isfile(wanted):
                 raise ValueError(f"There is no file {wanted} to resume from.")
-            reason = (
-                f"{wanted} holds no state to resume from: name a file that a run with resumable: "
-                "True has written"
-            )
+            reason = f"{wanted} holds no state to resume from: name a file that a run with "
+            reason += "resumable: True has written"
             runs = [_model_file(wanted)]
         else:
-            runs = unfinished_runs(trainer.config)
-            runs = runs or unfinished_runs(trainer.config, any_settings=True)[:1]
+            reason = f"There is no unfinished run of these settings in {config['checkpoint_dir']}"
+            runs = unfinished_runs(config) or unfinished_runs(config, any_settings=True)[:1]
         for model_file in runs:
             held = results.holds(model_file)
             if not results.take(model_file):
@@ -256,34 +242,25 @@ class Resumption:
                 continue
             # It may have ended before it was locked.
             state = state_of(model_file) if named or _markers(model_file) else None
-            problem = state and self._problem(state, named)
-            if state and not problem:
-                return state
-            reason = problem or reason
+            if state:
+                old, now = state.settings, self._settings
+                keys = differences(old, now)
+                changed = ", ".join(f"{k} {old.get(k)!r} (now {now.get(k)!r})" for k in keys)
+                # The name is decisive where a run was resumed with a changed setting.
+                if not state.fits(now) or not (named or os.path.exists(_marker(model_file, now))):
+                    reason = f"{model_file} is of a run with other settings or data: {changed}"
+                elif state.epoch >= trainer.epochs:
+                    reason = f"{model_file} is of epoch {state.epoch}, counted from 0: epochs must "
+                    reason += f"be more than that, not {trainer.epochs}"
+                else:
+                    if changed:
+                        trainer.logger.warning(f"Resuming with other settings: {changed}.")
+                    return state
             if not held:
                 results.release(model_file)
         if named:
             raise ValueError(f"{reason}.")
         trainer.logger.warning(f"{reason}: starting from scratch.")
-        return None
-
-    def _problem(self, state: State, named: bool) -> str | None:
-        """Return why a run cannot be resumed; log a change of settings with which it can."""
-        model_file, trainer, now = state.model_file, self._trainer, self._settings
-        other = ", ".join(
-            f"{key} {state.settings.get(key)!r} (now {now.get(key)!r})"
-            for key in differences(state.settings, now)
-        )
-        # The name is decisive where a run was resumed with a changed setting.
-        if not state.fits(now) or not (named or os.path.exists(_marker(model_file, now))):
-            return f"{model_file} is of a run with other settings or data: {other}"
-        if state.epoch >= trainer.epochs:
-            return (
-                f"{model_file} is of epoch {state.epoch}, counted from 0: epochs must be more "
-                f"than that, not {trainer.epochs}"
-            )
-        if other:
-            trainer.logger.warning(f"Resuming with other settings: {other}.")
         return None
 
     def _restore(self, path: str) -> None:
@@ -316,11 +293,9 @@ class Resumption:
         }
 
     def after_epoch(self, epoch: int) -> None:
-        """Write the state of an epoch, unless that would take too much of the time.
-
-        Where the model of the epoch was saved as the best, its file holds the state already.
-        """
+        """Write the state of an epoch, unless that would take too much of the time."""
         trainer = self._trainer
+        # The file of the best model holds its epoch's state already.
         if trainer.best_epoch == epoch or monotonic() < self._due or not distributed.is_first():
             return
         start = monotonic()
@@ -330,11 +305,7 @@ class Resumption:
         self._due = end + SHARE * (end - start)
 
     def after_evaluation(self, eval_data: Any) -> None:
-        """Remove the state once the run is trained and tested: it has ended.
-
-        Args:
-            eval_data: RecBole's dataloader; None for an empty part of the split.
-        """
+        """Remove the state once the run is tested, on a dataloader or None: it has ended."""
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         validated = eval_data and eval_data is self._loaders[1] and phase != "test"
         if self.trained and not validated and distributed.is_first():

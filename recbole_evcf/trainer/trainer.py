@@ -22,9 +22,9 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.histories import BatchShard
 from recbole_evcf.data.identity import digest_of_part
-from recbole_evcf.trainer.resumption import Resumption, state_of
+from recbole_evcf.trainer.resumption import Resumption
 
-__all__ = ["VAETrainer"]
+__all__ = ["AdamNormGrad", "VAETrainer"]
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
@@ -35,15 +35,39 @@ OTHER_DATA = (
 )
 
 
+class AdamNormGrad(torch.optim.Adam):
+    """Adam on gradients that are first scaled to unit L2 norm, tensor by tensor, as the paper's
+    authors trained: ``g / (|g| + 1e-7)``.
+
+    Takes the arguments of ``torch.optim.Adam``. The steps run in torch's fused kernel.
+    """
+
+    EPSILON = 1e-7
+
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0):
+        super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
+        # A gradient scaler must unscale first: the fused kernel would do so after our scaling.
+        self._step_supports_amp_scaling = False
+
+    def step(self, closure: Callable | None = None) -> Any:
+        """Take a step, as ``torch.optim.Adam.step`` does."""
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if gradients:
+            norms = torch._foreach_norm(gradients)
+            torch._foreach_add_(norms, self.EPSILON)
+            torch._foreach_div_(gradients, norms)
+        return super().step(closure)
+
+
 class VAETrainer(Trainer):
     """Trains a :class:`~recbole_evcf.model.recommender.VAERecommender`.
 
     It is RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
-    their names. With ``resumable`` or ``resume`` the state of training is kept on the disk, and
-    restored with ``resume``.
+    their names, and the state of training may be kept on the disk.
 
     With several processes, each computes a part of every batch, for training and for full ranking.
-    Gradients are summed before the optimiser sees them, and what is to be ranked is gathered before
+    Gradients are summed before the optimizer sees them, and what is to be ranked is gathered before
     the metrics are computed: all but rounding is as with one process.
 
     Attributes:
@@ -86,11 +110,11 @@ class VAETrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
             # Not of the epoch that stops: from its state one more would be trained.
-            if self.cur_step <= self.stopping_step:
-                self._after_epoch(epoch)
-            elif saved:
+            if saved and self.cur_step > self.stopping_step:
                 # RecBole's reckoning of the best epoch leaves out the warm-up.
                 self.cur_step = (epoch - self.best_epoch) // self.eval_step
+            elif self.resumption:
+                self.resumption.after_epoch(epoch)
 
         self.best_epoch, self.resumption = self.start_epoch - 1, None
         if self.config["resume"] or self.config["resumable"]:
@@ -107,10 +131,6 @@ class VAETrainer(Trainer):
             arguments = (train_data, valid_data, verbose, saved, show_progress)
             return super().fit(*arguments, after_validation)
 
-    def _after_epoch(self, epoch: int) -> None:
-        if self.resumption:
-            self.resumption.after_epoch(epoch)
-
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
         score, self._validated = super()._valid_epoch(*args, **kwargs)
         return score, self._validated
@@ -121,10 +141,6 @@ class VAETrainer(Trainer):
             self.best_epoch, self.best_valid_result = epoch, self._validated
         super()._save_checkpoint(epoch, verbose, **kwargs)
 
-    def training_state(self) -> dict[str, Any]:
-        """Return what a model file holds, beside RecBole's keys, of a run that can be resumed."""
-        return {"training": self.resumption.state()} if self.resumption else {}
-
     def _train_epoch(
         self,
         train_data: Any,
@@ -132,12 +148,9 @@ class VAETrainer(Trainer):
         loss_func: LossTerms | None = None,
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """Train for an epoch.
+        """Train for an epoch; arguments are RecBole's, ``loss_func`` as the model's ``loss_terms``.
 
-        Arguments are RecBole's; ``loss_func`` returns reconstruction and KL before weighting.
-
-        Returns:
-            ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
+        Returns ``reconstruction`` and ``kl``, means over the users, and ``kl_weight``.
         """
         self.model.train()
         self.model.warmup.begin_epoch()
@@ -204,13 +217,11 @@ class VAETrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float] | None:
         """Evaluate on a dataloader; arguments and result are RecBole's."""
-        result = None
-        if eval_data and load_best_model:
-            # Of several processes only the first need have it.
-            with distributed.file_of_first(model_file or self.saved_model_file) as path:
-                result = super().evaluate(eval_data, True, path, show_progress)
-        elif eval_data:
-            result = super().evaluate(eval_data, False, None, show_progress)
+        best = model_file or self.saved_model_file
+        loads = eval_data and load_best_model
+        # Of several processes only the first need have the file.
+        with distributed.file_of_first(best) if loads else contextlib.nullcontext() as path:
+            result = super().evaluate(eval_data, load_best_model, path, show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
         return distributed.from_first(result)
@@ -236,10 +247,8 @@ class VAETrainer(Trainer):
         path, kept = self.saved_model_file, ""
         if self.best_epoch >= 0 and os.path.exists(path):
             kept = f". The model of epoch {self.best_epoch} is kept in {path}"
-            if self.resumption and (state := state_of(path)):
-                kept += f", and resume={path} resumes after epoch {state.epoch}"
-                if state.file != path:
-                    kept += f", or from the best once {state.file} is removed"
+            if self.resumption:
+                kept += f", and resume={path} resumes from the last state"
         return ValueError(
             f"{what}, with learning_rate {self.learning_rate}: {' or '.join(advice)}{kept}."
         )
@@ -261,9 +270,9 @@ class VAETrainer(Trainer):
         self.train_loss_dict[epoch_idx] = loss
         for name, value in losses.items():
             self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
-        if self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
-            # No validation follows.
-            self._after_epoch(epoch_idx)
+        # Where no validation follows.
+        if self.resumption and self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
+            self.resumption.after_epoch(epoch_idx)
 
 
 class _GatheringCollector(Collector):

@@ -16,7 +16,6 @@ import torch
 __all__ = [
     "atomic_write",
     "check_target",
-    "map_archive",
     "plain_json",
     "read_archive",
     "remove_leftovers",
@@ -120,22 +119,17 @@ def write_archive(path: str, state: Any) -> None:
         ) from None
 
 
-def map_archive(path: str) -> Any:
-    """Read a file of ``torch.save``, leaving its tensors in the file; no code in it runs.
-
-    A tensor that claims to be larger than what the file holds of it is an error: read in PyTorch's
-    usual way, it would take what follows it in this process's memory.
+def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
+    """Read a file of ``torch.save`` onto a device; no code in it runs, and checksums are compared.
 
     Raises:
         Exception: of any kind, if the file is corrupt.
     """
-    return torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
-
-
-def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
-    """Read as :func:`map_archive` does, but check checksums and copy tensors to a device."""
     _check(path)
-    return _copied(map_archive(path), {}, device)
+    # Mapped, a tensor that claims to be larger than what the file holds of it is an error; read in
+    # PyTorch's usual way, it would take what follows it in this process's memory.
+    state = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+    return _copied(state, {}, device)
 
 
 def _check(path: str) -> None:

@@ -8,7 +8,7 @@ import published
 from operations import Network, evaluation_batch, training_batch
 from recbole_evcf.model.gaussian import StandardNormalPrior, VampPrior
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
-from recbole_evcf.trainer.optimizer import AdamNormGrad
+from recbole_evcf.trainer.trainer import AdamNormGrad
 
 pytestmark = pytest.mark.usefixtures("double")
 

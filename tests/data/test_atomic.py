@@ -172,24 +172,15 @@ def test_other_faults_keep_their_cause(write):
     assert fault_of(too_long).startswith(" could not be read (ParserError: field larger than")
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (ValueError("first line.\nsecond line"), "ValueError: first line"),
-        (KeyError("user_id"), "KeyError: 'user_id'"),
-        (TypeError(), "TypeError: no reason given"),
-        (KeyboardInterrupt(), None),
-        (FileNotFoundError(), None),
-        (MemoryError(), None),
-    ],
-)
-def test_errors_that_are_no_faults_of_the_file(write, error, said):
+@pytest.mark.parametrize("error", [KeyError("user_id"), KeyboardInterrupt(), MemoryError()])
+def test_errors_that_are_no_faults_of_the_file(write, error):
     path = write(HEADER + ROW)
-    raised = pytest.raises(ValueError if said else type(error))
+    unknown = isinstance(error, KeyError)
+    raised = pytest.raises(ValueError if unknown else type(error))
     with raised as caught, atomic.reading(path, "\t", None):
         raise error
-    if said:
-        assert str(caught.value) == f"{path} could not be read ({said})."
+    if unknown:
+        assert str(caught.value) == f"{path} could not be read (KeyError: 'user_id')."
         assert caught.value.__cause__ is error
 
 

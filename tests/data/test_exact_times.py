@@ -10,8 +10,6 @@ import torch
 from build import build
 from conftest import write_inter
 
-HEADER = "user_id:token\titem_id:token\ttimestamp:float"
-
 
 @pytest.fixture
 def seconds(tiny, tmp_path):
@@ -22,14 +20,14 @@ def seconds(tiny, tmp_path):
         times = 1_700_000_000 + int(rng.integers(10_000)) + 3 * rng.permutation(12)
         items = rng.choice(40, 12, replace=False)
         rows += [(f"u{user}", f"i{item}", int(time)) for item, time in zip(items, times)]
-    write_inter(tmp_path / "data", "seconds", rows, HEADER)
+    write_inter(tmp_path / "data", "seconds", rows)
     return pd.DataFrame(rows, columns=["user", "item", "time"]), tiny
 
 
-def parts_of(model, settings, split, order="TO", group_by="user", **changes):
-    arguments = {"split": split, "order": order, "group_by": group_by, "mode": "full"}
+def parts_of(model, settings, split):
+    arguments = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
     sequential = {"train_neg_sample_args": None} if model == "GRU4Rec" else {}
-    settings = {**settings, **sequential, "eval_args": arguments, **changes}
+    settings = {**settings, **sequential, "eval_args": arguments}
     return [loader._dataset for loader in build(model, "seconds", settings)[1]]
 
 
@@ -51,15 +49,6 @@ def test_the_latest_item_of_unix_seconds_is_the_test_item(seconds, model, split)
     ordered = frame.sort_values("time").groupby("user")
     assert pairs(test) == rows_of(ordered.nth(-1))
     assert pairs(valid) == rows_of(ordered.nth(-2))
-
-
-def test_a_split_by_ratio_of_all_interactions_is_in_exact_order(seconds):
-    frame, settings = seconds
-    _, _, test = parts_of("BPR", settings, {"RS": [0.8, 0.1, 0.1]}, group_by=None)
-    latest = frame.sort_values("time", kind="stable").tail(len(frame) // 10)
-    times = np.float32(latest["time"]).tolist()
-    assert sorted(test.inter_feat["timestamp"].tolist()) == sorted(times)
-    assert len(pairs(test) ^ rows_of(latest)) <= 2 * latest.time.eq(latest.time.min()).sum()
 
 
 def test_a_sequence_is_in_exact_order(seconds):
@@ -90,19 +79,3 @@ def test_models_see_times_as_recbole_makes_them(seconds, split):
     _, settings = seconds
     for part in parts_of("EASE", settings, split):
         assert part.inter_feat["timestamp"].dtype == torch.float32
-
-
-def test_without_an_order_in_time_rows_are_drawn_as_before(seconds):
-    _, settings = seconds
-    drawn = parts_of("BPR", settings, {"RS": [0.8, 0.1, 0.1]}, "RO")
-    no_times = {"load_col": {"inter": ["user_id", "item_id"]}}
-    untimed = parts_of("BPR", settings, {"RS": [0.8, 0.1, 0.1]}, "RO", **no_times)
-    assert list(map(pairs, drawn)) == list(map(pairs, untimed))
-
-
-def test_a_filter_on_times_is_exact(seconds):
-    frame, settings = seconds
-    start = int(frame.time.median())
-    filtered = {"val_interval": {"timestamp": f"[{start},inf)"}}
-    parts = parts_of("BPR", settings, {"LS": "valid_and_test"}, **filtered)
-    assert set.union(*map(pairs, parts)) == rows_of(frame[frame.time >= start])

@@ -23,43 +23,31 @@ def made(model, settings, **changes):
     return build(model, "tiny", {**settings, **own, **changes})
 
 
-@pytest.mark.parametrize("model", ["HVamp", "WMF", "EASE", "BPR", "MultiVAE", "GRU4Rec"])
-def test_loaders_of_other_items_are_refused(tiny, model):
-    _, own, _, trainer = made(model, tiny)
-    _, other, _, _ = made(model, tiny, item_inter_num_interval="[18,inf)")
-    right = trainer.evaluate(own[2], load_best_model=False)
-    for loader in other[1:]:
-        with pytest.raises(ValueError, match=SENTENCE.format(40, "item_id")):
-            trainer.evaluate(loader, load_best_model=False)
-    assert trainer.evaluate(own[2], load_best_model=False) == right
+FEWER_ITEMS = {"item_inter_num_interval": "[18,inf)"}
+FEWER_USERS = {"val_interval": {"user_id": [f"u{n}" for n in range(59)]}}
+OTHERS = [(model, FEWER_ITEMS, 40, "item_id") for model in ("HVamp", "WMF", "EASE", "GRU4Rec")]
+OTHERS += [(model, FEWER_USERS, 60, "user_id") for model in ("HVamp", "BPR")]
+OTHERS += [("HVamp", {"data_path": "reversed"}, 40, "item_id")]
 
 
-@pytest.mark.parametrize("model", ["HVamp", "BPR"])
-def test_loaders_of_other_users_are_refused(tiny, model):
-    _, own, network, trainer = made(model, tiny)
-    _, other, _, _ = made(model, tiny, val_interval={"user_id": [f"u{n}" for n in range(59)]})
-    with pytest.raises(ValueError, match=SENTENCE.format(60, "user_id")):
-        trainer.evaluate(other[2], load_best_model=False)
-    _, again, _, _ = made(model, tiny)
-    results = [trainer.evaluate(loaders[2], load_best_model=False) for loaders in (own, again)]
-    assert results[0] == results[1]
-    assert copy.deepcopy(network).vocabulary is network.vocabulary
-
-
-def test_the_same_items_in_another_order_are_refused(tiny, tmp_path):
-    _, _, _, trainer = made("HVamp", tiny)
+@pytest.mark.parametrize(("model", "changes", "number", "field"), OTHERS)
+def test_loaders_of_other_users_or_items_are_refused(tiny, tmp_path, model, changes, number, field):
     rows = (tmp_path / "data" / "tiny" / "tiny.inter").read_text(encoding="utf-8").splitlines()[1:]
-    write_inter(tmp_path / "other", "tiny", [row.split("\t") for row in reversed(rows)])
-    _, other, _, _ = made("HVamp", tiny, data_path=str(tmp_path / "other"))
-    with pytest.raises(ValueError, match=SENTENCE.format(40, "item_id")):
-        trainer.evaluate(other[2], load_best_model=False)
+    write_inter(tmp_path / "reversed", "tiny", [row.split("\t") for row in reversed(rows)])
+    _, own, network, trainer = made(model, tiny)
+    right = trainer.evaluate(own[2], load_best_model=False)
+    for loader in made(model, tiny, **changes)[1][1:]:
+        with pytest.raises(ValueError, match=SENTENCE.format(number, field)):
+            trainer.evaluate(loader, load_best_model=False)
+    again = made(model, tiny)[1][2]
+    assert trainer.evaluate(again, load_best_model=False) == right
+    assert copy.deepcopy(network).vocabulary is network.vocabulary
 
 
 @pytest.mark.parametrize("model", ["HVamp", "EASE"])
 def test_another_split_by_users_with_other_items_is_refused(tiny, model):
     _, own, network, trainer = made(model, tiny, eval_args=SG)
-    settings = {"eval_args": SG, "split_seed": 5, "item_inter_num_interval": "[18,inf)"}
-    _, other, _, _ = made(model, tiny, **settings)
+    _, other, _, _ = made(model, tiny, eval_args=SG, split_seed=5, **FEWER_ITEMS)
     trainer.evaluate(own[2], load_best_model=False)
     with pytest.raises(ValueError, match=f"made for {network.n_items - 1} values of item_id"):
         trainer.evaluate(other[2], load_best_model=False)

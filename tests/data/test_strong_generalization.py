@@ -207,10 +207,19 @@ def test_fold_in_ratios_that_make_no_sense(ratio):
 
 @pytest.mark.parametrize("order", ["RO", "TO"])
 @pytest.mark.parametrize("ratio", [None, 0.5])
-def test_built_datasets_follow_the_rules(rare, rows, order, ratio):
+def test_built_datasets_follow_the_rules_and_are_logged(rare, rows, order, ratio, caplog):
     eval_args = {**SG, "order": order, **({} if ratio is None else {"fold_in_ratio": ratio})}
-    _, loaders, _, _ = build("Vamp", "rare", {**rare, "eval_args": eval_args})
+    with caplog.at_level(logging.INFO):
+        _, loaders, _, _ = build("Vamp", "rare", {**rare, "eval_args": eval_args})
     parts = parts_of_loaders(loaders)
+    log = caplog.text.splitlines()
+    for name, part in zip(PARTS, parts):
+        users, items = map(set, zip(*part))
+        counts = f"{len(users)} users, {len(items)} items, {len(part)} interactions"
+        name = name.replace("valid_", "validation ").replace("test_", "test ").replace("_", "-")
+        assert f"  {name.replace('train', 'training')}: {counts}" in log
+    repeated = len(rows) - len({row[:2] for row in rows})
+    assert f"  dropped: {repeated} repeated interactions" in log
     trained, remains = check_against_naive(rows, parts, ratio or 0.8, order == "TO")
     assert len(trained) == 36
     assert sum(len(items) for items in remains.values()) > 0
@@ -231,11 +240,11 @@ def test_loaders_yield_nothing_but_the_parts(rare, model):
             positives += named(loader._dataset, ids[row.numpy()], item.numpy())
         assert sorted(seen) == sorted(fold_in)
         assert sorted(positives) == sorted(target)
-        for items_of, expected in (
+        for each, expected in (
             (loader.uid2history_item, fold_in),
             (loader.uid2positive_item, target),
         ):
-            items = items_of[loader.uid_list]
+            items = each[loader.uid_list]
             repeated = loader.uid_list.repeat_interleave(torch.tensor(list(map(len, items))))
             assert sorted(named(loader._dataset, repeated, torch.cat(items))) == sorted(expected)
 
@@ -285,18 +294,6 @@ def test_the_split_depends_on_the_seed_alone(rare, monkeypatch):
     assert parts("MultiVAE", **sizes, **other) == first
     assert parts("Vamp", reproducibility=False) == first
     assert dict(parts("Vamp", seed=2021)[0]).keys() != dict(first[0]).keys()
-
-
-def test_the_log_says_what_went_where(rare, rows, caplog):
-    with caplog.at_level(logging.INFO):
-        _, loaders, _, _ = build("Vamp", "rare", rare)
-    names = ("training", "validation fold-in", "validation target", "test fold-in", "test target")
-    for name, part in zip(names, parts_of_loaders(loaders)):
-        users, items = map(set, zip(*part))
-        line = f"  {name}: {len(users)} users, {len(items)} items, {len(part)} interactions"
-        assert line in caplog.text.splitlines()
-    repeated = len(rows) - len({row[:2] for row in rows})
-    assert f"  dropped: {repeated} repeated interactions" in caplog.text.splitlines()
 
 
 def test_counts_that_leave_users_out_are_said(tiny, caplog):

@@ -86,5 +86,4 @@ def test_save_leaves_the_state_as_it_was(saved):
     save_checkpoint(state, "copy.pth")
     assert state["config"] is trainer.config
     assert isinstance(state["other_parameter"]["a"], np.ndarray)
-    # What it wrote may be mapped.
-    assert load_checkpoint("copy.pth", mapped=True)["config"]["model"] == "GatedHVamp"
+    assert load_checkpoint("copy.pth")["config"]["model"] == "GatedHVamp"
