@@ -8,7 +8,7 @@ from inspected import SG, untrained
 from naive import affine, stack
 from recbole_evcf.inspection import latent
 from recbole_evcf.inspection.inspection import _Subject
-from recbole_evcf.inspection.latent import LatentModel, batches, gate_values, history_batches
+from recbole_evcf.inspection.latent import LatentModel, gate_values, history_batches
 from recbole_evcf.inspection.tables import per_user
 from recbole_evcf.model.gaussian import Prior, mixture_log_prob
 
@@ -36,13 +36,6 @@ def test_probabilities_follow_the_likelihood(likelihood, tiny):
     odds = model.logits(*means).exp()
     expected = odds / (odds.sum(1, keepdim=True) if likelihood == "multinomial" else 1 + odds)
     torch.testing.assert_close(model.probabilities(*means), expected)
-
-
-def test_batches_hold_every_user_once(histories):
-    users = torch.tensor([4, 1, 7])
-    assert [part.tolist() for part in batches(users, 2**22)] == [[4, 1], [7]]
-    dense = torch.cat([batch.dense() for batch in history_batches(histories, users)])
-    torch.testing.assert_close(dense, histories.rows(users).dense())
 
 
 def test_a_prior_of_another_kind_is_refused(tiny):
@@ -138,14 +131,9 @@ def ranked(settings, k, **more):
 
 @pytest.mark.parametrize("split", [{"RS": [0.8, 0.1, 0.1]}, SG])
 def test_rankings_are_what_recbole_evaluates(split, tiny):
-    settings = {
-        **tiny,
-        "eval_args": {"split": split, "order": "RO", "group_by": "user", "mode": "full"},
-        "metrics": ["NDCG", "Recall", "TruncatedRecall"],
-        "topk": [4],
-        "valid_metric": "NDCG@4",
-        "metric_decimal_place": 9,
-    }
+    split = {"split": split, "order": "RO", "group_by": "user", "mode": "full"}
+    metrics = {"metrics": ["NDCG", "Recall", "TruncatedRecall"], "metric_decimal_place": 9}
+    settings = {**tiny, **metrics, "eval_args": split, "topk": [4], "valid_metric": "NDCG@4"}
     loaders, trainer, _, _, ranking, _ = ranked(settings, 4)
     result = trainer.evaluate(loaders[2], load_best_model=False, show_progress=False)
     for truncated, recall in ((False, "recall@4"), (True, "truncatedrecall@4")):
