@@ -20,37 +20,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from recbole_evcf.comparison.compare import compare
-    from recbole_evcf.hooks.models import register_fold_in, register_model
-    from recbole_evcf.hooks.speedups import speed_up_recbole
-    from recbole_evcf.inspection.inspection import inspect_model
-    from recbole_evcf.model.edlae import EDLAE
-    from recbole_evcf.model.linear_path import GatedHVampLinear
-    from recbole_evcf.model.models import GatedHVamp, GatedMultiVAE, GatedVamp, HVamp, Vamp
-    from recbole_evcf.model.wmf import WMF
-    from recbole_evcf.serving.recommender import Recommender
-    from recbole_evcf.tuning.tuning import tune
-
-__all__ = [
-    "EDLAE",
-    "WMF",
-    "GatedHVamp",
-    "GatedHVampLinear",
-    "GatedMultiVAE",
-    "GatedVamp",
-    "HVamp",
-    "Recommender",
-    "Vamp",
-    "__version__",
-    "activate",
-    "compare",
-    "inspect_model",
-    "register_fold_in",
-    "register_model",
-    "run",
-    "speed_up_recbole",
-    "tune",
-]
+    from recbole_evcf.comparison.compare import compare as compare
+    from recbole_evcf.hooks.models import register_fold_in as register_fold_in
+    from recbole_evcf.hooks.models import register_model as register_model
+    from recbole_evcf.hooks.speedups import speed_up_recbole as speed_up_recbole
+    from recbole_evcf.inspection.inspection import inspect_model as inspect_model
+    from recbole_evcf.model.edlae import EDLAE as EDLAE
+    from recbole_evcf.model.linear_path import GatedHVampLinear as GatedHVampLinear
+    from recbole_evcf.model.models import GatedHVamp as GatedHVamp
+    from recbole_evcf.model.models import GatedMultiVAE as GatedMultiVAE
+    from recbole_evcf.model.models import GatedVamp as GatedVamp
+    from recbole_evcf.model.models import HVamp as HVamp
+    from recbole_evcf.model.models import Vamp as Vamp
+    from recbole_evcf.model.wmf import WMF as WMF
+    from recbole_evcf.serving.recommender import Recommender as Recommender
+    from recbole_evcf.tuning.tuning import tune as tune
 
 # The module of each lazily imported name.
 _LAZY = {
@@ -66,6 +50,8 @@ _LAZY = {
     "speed_up_recbole": "hooks.speedups",
     "tune": "tuning.tuning",
 }
+
+__all__ = ["__version__", "activate", "run", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

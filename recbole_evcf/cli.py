@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.argv = sys.argv[:1]
         module, function = commands.COMMANDS[options.command].function.split(".")
         command = getattr(import_module(f"recbole_evcf.commands.{module}"), function)
-        return command(options, words)
+        return command(options, words) or 0
     except KeyboardInterrupt as error:
         if options.remark is not None:
             commands.tell(f"recbole-evcf: interrupted{options.remark}")

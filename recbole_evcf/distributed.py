@@ -58,7 +58,6 @@ __all__ = [
     "layout",
     "leave",
     "part",
-    "rank",
     "restarts",
     "sum_up",
 ]
@@ -92,10 +91,8 @@ _group = _Group()
 
 
 def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -> dict[str, Any]:
-    """Return RecBole's keys for the processes of this machine, from the arguments of its ``run``.
-
-    Raises:
-        ValueError: the arguments do not fit together.
+    """Return RecBole's keys for the processes of this machine, from the arguments of its ``run``;
+    raise a ValueError if they do not fit together.
     """
     count = nproc if world_size == -1 else world_size
     if nproc < 1:
@@ -114,8 +111,7 @@ def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -
 def from_environment() -> dict[str, Any]:
     """Return the keys of a process that ``torchrun`` or ``srun`` has started as one of several.
 
-    Returns:
-        those of :func:`layout`, and ``local_rank``; nothing if the process is alone.
+    They are those of :func:`layout`, and ``local_rank``; none if the process is alone.
 
     Raises:
         ValueError: the environment is incomplete.
@@ -166,9 +162,8 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
     """Run a function in all processes of this machine; return its result in the first of them.
 
     Args:
-        target: called as ``target(keys, *arguments)``, with ``local_rank`` among the keys; it must
-            be importable in a new process.
-        arguments: further arguments; they are pickled.
+        target: called as ``target(keys, *arguments)``, with ``local_rank`` among the keys; a new
+            process must be able to import it, and to unpickle the arguments.
         keys: those of :func:`layout`.
         max_restarts: how often all are restarted after one has died.
 
@@ -180,8 +175,7 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
     """
     # The meeting point, which lives as long as this reference.
     store = _meeting_point(keys)
-    several_machines = keys["nproc"] < keys["world_size"]
-    if several_machines:
+    if several_machines := keys["nproc"] < keys["world_size"]:
         where = f"--ip={keys['ip']} --port={keys['port']}"
         print(f"Waiting for the other machines ({where}).", file=sys.stderr, flush=True)
     # Its long log repeats what one sentence of ours reports.
@@ -260,12 +254,10 @@ def how_ended(exit_code: int) -> str:
 
 
 def explain(error: Exception) -> Exception:
-    """Report this process's error to the others, or ask them for theirs if contact was lost.
-
-    Returns:
-        the error; or a :class:`FailedElsewhere` with the reason that another process gave first.
+    """Report this process's error to the others, or ask for theirs if contact was lost; return the
+    error, or a :class:`FailedElsewhere` with the reason that another process gave first.
     """
-    store, ours = _group.store, f"process {rank()} of {count()}: {error}"
+    store, ours = _group.store, f"process {_group.rank} of {count()}: {error}"
     if store is None:
         # Before they meet all fail alike, and the first reports it.
         time.sleep(GRACE if os.environ.get("RANK", "0") != "0" else 0)
@@ -288,11 +280,7 @@ def explain(error: Exception) -> Exception:
 
 
 def _meeting_point(keys: Mapping) -> dist.TCPStore | None:
-    """Offer the store at which all processes meet, if this is the first machine.
-
-    Raises:
-        ValueError: the address is unknown, not this machine's, or in use.
-    """
+    """Offer the store at which all processes meet, if this is the first machine."""
     ip, port, is_here = keys["ip"], keys["port"], keys["offset"] == 0
     try:
         family, *_, address = socket.getaddrinfo(ip, port, type=socket.SOCK_STREAM)[0]
@@ -305,11 +293,6 @@ def _meeting_point(keys: Mapping) -> dist.TCPStore | None:
             "same on all machines."
         ) from None
     return dist.TCPStore(ip, port, is_master=True, wait_for_workers=False) if is_here else None
-
-
-def rank() -> int:
-    """Return this process's number among those of all machines, from 0."""
-    return _group.rank
 
 
 def count() -> int:
@@ -329,18 +312,17 @@ def device() -> torch.device | None:
 
 def part(total: int) -> BatchShard | None:
     """Return this process's share of ``total`` rows; None if it is alone."""
-    return None if count() == 1 else shard_of(total, rank(), count())
+    return None if count() == 1 else shard_of(total, _group.rank, count())
 
 
 def join(keys: Mapping, device: torch.device) -> None:
-    """Meet the other processes; returns when all are there.
+    """Meet the other processes; returns when all are there, and raises a ConnectionError if not.
 
     Args:
         keys: those of :func:`layout`, and ``local_rank``.
-        device: where this process computes: on GPUs tensors travel by NCCL, otherwise by gloo.
+        device: where this process computes: from GPUs tensors travel by NCCL, otherwise by gloo.
 
     Raises:
-        ConnectionError: the others did not come.
         ValueError: another process has the same number, or a different count.
     """
     global _group
@@ -471,7 +453,7 @@ def agree(value: Any, message: str) -> None:
     """Raise a ValueError if a value is not the first process's; {rank} and {count} are filled in
     in the message."""
     if from_first(value) != value:
-        raise ValueError(message.format(rank=rank(), count=count()))
+        raise ValueError(message.format(rank=_group.rank, count=count()))
 
 
 def agree_on(settings: Mapping[str, Any]) -> None:
@@ -491,5 +473,5 @@ def _talking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ConnectionError(
-            f"process {rank()} of {count()} lost contact with the others: {error}"
+            f"process {_group.rank} of {count()} lost contact with the others: {error}"
         ) from error

@@ -7,14 +7,13 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from logging import getLogger
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.quick_start import quick_start as recbole_quick_start
+from recbole.quick_start import quick_start as recboles
 from recbole.quick_start.quick_start import run_recbole
 from recbole.utils import get_model, init_logger, init_seed
 
@@ -36,8 +35,8 @@ __all__ = [
     "run_recboles",
 ]
 
-_run, _run_recboles = recbole_quick_start.run, recbole_quick_start.run_recboles
-_objective_function = recbole_quick_start.objective_function
+# Ours replace them.
+_run, _run_recboles = recboles.run, recboles.run_recboles
 
 
 def planned_run(
@@ -45,11 +44,7 @@ def planned_run(
 ) -> tuple[Config, list[str], dict[str, Any]]:
     """Check everything that :func:`run` will read, before anything starts.
 
-    Args:
-        model: its name; None for that of the config files, or the default.
-        dataset: its name; likewise.
-        config_files: paths, or names of shipped files.
-        given: settings that override those of the files.
+    Arguments are those of :func:`recbole_evcf.run`, its settings as a dict.
 
     Returns:
         the finished config, the paths of the config files, and the settings to run with: the state
@@ -87,8 +82,7 @@ def run(
 
     Raises:
         ValueError: a setting is wrong, or the processes do not fit together.
-        ChildProcessError: a process was killed, or failed otherwise.
-        ConnectionError: another machine is gone, or a process there failed.
+        ChildProcessError, ConnectionError: as :func:`recbole_evcf.distributed.launch`.
     """
     arguments = (model, dataset, config_file_list, config_dict, saved)
     keys = distributed.layout(nproc, world_size, group_offset, ip, port)
@@ -102,7 +96,8 @@ def run(
     check_processes(config, (outside or keys)["nproc"], max_restarts)
     if not outside and not is_vae(config):
         return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
-    if not outside or outside["local_rank"] == 0:
+    # Once on each machine.
+    if outside.get("local_rank", 0) == 0:
         download_missing(config)
     if outside:
         return _run_together(outside, *arguments)
@@ -152,7 +147,7 @@ def objective_function(
     config_dict: dict | None = None, config_file_list: list[str] | None = None, saved: bool = True
 ) -> dict:
     """Train and evaluate one trial of a search; as RecBole's."""
-    return _objective_function(config_dict, config_file_list, saved)
+    return recboles.objective_function(config_dict, config_file_list, saved)
 
 
 def load_data_and_model(model_file: str, check: Callable[[Config], None] | None = None) -> tuple:
@@ -166,8 +161,7 @@ def load_data_and_model(model_file: str, check: Callable[[Config], None] | None 
         config, model, dataset, train_data, valid_data, test_data.
 
     Raises:
-        ValueError: the file is missing, corrupt or no model file; or the data set has changed and
-            has other items than the model was trained on.
+        ValueError: the file is missing, corrupt or no model file; or its data set has changed.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
     try:
@@ -175,20 +169,19 @@ def load_data_and_model(model_file: str, check: Callable[[Config], None] | None 
         if check is not None:
             check(config)
         init_logger(config)
-        getLogger().info(config)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
-        getLogger().info(dataset)
         loaders = data_preparation(config, dataset)
         return config, _restored_model(config, checkpoint, loaders[0]._dataset), dataset, *loaders
-    except (ValueError, OSError, NotImplementedError) as error:
-        raise ValueError(f"{model_file} cannot be used: {one_line(error)}") from error
     # The data set and the model raise anything.
     except Exception as error:
-        raise ValueError(
-            f"{model_file} does not fit its data set, which has changed since, or is corrupt "
-            f"({type(error).__name__}: {shortened(one_line(error), 200)})."
-        ) from error
+        reason = one_line(error)
+        if not isinstance(error, (ValueError, OSError, NotImplementedError)):
+            cause = f"{type(error).__name__}: {shortened(reason, 200)}"
+            reason = (
+                f"it does not fit its data set, which has changed since, or is corrupt ({cause})."
+            )
+        raise ValueError(f"{model_file} cannot be used: {reason}") from error
 
 
 def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
@@ -198,8 +191,7 @@ def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = get_model(config["model"])(config, dataset)
     model = model.to(config["device"])
-    # Files of earlier versions and of RecBole's other kinds of models have none. Columns of other
-    # items would be scored unnoticed.
+    # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.
     if "item_catalogue" in checkpoint:
         trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
         if not np.array_equal(trained, model.item_catalogue.tokens):

@@ -52,18 +52,13 @@ def digest(*parts: object) -> str:
     Args:
         parts: NumPy arrays and tensors (their bytes), ``Path`` objects (the bytes of the file),
             and whatever JSON takes.
-
-    Raises:
-        OSError: a file cannot be read.
     """
     found = hashlib.sha256()
     for place, part in enumerate(parts):
         if place:
             found.update(b"\0")
         if isinstance(part, Path):
-            with open(part, "rb") as file:
-                for block in iter(lambda: file.read(2**20), b""):
-                    found.update(block)
+            found.update(part.read_bytes())
         elif isinstance(part, (np.ndarray, torch.Tensor)):
             array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
             found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -83,17 +83,16 @@ def parts_made_elsewhere() -> dict[str, list[tuple[str, str]]]:
     }
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    """A generated data set of 60 users and 40 items; returns the config settings that read it."""
+def make_tiny(folder) -> dict:
+    """Generate a data set of 60 users and 40 items; returns the config settings that read it."""
     rng = np.random.default_rng(11)
     rows = []
     for user in range(60):
         items = rng.choice(40, size=int(rng.integers(5, 20)), replace=False)
         rows += [(f"u{user}", f"i{item}", int(rng.integers(1000))) for item in items]
-    write_inter(tmp_path / "data", "tiny", rows)
+    write_inter(folder, "tiny", rows)
     return {
-        "data_path": str(tmp_path / "data"),
+        "data_path": str(folder),
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "mlp_hidden_size": [16],
         "latent_dimension": 8,
@@ -103,3 +102,9 @@ def tiny(tmp_path):
         "show_progress": False,
         "state": "error",
     }
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The settings of a generated data set."""
+    return make_tiny(tmp_path / "data")

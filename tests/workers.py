@@ -27,7 +27,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connection) -> None:
+def train_all(rank: int, count: int, port: int, folder: str, runs: dict) -> dict:
     """Train each of ``runs``, name to (model, settings, dtype), as process ``rank``.
 
     In a folder of its own, as on a machine of its own; batches of ranking are small.
@@ -40,7 +40,7 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict, connect
     distributed.join(keys, torch.device("cpu"))
     results = {name: train(*run) for name, run in runs.items()}
     distributed.leave()
-    connection.send(results)
+    return results
 
 
 class _StoppedError(Exception):

@@ -8,8 +8,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_evcf import __version__
 from recbole_evcf.config import files
@@ -24,20 +23,14 @@ MODEL, DATASET = files.DEFAULTS["model"], files.DEFAULTS["dataset"]
 Option = tuple[str, dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Command:
-    """What a command does and takes.
+class Command(NamedTuple):
+    """What a command does and takes."""
 
-    Attributes:
-        function: its module and function, which takes options and words, and returns an exit code.
-        summary: one or two sentences.
-        options: those of argparse.
-        settings: what ``--help`` says of words ``--key=value``; None if it takes none.
-    """
-
+    # Its module and function, which takes options and words, and returns an exit code or None.
     function: str
     summary: str
     options: tuple[Option, ...]
+    # What --help says of words --key=value; None if it takes none.
     settings: str | None = None
 
 
@@ -76,7 +69,7 @@ COMMANDS = {
         "Every key of RecBole's config may follow as --key=value and holds for all models.",
     ),
     "export": Command(
-        "export.main",
+        "trained_model.export",
         "Write a trained model for use without RecBole and PyTorch.",
         (
             _MODEL_FILE,
@@ -85,7 +78,7 @@ COMMANDS = {
         ),
     ),
     "inspect": Command(
-        "inspect.main",
+        "trained_model.inspect",
         "Write an HTML report, and its figures as CSV files, on what a trained model has learned: "
         "the prior's components, latent units and levels, gates, and where it recommends well.",
         (
@@ -106,7 +99,7 @@ COMMANDS = {
         ),
     ),
     "recommend": Command(
-        "recommend.main",
+        "trained_model.recommend",
         "Recommend items to users by their histories, with a trained model.",
         (
             _MODEL_FILE,
@@ -173,10 +166,7 @@ COMMANDS = {
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read a command line.
-
-    Args:
-        arguments: the words after ``recbole-evcf``.
+    """Read the words after ``recbole-evcf``.
 
     Returns:
         the options, with ``command`` and ``command_line``; and the words ``--key=value``, which are
@@ -235,11 +225,7 @@ def _settings_of_our_models() -> str:
 
 
 def check_files(options: argparse.Namespace) -> None:
-    """Check that the files named by options exist.
-
-    Raises:
-        ValueError: one does not.
-    """
+    """Raise a ValueError if a file that is named by an option does not exist."""
     given = {name: value for name, value in vars(options).items() if value}
     for file in split_files(given.get("config_files", "")):
         files.named_file(file, ".yaml", "There is no config file")
@@ -252,11 +238,7 @@ def check_files(options: argparse.Namespace) -> None:
 
 
 def split_files(text: str) -> list[str]:
-    """Split ``--config_files="a.yaml b.yaml"``; a name with blanks must be quoted.
-
-    Raises:
-        ValueError: a quotation mark is missing.
-    """
+    """Split ``--config_files="a.yaml b.yaml"``; a name with blanks must be quoted."""
     if os.path.isfile(text):
         return [text]
     words = shlex.shlex(text, posix=True)
@@ -284,11 +266,7 @@ def read_settings(words: Iterable[str]) -> dict[str, str]:
 
 
 def read_seeds(text: str) -> list[int]:
-    """Seeds separated by commas.
-
-    Raises:
-        ValueError: one is not a whole number of at least 0.
-    """
+    """Seeds separated by commas; raise a ValueError if one is not a whole number from 0 on."""
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if not all(word.isdecimal() for word in words):
         raise ValueError(f"--seeds must be whole numbers separated by commas, not {text!r}.")

@@ -9,7 +9,6 @@ from recbole_evcf.data.prepare import prepare
 __all__ = ["main"]
 
 
-def main(options: argparse.Namespace, words: list[str]) -> int:
+def main(options: argparse.Namespace, words: list[str]) -> None:
     """Prepare a data set."""
     print(prepare(options.kind, options.raw, options.name, options.output, options.overwrite))
-    return 0

@@ -15,7 +15,7 @@ __all__ = ["main"]
 OF_COMMANDS = ("command", "command_line", "remark")
 
 
-def main(options: argparse.Namespace, words: list[str]) -> int:
+def main(options: argparse.Namespace, words: list[str]) -> None:
     """Search for the best settings of a model."""
     options.remark = f". Finished trials are in {options.output}: repeat the command to resume."
     given = {name: value for name, value in vars(options).items() if name not in OF_COMMANDS}
@@ -32,4 +32,3 @@ def main(options: argparse.Namespace, words: list[str]) -> int:
     print(f"\n{validation_and_test(best['valid'], best['test']).text()}\n")
     command = f"recbole-evcf run --config_files={found.folder}/best.yaml"
     print(f"{command} trains it again; all trials are in {page}")
-    return 0

@@ -33,7 +33,6 @@ __all__ = [
     "odd_settings",
     "overridden",
     "plain_settings",
-    "refuse_to_save_data",
 ]
 
 
@@ -54,7 +53,11 @@ def check_settings(config: Config) -> None:
             "to unit norm: leave it out, or take another learner, such as adam."
         )
     if is_vae(config):
-        _prefer_given_warmup(config)
+        # A length of the warm-up that the user gives replaces a default of the other kind.
+        lengths = {"total_anneal_steps", "warmup_epochs"}
+        others = {key for key in lengths if config.external_config_dict.get(key) is None}
+        if len(others) == 1:
+            config[others.pop()] = None
         _check_values(config, Role.CHECKED_FOR_OURS)
         Settings.from_config(config)
     if (config["resume"] or config["resumable"]) and not can_resume(config):
@@ -64,6 +67,13 @@ def check_settings(config: Config) -> None:
         )
     if is_sg(config):
         _check_fold_in(config)
+    for key in with_role(Role.SAVED_DATASET | Role.SAVED_SPLIT):
+        if config[key] and (is_vae(config) or is_sg(config)):
+            who = "the split by users (SG)" if is_sg(config) else config["model"]
+            raise ValueError(
+                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
+                "remove it; reading and splitting takes seconds."
+            )
 
 
 def _check_values(config: Config, role: Role, none: bool = False) -> None:
@@ -73,14 +83,6 @@ def _check_values(config: Config, role: Role, none: bool = False) -> None:
         # Tuners draw whole numbers as floats, which RecBole would not count with.
         if isinstance(value, float) and isinstance(number, int):
             config[name] = number
-
-
-def _prefer_given_warmup(config: Config) -> None:
-    """Let a warm-up length that the user gives replace a default of the other kind."""
-    lengths = {"total_anneal_steps", "warmup_epochs"}
-    others = {key for key in lengths if config.external_config_dict.get(key) is None}
-    if len(others) == 1:
-        config[others.pop()] = None
 
 
 def is_vae(config: Config) -> bool:
@@ -231,17 +233,6 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
     ):
         if wrong:
             raise ValueError(sentence)
-
-
-def refuse_to_save_data(config: Config) -> None:
-    """Refuse RecBole's pickles of data sets and splits where they would not be right."""
-    for key in with_role(Role.SAVED_DATASET | Role.SAVED_SPLIT):
-        if config[key] and (is_vae(config) or is_sg(config)):
-            who = "the split by users (SG)" if is_sg(config) else config["model"]
-            raise ValueError(
-                f"{key} cannot be used with {who}, whose data RecBole does not save correctly: "
-                "remove it; reading and splitting takes seconds."
-            )
 
 
 def odd_settings(config: Config) -> str:

@@ -176,7 +176,7 @@ def import_fault(name: str) -> ValueError | None:
         module = f"recbole.model.{package}.{name.lower()}"
         try:
             if name.isidentifier() and module not in sys.modules and find_spec(module):
-                import_module(module)
+                import_module(f"recbole.model.{package}.{name.lower()}")
         except Exception as error:
             return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
     return None

@@ -37,7 +37,6 @@ class CheckedConfig(Config):
             raise
         except Exception as error:
             raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
-        checks.refuse_to_save_data(self)
         if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()

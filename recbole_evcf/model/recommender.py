@@ -59,16 +59,12 @@ class KLWarmup(nn.Module):
             return self.cap * (self.epoch / self.epochs).clamp(max=1.0)
         return torch.full_like(self.step, self.cap, dtype=torch.get_default_dtype())
 
-    @property
-    def finished(self) -> bool:
-        """Whether the maximum has been reached."""
-        if self.steps is not None:
-            return int(self.step) >= self.cap * self.steps
-        return int(self.epoch) >= self.epochs
-
     def begin_epoch(self) -> None:
         """Call this before each training epoch."""
-        self.was_finished = self.finished
+        if self.steps is None:
+            self.was_finished = int(self.epoch) >= self.epochs
+        else:
+            self.was_finished = int(self.step) >= self.cap * self.steps
 
     def count_batch(self, users: int) -> Tensor:
         """The weight for a training batch of some users, under a trainer that counts nothing."""

@@ -1,17 +1,20 @@
-"""``recbole-evcf compare`` by its exit code, output and files."""
+"""``recbole-evcf compare`` and ``reproduce`` by their exit code, output and files."""
 
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from conftest import write_inter
 from recbole_evcf import cli
 from recbole_evcf.comparison import compare
 
 SEED = "must be a whole number of at least 0 and at most 4294967295, not"
+UNWRITABLE = "--output=/dev/null/out"
 WRONG = [
     (["--models=Pop,Vamp", "--n_pseudo_input=5"], "Did you mean n_pseudo_inputs"),
     (["--models=Pop,GatedHVamp[mlp_hidden=[6]]"], "has no setting 'mlp_hidden'. Did you mean"),
@@ -23,18 +26,19 @@ WRONG = [
     (["--models=Pop", "--seeds=1,x"], "--seeds must be whole numbers"),
     (["--models=Pop", "--seeds=1,1"], "names a seed twice"),
     (["--models=Pop", "--seeds=1", "--seed=2"], "--seed and --seeds"),
-    (
-        ["--models=Pop", "--seeds=1,12345678901234567890"],
-        f"--seeds {SEED} 1234",
-    ),
+    (["--models=Pop", "--seeds=1,12345678901234567890"], f"--seeds {SEED} 1234"),
     (["--models=Pop", "--seed=abc"], f"seed {SEED} 'abc'"),
     (["--models=Pop", "--split_seed=x"], "split_seed must be"),
     (["--models=Pop", "--dataset=nope"], "nope"),
     (["--models=Pop,BPR", "--config_files=protocol/strong_generalization"], "BPR has no way"),
-    (
-        ["--models=Pop", "--output=/dev/null/out"],
-        "/dev/null/out cannot be written (Not a directory)",
-    ),
+    (["--models=Pop", UNWRITABLE], "/dev/null/out cannot be written (Not a directory)"),
+    (["table1"], "--dataset is missing"),
+    (["table1", "--quick", "--topk=[5]", "--valid_metric=NDCG@5"], "the paper has ndcg@100"),
+    (["table1", "--quick", "--likelihood=poisson"], "likelihood must be"),
+    (["table1", "--quick", "--seed=[1]"], f"seed {SEED} [1]"),
+    (["table1", "--quick", "--seeds=99999999999"], f"--seeds {SEED} 9999"),
+    (["table2", "--dataset=nope"], "nope"),
+    (["table2", "--quick", UNWRITABLE], "/dev/null/out cannot be written"),
 ]
 
 # The data set has fewer items than the protocol ranks.
@@ -44,13 +48,14 @@ SMALL = ("--topk=[5, 10]", "--valid_metric=NDCG@5")
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_a_mistake_is_one_line_before_anything_runs(arguments, message, capsys, monkeypatch):
     monkeypatch.setattr(compare, "run_in_process", lambda *args: pytest.fail("something ran"))
-    assert cli.main(["compare", *arguments]) == 2
+    command = "compare" if arguments[0].startswith("--") else "reproduce"
+    assert cli.main([command, *arguments]) == 2
     output = capsys.readouterr()
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
     assert message in output.err
     assert output.out == ""
-    assert not Path("comparison").exists()
+    assert os.listdir() == []
 
 
 @pytest.mark.parametrize(
@@ -125,3 +130,29 @@ def test_an_interruption_keeps_what_is_finished(command, in_process, capsys, mon
     assert in_process == ["Pop", "EASE", "Random"]
     content = json.loads(Path("out/comparison.json").read_text())
     assert {test["baseline"] for test in content["comparisons"]} == {"EASE"}
+
+
+def test_both_tables_share_their_runs(tiny, tmp_path, in_process, capsys):
+    rng = np.random.default_rng(2)
+    drawn = [(user, rng.choice(110, size=25, replace=False)) for user in range(60)]
+    # More items than the protocol ranks.
+    rows = [(f"u{user}", f"i{item}", 1) for user, items in drawn for item in items]
+    write_inter(tmp_path / "data", "tiny", rows)
+    small = {**tiny, "epochs": 1, "mlp_hidden_size": [8]}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(small), encoding="utf-8")
+    common = ["--dataset=tiny", f"--config_files={tmp_path / 'tiny.yaml'}", "--output=out"]
+    assert cli.main(["reproduce", "table1", *common]) == 0
+    output = capsys.readouterr().out
+    assert "paper, ML-20M" in output
+    assert "A VampPrior beats the standard normal prior" in output
+    rows = "WMF, SLIM, CDAE, Mult-VAE, Vamp, H+Vamp, Mult-VAE (Gated), H+Vamp (Gated)"
+    assert in_process == rows.split(", ")
+    content = json.loads(Path("out/table1-beside-paper.json").read_text())
+    assert len(content["statements"]) == 5
+    frame = pd.read_csv("out/table1-beside-paper.csv")
+    assert frame["ours"].notna().all()
+    assert {"table1.csv", "table1.md", "table1.tex", "table1.html"} <= {*os.listdir("out")}
+    # The file gives all models one layer, so that both depths of table 2 are the same run.
+    assert cli.main(["reproduce", "table2", *common]) == 0
+    assert in_process[8:] == ["Vamp (Gated), 1 layer"]
+    assert "With gates 2 layers are better than 1 for Vamp" in capsys.readouterr().out

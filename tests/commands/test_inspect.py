@@ -72,7 +72,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tiny, tmp_path, capsys, monkeyp
     inter = tmp_path / "data" / "tiny" / "tiny.inter"
     for file, argument, message in (
         ("none.pth", "--output=seen", "no model file none.pth"),
-        ("empty.pth", "--output=seen", "empty.pth does not fit"),
+        ("empty.pth", "--output=seen", "empty.pth cannot be used: it does not fit"),
         ("nope.pth", "--output=seen", "no model named 'Nope'"),
         ("cut.pth", "--output=seen", "cut.pth is not a model file"),
         (ease, "--output=seen", "model EASE; inspect reads the latent variables of Vamp"),

@@ -211,11 +211,3 @@ def test_a_mistake_is_one_line_before_any_training(
     assert output.err.count("\n") == 1
     assert output.err.startswith("recbole-evcf: error: ")
     assert message in output.err
-
-
-def test_what_nobody_thought_of_is_one_line(tune, capsys):
-    # By default it is None, so that nothing says of which kind it is.
-    assert tune("--alias_of_user_id=[nope]") == 1
-    error = capsys.readouterr().err
-    assert error.startswith("recbole-evcf: error: TypeError: ")
-    assert error.count("\n") == 1

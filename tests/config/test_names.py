@@ -17,17 +17,9 @@ from recbole_evcf.config.keys import KEYS, Role, with_role
 from recbole_evcf.config.names import DECLARED, model_names, unknown_model
 from recbole_evcf.model.models import Vamp
 
-
-class Undeclared(BPR):
-    """A user's model that says nothing of its keys."""
-
-
-class Declared(BPR):
-    """A user's model that declares one."""
-
-
-class DeclaredVamp(Vamp):
-    """Ours, extended."""
+# A user's models: one says nothing of its keys, the others declare one.
+Undeclared, Declared = type("Undeclared", (BPR,), {}), type("Declared", (BPR,), {})
+DeclaredVamp = type("DeclaredVamp", (Vamp,), {})
 
 
 def config_of(model, **settings):

@@ -77,21 +77,11 @@ def bounds():
             yield key, wrap(int(least[1]) - below), False
         for value in re.findall(r"`(\w+)`", said):
             yield key, value, True
-    yield from (
-        ("dropout_prob", 0, True),
-        ("dropout_prob", 1, False),
-        ("dropout_prob", -0.1, False),
-    )
-    yield from (
-        ("learning_rate", 0, False),
-        ("likelihood", "poisson", False),
-        ("learner", "x", False),
-    )
-    yield from (
-        ("pseudo_inputs_init", "x", False),
-        ("gated", 1, False),
-        ("mlp_hidden_size", [], False),
-    )
+    yield "dropout_prob", 0, True
+    outside = {"learning_rate": 0, "likelihood": "poisson", "learner": "x", "gated": 1}
+    outside |= {"pseudo_inputs_init": "x", "mlp_hidden_size": [], "dropout_prob": 1}
+    for key, value in (*outside.items(), ("dropout_prob", -0.1)):
+        yield key, value, False
 
 
 @pytest.mark.parametrize(("key", "value", "inside"), bounds())
@@ -158,13 +148,10 @@ def said_of(action: argparse.Action) -> str:
 
 def texts_of_the_source() -> str:
     """Every text in the package, the fixed parts of messages among them."""
-    found = []
-    for path in (ROOT / "recbole_evcf").rglob("*.py"):
-        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        found += [
-            n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
-        ]
-    return "\n".join(found)
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "recbole_evcf").rglob("*.py")]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    values = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return "\n".join(value for value in values if isinstance(value, str))
 
 
 def test_messages_are_those_of_the_source():

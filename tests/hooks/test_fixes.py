@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 import types
@@ -24,7 +23,6 @@ from recbole.utils.case_study import full_sort_topk
 import recbole_evcf
 from build import build
 from recbole_evcf.hooks import fixes_data
-from recbole_evcf.utils.packages import repair_numpy_names
 
 INTER = """user_id:token\titem_id:token\trating:float
 u1\ti1\t1
@@ -109,11 +107,6 @@ class TestNumpyNames:
             "assert not {'ray', 'recbole', 'pandas', 'torch'} & set(sys.modules)\n"
         )
 
-    def test_can_be_sent_to_a_worker(self):
-        sent = pickle.dumps(repair_numpy_names)
-        assert b"recbole_evcf.utils.packages" in sent
-        assert pickle.loads(sent) is repair_numpy_names
-
 
 class TestRay:
     @pytest.mark.parametrize("missing", ["ray", "pkg_resources"])
@@ -140,12 +133,10 @@ class TestRay:
     @pytest.mark.parametrize("inside", [True, False, None])
     def test_reports_inside_ray_alone(self, inside, monkeypatch):
         reported = []
-        old = {
-            "is_session_enabled": lambda: inside,
-            "report": lambda **metrics: reported.append(metrics),
-        }
-        new = {"report": reported.append}
-        tune = types.SimpleNamespace(**(new if inside is None else old))
+        tune = types.SimpleNamespace(report=reported.append)
+        if inside is not None:
+            tune.report = lambda **metrics: reported.append(metrics)
+            tune.is_session_enabled = lambda: inside
         monkeypatch.setitem(sys.modules, "ray.tune", tune)
         quick_start.tune.report(recall=0.1)
         assert reported == [{"recall": 0.1}] * (inside is not False)
@@ -286,14 +277,10 @@ class TestHyperTuning:
         HyperTuning(objective, **settings).run()
         return seen
 
-    CHOICES = (
-        [[8], [8, 8], "[16]"],
-        [{"p": [1, 2]}, {"p": {"q": [3]}}, None],
-        [[[1], {"p": []}], 7],
-    )
+    CHOICES = ([[8], [8, 8], "[16]"], [{"p": [1, 2]}, {"p": {"q": [3]}}, None, [[1], {"p": []}]])
 
     @pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
-    @pytest.mark.parametrize("choices", CHOICES, ids=["lists", "dicts", "nested"])
+    @pytest.mark.parametrize("choices", CHOICES, ids=["lists", "dicts"])
     def test_choices_of_any_kind_are_handed_on_as_they_are(self, algo, choices):
         space = {"choice": {"size": choices, "rate": [0.1, 0.2]}}
         seen = self.tune(params_dict=space, algo=algo, max_evals=40)

@@ -193,20 +193,9 @@ def test_a_split_seed_sets_the_split_apart_from_the_seed(tiny):
     assert parts(seed=1, split_seed=2) == parts(seed=2)
 
 
-class OwnVamp(Vamp):
-    """Ours, extended."""
-
-
-class OwnBPR(BPR):
-    """RecBole's, extended."""
-
-
-class OwnTrainer(Trainer):
-    """Somebody's own."""
-
-
-class OwnToo(BPR):
-    """With a trainer of its own."""
+# A user's models, and a trainer.
+OwnVamp, OwnTrainer = type("OwnVamp", (Vamp,), {}), type("OwnTrainer", (Trainer,), {})
+OwnBPR, OwnToo = type("OwnBPR", (BPR,), {}), type("OwnToo", (BPR,), {})
 
 
 def test_the_trainer_follows_from_the_model_unless_it_is_given():
@@ -233,15 +222,11 @@ def test_an_adapter_needs_a_general_recommender_of_recboles(name):
         register_fold_in(name, None, None)
 
 
-class Heir(EASE):
-    """Its constructor is EASE's, which has an adapter already."""
+# The constructor of EASE has an adapter already, that of LINE has none.
+HEIRS = [type("Heir", (EASE,), {}), type("PlainHeir", (LINE,), {})]
 
 
-class PlainHeir(LINE):
-    """Its constructor is LINE's, which has none."""
-
-
-@pytest.mark.parametrize("model", [Heir, PlainHeir])
+@pytest.mark.parametrize("model", HEIRS)
 def test_the_adapter_of_a_class_that_inherits_its_constructor_is_called(model, tiny, monkeypatch):
     monkeypatch.setitem(fold_in.FOLD_IN_MODELS, model.__name__, None)
     called = []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_evcf.model.dropout import drop_entries
-from recbole_evcf.model.layers import GatedLayer, GaussianHead, HistoryLinear, Linear, OutputLayer
+from recbole_evcf.model.layers import GaussianHead, HistoryLinear, Linear, OutputLayer
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -34,14 +34,6 @@ def test_products_and_gradients_equal_the_dense_ones(batch, sparse, n_dense):
         torch.testing.assert_close(x.grad, of_x)
     if n_dense:
         torch.testing.assert_close(z.grad, of_z)
-
-
-def test_gated_layer_is_equation_7():
-    layer = GatedLayer(lambda: Linear(4, 3))
-    x = torch.randn(6, 4)
-    linear = x @ layer.linear.weight.T + layer.linear.bias
-    gate = x @ layer.gate.weight.T + layer.gate.bias
-    torch.testing.assert_close(layer(x), linear / (1 + torch.exp(-gate)))
 
 
 @pytest.mark.parametrize("linear", [lambda: Linear(400, 900), lambda: HistoryLinear(300, 900, 100)])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from build import SIZES, build, since_recbole_1_2_1
+from build import SIZES, since_recbole_1_2_1, trained
 from conftest import write_inter
 from recbole_evcf import Recommender, register_model
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
@@ -24,39 +24,23 @@ SMALL = {
     "WMF": {"embedding_size": 8},
     "Vamp": {"pseudo_inputs_init": "data"},
 }
-OURS = (
-    "Vamp",
-    "HVamp",
-    "GatedMultiVAE",
-    "GatedVamp",
-    "GatedHVamp",
-    "GatedHVampLinear",
-    "EDLAE",
-    "WMF",
-)
-
-
+OURS = tuple(model.__name__ for model in (*MODELS, *BASELINES))
 RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
 SG = {**RS, "split": {"SG": [0.6, 0.2, 0.2]}}
 
 
-def trained(model, settings, **changes):
-    """Dataloaders, network and trainer of a model on the tiny data set."""
-    settings = {**settings, "epochs": 1, **SMALL.get(model, {}), **changes}
-    _, loaders, network, trainer = build(model, "tiny", settings)
-    trainer.fit(loaders[0], loaders[1])
-    return loaders, network.eval(), trainer
-
-
 def saved(model, settings, **changes):
-    loaders, network, trainer = trained(model, settings, **changes)
-    return loaders, network, trainer.saved_model_file
+    """Dataloaders and trainer of a model on the tiny data set, and the model's file."""
+    settings = {**settings, "epochs": 1, **SMALL.get(model, {}), **changes}
+    loaders, trainer = trained(model, settings)
+    trainer.model.eval()
+    return loaders, trainer, trainer.saved_model_file
 
 
 @pytest.mark.parametrize("model", [*OURS, *FOLD_IN_MODELS])
 def test_a_users_history_gets_the_scores_that_the_user_has(model, tiny):
-    loaders, network, path = saved(model, tiny)
-    users = loaders[2].uid_list[:7]
+    loaders, trainer, path = saved(model, tiny)
+    network, users = trainer.model, loaders[2].uid_list[:7]
     feat, tokens = loaders[0]._dataset.inter_feat, loaders[0]._dataset.field2id_token["item_id"]
     shown = [tokens[feat["item_id"][feat["user_id"] == user].numpy()].tolist() for user in users]
     # As from nowhere: neither data nor anything else of the training is at hand.
@@ -90,8 +74,8 @@ def test_items_are_those_of_training_users(tiny, tmp_path):
     loaders, _, path = saved("GatedHVamp", tiny, eval_args=SG)
     recommender = Recommender.load(path)
     dataset = loaders[0]._dataset
-    trained = dataset.id2token("user_id", dataset.inter_feat["user_id"].unique().numpy())
-    counts = Counter(item for user, item, _ in rows if user in set(trained))
+    of_training = dataset.id2token("user_id", dataset.inter_feat["user_id"].unique().numpy())
+    counts = Counter(item for user, item, _ in rows if user in set(of_training))
     assert dict(zip(recommender.item_tokens, recommender.catalogue.counts)) == counts
     assert len(counts) == 20 + 18
 
@@ -114,13 +98,18 @@ def test_threads_that_share_a_recommender_get_their_own_answers(model, tiny):
     assert together == [alone[person] for person in requests]
 
 
+def of(part):
+    """Everything that is set on a module: its attributes, parameters, buffers and parts."""
+    return {**vars(part), **part._parameters, **part._buffers, **part._modules}
+
+
 @pytest.mark.parametrize("split", [RS, SG], ids=["RS", "SG"])
 @pytest.mark.parametrize("model", ["HVamp", "WMF", *FOLD_IN_MODELS])
 def test_recommending_leaves_the_trained_model_as_it_is(model, split, tiny):
-    loaders, network, trainer = trained(model, tiny, eval_args=split)
-    before = trainer.evaluate(loaders[2], load_best_model=False)
+    loaders, trainer, _ = saved(model, tiny, eval_args=split)
+    before, network = trainer.evaluate(loaders[2], load_best_model=False), trainer.model
     lists = [["i1", "i2"], [], ["i3"]]
-    expected = Recommender(network.eval()).recommend(lists, k=5)
+    expected = Recommender(network).recommend(lists, k=5)
     network.train()
     weights = copy.deepcopy(network.state_dict())
     entries = [(part, key, value) for part in network.modules() for key, value in of(part).items()]
@@ -139,11 +128,6 @@ def test_recommending_leaves_the_trained_model_as_it_is(model, split, tiny):
         assert torch.equal(value, weights[name])
     if model not in ("Random", "DiffRec", "LDiffRec", "ADMMSLIM"):
         assert trainer.evaluate(loaders[2], load_best_model=False) == before
-
-
-def of(part):
-    """Everything that is set on a module: its attributes, parameters, buffers and parts."""
-    return {**vars(part), **part._parameters, **part._buffers, **part._modules}
 
 
 @pytest.fixture
@@ -187,15 +171,12 @@ CATALOGUE = {"tokens": '["a", "a"]', "counts": torch.ones(2)}
         ({"model": "EASE"}, {}, "of another model than the EASE"),
         ({"model": "BPR"}, {}, "holds a BPR, which has no way to score a user"),
         ({"model": "LDiffRec", "n_cate": 3}, {}, "its n_cate is '3', and would have to be 1"),
-        ({"latent_dimension": 9}, {}, "is corrupt"),
         ({"latent_dimension": "x"}, {}, "is corrupt"),
         ([], {}, "class None, which is not known"),
         ({}, {"item_catalogue": CATALOGUE}, "is corrupt"),
         ({}, {"state_dict": {}}, "is corrupt"),
-        ({}, {"n_users": None}, "is corrupt"),
         # Sizes buy no memory.
         ({"n_pseudo_inputs": 10**9}, {}, r"is corrupt.*larger than its weights"),
-        ({"mlp_hidden_size": [10**5, 10**5]}, {}, r"is corrupt.*larger than its weights"),
         ({"model": "MultiVAE", "latent_dimension": 10**10}, {}, r"is corrupt.*larger than its"),
         ({"model": "CDAE", "embedding_size": 10**9}, {}, r"is corrupt.*larger than its weights"),
     ],
@@ -206,10 +187,8 @@ def test_a_file_of_another_model_or_of_sizes_is_refused(path, config, entries, m
 
 @since_recbole_1_2_1
 def test_neighbours_of_users_need_their_data(tiny):
-    refused(
-        saved("ItemKNN", tiny, knn_method="user")[2],
-        "its knn_method is 'user', and would have to be item",
-    )
+    message = "its knn_method is 'user', and would have to be item"
+    refused(saved("ItemKNN", tiny, knn_method="user")[2], message)
 
 
 def test_a_number_of_users_needs_no_memory(path):
@@ -238,7 +217,6 @@ def test_a_constructor_that_reads_more_of_its_data_set_is_named(tiny, monkeypatc
     path = saved("Greedy", tiny)[2]
     for read, cause in (
         (lambda dataset: dataset.inter_matrix(), "AttributeError: .* has no .* 'inter_matrix'"),
-        (lambda dataset: dataset.inter_feat["user_id"].max(), "RuntimeError: max"),
         (lambda dataset: dataset.num("age"), r"KeyError: age\)"),
     ):
         monkeypatch.setattr(Greedy, "read", staticmethod(read))

@@ -76,23 +76,12 @@ def test_what_is_no_token_is_named(value):
             read(given)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        FRAME,
-        FRAME.rename(columns={"user": "user_id", "item": "item_id"}),
-        FRAME.to_dict("list"),
-        FRAME.to_dict("series"),
-        FRAME.to_dict(),
-        GROUPS.apply(list),
-        GROUPS.agg(set),
-        GROUPS.apply(list).to_dict(),
-        dict(list(GROUPS)),
-    ],
-    ids=lambda given: type(given).__name__,
-)
-def test_users_keep_their_names(given):
-    assert read(given) == EXPECTED
+def test_users_keep_their_names():
+    renamed = FRAME.rename(columns={"user": "user_id", "item": "item_id"})
+    columns = [FRAME.to_dict(form) for form in ("list", "series", "dict")]
+    lists = [GROUPS.apply(list), GROUPS.agg(set), GROUPS.apply(list).to_dict(), dict(list(GROUPS))]
+    for given in (FRAME, renamed, *columns, *lists):
+        assert read(given) == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -125,33 +114,22 @@ SHAPE = "a matrix of histories has numbers in a row for each user and a column f
     ("given", "message"),
     [
         (PAIRS, PAIRED),
-        (zip(*zip(*PAIRS)), PAIRED),
         (FRAME.groupby("user"), PAIRED),
         (GROUPS, PAIRED),
         ({5: [3, 7]}.items(), PAIRED),
         (FRAME.itertuples(), LISTS),
-        (FRAME.itertuples(index=False), PAIRED),
         (FRAME.values, SHAPE),
-        (FRAME.to_records(), SHAPE),
         (FRAME.set_index("user")["item"], LISTS),
-        (
-            FRAME.set_index("user"),
-            "one column must be named user_id or user; the columns are 'item'",
-        ),
+        (FRAME.set_index("user"), "one column must be named user_id or user; .* are 'item'"),
         ([FRAME, FRAME], LISTS),
-        ({5: ["3"], 7: {"3": 1}}, LISTS),
         (FRAME.to_dict("records"), LISTS),
-        (FRAME.to_dict("index"), LISTS),
         (FRAME.astype(float).replace(10, np.nan), "nan is not an item token"),
         ([["3"], 7], LISTS),
-        (np.zeros((2, 3, 6)), SHAPE),
         ([np.eye(6)], LISTS),
         ([["3"], ["7", ["10"]]], r"\['10'\] is not an item token"),
         (pd.DataFrame({"user": [5], "item": [[3, 7]]}), r"\[3, 7\] is not an item token"),
         (MATRIX.astype(int).astype(bool).astype(int).tolist(), "a 0 or a 1 for each of the 6"),
-        (list(MATRIX > 0), "a 0 or a 1 for each of the 6 items: give such rows as one array"),
         (np.where(MATRIX > 0, 1, np.nan), r"missing values \(NaN\): no interaction is a 0"),
-        (np.full((2, 6), "3"), "and the type <U1"),
         (MATRIX.astype(object), "and the type object"),
         ({None: [3]}, "the name of a user is missing"),
         (pd.Series([[3]], index=[np.nan]), "the name of a user is missing"),
@@ -165,15 +143,8 @@ def test_what_may_be_read_in_two_ways_is_refused(given, message):
 
 # From files.
 
-ROWS = [
-    ("u1", "a"),
-    ("u2", "7"),
-    ("u1", "b"),
-    ("u3", "x"),
-    ("u1", "a"),
-    ("ü, 4", "NA"),
-    ("u2", "y"),
-]
+OWNERS = ("u1", "u2", "u1", "u3", "u1", "ü, 4", "u2")
+ROWS = list(zip(OWNERS, ("a", "7", "b", "x", "a", "NA", "y")))
 IN_FILES = {"u1": {"a", "b"}, "u2": {"7"}, "u3": set(), "ü, 4": {"NA"}}
 KNOWN = ["a", "b", "7", "NA"]
 
@@ -257,7 +228,6 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
         ("h.jsonl", b"\xff\xfe{}", FORM),
         ("h.jsonl", '{"user": "u1", "items": "abc"}', FORM),
         ("h.jsonl", '{"user": "u1", "items": [1.5]}', FORM),
-        ("h.jsonl", '{"user": true, "items": ["a"]}', FORM),
         ("h.jsonl", '{"user": "u1", "items": [""]}', FORM),
         ("h.jsonl", '{"user": "u1", "items": ["\\ud800"]}', FORM),
         ("h.txt", "u1 a\n", r"histories are in .inter, .csv, .tsv or .jsonl files"),
@@ -270,9 +240,8 @@ def test_a_file_that_cannot_be_read_is_one_sentence(name, content, message, tmp_
 
 
 def test_other_faults_of_files(tmp_path):
-    for separator in (";;", '"'):
-        with pytest.raises(ValueError, match="separator must be one character"):
-            read_file(tmp_path / "h.csv", "user,item\nu,a\n", separator=separator)
+    with pytest.raises(ValueError, match="separator must be one character"):
+        read_file(tmp_path / "h.csv", "user,item\nu,a\n", separator=";;")
     path = tmp_path / "items.txt"
     for content, message in ((b" \n", "names no item"), (b"\xff\n", "not a text file")):
         path.write_bytes(content)

@@ -17,13 +17,12 @@ SPACE = [
 ]
 
 
+CHOICES = ("likelihood", "mlp_hidden_size")
+
+
 def trial(number, score, status="finished"):
-    params = {
-        "likelihood": SPACE[0].range[number % 2],
-        "mlp_hidden_size": SPACE[1].range[number % 2],
-        "anneal_cap": number / 10,
-        "learning_rate": 10.0**-number,
-    }
+    sizes = {name: SPACE[place].range[number % 2] for place, name in enumerate(CHOICES)}
+    params = {**sizes, "anneal_cap": number / 10, "learning_rate": 10.0**-number}
     made = {"number": number, "params": params, "status": status}
     if score is None:
         return {**made, "reason": HOSTILE}

@@ -21,24 +21,17 @@ def read(text):
 
 
 def test_every_kind():
-    assert read(
-        "# a comment, and a blank line\n\n"
-        "likelihood choice ['multinomial', 'bernoulli']\n"
-        "size choice ['[600]', '[600, 600]', [2**4, 8], (4,)]\n"
-        "gated choice ['True', False, None]\n"
-        "anneal_cap uniform 0.1, 1\n"
-        "latent quniform 50,300,50\n"
-        "dropout quniform 0.1,0.9,0.1\n"
-        "learning_rate\tloguniform   -8,-4\n"
-    ) == [
-        Parameter("likelihood", "choice", ("multinomial", "bernoulli")),
-        Parameter("size", "choice", ([600], [600, 600], [16, 8], [4])),
-        Parameter("gated", "choice", (True, False, None)),
-        Parameter("anneal_cap", "uniform", (0.1, 1.0)),
-        Parameter("latent", "quniform", (50.0, 300.0, 50.0)),
-        Parameter("dropout", "quniform", (0.1, 0.9, 0.1)),
-        Parameter("learning_rate", "loguniform", (-8.0, -4.0)),
-    ]
+    expected = {
+        "likelihood choice ['multinomial', 'bernoulli']": ("multinomial", "bernoulli"),
+        "size choice ['[600]', '[600, 600]', [2**4, 8], (4,)]": ([600], [600, 600], [16, 8], [4]),
+        "gated choice ['True', False, None]": (True, False, None),
+        "anneal_cap uniform 0.1, 1": (0.1, 1.0),
+        "latent quniform 50,300,50": (50.0, 300.0, 50.0),
+        "dropout quniform 0.1,0.9,0.1": (0.1, 0.9, 0.1),
+        "learning_rate\tloguniform   -8,-4": (-8.0, -4.0),
+    }
+    space = read("\n".join(["# a comment, and a blank line", "", *expected]))
+    assert space == [Parameter(*line.split()[:2], found) for line, found in expected.items()]
 
 
 def test_settings_have_pythons_types():
@@ -81,16 +74,19 @@ def test_a_mistake_names_its_line(line, message):
     assert not os.path.exists("made")
 
 
-def test_files_that_are_no_space():
-    Path("bytes.hyper").write_bytes(b"\xff\xfe\x00")
-    Path("empty.hyper").write_text("# nothing\n")
-    for name, message in {
-        "nope": r"no params file nope\.hyper; the package ships .*Vamp",
-        "bytes": r"bytes\.hyper cannot be read as UTF-8 text",
-        "empty": "names no parameter",
-    }.items():
-        with pytest.raises(ValueError, match=message):
-            read_params_file(f"{name}.hyper")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"no params file own\.hyper; the package ships .*Vamp"),
+        (b"\xff\xfe\x00", r"own\.hyper cannot be read as UTF-8 text"),
+        (b"# nothing\n", "names no parameter"),
+    ],
+)
+def test_files_that_are_no_space(content, message):
+    if content:
+        Path("own.hyper").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_params_file("own.hyper")
 
 
 def test_each_model_has_a_space_that_recbole_reads_alike():
