@@ -15,7 +15,7 @@ from build import SIZES, since_recbole_1_2_1, trained
 from conftest import write_inter
 from recbole_evcf import Recommender, register_model
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
-from recbole_evcf.model.models import Vamp
+from recbole_evcf.model.models import BASELINES, MODELS, Vamp
 from recbole_evcf.serving.saved_model import load_model
 
 SMALL = {
