@@ -146,8 +146,7 @@ def digest_of_loaders(loaders: Sequence) -> str:
     """Return the digest of the data of RecBole's dataloaders, of which some may be None."""
     parts = []
     for loader in filter(None, loaders):
-        phase = loader._sampler
         # Under the split by users the shown part of a history is no interaction of the phase.
-        seen = [phase.seen] if isinstance(phase, RankedPhase) else []
+        seen = [loader._sampler.seen] if isinstance(loader._sampler, RankedPhase) else []
         parts.append(digest_of_part(loader._dataset, *seen))
     return digest(*parts)

@@ -28,34 +28,28 @@ YAML_COMMENT = """\
 
 def prepare_pro_sg(raw: RawPath, path: str) -> list[str]:
     """Write each of the files row for row to `PATH.train.inter` and so on; return a report."""
-    report, pairs = [], []
+    report, parts = [], []
     files = [find_files(raw, name)[0] for name in PARTS]
-    for file, part in zip(files, PARTS.values()):
-        part_path = Path(f"{path}.{part}.inter")
-        pairs.append(copy_pairs(file, part_path))
-        report.append(f"  {part_path.name}: {len(pairs[-1]):,} interactions")
-        if repeats := int(pairs[-1].duplicated().sum()):
+    for file, name in zip(files, PARTS.values()):
+        target, chunks = Path(f"{path}.{name}.inter"), []
+        target.write_text("user_id:token\titem_id:token\n", encoding="utf-8")
+        for table in read_table(file, ("uid", "sid")):
+            table.to_csv(target, mode="a", sep="\t", header=False, index=False)
+            chunks.append(table.apply(lambda column, file=file: whole_numbers(file, column)))
+        pairs = pd.concat(chunks)
+        if pairs.empty:
+            raise ValueError(f"{file}, line 2: there are no rows below the header")
+        report.append(f"  {target.name}: {len(pairs):,} interactions")
+        if repeats := int(pairs.duplicated().sum()):
             report.append(f"warning: {file}: {repeats:,} rows repeat an earlier one")
-    for number, row, column, why in faults_in_parts(pairs):
-        found = f"{column} {pairs[number][column].iloc[row]}"
+        parts.append(pairs)
+    for number, row, column, why in faults_in_parts(parts):
+        found = f"{column} {parts[number][column].iloc[row]}"
         raise ValueError(f"{files[number]}, line {row + 2}: {found} {why}")
-    total = pd.concat(pairs)
+    total = pd.concat(parts)
+    n_users, n_items = total.nunique()
     report += ["in all:", f"  interactions {len(total):,}"]
-    counts = zip(("users", "items"), total.nunique())
-    return [*report, *(f"  {what} {count:,}" for what, count in counts)]
-
-
-def copy_pairs(file: RawPath, path: Path) -> pd.DataFrame:
-    """Write a raw file as an atomic file; return its users and items."""
-    pd.DataFrame(columns=["user_id:token", "item_id:token"]).to_csv(path, sep="\t", index=False)
-    chunks = []
-    for table in read_table(file, ("uid", "sid")):
-        table.to_csv(path, mode="a", sep="\t", header=False, index=False)
-        chunks.append(table.apply(lambda column: whole_numbers(file, column)))
-    pairs = pd.concat(chunks)
-    if pairs.empty:
-        raise ValueError(f"{file}, line 2: there are no rows below the header")
-    return pairs
+    return [*report, f"  users {n_users:,}", f"  items {n_items:,}"]
 
 
 def split_config(path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from prepare_raw_files import (
 )
 from recbole_evcf.data.prepare import KINDS, prepare, raw
 
-REAL = Path("/work/shared/data/ml-1m-pro_sg")
 ITEMS = {
     "ml-20m": [
         ["2", "Jumanji (1995)", "Adventure Children"],
@@ -58,14 +56,6 @@ def test_each_kind(tmp_path, monkeypatch, kind, way, chunk):
         }
     else:
         assert written_rows(folder / "mine.item") == ITEMS[kind]
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the shared ML-1M split")
-def test_there_and_back_on_a_real_split(tmp_path):
-    assert "warning" not in prepare("pro_sg", REAL, "ml", tmp_path)
-    files = {name: (REAL / name).read_bytes() for name in ATOMIC_NAMES}
-    for suffix, rows in expected_rows("pro_sg", files).items():
-        assert written_rows(tmp_path / "ml" / f"ml.{suffix}") == rows
 
 
 @pytest.mark.parametrize("chunk", [100, 10**6])
