@@ -6,7 +6,7 @@ import torch
 
 from build import build
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.inspection.latent import LatentModel
+from recbole_evcf.inspection.measures import LatentModel
 
 SG = {"SG": [0.6, 0.2, 0.2]}
 

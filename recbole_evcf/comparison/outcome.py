@@ -38,7 +38,6 @@ class Outcome:
     """Everything that a report shows.
 
     Attributes:
-        plan: what was asked for.
         runs: label, seed and what :func:`~recbole_evcf.comparison.worker.execute` returned of each
             finished run.
         failures: label, seed and reason of each run that failed.
@@ -88,13 +87,8 @@ def read_outcome(
     finished: Mapping[str, tuple[dict[str, Any], pd.DataFrame]],
     failures: Mapping[str, str],
 ) -> Outcome:
-    """Combine the runs of a plan.
-
-    Args:
-        plan: what was asked for.
-        finished: by name, what a run found and the test metrics of its users.
-        failures: by name, why a run failed.
-    """
+    """Combine the runs of a plan: by name, what a run found and the test metrics of its users, or
+    why it failed."""
     runs, failed, rows, split = [], [], [], None
     frames: dict[str, list[pd.DataFrame]] = {}
     for run in plan.runs:
@@ -148,7 +142,7 @@ def paired_tests(
 
     Args:
         users: by label, the metrics (columns) of the test users (index).
-        baseline: label of the model that the others are compared with.
+        baseline: label of a model.
         metrics: names of columns.
 
     Returns:
@@ -198,15 +192,9 @@ def paired_test(values: pd.Series, base: pd.Series) -> dict[str, float]:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Correct p-values by Holm's step-down method (1979), which bounds the chance of one false
-    alarm among all.
-
-    Args:
-        p_values: (tests,).
-
-    Returns:
-        (tests,): with p sorted upwards, the greatest of min(1, (m - j) p_j) up to each place.
-    """
+    """Correct p-values, (tests,), by Holm's step-down method (1979), which bounds the chance of
+    one false alarm among all: with p sorted upwards, the greatest of min(1, (m - j) p_j) up to
+    each place j = 0, 1, ..., m - 1."""
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,60 +29,53 @@ TABLES = ("table1", "table2")
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper, its rows to be trained with the published settings."""
+    """A table of the paper.
+
+    Attributes:
+        specs: its rows, with the published settings; those of a short run if ``quick``.
+        metrics: keys of RecBole's results.
+        figures: by metric and model, a column for the data set that is trained on; if the paper
+            does not have it, one for each of the paper's.
+        headings, errors: of those columns, and about how large the errors of their figures are.
+        claims: what the paper ``says``: one model is ``better`` and another ``worse``.
+    """
 
     name: str
     specs: tuple[ModelSpec, ...]
-    # Keys of RecBole's results.
     metrics: tuple[str, ...]
-    # Of the data set that is trained on, otherwise of all: a column for each, and rows by metric
-    # and label.
     figures: pd.DataFrame
-    # By data set: the heading of its column, and about how large the errors of its figures are.
     headings: dict[str, str]
     errors: dict[str, float]
-    # What the paper "says": one model is "better" and another "worse".
     claims: list[dict[str, str]]
-    # Whether the settings are those of a short run.
     quick: bool
 
 
 def paper_table(name: str, dataset: str, quick: bool) -> PaperTable:
     """Read one of :data:`TABLES` from ``properties/paper/``, to be trained on a data set.
 
-    What is read for a row, in this order: the protocol, what is said of the data set, the settings
-    of the row, what the paper tuned for the data set, and if ``quick`` those of a short run.
+    What is read for a row, in this order: the protocol, the data set's file, the settings of the
+    row, what the paper tuned for the data set, and if ``quick`` those of a short run.
     """
     published = _read("paper/published")
     table, about = published["tables"][name], published["data_sets"]
-    specs = []
+    metrics, specs = tuple(table["metrics"]), []
     for row in table["rows"]:
-        own = f"paper/{row['settings']}"
-        files = ["protocol/strong_generalization", f"dataset/{dataset}", own]
-        files += [f"paper/{dataset}/{row['settings']}", *["paper/quick"] * quick]
-        files = list(filter(shipped_file, files))
-        specs.append(ModelSpec(row["label"], _read(own)["model"], config_files=tuple(files)))
-    figures = pd.DataFrame(
-        {
-            data: {
-                (metric, row["label"]): figure
-                for row in table["rows"]
-                for metric, figure in zip(table["metrics"], row[data])
-            }
-            for data in about
-            if data in table["rows"][0]
-        }
-    ).rename_axis(["metric", "model"])
-    return PaperTable(
-        name,
-        tuple(specs),
-        tuple(table["metrics"]),
-        figures[[dataset]] if dataset in figures else figures,
-        {data: f"paper, {each['name']}" for data, each in about.items()},
-        {data: each["standard_error"] for data, each in about.items()},
-        table["statements"],
-        quick,
-    )
+        own = row["settings"]
+        names = ["protocol/strong_generalization", f"dataset/{dataset}", f"paper/{own}"]
+        names += [f"paper/{dataset}/{own}", *["paper/quick"] * quick]
+        model = _read(f"paper/{own}")["model"]
+        specs.append(ModelSpec(row["label"], model, {}, tuple(filter(shipped_file, names))))
+    cells = {
+        (metric, row["label"]): {data: row[data][place] for data in about if data in row}
+        for place, metric in enumerate(metrics)
+        for row in table["rows"]
+    }
+    figures = pd.DataFrame.from_dict(cells, "index").rename_axis(["metric", "model"])
+    figures = figures[[dataset]] if dataset in figures else figures
+    headings = {data: f"paper, {about[data]['name']}" for data in figures}
+    errors = {data: about[data]["standard_error"] for data in figures}
+    claims = table["statements"]
+    return PaperTable(name, tuple(specs), metrics, figures, headings, errors, claims, quick)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -91,14 +85,16 @@ def _read(name: str) -> dict[str, Any]:
 def beside_paper(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
     """Return a row per metric and model, unrounded: ``metric``, ``model``, ``ours``, ``ours_se``;
     for each data set of the paper its figure, and its ``_se``."""
-    columns = {metric: [metric, metric + SE_SUFFIX] for metric in table.metrics}
-    ours = {
-        metric: outcome.values.reindex(columns=names).set_axis(["ours", "ours_se"], axis=1)
-        for metric, names in columns.items()
-    }
+    ours = {}
+    for metric in table.metrics:
+        values = outcome.values.reindex(columns=[metric, metric + SE_SUFFIX])
+        ours[metric] = values.set_axis(["ours", "ours_se"], axis=1)
     frame = pd.concat(ours, names=["metric", "model"]).join(table.figures)
-    errors = {data + SE_SUFFIX: table.errors[data] for data in table.figures}
-    return frame.assign(**errors).reset_index()
+    return frame.assign(**_suffixed(table.errors)).reset_index()
+
+
+def _suffixed(errors: Mapping[str, float], factor: float = 1) -> dict[str, float]:
+    return {f"{data}{SE_SUFFIX}": factor * error for data, error in errors.items()}
 
 
 def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
@@ -121,8 +117,7 @@ def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
         rows.append({**row, **(better - worse), "p": test.get("p_value")})
     found = pd.DataFrame(rows, dtype=float)
     # Of the difference of two figures, treated as independent.
-    errors = {data + SE_SUFFIX: math.sqrt(2) * table.errors[data] for data in table.figures}
-    found = found.assign(**errors)
+    found = found.assign(**_suffixed(table.errors, math.sqrt(2)))
     found.insert(0, "statement", [claim["says"] for claim in table.claims])
     tested = found["p"].notna()
     found.loc[tested, "p"] = holm(found.loc[tested, "p"].to_numpy())
@@ -134,11 +129,10 @@ def check_claims(outcome: Outcome, table: PaperTable) -> pd.DataFrame:
 
 def reproduction_text(outcome: Outcome, table: PaperTable) -> str:
     """Return our values next to the paper's, and the checks, for a terminal."""
-    blocks = [
-        "\n".join([section.title, *(p.text() if isinstance(p, Table) else f"\n{p}" for p in parts)])
-        for section in _sections(outcome, table)
-        for parts in [section.parts]
-    ]
+    blocks = []
+    for section in _sections(outcome, table):
+        parts = [part.text() if isinstance(part, Table) else f"\n{part}" for part in section.parts]
+        blocks.append("\n".join([section.title, *parts]))
     return "\n\n".join(blocks)
 
 

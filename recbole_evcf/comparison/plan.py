@@ -63,14 +63,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a comparison, model by model, seed by seed.
-
-    ``baseline`` is the label of the model that the others are tested against.
-    """
+    """The runs of a comparison, model by model, seed by seed."""
 
     specs: tuple[ModelSpec, ...]
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]
+    # Label of the model that the others are tested against.
     baseline: str
 
     @property
@@ -100,28 +98,30 @@ def make_plan(
     Args:
         specs: the models.
         dataset: name of the data set.
-        config_files: files for all models, read after those of a model.
+        config_files: for all models, read after those of a model.
         settings: config keys for all models; they override every file.
         seeds: of the models; by default the one of the config.
-        baseline: one of the models, by default the first.
+        baseline: label of one of the models, by default the first's.
 
     Raises:
         ValueError: a model, a setting or a seed is wrong.
     """
-    settings, labels = dict(settings or {}), [spec.label for spec in specs]
-    baseline = labels[0] if baseline is None else baseline
-    # It may be written with other spaces.
-    with suppress(ValueError):
-        baseline = parse_models(baseline)[0].label if baseline not in labels else baseline
-    if baseline not in labels:
-        raise ValueError(f"--baseline: {baseline!r} is none of the models {', '.join(labels)}.")
+    settings = dict(settings or {})
+    # Spaces in a label do not matter.
+    labels = {"".join(spec.label.split()): spec.label for spec in specs}
+    first_tested = "".join((baseline or specs[0].label).split())
+    if first_tested not in labels:
+        models = ", ".join(labels.values())
+        raise ValueError(f"--baseline: {baseline!r} is none of the models {models}.")
     if seeds and "seed" in settings:
         raise ValueError("--seed and --seeds were both given: the seeds of the models are --seeds.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds names a seed twice: {', '.join(map(str, seeds))}.")
-    files = [resolve_config_files([*spec.config_files, *config_files]) for spec in specs]
-    configs = [_config_of(spec, dataset, of, settings) for spec, of in zip(specs, files)]
-    first = configs[0]
+    configs = []
+    for spec in specs:
+        files = resolve_config_files([*spec.config_files, *config_files])
+        configs.append((spec, files, _config_of(spec, dataset, files, settings)))
+    first = configs[0][2]
     check_tested(first)
     name, seeds = ("--seeds", tuple(seeds)) if seeds else ("seed", (first["seed"],))
     for seed in seeds:
@@ -129,17 +129,17 @@ def make_plan(
     split_seed = seeds[0] if first["split_seed"] is None else first["split_seed"]
     data = digest_of_data(first)
     runs = []
-    for spec, of, config in zip(specs, files, configs):
+    for spec, files, config in configs:
         for seed in seeds:
             both = {"seed": seed, "split_seed": split_seed}
             request = {
                 "model": spec.model,
                 "dataset": dataset,
-                "config_files": [os.path.abspath(path) for path in of],
+                "config_files": [os.path.abspath(path) for path in files],
                 "settings": {**settings, **spec.settings, **both},
             }
             runs.append(Run(spec, seed, settings_of_result(config, data, **both), request))
-    return Plan(tuple(specs), seeds, tuple(runs), baseline)
+    return Plan(tuple(specs), seeds, tuple(runs), labels[first_tested])
 
 
 def _config_of(spec: ModelSpec, dataset: str, files: list[str], settings: dict) -> Config:
@@ -160,7 +160,7 @@ def settings_of_result(config: Config, data: str, **seeds: int) -> dict[str, Any
 
     Args:
         config: of the run, before anything is loaded: RecBole writes into it.
-        data: see :func:`recbole_evcf.data.identity.digest_of_data`.
+        data: the digest of its data.
         seeds: ``seed`` and ``split_seed``, where the run has others than the config.
     """
     settings = effective_settings(plain_config(config))

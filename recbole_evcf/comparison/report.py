@@ -83,7 +83,7 @@ def write_tables(outcome: Outcome, folder: str, name: str) -> None:
 
 
 def sections(outcome: Outcome) -> list[Section]:
-    """Return the sections of a report; those of finished runs only where there are some."""
+    """Return the sections of a report; those of finished runs where there are some."""
     plan, shared = outcome.plan, outcome.plan.settings
     found = _of_finished_runs(outcome) if outcome.runs else []
     if outcome.failures:
@@ -113,8 +113,7 @@ def _of_finished_runs(outcome: Outcome) -> list[Section]:
     if any(len(run["curve"]) > 1 for _, _, run in outcome.runs):
         found.append(Section("Learning curves", [learning_curves(outcome), ABOUT_CURVES]))
     if len(plan.specs) > 1:
-        tests = [_test_table(outcome), _about_tests(outcome)] if len(outcome.tests) else [NO_TESTS]
-        found.append(Section(f"Against {plan.baseline}", tests))
+        found.append(Section(f"Against {plan.baseline}", _tests(outcome)))
     names = {"model": "model", "epochs": "epochs", **COSTS, "measured_on": "measured on"}
     if not finished["peak_gpu_memory_mib"].any():
         del names["peak_gpu_memory_mib"]
@@ -161,35 +160,25 @@ def caption(outcome: Outcome) -> str:
     return " ".join([*sentences, "The best of each column is marked."])
 
 
-def _test_table(outcome: Outcome) -> Table:
+def _tests(outcome: Outcome) -> list[Table | str]:
     """Return the tests against the baseline, those of the selecting metric first."""
+    if outcome.tests.empty:
+        return [NO_TESTS]
     first = outcome.plan.settings["valid_metric"].lower()
     table = outcome.tests.sort_values("metric", key=lambda key: key != first, kind="stable")
-    # A non-breaking space.
-    bounds = zip(table["low"], table["high"])
-    table["interval"] = [f"[{low:+.4f},\u00a0{high:+.4f}]" for low, high in bounds]
     table["metric"] = table["metric"].map(outcome.metrics)
-    names = {
-        "label": "model",
-        "metric": "metric",
-        "difference": "mean difference",
-        "interval": "95% interval",
-        "p_value": "p",
-        "p_corrected": "corrected p",
-    }
-    formats = {"difference": "+.4f", "p_value": "p", "p_corrected": "p"}
-    return Table(table[list(names)], names, formats, bold=table[["p_corrected"]] < LEVEL)
-
-
-def _about_tests(outcome: Outcome) -> str:
+    names = {"label": "model", "metric": "metric", "difference": "mean difference"}
+    names |= {"low": "95% from", "high": "to", "p_value": "p", "p_corrected": "corrected p"}
+    formats = {**dict.fromkeys(names, "+.4f"), "p_value": "p", "p_corrected": "p"}
     whose = ", each the mean over the seeds" if len(outcome.plan.seeds) > 1 else ""
-    return (
+    about = (
         f"Paired t-tests on the metrics of {outcome.tests['n_users'][0]:,} test users{whose}. "
         f"The p-values are corrected by Holm's method for all {len(outcome.tests)} "
         "comparisons of the table, the intervals are not. The test says whether the difference "
         "would hold for other users, not whether it would hold for another training run. Bold: "
         "below 0.05 after the correction."
     )
+    return [Table(table[[*names]], names, formats, table[["p_corrected"]] < LEVEL), about]
 
 
 def metric_bars(outcome: Outcome) -> go.Figure:

@@ -115,11 +115,11 @@ def execute(
     model, construction = _timed(lambda: make(config, train_data._dataset).to(config["device"]))
     # Only now have all files been read.
     settings["data"] = digest_of_data(config)
-    if changed := differences(planned, settings) if planned else []:
-        what = f"the settings of this run have changed ({', '.join(changed)})"
-        if changed == ["data"]:
-            what = "the files of the data set have changed"
-        raise ValueError(f"{what} since the command started: repeat it.")
+    if planned and (changed := differences(planned, settings)):
+        raise ValueError(
+            "the settings or data of this run have changed since the command started "
+            f"({', '.join(changed)}): repeat it."
+        )
     # Not timed: making a trainer imports and opens TensorBoard.
     trainer = recording(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
     progress = config["show_progress"]

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import ranked_phases
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.inspection import latent, tables
+from recbole_evcf.inspection import measures
 from recbole_evcf.inspection.report import ACTIVE, Inspection
 from recbole_evcf.model.gaussian import Gaussian
 from recbole_evcf.model.models import MODELS
@@ -100,7 +100,7 @@ class _Subject:
 
     def __init__(self, config: Any, recommender: VAERecommender, loaders: tuple):
         self.config, self.dataset, test = config, loaders[0]._dataset, loaders[2]
-        self.model = latent.LatentModel(recommender.network)
+        self.model = measures.LatentModel(recommender.network)
         prior = self.model.components
         self.components = Gaussian(*(p.cpu().double() for p in (prior.mean, prior.log_variance)))
         trained = Histories.from_dataset(self.dataset)
@@ -114,7 +114,7 @@ class _Subject:
         self.histories = Histories.input_of(self.dataset).to(recommender.device)
         self.users = trained.lengths.nonzero().squeeze(1)
         top, means, total = [], [], torch.zeros(len(self.items), dtype=torch.float64)
-        for history in latent.history_batches(self.histories, self.users):
+        for history in measures.history_batches(self.histories, self.users):
             posterior = self.model.encoder(history.normalized())
             top.append((posterior.mean, posterior.log_variance))
             means.append(self.model.means(history))
@@ -137,9 +137,9 @@ def _users(of: _Subject, found: Inspection) -> None:
     users = found.tables["users"] = pd.DataFrame({field: tokens, "history_length": lengths})
     if not of.model.is_mixture:
         return
-    explained, components = tables.explain_users(of.posterior, of.components)
+    explained, components = measures.explain_users(of.posterior, of.components)
     users[explained.columns] = explained
-    items = tables.component_items(of.model, of.average, of.items, TOP_ITEMS)
+    items = measures.component_items(of.model, of.average, of.items, TOP_ITEMS)
     names = item_names(of.config)
     if names is not None:
         items.insert(4, "name", items["item"].map(names).fillna(items["item"]))
@@ -152,8 +152,8 @@ def _users(of: _Subject, found: Inspection) -> None:
 
 
 def _levels(of: _Subject, found: Inspection) -> None:
-    kl, lower_units = latent.level_kl(of.model, of.histories, of.users)
-    unit_kl = [tables.marginal_kl(of.some(MARGINAL_USERS), of.components), *lower_units]
+    kl, lower_units = measures.level_kl(of.model, of.histories, of.users)
+    unit_kl = [measures.marginal_kl(of.some(MARGINAL_USERS), of.components), *lower_units]
     units, rows = [], []
     for level, means, values in zip(of.model.levels, of.means, unit_kl):
         variance = means.double().var(0).numpy()
@@ -161,7 +161,7 @@ def _levels(of: _Subject, found: Inspection) -> None:
         table["active"], table["kl"] = variance > ACTIVE, values.double().numpy()
         units.append(table.sort_values("variance", ascending=False, kind="stable"))
         n, active = len(table), int(table["active"].sum())
-        row = tables.mean_and_error(kl[[level]].set_axis(["kl"], axis=1))
+        row = measures.mean_and_error(kl[[level]].set_axis(["kl"], axis=1))
         rows.append({"level": level, "units": n, "active": active, **row})
         found.facts[f"active units of {level}"] = f"{active} of {n}"
     found.tables["units"] = pd.concat(units, ignore_index=True)
@@ -176,7 +176,7 @@ def _plane(of: _Subject, found: Inspection) -> None:
     found.explained = np.nan_to_num(plane.explained_variance_ratio_).tolist()
     found.tables["users"][["pc1", "pc2"]] = plane.transform(means)
     mixtures = {"aggregated_posterior": of.some(DENSITY_USERS), "prior": of.components}
-    found.tables["density"] = tables.density_table(plane, mixtures)
+    found.tables["density"] = measures.density_table(plane, mixtures)
     if of.model.is_mixture:
         table = found.tables["components"]
         centres = of.components.mean.numpy()[table["component"]]
@@ -184,12 +184,14 @@ def _plane(of: _Subject, found: Inspection) -> None:
 
 
 def _gates(of: _Subject, found: Inspection) -> None:
-    users = latent.gate_values(of.model, latent.history_batches(of.histories, of.users))
+    users = measures.gate_values(of.model, measures.history_batches(of.histories, of.users))
     if not users:
         return
     # Imaginary users with one item each.
     alone = Histories(identity(len(of.items))).to(of.histories.starts.device)
-    items = latent.gate_values(of.model, latent.history_batches(alone, torch.arange(len(of.items))))
+    items = measures.gate_values(
+        of.model, measures.history_batches(alone, torch.arange(len(of.items)))
+    )
     gates = pd.DataFrame({layer: values.mean() for layer, values in users.items()}).T
     gates.insert(1, "std", [values["mean"].std() for values in users.values()])
     gates["single_item_mean"] = [values["mean"].mean() for values in items.values()]
@@ -197,7 +199,7 @@ def _gates(of: _Subject, found: Inspection) -> None:
     mean_popularity = history @ of.popularity / history.getnnz(1)
     ways = {"users": (users, mean_popularity), "items": (items, of.popularity)}
     by_popularity = {
-        (way, layer): tables.means_by_group(values[["mean"]], along)
+        (way, layer): measures.means_by_group(values[["mean"]], along)
         for way, (layers, along) in ways.items()
         for layer, values in layers.items()
     }
@@ -218,19 +220,19 @@ def _quality(of: _Subject, found: Inspection) -> None:
     recall = "Truncated recall" if truncated else "Recall"
     found.metrics = {"ndcg": f"NDCG@{k}", "recall": f"{recall}@{k}"}
     names = ("nothing", "z1", "z2", "z1 and z2") if of.model.hierarchical else ("nothing", "z")
-    rankings = [latent.rank(of.model, of.histories, of.test, users, k, name) for name in names]
-    metrics = [tables.per_user(each.hits, each.targets, truncated) for each in rankings]
+    rankings = [measures.rank(of.model, of.histories, of.test, users, k, name) for name in names]
+    metrics = [measures.per_user(each.hits, each.targets, truncated) for each in rankings]
     rows: list[dict[str, Any]] = [
-        {"replaced": name, **tables.mean_and_error(values.assign(log_likelihood=likelihood))}
+        {"replaced": name, **measures.mean_and_error(values.assign(log_likelihood=likelihood))}
         for name, values, (*_, likelihood) in zip(names, metrics, rankings)
     ]
     for key, name in found.metrics.items():
         found.facts[f"{name} on test users"] = value_and_error(rows[0][key], rows[0][f"{key}_se"])
     found.tables["replaced_levels"] = pd.DataFrame(rows)
     lengths = of.histories.lengths.cpu()[users].numpy()
-    by_history = tables.means_by_group(metrics[0], lengths).rename(columns={"count": "users"})
+    by_history = measures.means_by_group(metrics[0], lengths).rename(columns={"count": "users"})
     found.tables["quality_by_history"] = by_history
-    found.tables["quality_by_popularity"] = tables.quality_by_popularity(
+    found.tables["quality_by_popularity"] = measures.quality_by_popularity(
         rankings[0], of.test.positives, users, of.popularity, truncated
     )
 

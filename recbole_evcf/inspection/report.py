@@ -14,7 +14,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 import yaml
 
-from recbole_evcf.inspection.latent import DRAWS
+from recbole_evcf.inspection.measures import DRAWS
 from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text, styled
 from recbole_evcf.report.table import Table, number
 from recbole_evcf.utils.text import shortened

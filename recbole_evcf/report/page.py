@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from itertools import count
 from typing import Any
 
 import plotly.graph_objects as go
@@ -25,14 +26,8 @@ FIGURE_CONFIG = {"displaylogo": False, "responsive": True}
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and its content.
-
-    Args:
-        title: of the section; empty for what follows the title of the report itself.
-        parts: paragraphs of plain text, tables and figures, in order. Foreign text in a figure
-            must have gone through :func:`figure_text`.
-        level: of the heading, 2 or 3.
-    """
+    """A heading of level 2 or 3, or none, and its content: paragraphs of plain text, tables, and
+    figures, in which foreign text must have gone through :func:`figure_text`."""
 
     title: str
     parts: Sequence[str | Table | go.Figure]
@@ -48,35 +43,35 @@ class Report:
 
     def write_html(self, path: str) -> None:
         """Write one self-contained page, atomically; the same content gives the same file."""
-        parts = [part for section in self.sections for part in section.parts]
-        figures = [part for part in parts if isinstance(part, go.Figure)]
-        drawn = {
-            # A fixed id: plotly would draw a random one.
-            id(figure): figure.to_html(
-                FIGURE_CONFIG, full_html=False, include_plotlyjs=False, div_id=f"figure-{n}"
+        numbers, has_figures = count(1), any(map(_has_figure, self.sections))
+
+        def draw(figure: go.Figure) -> str:
+            # plotly itself would draw a random id.
+            name = f"figure-{next(numbers)}"
+            return figure.to_html(
+                FIGURE_CONFIG, div_id=name, full_html=False, include_plotlyjs=False
             )
-            for n, figure in enumerate(figures, 1)
-        }
-        template = files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8")
+
         environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
         environment.tests["table"] = lambda part: isinstance(part, Table)
-        text = environment.from_string(template).render(
-            report=self, drawn=drawn, id=id, zip=zip, script=get_plotlyjs() if figures else ""
-        )
-        write_text(path, text)
+        template = files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8")
+        script = get_plotlyjs() if has_figures else ""
+        page = environment.from_string(template)
+        write_text(path, page.render(report=self, draw=draw, zip=zip, script=script))
 
     def write_markdown(self, path: str) -> None:
-        """Write the report without its figures, atomically."""
+        """Write the sections without figures, atomically."""
         blocks = [f"# {in_markdown(self.title)}"]
         for section in self.sections:
-            if section.title:
+            if not _has_figure(section):
                 blocks.append(f"{'#' * section.level} {in_markdown(section.title)}")
-            blocks += [
-                part.markdown() if isinstance(part, Table) else in_markdown(part)
-                for part in section.parts
-                if isinstance(part, (Table, str))
-            ]
+                for part in section.parts:
+                    blocks.append(part.markdown() if isinstance(part, Table) else in_markdown(part))
         write_text(path, "\n\n".join(blocks) + "\n")
+
+
+def _has_figure(section: Section) -> bool:
+    return any(isinstance(part, go.Figure) for part in section.parts)
 
 
 def figure_text(text: object) -> str:
@@ -85,17 +80,13 @@ def figure_text(text: object) -> str:
 
 
 def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
-    """Set the reports' style: white, with the legend in a line above.
+    """Set the reports' style: white, the legend in a line above, a height in pixels.
 
-    Args:
-        figure: of plotly's; it is changed.
-        height: in pixels.
-        layout: what else plotly's ``update_layout`` is to set.
+    ``layout`` is what else plotly's ``update_layout`` is to set. The figure is changed.
     """
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}
-    return figure.update_layout(
-        **{"template": "plotly_white", "height": height, "legend": legend, **layout}
-    )
+    look = {"template": "plotly_white", "height": height, "legend": legend}
+    return figure.update_layout(**{**look, **layout})
 
 
 def faceted(figure: go.Figure, height: int, **layout: Any) -> go.Figure:

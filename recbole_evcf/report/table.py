@@ -14,15 +14,8 @@ from tabulate import tabulate
 from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.utils.text import printable
 
-__all__ = [
-    "Table",
-    "duration",
-    "in_markdown",
-    "number",
-    "setting",
-    "validation_and_test",
-    "value_and_error",
-]
+__all__ = ["Table", "duration", "in_markdown", "number", "setting", "validation_and_test"]
+__all__ += ["value_and_error"]
 
 MISSING = "–"
 # Smaller p-values are all shown alike.
@@ -30,11 +23,8 @@ LEAST_P = 0.0001
 LATEX = str.maketrans(
     {
         **{letter: rf"\{letter}" for letter in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "±": r"$\pm$",
-        "–": "--",
+        **{"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"},
+        **{"±": r"$\pm$", "–": "--"},
     }
 )
 
@@ -81,11 +71,12 @@ def setting(value: object) -> str:
 
 
 class Column(NamedTuple):
-    """A column: its heading, its cells (a string, and whether it is emphasised), and whether
-    they are words, which are left-aligned."""
+    """A column as shown."""
 
     heading: str
+    # Each with whether it is emphasised.
     cells: list[tuple[str, bool]]
+    # Words are left-aligned.
     words: bool
 
 
@@ -114,21 +105,17 @@ class Table:
 
     def columns(self) -> list[Column]:
         """Return the columns as shown."""
-        errors = {f"{name}{SE_SUFFIX}" for name in self.frame}
-        return [self._column(name) for name in self.frame if name not in errors]
-
-    def _column(self, name: str) -> Column:
-        values = list(self.frame[name])
-        none = [None] * len(values)
-        errors = self.frame.get(f"{name}{SE_SUFFIX}", none)
-        marks = none if self.bold is None else self.bold.get(name, none)
-        spec = self.formats.get(name, ".4f")
-        cells = [
-            (value_and_error(value, error, spec), bool(mark))
-            for value, error, mark in zip(values, errors, marks)
-        ]
-        is_number = [isinstance(value, Real) and not isinstance(value, bool) for value in values]
-        return Column(self.names.get(name, name), cells, words=not any(is_number))
+        frame, marks = self.frame, pd.DataFrame() if self.bold is None else self.bold
+        none, columns = [None] * len(frame), []
+        for name in frame.columns.difference([f"{n}{SE_SUFFIX}" for n in frame], sort=False):
+            values, spec = list(frame[name]), self.formats.get(name, ".4f")
+            errors = frame.get(f"{name}{SE_SUFFIX}", none)
+            cells = [value_and_error(*pair, spec) for pair in zip(values, errors)]
+            is_number = [isinstance(v, Real) and not isinstance(v, bool) for v in values]
+            bold = map(bool, marks.get(name, none))
+            heading = self.names.get(name, name)
+            columns.append(Column(heading, list(zip(cells, bold)), words=not any(is_number)))
+        return columns
 
     def text(self, width: int | None = None) -> str:
         """Format the table for a terminal, in blocks of as many columns as fit the width.
@@ -151,25 +138,19 @@ class Table:
     def latex(self, caption: str, label: str) -> str:
         """Format the table in LaTeX; it needs the package ``booktabs``."""
         columns = self.columns()
-        cells = [
-            [_cell_in_latex(*cell, column.words) for cell in column.cells] for column in columns
-        ]
-        lines = [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}[t]",
-            r"\centering",
-            rf"\caption{{{_in_latex(caption)}}}",
-            rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{''.join('l' if c.words else 'r' for c in columns)}}}",
-            r"\toprule",
-            " & ".join(_in_latex(column.heading) for column in columns) + r" \\",
-            r"\midrule",
-            *(" & ".join(row) + r" \\" for row in zip(*cells)),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        return "\n".join(lines) + "\n"
+        rows = zip(
+            *([_cell_in_latex(*cell, column.words) for cell in column.cells] for column in columns)
+        )
+        frame = pd.DataFrame(rows, columns=[_in_latex(column.heading) for column in columns])
+        text = frame.style.hide(axis="index").to_latex(
+            caption=_in_latex(caption),
+            label=label,
+            column_format="".join("l" if column.words else "r" for column in columns),
+            hrules=True,
+            position="t",
+            position_float="centering",
+        )
+        return "% needs \\usepackage{booktabs}\n" + text
 
 
 def validation_and_test(valid: Mapping[str, float], test: Mapping[str, float]) -> Table:

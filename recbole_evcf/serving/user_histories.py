@@ -35,6 +35,7 @@ SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
 # Spreadsheets start files with a byte order mark.
 ENCODING = "utf-8-sig"
 FORM = '{"user": "u1", "items": ["i1", "i2"]}'
+NAMELESS = "the name of a user is missing."
 ROWS_AT_ONCE = 2**18
 USERS_AT_ONCE = 2**12
 
@@ -172,7 +173,9 @@ def unknown_items(tokens: Collection[str]) -> str:
 
 
 def _of_pairs(users: pd.Series, items: pd.Series) -> Piece:
-    owners, names = pd.factorize(users.to_numpy(dtype=object), use_na_sentinel=False)
+    owners, names = pd.factorize(users.to_numpy(dtype=object))
+    if (owners < 0).any():
+        raise ValueError(NAMELESS)
     return names, owners, items.to_numpy(dtype=object)
 
 
@@ -203,7 +206,7 @@ def _collected(
         pairs.append(np.stack([numbers[owners[known]], places[codes[known]].astype(np.int32)]))
     names = pd.Series(list(rows), dtype=object)
     if names.isna().any():
-        raise ValueError("the name of a user is missing.")
+        raise ValueError(NAMELESS)
     if unknown:
         lost = counted(left_out, "interaction")
         remarks.append(f"left out {lost} with {unknown_items(unknown)}")

@@ -122,7 +122,7 @@ def _read(model_file: str, path: str) -> State | None:
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OSError):
         content = load_checkpoint(path)
         training = content["training"]
-        settings = _settings(content["config"], training["device"], training["data"])
+        settings = _settings(content["config"], training["device"], training["data"][:12])
         epochs = content["epoch"], training["progress"]["best_epoch"]
         return State(model_file, path, *epochs, settings)
     return None

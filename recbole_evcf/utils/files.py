@@ -13,24 +13,12 @@ from typing import Any
 
 import torch
 
-__all__ = [
-    "atomic_write",
-    "check_target",
-    "plain_json",
-    "read_archive",
-    "remove_leftovers",
-    "write_archive",
-    "write_json",
-    "write_text",
-]
+__all__ = ["atomic_write", "check_target", "plain_json", "read_archive", "remove_leftovers"]
+__all__ += ["write_archive", "write_json", "write_text"]
 
 
 def check_target(path: str) -> None:
-    """Check that a file of this name can be written, before work is spent.
-
-    Raises:
-        ValueError: it cannot, and why.
-    """
+    """Raise a ValueError if no file of this name can be written, before work is spent."""
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder: name a file to write.")
@@ -111,6 +99,7 @@ def write_archive(path: str, state: Any) -> None:
             cause = cause.__context__
         if not isinstance(cause, OSError):
             raise (cause or error) from None
+        # An empty file marks an unfinished run.
         older = os.path.exists(path) and os.path.getsize(path)
         kept = "; the one written before is whole" if older else ""
         raise OSError(

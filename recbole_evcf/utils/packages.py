@@ -6,14 +6,8 @@ import importlib
 import os
 import traceback
 
-__all__ = [
-    "CONSOLE",
-    "LOG_FILE",
-    "PLUGINS",
-    "import_failure",
-    "import_plugins",
-    "repair_numpy_names",
-]
+__all__ = ["CONSOLE", "LOG_FILE", "PLUGINS"]
+__all__ += ["import_failure", "import_plugins", "repair_numpy_names"]
 
 # The names of RecBole's log handlers for a run.
 CONSOLE, LOG_FILE = "recbole console", "recbole file"

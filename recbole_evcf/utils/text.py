@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import operator
 import unicodedata
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["one_line", "plain_value", "printable", "shortened", "shown"]
 
@@ -14,6 +15,16 @@ STEERING = ("Cc", "Cs", "Zl", "Zp")
 # These change the writing direction, also of what follows.
 TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 LONGEST_SENTENCE = 2000
+MAX_POWER_BITS = 4096
+OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
 
 
 def shortened(text: str, length: int = 60) -> str:
@@ -28,13 +39,12 @@ def shown(value: object, length: int = 60) -> str:
 
 def printable(text: str) -> str:
     """Escape control characters, so that a sentence is safe to print."""
-    text = shortened(text, LONGEST_SENTENCE)
-    return "".join(c.encode("unicode_escape").decode() if _steers(c) else c for c in text)
-
-
-def _steers(character: str) -> bool:
-    turns = unicodedata.bidirectional(character) in TURNING
-    return turns or unicodedata.category(character) in STEERING
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.bidirectional(letter) in TURNING or unicodedata.category(letter) in STEERING
+        else letter
+        for letter in shortened(text, LONGEST_SENTENCE)
+    )
 
 
 def one_line(error: Exception) -> str:
@@ -60,25 +70,13 @@ def plain_value(text: str) -> Any:
 class _Arithmetic(ast.NodeTransformer):
     """Replaces each operation on two numbers by its result."""
 
-    OPERATIONS: ClassVar = {
-        ast.Add: operator.add,
-        ast.Sub: operator.sub,
-        ast.Mult: operator.mul,
-        ast.Div: operator.truediv,
-        ast.FloorDiv: operator.floordiv,
-        ast.Mod: operator.mod,
-        ast.Pow: operator.pow,
-    }
-    MAX_POWER_BITS = 4096
-
     def visit_BinOp(self, node: ast.BinOp) -> ast.Constant:
-        self.generic_visit(node)
-        left, right = ast.literal_eval(node.left), ast.literal_eval(node.right)
+        left, right = (ast.literal_eval(self.visit(side)) for side in (node.left, node.right))
         if not all(isinstance(value, (int, float, complex)) for value in (left, right)):
             raise ValueError("Only numbers can be calculated with.")
-        if type(node.op) not in self.OPERATIONS:
+        if type(node.op) not in OPERATIONS:
             raise ValueError("Only + - * / // % and ** are calculated.")
         power = isinstance(node.op, ast.Pow) and isinstance(left, int)
-        if power and left.bit_length() * right > self.MAX_POWER_BITS:
+        if power and left.bit_length() * right > MAX_POWER_BITS:
             raise ValueError("The power is too large.")
-        return ast.Constant(self.OPERATIONS[type(node.op)](left, right))
+        return ast.Constant(OPERATIONS[type(node.op)](left, right))

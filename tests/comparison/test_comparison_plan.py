@@ -24,24 +24,16 @@ def test_commas_in_brackets_and_quotes_part_nothing():
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1e-3", 0.001),
-        ("5", 5),
-        ("True", True),
-        ("true", True),
-        ("None", None),
-        ("~", None),
-        ("{SG: [1, 2]}", {"SG": [1, 2]}),
-        ("Adam W", "Adam W"),
-        ("__import__('os').getcwd()", "__import__('os').getcwd()"),
-    ],
-)
-def test_values_are_literals_or_yaml(text, value):
+VALUES = {"1e-3": 0.001, "5": 5, "2*3": 6, "True": True, "true": True, "None": None, "~": None}
+VALUES |= {"{SG: [1, 2]}": {"SG": [1, 2]}}
+VALUES |= {text: text for text in ("Adam W", "__import__('os').getcwd()")}
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_values_are_literals_or_yaml(text):
     ((_, _, settings),) = read(f"A[key={text}]")
-    assert settings == {"key": value}
-    assert type(settings["key"]) is type(value)
+    assert settings == {"key": VALUES[text]}
+    assert type(settings["key"]) is type(VALUES[text])
 
 
 @pytest.mark.parametrize(
@@ -80,18 +72,15 @@ def names(plan):
 
 
 def test_the_runs_are_model_by_model_on_one_split(plan):
-    made = plan("Pop,Vamp,Vamp[anneal_cap=0.1]", seeds=(5, 6), anneal_cap="0.7")
-    assert [(run.spec.label, run.seed) for run in made.runs] == [
-        (label, seed) for label in ("Pop", "Vamp", "Vamp[anneal_cap=0.1]") for seed in (5, 6)
-    ]
+    labels = ("Pop", "Vamp", "Vamp[anneal_cap=0.1]")
+    made = plan(",".join(labels), seeds=(5, 6), anneal_cap="0.7")
+    expected = [(label, seed) for label in labels for seed in (5, 6)]
+    assert [(run.spec.label, run.seed) for run in made.runs] == expected
     assert {run.request["settings"]["split_seed"] for run in made.runs} == {5}
     assert [run.request["settings"]["seed"] for run in made.runs] == [5, 6] * 3
     # What is a model's own goes before what holds for all.
     assert [run.settings["anneal_cap"] for run in made.runs[2:]] == [0.7, 0.7, 0.1, 0.1]
     assert len(set(names(made))) == 6
-
-
-def test_seeds_are_the_configs_by_default_and_the_split_may_have_its_own(plan):
     assert plan().seeds == (2020,)
     assert plan(seed="3").seeds == (3,)
     made = plan(seeds=(5, 6), split_seed="9")
@@ -106,25 +95,20 @@ def test_a_model_may_need_its_own_settings(plan):
         plan("Pop,SASRec[train_neg_sample_args=None,hidden_sizes=8]")
 
 
-def test_the_same_settings_are_the_same_run(plan):
-    first = names(plan())
-    assert names(plan()) == first
-    assert names(plan(show_progress="True", state="info", checkpoint_dir="elsewhere")) == first
-    # A default that is given is no change.
-    assert names(plan("Pop,Vamp[likelihood=multinomial]")) == first
-
-
 @pytest.mark.parametrize(
-    ("models", "settings"),
+    ("same", "models", "settings"),
     [
-        ("Pop,Vamp[anneal_cap=0.1]", {}),
-        ("Pop,Vamp", {"learning_rate": "0.1"}),
-        ("Pop,Vamp", {"topk": "[5]", "valid_metric": "MRR@5"}),
-        ("Pop,Vamp", {"split_seed": "1"}),
+        (True, "Pop,Vamp", {"show_progress": "True", "state": "info", "checkpoint_dir": "other"}),
+        # A default that is given is no change.
+        (True, "Pop,Vamp[likelihood=multinomial]", {}),
+        (False, "Pop,Vamp[anneal_cap=0.1]", {}),
+        (False, "Pop,Vamp", {"learning_rate": "0.1"}),
+        (False, "Pop,Vamp", {"topk": "[5]", "valid_metric": "MRR@5"}),
+        (False, "Pop,Vamp", {"split_seed": "1"}),
     ],
 )
-def test_other_settings_are_another_run(plan, models, settings):
-    assert names(plan())[1] != names(plan(models, **settings))[1]
+def test_the_same_settings_are_the_same_run(plan, same, models, settings):
+    assert (names(plan())[1] == names(plan(models, **settings))[1]) == same
 
 
 def test_other_data_are_another_run(plan, tmp_path):

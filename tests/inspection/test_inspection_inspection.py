@@ -11,7 +11,7 @@ from inspected import SG, untrained
 from naive import affine
 from recbole_evcf.inspection import inspection
 from recbole_evcf.inspection.inspection import inspect_loaded, item_names
-from recbole_evcf.inspection.latent import gate_values, history_batches
+from recbole_evcf.inspection.measures import gate_values, history_batches
 from recbole_evcf.inspection.report import Inspection
 from recbole_evcf.report.page import Report
 

@@ -240,9 +240,8 @@ def test_a_file_that_cannot_be_read_is_one_sentence(name, content, message, tmp_
 
 
 def test_other_faults_of_files(tmp_path):
-    for separator in (";;", '"'):
-        with pytest.raises(ValueError, match="separator must be one character"):
-            read_file(tmp_path / "h.csv", "user,item\nu,a\n", separator=separator)
+    with pytest.raises(ValueError, match="separator must be one character"):
+        read_file(tmp_path / "h.csv", "user,item\nu,a\n", separator=";;")
     path = tmp_path / "items.txt"
     for content, message in ((b" \n", "names no item"), (b"\xff\n", "not a text file")):
         path.write_bytes(content)
