@@ -36,6 +36,10 @@ DATA_PATH = "dataset/"
 class CheckedConfig(Config):
     """A ``Config`` that knows our models' settings and reports what is wrong with a user's."""
 
+    external_config_dict: dict[str, Any]
+    file_config_dict: dict[str, Any]
+    file_of_key: dict[str, str]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from logging import getLogger
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
 from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
 from recbole_evcf.data.prepare.table import prepare_table, table_config
 
-__all__ = ["KINDS", "prepare"]
+__all__ = ["KINDS", "prepare", "prepared"]
 
 FORMATS: dict[str, Callable[..., list[str]]] = {
     "table": prepare_table,
@@ -77,8 +81,35 @@ def prepare(
         path = str(folder / name)
         report = FORMATS[kind](raw if kind == "table" else open_raw(raw), path, **options)
         if kind in CONFIGS:
-            Path(f"{path}.yaml").write_text(CONFIGS[kind](path), encoding="utf-8")
+            text = f"{_source(raw)}\n{CONFIGS[kind](path)}"
+            Path(f"{path}.yaml").write_text(text, encoding="utf-8")
     return "\n".join([f"{Path(output) / name}: prepared from {kind}", *report])
+
+
+def prepared(dataset: str | None, settings: Mapping[str, Any]) -> str | None:
+    """Return the name of a data set; of a table's file, once it is prepared in `data_path`.
+
+    Raises:
+        ValueError: as :func:`prepare`; or another data set has the file's name.
+    """
+    if dataset is None or not Path(dataset).is_file():
+        return dataset
+    output = str(settings.get("data_path") or "dataset")
+    name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")
+    config = Path(output) / name / f"{name}.yaml"
+    before = config.read_text(encoding="utf-8").splitlines()[:1] if config.is_file() else []
+    if before != [_source(dataset)]:
+        same_file = bool(before) and before[0].split(" of ")[0] == _source(dataset).split(" of ")[0]
+        getLogger().warning(prepare(dataset, name, output=output, overwrite=same_file))
+    return name
+
+
+def _source(raw: Any) -> str:
+    """A comment on what a data set was prepared from, by which a changed file is known."""
+    if isinstance(raw, pd.DataFrame) or not Path(str(raw)).is_file():
+        return f"# Prepared from {'a table' if isinstance(raw, pd.DataFrame) else raw}"
+    changed = datetime.fromtimestamp(Path(raw).stat().st_mtime).isoformat(" ")
+    return f"# Prepared from {Path(raw).resolve()} of {changed}"
 
 
 @contextmanager

@@ -29,8 +29,13 @@ FIELDS = {
     "time": "timestamp:float",
 }
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
-# The largest number that is still a time in seconds, and the units after it.
-UNITS = ((1e11, 1, "seconds"), (1e14, 1e3, "milliseconds"), (1e17, 1e6, "microseconds"))
+# Numbers below the first are times in the unit, of which there are so many in a second.
+UNITS: tuple[tuple[float, float, str], ...] = (
+    (1e11, 1, "seconds"),
+    (1e14, 1e3, "milliseconds"),
+    (1e17, 1e6, "microseconds"),
+    (float("inf"), 1e9, "nanoseconds"),
+)
 ISO = "a number or a date such as 2026-11-26 or 2026-11-26T10:30:00Z"
 SHOWN = 5
 
@@ -233,8 +238,7 @@ def _seconds(column: pd.Series, numbers: pd.Series, report: _Report) -> pd.Serie
         unit = "dates"
     else:
         largest = numbers.abs().max()
-        rest = ((float("inf"), 1e9, "nanoseconds"),)
-        divisor, unit = next((d, unit) for most, d, unit in (*UNITS, *rest) if largest < most)
+        divisor, unit = next((number, unit) for most, number, unit in UNITS if largest < most)
         seconds = numbers / divisor
     report.lines += [f"times are {unit}"] * (f"times are {unit}" not in report.lines)
     return seconds
@@ -249,8 +253,8 @@ def _core(frame: pd.DataFrame, min_user: int, min_item: int, report: _Report) ->
         if len(frame) == rows:
             break
     if before > rows:
-        least = f"fewer than {min_user} items or items with fewer than {min_item} users"
-        report.lines.append(f"left out: {before - rows:,} of users with {least}")
+        few = f"fewer than {min_user} items or items with fewer than {min_item} users"
+        report.lines.append(f"left out: {before - rows:,} of users with {few}")
     return frame
 
 
