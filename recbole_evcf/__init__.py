@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from recbole_evcf.comparison.compare import compare as compare
+    from recbole_evcf.data.prepare import prepare as prepare
     from recbole_evcf.hooks.models import register_fold_in as register_fold_in
     from recbole_evcf.hooks.models import register_model as register_model
     from recbole_evcf.hooks.speedups import speed_up_recbole as speed_up_recbole
@@ -44,6 +45,7 @@ _LAZY = {
     "WMF": "model.wmf",
     "Recommender": "serving.recommender",
     "compare": "comparison.compare",
+    "prepare": "data.prepare",
     "inspect_model": "inspection.inspection",
     "register_fold_in": "hooks.models",
     "register_model": "hooks.models",

@@ -91,11 +91,32 @@ COMMANDS = {
         "prepare.main",
         "Turn raw data into RecBole's atomic files, whole or not at all.",
         (
-            _option("kind", "what the raw data are", choices=["pro_sg", "ml-20m", "netflix"]),
-            _option("--raw", "their folder, or for ml-20m its zip file", required=True),
-            _option("--name", "name of the data set (default: the kind)"),
+            _option(
+                "kind", "what the raw data are", choices=["table", "pro_sg", "ml-20m", "netflix"]
+            ),
+            _option(
+                "--raw",
+                "of a table its .csv, .tsv, .parquet or .jsonl file, oror more, 'orders-*.csv.gz'; "
+                "otherwise their folder, or for ml-20m its zip file",
+                required=True,
+            ),
+            _option("--name", "name of the data set (default: the kind; a table needs one)"),
             _option("--output", "folder of data sets (default dataset)", default="dataset"),
             _switch("--overwrite", "replace the data set if it exists"),
+            *(
+                _option(f"--{field}", f"of a table, its column (default: by its name, {names})")
+                for field, names in (
+                    ("user", "such as userId, customer"),
+                    ("item", "such as product_id, sku"),
+                    ("rating", "such as rating, stars"),
+                    ("time", "such as timestamp, date"),
+                )
+            ),
+            _option("--item_file", "of a table, one of its items, with the column --item"),
+            _option("--title", "the column of titles in it"),
+            _option("--min_rating", "of a table, leave out lower ratings", type=float),
+            _option("--min_user", "of a table, interactions a user must have", type=int),
+            _option("--min_item", "of a table, interactions an item must have", type=int),
         ),
     ),
     "recommend": Command(

@@ -8,7 +8,17 @@ from recbole_evcf.data.prepare import prepare
 
 __all__ = ["main"]
 
+# Options for a table alone.
+TABLE = ("user", "item", "rating", "time", "item_file", "title")
+FILTERS = ("min_rating", "min_user", "min_item")
+
 
 def main(options: argparse.Namespace, words: list[str]) -> None:
     """Prepare a data set."""
-    print(prepare(options.kind, options.raw, options.name, options.output, options.overwrite))
+    given = {
+        name: value for name in (*TABLE, *FILTERS) if (value := getattr(options, name)) is not None
+    }
+    if given and options.kind != "table":
+        raise ValueError(f"--{next(iter(given))} is for prepare table, not for {options.kind}.")
+    target = options.name, options.kind, options.output, options.overwrite
+    print(prepare(options.raw, *target, **given))

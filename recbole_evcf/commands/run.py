@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from recbole.config import Config
+from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_evcf import distributed, quick_start
 from recbole_evcf.commands.options import read_settings, split_files, tell
-from recbole_evcf.config.checks import can_resume
+from recbole_evcf.config.checks import can_resume, is_vae
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.resumption import state_of, states_kept, unfinished_runs
@@ -67,6 +69,19 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     print(result_table(result), flush=True)
     if options.result_file:
         write_json(options.result_file, {"model": model, "dataset": dataset, **result})
+    if result["model_file"]:
+        for line in _what_next(config, result["model_file"]):
+            tell(line)
+
+
+def _what_next(config: Config, model_file: str) -> list[str]:
+    """Lines on what can be done with the trained model."""
+    lines, file = [f"The model is in {model_file}"], f"--model_file={shlex.quote(model_file)}"
+    if issubclass(config.model_class, GeneralRecommender):
+        lines.append(f"  recbole-evcf recommend {file} --output=recommendations.csv")
+    if is_vae(config):
+        lines.append(f"  recbole-evcf inspect {file} --output=inspection")
+    return lines
 
 
 def _how_to_resume(config: Config, options: argparse.Namespace, elsewhere: bool) -> str:

@@ -18,6 +18,7 @@ from recbole_evcf.config.keys import Role, checked, effective_settings, with_rol
 from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
+from recbole_evcf.data.prepare import prepared
 from recbole_evcf.model.models import BEST
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
@@ -108,6 +109,7 @@ def make_plan(
         ValueError: a model, a setting or a seed is wrong.
     """
     settings = dict(settings or {})
+    dataset = str(prepared(dataset, settings))
     # Spaces in a label do not matter.
     labels = {"".join(spec.label.split()): spec.label for spec in specs}
     first_tested = "".join((baseline or specs[0].label).split())

@@ -11,7 +11,12 @@ from recbole.utils import set_color
 
 from recbole_evcf import distributed
 from recbole_evcf.config import checks
-from recbole_evcf.config.files import resolve_config_files, shipped_file, with_nulls
+from recbole_evcf.config.files import (
+    read_config_file,
+    resolve_config_files,
+    shipped_file,
+    with_nulls,
+)
 from recbole_evcf.config.keys import KEYS, checked
 from recbole_evcf.config.names import DECLARED, unknown_model
 from recbole_evcf.data.loading_settings import check_loading
@@ -23,10 +28,17 @@ from recbole_evcf.utils.text import one_line
 
 __all__ = ["CheckedConfig"]
 
+# RecBole's default.
+DATA_PATH = "dataset/"
+
 
 @extends(Config)
 class CheckedConfig(Config):
     """A ``Config`` that knows our models' settings and reports what is wrong with a user's."""
+
+    external_config_dict: dict[str, Any]
+    file_config_dict: dict[str, Any]
+    file_of_key: dict[str, str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -57,12 +69,27 @@ class CheckedConfig(Config):
             checked("dataset", name)
         import_plugins()
         try:
-            return super()._get_model_and_dataset(model, dataset)
+            found = super()._get_model_and_dataset(model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
         # Importing a module may raise anything.
         except Exception:
             raise unknown_model(str(model or self.external_config_dict["model"])) from None
+        self._read_file_of_dataset(found[-1])
+        return found
+
+    def _read_file_of_dataset(self, dataset: str) -> None:
+        """Read the config file that lies beside a data set, below those of the user."""
+        folder = self.external_config_dict.get("data_path") or DATA_PATH
+        path = os.path.join(folder, dataset, f"{dataset}.yaml")
+        if getattr(self, "is_restored", False) or not os.path.isfile(path):
+            return
+        settings = read_config_file(path)
+        # Where it lies has just been found.
+        settings.pop("data_path", None)
+        self.file_of_key = {**dict.fromkeys(settings, path), **self.file_of_key}
+        self.file_config_dict = checks.overridden(settings, self.file_config_dict)
+        self._merge_external_config_dict()
 
     def _load_internal_config_dict(self, model: Any, model_class: Any, dataset: Any) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)

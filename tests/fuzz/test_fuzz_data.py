@@ -169,7 +169,7 @@ def all_or_nothing(kind: str, files: dict[str, bytes], packed: bytes | None = No
     else:
         where = prepare_raw_files.write_files(Path("case/raw"), files)
     reader = f"prepare {kind}{', zip' if packed else ''}"
-    ending = ends_well(reader, lambda: prepare(kind, where, "tiny", out), [str(where)], "case")
+    ending = ends_well(reader, lambda: prepare(where, "tiny", kind, out), [str(where)], "case")
     if ending.refusal is None:
         first, *others = prepare_raw_files.everything_under(out)
         assert first == "tiny"

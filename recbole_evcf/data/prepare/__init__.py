@@ -5,56 +5,115 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from logging import getLogger
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
 from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
+from recbole_evcf.data.prepare.table import prepare_table, table_config
 
-__all__ = ["KINDS", "prepare"]
+__all__ = ["KINDS", "prepare", "prepared"]
 
-FORMATS = {"pro_sg": prepare_pro_sg, "ml-20m": prepare_ml_20m, "netflix": prepare_netflix}
+FORMATS: dict[str, Callable[..., list[str]]] = {
+    "table": prepare_table,
+    "pro_sg": prepare_pro_sg,
+    "ml-20m": prepare_ml_20m,
+    "netflix": prepare_netflix,
+}
 KINDS = tuple(FORMATS)
+# What makes the text of a config file, for the kinds that need one.
+CONFIGS = {"table": table_config, "pro_sg": split_config}
 
 
 def prepare(
-    kind: str,
-    raw: str | Path,
+    raw: Any,
     name: str | None = None,
+    kind: str = "table",
     output: str | Path = "dataset",
     overwrite: bool = False,
+    **options: Any,
 ) -> str:
     """Prepare a data set: the folder `OUTPUT/NAME` appears complete or not at all.
 
+    It holds atomic files and, for a table or a split, a config file `NAME.yaml`, which is read
+    whenever the data set is.
+
     Args:
+        raw: For a table, files of it or a DataFrame; otherwise the folder or zip archive of the raw
+            data.
+        name: What to call the data set; needed for `table` and `pro_sg`, otherwise the kind.
         kind: One of `KINDS`.
-        raw: The folder or zip archive of the raw data.
-        name: What to call the data set; needed for `pro_sg`, otherwise the kind is its name.
         output: The folder of data sets to write to; created if necessary.
         overwrite: Whether to replace a data set of that name.
+        **options: Of a table, see :func:`~recbole_evcf.data.prepare.table.prepare_table`: its
+            columns `user`, `item`, `rating`, `time`, an `item_file` with `title`, and
+            `min_rating`, `min_user`, `min_item`.
 
     Returns:
-        A report to print: what was written, the counts beside the published ones, and warnings.
+        A report to print: what was written and left out, counts (beside the published ones), and
+        warnings.
 
     Raises:
         ValueError: The raw data (names file and line), the name or the target are not right.
+
+    >>> import pandas, recbole_evcf
+    >>> orders = pandas.DataFrame({"customer": ["ann", "ben", "ben"], "sku": ["A1", "A1", "B2"]})
+    >>> print(recbole_evcf.prepare(orders, "shop"))
+    dataset/shop: prepared from table
+      user=customer, item=sku
+      3 interactions
+      2 users
+      2 items
     """
     if kind not in FORMATS:
         raise ValueError(f"cannot prepare {kind!r}: the kinds are {', '.join(KINDS)}")
-    if name is None and kind == "pro_sg":
-        raise ValueError("pro_sg needs a name for the data set, as its raw files have none")
+    if name is None and kind in CONFIGS:
+        raise ValueError(f"{kind} needs a name for the data set, as its raw files have none")
     name = kind if name is None else name
     with new_dataset(raw, output, name, overwrite) as folder:
-        report = FORMATS[kind](open_raw(raw), str(folder / name))
-        if kind == "pro_sg":
-            (folder / f"{name}.yaml").write_text(split_config(name, str(output)), encoding="utf-8")
+        path = str(folder / name)
+        report = FORMATS[kind](raw if kind == "table" else open_raw(raw), path, **options)
+        if kind in CONFIGS:
+            text = f"{_source(raw)}\n{CONFIGS[kind](path)}"
+            Path(f"{path}.yaml").write_text(text, encoding="utf-8")
     return "\n".join([f"{Path(output) / name}: prepared from {kind}", *report])
 
 
+def prepared(dataset: str | None, settings: Mapping[str, Any]) -> str | None:
+    """Return the name of a data set; of a table's file, once it is prepared in `data_path`.
+
+    Raises:
+        ValueError: as :func:`prepare`; or another data set has the file's name.
+    """
+    if dataset is None or not Path(dataset).is_file():
+        return dataset
+    output = str(settings.get("data_path") or "dataset")
+    name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")
+    config = Path(output) / name / f"{name}.yaml"
+    before = config.read_text(encoding="utf-8").splitlines()[:1] if config.is_file() else []
+    if before != [_source(dataset)]:
+        same_file = bool(before) and before[0].split(" of ")[0] == _source(dataset).split(" of ")[0]
+        getLogger().warning(prepare(dataset, name, output=output, overwrite=same_file))
+    return name
+
+
+def _source(raw: Any) -> str:
+    """A comment on what a data set was prepared from, by which a changed file is known."""
+    if isinstance(raw, pd.DataFrame) or not Path(str(raw)).is_file():
+        return f"# Prepared from {'a table' if isinstance(raw, pd.DataFrame) else raw}"
+    changed = datetime.fromtimestamp(Path(raw).stat().st_mtime).isoformat(" ")
+    return f"# Prepared from {Path(raw).resolve()} of {changed}"
+
+
 @contextmanager
-def new_dataset(raw: str | Path, output: str | Path, name: str, overwrite: bool) -> Iterator[Path]:
+def new_dataset(raw: Any, output: str | Path, name: str, overwrite: bool) -> Iterator[Path]:
     """Give a hidden folder to fill, which becomes `OUTPUT/NAME` when the `with` statement ends.
 
     If anything is raised, even KeyboardInterrupt, whatever was written is removed, and an older
@@ -63,11 +122,12 @@ def new_dataset(raw: str | Path, output: str | Path, name: str, overwrite: bool)
     if not re.fullmatch(r"[^\W_][\w.+-]*", name):
         raise ValueError(f"the name {name!r} is not fit for a folder (a letter, then also . _ + -)")
     # Where the target is a link, what it points to is replaced, not the link.
-    target, raw = (Path(output) / name).resolve(), Path(raw).resolve()
+    target = (Path(output) / name).resolve()
+    raw = Path(raw).resolve() if isinstance(raw, (str, Path)) else None
     found = sorted(target.iterdir()) if target.is_dir() else []
     if target.is_file() or (found and not overwrite):
         raise ValueError(f"{target}: exists already; pass overwrite to replace it, or another name")
-    if target in (raw, *raw.parents):
+    if raw and target in (raw, *raw.parents):
         raise ValueError(f"{target}: holds the raw data; choose another name or output")
     for path in found:
         if not (path.name.startswith(f"{name}.") and path.is_file()):

@@ -21,9 +21,8 @@ PARTS = {
     "test_te.csv": "test_target",
 }
 YAML_COMMENT = """\
-# The split "{name}", made elsewhere and used as it is: the training users, and of the users held
-# out what the model is shown (fold-in) and what it is scored on (target). Usage:
-#     --dataset={name} --config_files=FOLDER/{name}.yaml
+# A split made elsewhere and used as it is: the training users, and of the users held out what the
+# model is shown (fold-in) and what it is scored on (target).
 """
 
 
@@ -53,11 +52,10 @@ def prepare_pro_sg(raw: RawPath, path: str) -> list[str]:
     return [*report, f"  users {n_users:,}", f"  items {n_items:,}"]
 
 
-def split_config(name: str, output: str) -> str:
+def split_config(path: str) -> str:
     """Return the text of the config file that makes RecBole read the five files."""
     config = {
-        "data_path": output,
         "benchmark_filename": list(PARTS.values()),
         "load_col": {"inter": ["user_id", "item_id"]},
     }
-    return YAML_COMMENT.format(name=name) + yaml.safe_dump(config, sort_keys=False)
+    return YAML_COMMENT + yaml.safe_dump(config, sort_keys=False)

@@ -34,7 +34,7 @@ ITEMS = {
 
 @pytest.mark.parametrize("chunk", [1, 3, 10**6])
 @pytest.mark.parametrize("way", ["folder", "zip", "windows"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*FILES])
 def test_each_kind(tmp_path, monkeypatch, kind, way, chunk):
     monkeypatch.setattr(raw, "CHUNK_ROWS", chunk)
     monkeypatch.chdir(tmp_path)
@@ -42,7 +42,7 @@ def test_each_kind(tmp_path, monkeypatch, kind, way, chunk):
     if way == "windows":
         files = {name: content.replace(b"\n", b"\r\n") for name, content in files.items()}
     (write_zip if way == "zip" else write_files)(where, files)
-    report = prepare(kind, where, "mine").splitlines()
+    report = prepare(where, "mine", kind).splitlines()
     assert report[0] == f"dataset/mine: prepared from {kind}"
     folder = tmp_path / "dataset" / "mine"
     for suffix, rows in expected_rows(kind, files).items():
@@ -50,7 +50,6 @@ def test_each_kind(tmp_path, monkeypatch, kind, way, chunk):
     if kind == "pro_sg":
         assert report[-4:] == ["in all:", "  interactions 16", "  users 7", "  items 4"]
         assert yaml.safe_load((folder / "mine.yaml").read_text()) == {
-            "data_path": "dataset",
             "benchmark_filename": list(ATOMIC_NAMES.values()),
             "load_col": {"inter": ["user_id", "item_id"]},
         }
@@ -69,14 +68,14 @@ def test_counts_beside_the_published_ones(tmp_path, monkeypatch, chunk):
     liked = table[stars >= 4]
     kept = liked[liked["userId"].map(liked["userId"].value_counts()) >= 5]
     interactions, users = len(kept), kept["userId"].nunique()
-    assert prepare("ml-20m", tmp_path / "raw", None, tmp_path).splitlines()[1:4] == [
+    assert prepare(tmp_path / "raw", None, "ml-20m", tmp_path).splitlines()[1:4] == [
         "  ml-20m.inter: 3,000 interactions",
         "after the published filter (rating >= 4, users with >= 5 such ratings):",
         f"  interactions {interactions:,} (published 9,990,682: differs by "
         f"{interactions - 9_990_682:+,})",
     ]
     monkeypatch.setattr("recbole_evcf.data.prepare.ratings.ML_20M", (interactions, users, 1))
-    text = prepare("ml-20m", tmp_path / "raw", None, tmp_path, overwrite=True)
+    text = prepare(tmp_path / "raw", None, "ml-20m", tmp_path, overwrite=True)
     assert f"  users {users:,} (published {users:,}: equal)" in text
 
 
@@ -84,7 +83,7 @@ def test_odd_but_possible_is_a_warning(tmp_path):
     files = {**PRO_SG, "test_te.csv": "uid,sid\n5,33\n5,33\n6,2\n"}
     raw_files = write_files(tmp_path / "raw", files)
     said = f"warning: {raw_files / 'test_te.csv'}: 1 rows repeat an earlier one"
-    assert said in prepare("pro_sg", raw_files, "a", tmp_path).splitlines()
+    assert said in prepare(raw_files, "a", "pro_sg", tmp_path).splitlines()
 
 
 RATINGS_FAULTS = [
@@ -156,7 +155,7 @@ def test_broken_raw_data_are_refused(tmp_path, monkeypatch, kind, name, content,
     if kind == "netflix" and name == "combined_data_1.txt":
         files = {name: content}
     with pytest.raises(ValueError, match=message) as caught:
-        prepare(kind, write_files(tmp_path / "raw", files), "a", tmp_path / "out" / "deep")
+        prepare(write_files(tmp_path / "raw", files), "a", kind, tmp_path / "out" / "deep")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -174,5 +173,5 @@ def test_broken_raw_data_are_refused(tmp_path, monkeypatch, kind, name, content,
 def test_nothing_to_prepare(tmp_path, kind, folder, message):
     write_files(tmp_path / "raw", {"x.txt": ""})
     with pytest.raises(ValueError, match=message):
-        prepare(kind, tmp_path / folder, None, tmp_path / "out")
+        prepare(tmp_path / folder, None, kind, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -21,7 +21,7 @@ def raw(tmp_path):
 
 
 def prepare(raw, output, **options):
-    return prepare_any("ml-20m", raw, None, output, **options)
+    return prepare_any(raw, None, "ml-20m", output, **options)
 
 
 def test_only_overwrite_replaces_a_data_set(tmp_path, raw):

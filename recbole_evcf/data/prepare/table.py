@@ -1,0 +1,272 @@
+"""A table of one's own, such as a shop's orders, as a data set that RecBole reads."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+__all__ = ["prepare_table", "table_config"]
+
+# Usual names of columns, in lower case without other signs.
+USUAL = {
+    "user": "user userid uid customer customerid client clientid member memberid visitor "
+    "visitorid account accountid reviewer reviewerid session sessionid",
+    "item": "item itemid iid movie movieid product productid sku article articleid asin book "
+    "bookid isbn song songid track trackid game gameid",
+    "rating": "rating ratings stars score",
+    "time": "timestamp time datetime date unixtime createdat orderdate purchasedat",
+}
+FIELDS = {
+    "user": "user_id:token",
+    "item": "item_id:token",
+    "rating": "rating:float",
+    "time": "timestamp:float",
+}
+COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
+# Numbers below the first are times in the unit, of which there are so many in a second.
+UNITS: tuple[tuple[float, float, str], ...] = (
+    (1e11, 1, "seconds"),
+    (1e14, 1e3, "milliseconds"),
+    (1e17, 1e6, "microseconds"),
+    (float("inf"), 1e9, "nanoseconds"),
+)
+ISO = "a number or a date such as 2026-11-26 or 2026-11-26T10:30:00Z"
+SHOWN = 5
+
+
+def prepare_table(
+    raw: Any,
+    path: str,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    rating: str | None = None,
+    time: str | None = None,
+    item_file: str | Path | pd.DataFrame | None = None,
+    title: str | None = None,
+    min_rating: float | None = None,
+    min_user: int = 1,
+    min_item: int = 1,
+) -> list[str]:
+    """Write a table of interactions to `PATH.inter`, and items' titles to `PATH.item`.
+
+    Left out are, in this order: rows without a user or an item, or with a rating or a time that
+    cannot be read; those below `min_rating`; all but the last of each user's rows of an item; and
+    users and items with fewer than `min_user` and `min_item` rows, until none is left (the k-core).
+
+    Args:
+        raw: the path or the pattern of files (.csv, .tsv, .txt, .parquet, .jsonl, also compressed),
+            several of them, or a DataFrame.
+        path: where to write, without the ending.
+        user, item, rating, time: names of columns; those not given are guessed by usual names, and
+            rating and time may be missing. Times are seconds, milliseconds, microseconds or dates.
+        item_file: a table of items, with a column of the name of the one in `raw`.
+        title: its column of titles.
+        min_rating, min_user, min_item: what to leave out.
+
+    Returns:
+        lines of a report: columns, what was left out and where, counts.
+
+    Raises:
+        ValueError: a file cannot be read, a column is missing or may be one of several, or nothing
+            is left.
+    """
+    given = {"user": user, "item": item, "rating": rating, "time": time}
+    report, parts = _Report(), []
+    for name, table in _tables(raw):
+        columns = _columns(name, list(table.columns), given)
+        report.columns(columns)
+        parts.append(_clean(name, table, columns, report))
+    frame = pd.concat(parts, ignore_index=True)
+    if min_rating is not None:
+        if "rating" not in frame:
+            raise ValueError("--min_rating: the table has no column of ratings")
+        frame = report.without(frame, frame["rating"] < min_rating, f"rated below {min_rating:g}")
+    if "time" in frame:
+        frame = frame.sort_values("time", kind="stable")
+    again = frame.duplicated(["user", "item"], keep="last")
+    frame = report.without(frame, again, "earlier ones of the same user and item")
+    frame = _core(frame, min_user, min_item, report)
+    if frame.empty:
+        raise ValueError(f"nothing is left of the table: {'; '.join(report.lines)}")
+    header = [FIELDS[name] for name in frame]
+    frame.to_csv(f"{path}.inter", sep="\t", index=False, header=header)
+    counts = (len(frame), frame["user"].nunique(), frame["item"].nunique())
+    report.lines += [f"{n:,} {what}" for n, what in zip(counts, ("interactions", "users", "items"))]
+    if item_file is not None:
+        report.lines.append(_write_items(item_file, f"{path}.item", item, title, frame["item"]))
+    return [f"  {line}" for line in report.lines]
+
+
+def table_config(path: str) -> str:
+    """The text of the config file that makes RecBole read what was written to `PATH.inter`."""
+    header = pd.read_csv(f"{path}.inter", sep="\t", nrows=0).columns
+    columns = [name.partition(":")[0] for name in header if name != FIELDS["rating"]]
+    return yaml.safe_dump({"load_col": {"inter": columns}}, sort_keys=False)
+
+
+class _Report:
+    """Lines on what was taken and left out."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def columns(self, columns: Mapping[str, str]) -> None:
+        line = ", ".join(f"{what}={name}" for what, name in columns.items())
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def without(
+        self, frame: pd.DataFrame, bad: pd.Series, why: str, name: str = ""
+    ) -> pd.DataFrame:
+        if bad.any():
+            line = f"left out: {int(bad.sum()):,} {why}"
+            if name:
+                where = ", ".join(map(str, frame.index[bad][:SHOWN]))
+                more = ", ..." if bad.sum() > SHOWN else ""
+                line += f" ({name}, line {where}{more})"
+            self.lines.append(line)
+        return frame[~bad]
+
+
+def _tables(raw: Any) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables of some files, as strings, by the number of the line, each with a name."""
+    if isinstance(raw, pd.DataFrame):
+        yield "the table", _strings(raw.reset_index(drop=True))
+        return
+    patterns = [raw] if isinstance(raw, (str, Path)) else list(raw)
+    for pattern in map(str, patterns):
+        files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
+        if not files:
+            raise ValueError(f"{pattern}: there is no such file")
+        for file in files:
+            yield file, _read(file)
+
+
+def _read(file: str) -> pd.DataFrame:
+    endings = [ending.lower() for ending in Path(file).suffixes if ending.lower() not in COMPRESSED]
+    ending = endings[-1] if endings else ""
+    try:
+        if ending == ".parquet":
+            return _strings(pd.read_parquet(file))
+        if ending in (".jsonl", ".ndjson", ".json"):
+            options: dict[str, Any] = {"dtype": False, "convert_dates": False}
+            return _strings(pd.read_json(file, lines=True, **options), first=1)
+        if ending not in (".csv", ".tsv", ".txt"):
+            raise ValueError("its ending is none of .csv, .tsv, .txt, .parquet, .jsonl")
+        options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        (header,) = pd.read_csv(file, sep="\x01", nrows=0, **options).columns
+        separator = max("\t,;|", key=header.count)
+        return _strings(pd.read_csv(file, sep=separator, index_col=False, **options))
+    # Readers and decompressors raise errors of every kind.
+    except Exception as error:
+        said = str(error).rpartition("C error: ")[2].strip().partition("\n")[0]
+        raise ValueError(f"{file}: cannot be read as a table ({said})") from None
+
+
+def _strings(table: pd.DataFrame, first: int = 2) -> pd.DataFrame:
+    """All values as strings, empty where there is none, by the number of the line."""
+    table = table.set_axis(table.index + first).set_axis([str(c) for c in table.columns], axis=1)
+    return table.apply(_as_strings)
+
+
+def _as_strings(column: pd.Series) -> pd.Series:
+    missing = column.isna()
+    if pd.api.types.is_float_dtype(column) and (column[~missing] % 1 == 0).all():
+        # Missing values have made whole numbers floats.
+        column = column.astype("Int64")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        column = column.map(lambda moment: moment.isoformat())
+    return column.astype(object).map(str).where(~missing, "").str.strip()
+
+
+def _columns(name: str, found: list[str], given: Mapping[str, str | None]) -> dict[str, str]:
+    """The column of each field."""
+    columns = {}
+    for field, column in given.items():
+        usual = USUAL[field].split()
+        fit = [c for c in found if re.sub(r"[\W_]", "", c.lower()) in usual]
+        fit = fit if column is None else [column] if column in found else []
+        if len(fit) > 1:
+            some = " or ".join(fit)
+            raise ValueError(f"{name}: the {field} may be {some}: say which, --{field}={fit[0]}")
+        if fit:
+            columns[field] = fit[0]
+        elif column is not None or field in ("user", "item"):
+            missing = column or f"that is a {field} by its name"
+            names = ", ".join(found)
+            raise ValueError(f"{name}: has no column {missing}; --{field} may be {names}")
+    return columns
+
+
+def _clean(
+    name: str, table: pd.DataFrame, columns: Mapping[str, str], report: _Report
+) -> pd.DataFrame:
+    """The fields' columns of the rows that can be read."""
+    frame = pd.DataFrame({field: table[column] for field, column in columns.items()})
+    for field in ("user", "item"):
+        frame = report.without(frame, frame[field] == "", f"without {columns[field]}", name)
+        # A tab would end the field.
+        odd = frame[field].str.contains(r"[\x00-\x1f\x7f]")
+        frame = report.without(frame, odd, f"with control characters in {columns[field]}", name)
+    for field in ("rating", "time"):
+        if field in frame:
+            frame = report.without(frame, frame[field] == "", f"without {columns[field]}", name)
+            numbers = _numbers(frame[field])
+            if field == "time":
+                numbers = _seconds(frame[field], numbers, report)
+            odd = f"whose {columns[field]} is not {'a number' if field == 'rating' else ISO}"
+            frame = report.without(frame.assign(**{field: numbers}), numbers.isna(), odd, name)
+    return frame
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers.where(numbers.abs() < float("inf"))
+
+
+def _seconds(column: pd.Series, numbers: pd.Series, report: _Report) -> pd.Series:
+    if numbers.notna().sum() * 2 < len(numbers):
+        moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
+        seconds = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        unit = "dates"
+    else:
+        largest = numbers.abs().max()
+        divisor, unit = next((number, unit) for most, number, unit in UNITS if largest < most)
+        seconds = numbers / divisor
+    report.lines += [f"times are {unit}"] * (f"times are {unit}" not in report.lines)
+    return seconds
+
+
+def _core(frame: pd.DataFrame, min_user: int, min_item: int, report: _Report) -> pd.DataFrame:
+    before = len(frame)
+    while True:
+        rows = len(frame)
+        for field, least in (("user", min_user), ("item", min_item)):
+            frame = frame[frame.groupby(field)[field].transform("size") >= least]
+        if len(frame) == rows:
+            break
+    if before > rows:
+        few = f"fewer than {min_user} items or items with fewer than {min_item} users"
+        report.lines.append(f"left out: {before - rows:,} of users with {few}")
+    return frame
+
+
+def _write_items(file: Any, path: str, item: str | None, title: str | None, used: pd.Series) -> str:
+    """Write titles as an atomic file; say how many of the used items have none."""
+    ((name, table),) = _tables(file)
+    columns = _columns(name, list(table.columns), {"item": item})
+    if title not in table:
+        raise ValueError(f"{name}: --title must be one of {', '.join(table.columns)}")
+    titles = pd.DataFrame({"item": table[columns["item"]], "title": table[title]})
+    titles["title"] = titles["title"].str.replace(r"[\s\x00-\x1f\x7f]+", " ", regex=True)
+    titles = titles[titles["item"].isin(used)].drop_duplicates("item", keep="last")
+    header = ["item_id:token", "title:token_seq"]
+    titles.to_csv(path, sep="\t", index=False, header=header)
+    return f"{len(titles):,} titles; {used.nunique() - len(titles):,} items have none"

@@ -1,0 +1,90 @@
+"""A table's file is a data set, and a config file beside a data set is read by itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from recbole.config import Config
+
+from build import build
+from conftest import parts_made_elsewhere
+from recbole_evcf import cli, prepare, run
+
+SMALL = ["--mlp_hidden_size=[8]", "--latent_dimension=4", "--n_pseudo_inputs=3", "--epochs=1"]
+SMALL += ["--show_progress=False", "--state=error"]
+
+
+@pytest.fixture
+def shop():
+    """The path of a shop's table, with times in milliseconds."""
+    pairs = [(user, item) for user in range(30) for item in range(user % 7, 12)]
+    rows = [f"C-{user:03},SKU{item}A,{1700000000000 + user * item}" for user, item in pairs]
+    path = Path("our shop.2026.csv")
+    path.write_text("\n".join(["customer,sku,date", *rows]) + "\n")
+    return path
+
+
+def test_a_tables_file_is_a_data_set(shop, capsys, caplog):
+    words = ["run", "--model=Vamp", f"--dataset={shop}", *SMALL]
+    assert cli.main(words) == 0
+    assert "dataset/our-shop: prepared from table" in caplog.text
+    output = capsys.readouterr()
+    (model_file,) = Path("saved").glob("*.pth")
+    assert output.err.splitlines()[-3:] == [
+        f"The model is in {model_file}",
+        f"  recbole-evcf recommend --model_file={model_file} --output=recommendations.csv",
+        f"  recbole-evcf inspect --model_file={model_file} --output=inspection",
+    ]
+    for line in output.err.splitlines()[-2:]:
+        assert cli.main(line.split()[1:]) == 0
+    assert len(Path("recommendations.csv").read_text().splitlines()) > 30
+    # Prepared once, until the file changes.
+    caplog.clear()
+    written = os.stat("dataset/our-shop/our-shop.inter").st_mtime_ns
+    assert run("Vamp", str(shop), epochs=0, state="error")["model_file"]
+    assert os.stat("dataset/our-shop/our-shop.inter").st_mtime_ns == written
+    assert not caplog.text
+    with shop.open("a") as file:
+        file.write("C-999,SKU3A,1700000000000\n")
+    os.utime(shop, (1, 1))
+    assert cli.main(words) == 0
+    assert "C-999" in Path("dataset/our-shop/our-shop.inter").read_text()
+
+
+def test_another_data_set_of_that_name_is_not_replaced(shop, capsys):
+    Path("dataset/our-shop").mkdir(parents=True)
+    Path("dataset/our-shop/our-shop.inter").write_text("mine")
+    assert cli.main(["run", f"--dataset={shop}", *SMALL]) == 2
+    assert "our-shop: exists already" in capsys.readouterr().err
+    assert Path("dataset/our-shop/our-shop.inter").read_text() == "mine"
+
+
+def test_the_file_beside_a_data_set_is_below_the_users(tiny):
+    settings = {"data_path": tiny["data_path"], "epochs": 9}
+    path = Path(tiny["data_path"], "tiny", "tiny.yaml")
+    own = {"epochs": 7, "valid_metric": "MRR@3", "topk": 3, "eval_args": {"order": "TO"}}
+    path.write_text(yaml.safe_dump(own))
+    config = Config("Vamp", "tiny", config_dict=settings)
+    assert (config["epochs"], config["topk"], config["eval_args"]["order"]) == (9, [3], "TO")
+    Path("mine.yaml").write_text("topk: [3, 4]\n")
+    assert Config("BPR", "tiny", ["mine.yaml"], settings)["topk"] == [3, 4]
+    path.write_text("epoch: 7\n")
+    with pytest.raises(ValueError, match=r"tiny\.yaml: Vamp has no setting 'epoch'"):
+        Config("Vamp", "tiny", config_dict=settings)
+
+
+def test_a_prepared_split_needs_no_config_file():
+    Path("raw").mkdir()
+    users = {user for pairs in parts_made_elsewhere().values() for user, _ in pairs}
+    number = {name: n for n, name in enumerate(sorted(users))}
+    names = ("train", "validation_tr", "validation_te", "test_tr", "test_te")
+    for name, pairs in zip(names, parts_made_elsewhere().values()):
+        rows = [f"{number[user]},{item[1:]}" for user, item in pairs]
+        Path("raw", f"{name}.csv").write_text("\n".join(["uid,sid", *rows]) + "\n")
+    prepare("raw", "made", "pro_sg")
+    settings = {"n_pseudo_inputs": 3, "epochs": 1, "state": "error"}
+    _, (train, valid, _), _, _ = build("Vamp", "made", settings)
+    assert (len(train.user_list), len(valid.uid_list)) == (20, 5)
