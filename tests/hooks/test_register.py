@@ -21,7 +21,7 @@ from recbole.utils import get_flops, get_model, get_trainer
 import recbole_evcf
 from build import build
 from recbole_evcf import register_fold_in, register_model
-from recbole_evcf.config.names import unknown_model
+from recbole_evcf.config.checks import unknown_model
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader
 from recbole_evcf.hooks import wrapping
 from recbole_evcf.model import fold_in
