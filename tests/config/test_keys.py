@@ -14,8 +14,8 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from recbole_evcf.config.checks import keys_of_all_models
 from recbole_evcf.config.keys import KEYS, Role, checked, with_role
-from recbole_evcf.config.names import keys_of_all_models
 from recbole_evcf.model.likelihood import LIKELIHOODS
 
 SOURCE = Path(recbole.__file__).parent

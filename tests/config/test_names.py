@@ -13,8 +13,8 @@ from recbole.config import Config
 from recbole.model.general_recommender import BPR
 
 from recbole_evcf import cli, register_model
+from recbole_evcf.config.checks import DECLARED, model_names, unknown_model
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.config.names import DECLARED, model_names, unknown_model
 from recbole_evcf.model.models import Vamp
 
 # A user's models: one says nothing of its keys, the others declare one.
@@ -186,7 +186,7 @@ def test_a_users_model_may_have_keys_that_it_does_not_declare(caplog):
 
 
 def test_a_users_model_may_declare_its_keys(caplog, monkeypatch):
-    monkeypatch.setattr("recbole_evcf.config.names.DECLARED", DECLARED)
+    monkeypatch.setattr("recbole_evcf.config.checks.DECLARED", DECLARED)
     for model in (Declared, DeclaredVamp):
         register_model(model, defaults={"my_own_weight": 1.5, "mode": "x"})
         name = model.__name__
