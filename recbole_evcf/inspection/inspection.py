@@ -100,7 +100,9 @@ class _Subject:
 
     def __init__(self, config: Any, recommender: VAERecommender, loaders: tuple):
         self.config, self.dataset, test = config, loaders[0]._dataset, loaders[2]
-        self.model = measures.LatentModel(recommender.network)
+        self.model = measures.LatentModel(
+            recommender.network, getattr(recommender, "linear_scores", None)
+        )
         prior = self.model.components
         self.components = Gaussian(*(p.cpu().double() for p in (prior.mean, prior.log_variance)))
         trained = Histories.from_dataset(self.dataset)
@@ -219,7 +221,10 @@ def _quality(of: _Subject, found: Inspection) -> None:
     truncated = "truncatedrecall" in [str(name).lower() for name in of.config["metrics"]]
     recall = "Truncated recall" if truncated else "Recall"
     found.metrics = {"ndcg": f"NDCG@{k}", "recall": f"{recall}@{k}"}
-    names = ("nothing", "z1", "z2", "z1 and z2") if of.model.hierarchical else ("nothing", "z")
+    names: tuple[str, ...] = (
+        ("nothing", "z1", "z2", "z1 and z2") if of.model.hierarchical else ("nothing", "z")
+    )
+    names += (measures.LINEAR,) * (of.model.linear is not None)
     rankings = [measures.rank(of.model, of.histories, of.test, users, k, name) for name in names]
     metrics = [measures.per_user(each.hits, each.targets, truncated) for each in rankings]
     rows: list[dict[str, Any]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from recbole_evcf.model.layers import GatedLayer
 from recbole_evcf.model.likelihood import Bernoulli
 from recbole_evcf.model.vae import TwoLevelVAE
 
-__all__ = ["LatentModel", "Ranking", "component_items", "density_table", "explain_users"]
+__all__ = ["LINEAR", "LatentModel", "Ranking", "component_items", "density_table", "explain_users"]
 __all__ += ["gate_values", "level_kl", "marginal_kl", "per_user", "quality_by_popularity", "rank"]
 
 # The most that one matrix of batch x items or batch x components may occupy.
@@ -43,6 +43,8 @@ N_GROUPS = 5
 GRID, REACH = 80, 3.0
 # Components per block: a block takes a matrix of grid points x components.
 CHUNK = 512
+# What may be left out beside the levels.
+LINEAR = "linear path"
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -68,13 +70,15 @@ class LatentModel:
     The level that has the prior is called the top one: z, or z2 above z1.
 
     Attributes:
+        linear: of a batch of histories, what is added to the logits to score; None for nothing.
         components: of the prior, (K, latent): the VampPrior's q(z | u_k), or the one N(0, I).
         is_mixture: whether the prior is a VampPrior; it must be one or the standard normal.
         levels: names of the latent levels, from the top.
         encoder: q(z | x) or q(z2 | x), of normalized histories.
     """
 
-    def __init__(self, network: Any):
+    def __init__(self, network: Any, linear: Callable[[HistoryBatch], Tensor] | None = None):
+        self.linear = linear
         prior = network.prior
         kind = type(prior).__name__
         if not isinstance(prior, (VampPrior, StandardNormalPrior)):
@@ -194,13 +198,16 @@ def rank(
     """Rank all items but those seen before, for users, (users,), and look for the held-out ones.
 
     The input histories are on the network's device, ``phase`` and ``users`` on the CPU. Levels in
-    ``replaced`` are at their prior's mean: ``nothing``, ``z``, ``z1``, ``z2``, ``z1 and z2``.
+    ``replaced`` are at their prior's mean: ``nothing``, ``z``, ``z1``, ``z2``, ``z1 and z2``; the
+    ``linear path`` is left out.
     """
     found = []
     for part in batches(users, inputs.shape[1]):
         history = inputs.rows(part)
         scores = model.logits(*model.means(history, replaced.split(" and ")))
         log_prob = model.network.likelihood.log_prob(scores, history) / history.lengths.clamp(min=1)
+        if model.linear is not None and LINEAR not in replaced:
+            scores += model.linear(history)
         scores, seen, positives = scores.cpu(), phase.seen.rows(part), phase.positives.rows(part)
         scores[seen.row, seen.column] = -torch.inf
         items, topk = top_hits(scores, k, positives.row, positives.column)

@@ -14,7 +14,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 import yaml
 
-from recbole_evcf.inspection.measures import DRAWS
+from recbole_evcf.inspection.measures import DRAWS, LINEAR
 from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_text, styled
 from recbole_evcf.report.table import Table, number
 from recbole_evcf.utils.text import shortened
@@ -235,7 +235,8 @@ def _levels(of: Inspection) -> list[Section]:
     if of.metrics:
         names = {**of.metrics, "log_likelihood": "log-likelihood, nats"}
         replaced = "replaced_z1_z2" if two else "replaced_z"
-        parts.append(_prose("replaced", replaced, "log_likelihood"))
+        linear = ["linear_path"] * (LINEAR in {*of.tables["replaced_levels"]["replaced"]})
+        parts.append(_prose("replaced", replaced, *linear, "log_likelihood"))
         parts.append(Table(of.tables["replaced_levels"], names, {"log_likelihood": ".3f"}))
     return [Section("What z1 and z2 carry" if two else "What z carries", parts)]
 

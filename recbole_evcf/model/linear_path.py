@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_evcf.config.keys import checked
-from recbole_evcf.data.histories import Histories
+from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.edlae import item_weights, weighted_sums
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import TwoLevelVAE
@@ -73,18 +73,20 @@ class GatedHVampLinear(VAERecommender):
         weight = float(self.linear_weight)
         return [weight, weight / STEP, weight * STEP] if self.is_weight_chosen else [weight]
 
+    def linear_scores(self, history: HistoryBatch) -> Tensor:
+        """w x B, (batch, items): what the linear path adds to the network's logits."""
+        return self.linear_weight * weighted_sums(self.item_weights, history)
+
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""
         users, place = interaction[self.USER_ID].unique(return_inverse=True)
-        linear = weighted_sums(self.item_weights, self._histories.rows(users))
+        linear = self.linear_scores(self._histories.rows(users))
         # Item -1, the padding item, reads the last column; RecBole never ranks it.
-        linear = linear[place, interaction[self.ITEM_ID] - 1]
-        return super().predict(interaction) + self.linear_weight * linear
+        return super().predict(interaction) + linear[place, interaction[self.ITEM_ID] - 1]
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items for the given users, (batch, items); the padding item has -inf."""
         scores = super().full_sort_predict(interaction)
-        histories = self._histories.rows(interaction[self.USER_ID])
-        scores[:, 1:].addcmul_(weighted_sums(self.item_weights, histories), self.linear_weight)
+        scores[:, 1:] += self.linear_scores(self._histories.rows(interaction[self.USER_ID]))
         return scores

@@ -52,6 +52,19 @@ def test_users_units_and_components_are_who_they_are(tiny, monkeypatch):
     assert tables["levels"]["active"].tolist() == [4]
 
 
+def test_the_linear_path_counts_and_is_a_row_of_its_own(tiny):
+    config, loaders, recommender, trainer, *_ = untrained("GatedHVampLinear", tiny)
+    tables = inspect_loaded(config, recommender, *loaders).tables
+    rows = tables["replaced_levels"].set_index("replaced")["ndcg"]
+    assert rows.index.tolist() == ["nothing", "z1", "z2", "z1 and z2", "linear path"]
+    trainer.eval_collector.data_collect(loaders[0])
+    result = trainer.evaluate(loaders[2], load_best_model=False)
+    assert rows["nothing"] == pytest.approx(result["ndcg@10"], abs=1e-4)
+    recommender.linear_weight.zero_()
+    alone = trainer.evaluate(loaders[2], load_best_model=False)
+    assert rows["linear path"] == pytest.approx(alone["ndcg@10"], abs=1e-4) != rows["nothing"]
+
+
 def test_gates_by_layer_and_popularity(tiny):
     config, loaders, recommender, _, model, histories, ids = untrained("GatedMultiVAE", tiny)
     tables = inspect_loaded(config, recommender, *loaders).tables
