@@ -22,7 +22,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
-from recbole_evcf.config.checks import check_keys_of_model, check_several
+from recbole_evcf.config.checks import check_one_of_several
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
 from recbole_evcf.data.identity import digest_of_data
@@ -189,13 +189,12 @@ def check_parameters(
     for name in ("epochs", "eval_step"):
         whole(1).checked(name, config[name])
     checked("seed", config["seed"])
-    check_several(config, "a search")
+    check_one_of_several(config, "a search", [parameter.name for parameter in space], file)
     if config["resume"] or config["resumable"]:
         raise ValueError("resume is no setting of a search: the same command resumes it.")
     for parameter in space:
         name, where = parameter.name, file
         try:
-            check_keys_of_model(config, [name])
             if name in COMMON_TO_ALL:
                 raise ValueError(f"{name} cannot be tuned; it is the same in all trials.")
             if name in fixed:
