@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,21 +16,18 @@ import recbole_evcf
 PACKAGE = Path(recbole_evcf.__file__).parent
 
 
-def _modules() -> dict[str, Path]:
-    found = {}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def _name(path: Path) -> str:
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix("__init__").removesuffix(".")
 
 
-MODULES = _modules()
+MODULES = {_name(path): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
 
 
 def _known_by(name: str) -> set[str]:
     """Modules of ours that a module imports, anywhere in it."""
     known = set()
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(MODULES[name])):
         if isinstance(node, ast.Import):
             known |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -49,12 +47,12 @@ def _ours(name: str) -> str | None:
 KNOWS = {name: _known_by(name) for name in MODULES}
 
 
-def _knowers(of: str) -> set[str]:
-    return {name for name, known in KNOWS.items() if any(_within(each, of) for each in known)}
-
-
 def _within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
+
+
+def _modules_of(package: str) -> set[str]:
+    return {name for name in MODULES if _within(name, package)}
 
 
 def test_the_imports_are_read():
@@ -71,16 +69,17 @@ def test_the_fixes_know_nobody():
 
 
 def test_models_know_keys_histories_and_each_other():
-    for name in filter(lambda name: _within(name, "model"), MODULES):
-        others = {each for each in KNOWS[name] if not _within(each, "model")}
-        assert others <= {"config.keys", "data.histories"}, name
+    models = _modules_of("model")
+    for name in models:
+        assert KNOWS[name] - models <= {"config.keys", "data.histories"}, name
 
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])
 def test_who_knows_no_model(package):
     upper = ("model", "comparison", "tuning", "inspection", "serving", "commands")
-    for name in filter(lambda name: _within(name, package), MODULES):
-        assert not any(_within(each, of) for each in KNOWS[name] for of in upper), name
+    forbidden = set.union(*map(_modules_of, upper))
+    for name in _modules_of(package):
+        assert not KNOWS[name] & forbidden, name
 
 
 @pytest.mark.parametrize(
@@ -93,18 +92,19 @@ def test_who_knows_no_model(package):
     ],
 )
 def test_who_is_known_by_whom(known, knowers):
-    assert {name.partition(".")[0] for name in _knowers(known)} <= knowers
+    found = {name for name in MODULES if KNOWS[name] & _modules_of(known)}
+    assert {name.partition(".")[0] for name in found} <= knowers
 
 
 def test_recbole_is_changed_in_the_hooks_alone():
-    for name in MODULES.keys() - {name for name in MODULES if _within(name, "hooks")}:
+    for name in MODULES.keys() - _modules_of("hooks"):
         assert "hooks.wrapping" not in KNOWS[name], name
-        assert "setattr(recbole" not in MODULES[name].read_text(encoding="utf-8"), name
+        assert "setattr(recbole" not in MODULES[name], name
 
 
 def test_no_file_of_the_hooks_is_long():
-    for name in filter(lambda name: _within(name, "hooks"), MODULES):
-        assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 250, name
+    for name in _modules_of("hooks"):
+        assert len(MODULES[name].splitlines()) <= 250, name
 
 
 def test_how_much_of_recbole_an_import_replaces():
@@ -119,24 +119,13 @@ def test_how_much_of_recbole_an_import_replaces():
 
 
 def test_there_is_no_circle():
-    done: set[str] = set()
-
-    def visit(name: str, way: tuple[str, ...]) -> None:
-        assert name not in way, " -> ".join((*way, name))
-        if name not in done:
-            for each in KNOWS[name]:
-                visit(each, (*way, name))
-            done.add(name)
-
-    for name in MODULES:
-        visit(name, ())
+    TopologicalSorter(KNOWS).prepare()
 
 
 def test_every_module_says_what_it_is():
-    for name, path in MODULES.items():
-        if path.name == "__init__.py" or name == "__main__":
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    packages = {name.rpartition(".")[0] for name in MODULES}
+    for name in MODULES.keys() - packages - {"__main__"}:
+        tree = ast.parse(MODULES[name])
         assert ast.get_docstring(tree), name
         targets = [each.targets[0] for each in tree.body if isinstance(each, ast.Assign)]
         assert "__all__" in [getattr(target, "id", "") for target in targets], name

@@ -13,9 +13,9 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
+from recbole_evcf.config.checks import check_keys_of_model, check_several
 from recbole_evcf.config.files import read_yaml, resolve_config_files
 from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
-from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
 from recbole_evcf.results import VERSIONS, digest

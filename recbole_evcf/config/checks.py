@@ -1,21 +1,33 @@
-"""Checks of finished configs, with errors of one sentence each, before anything is loaded."""
+"""Checks of settings and names, with errors of one sentence, before anything is loaded.
+
+RecBole takes any key in silence: those that have no effect are refused here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import os
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
 from typing import Any
 
+import recbole
 import torch
 from recbole.config import Config
 from recbole.evaluator.register import metric_information
-from recbole.utils import get_trainer
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import argument_list, get_trainer
 
 from recbole_evcf import __version__
-from recbole_evcf.config.keys import KEYS, Role, checked, with_role
-from recbole_evcf.config.names import check_names
+from recbole_evcf.config.files import properties_path
+from recbole_evcf.config.keys import KEYS, Role, checked, whole, with_role
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
@@ -23,27 +35,42 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import Settings
 from recbole_evcf.trainer.checkpoint import ConfigOfSettings, plain_config
 from recbole_evcf.trainer.trainer import VAETrainer
+from recbole_evcf.utils.packages import import_failure
 from recbole_evcf.utils.text import plain_value, shortened, shown
 
 __all__ = [
+    "DECLARED",
     "can_resume",
+    "check_keys_of_model",
     "check_processes",
     "check_settings",
+    "check_several",
+    "import_fault",
     "is_vae",
+    "keys_of_all_models",
+    "model_names",
     "odd_settings",
     "overridden",
     "plain_settings",
+    "unknown_model",
 ]
+
+# What the users' own models set their keys to, by class.
+DECLARED: dict[type, Mapping[str, object]] = {}
+
+MODEL_PACKAGES = (
+    "general_recommender",
+    "context_aware_recommender",
+    "sequential_recommender",
+    "knowledge_aware_recommender",
+)
 
 
 def check_settings(config: Config) -> None:
-    """Check all settings of a finished ``Config``, from all sources, before anything is loaded.
-
-    A ValueError says which key has no effect, or has a value that RecBole or the model refuses.
-    """
+    """Refuse what has no effect, and values that RecBole or the model refuses (a ValueError)."""
     # Those of a model file were checked when it was trained.
     if not getattr(config, "is_restored", False):
-        check_names(config)
+        _check_names(config)
         _check_eval_args(config)
         _check_valid_metric(config)
     _check_values(config, Role.CHECKED_ALWAYS, none=True)
@@ -92,18 +119,15 @@ def is_vae(config: Config) -> bool:
 
 
 def can_resume(config: Config) -> bool:
-    """Whether the state of the config's training can be kept, to resume it.
-
-    Of the trainers of other models we do not know what they hold beside weights and optimiser.
-    """
+    """Whether the state of the config's training can be kept, to resume it."""
+    # Of the trainers of other models we do not know what they hold beside weights and optimiser.
     return issubclass(get_trainer(config["MODEL_TYPE"], config["model"]), VAETrainer)
 
 
 def _check_fold_in(config: Config) -> None:
-    """Check that the model of a config with the split by users can score an unseen user."""
-    name, ours = config["model"], (model.__name__ for model in (*MODELS, *BASELINES))
+    name = config["model"]
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
-        able = (*ours, *FOLD_IN_MODELS)
+        able = [*(model.__name__ for model in (*MODELS, *BASELINES)), *FOLD_IN_MODELS]
         raise ValueError(
             f"{name} has no way to score a user it was not trained on, which the split by users "
             f"(SG) asks for. Models that can: {', '.join(able)}."
@@ -138,8 +162,7 @@ def _check_eval_args(config: Config) -> None:
     arguments, parts = config["eval_args"], with_role(Role.PART_OF_EVAL_ARGS)
     for key in arguments:
         if key not in parts:
-            close = difflib.get_close_matches(str(key), parts, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            hint = _did_you_mean(_close(str(key), parts, 0.6)[:1])
             raise ValueError(f"eval_args takes {', '.join(parts)}, and not {shown(key)}.{hint}")
     # They are a split by themselves.
     if config["benchmark_filename"] is not None:
@@ -154,8 +177,8 @@ def _check_eval_args(config: Config) -> None:
             f"{split}: leave it out."
         )
     shares = split.get("SG")
-    counted = isinstance(shares, (list, tuple)) and all(type(share) is int for share in shares)
-    if counted and sum(shares) in (10, 100) and min(shares) > 0:
+    counted = isinstance(shares, (list, tuple)) and all(type(s) is int and s > 0 for s in shares)
+    if counted and sum(shares) in (10, 100):
         raise ValueError(
             f"eval_args: split: SG: {shares!r} are counts of users, {sum(shares)} in all, and the "
             f"others would be left out: write shares, {[s / sum(shares) for s in shares]}, or -1 "
@@ -193,8 +216,8 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
     name, gpus, ours = config["model"], config["device"].type == "cuda", is_vae(config)
     on_gpus, cores = gpus and config["use_gpu"] is not False, os.cpu_count() or 1
     trainer = get_trainer(config["MODEL_TYPE"], name).__name__
+    whole(0).checked("max_restarts", max_restarts)
     for wrong, sentence in (
-        (max_restarts < 0, f"max_restarts must be a number of at least 0, not {max_restarts}."),
         (
             max_restarts and not can_resume(config),
             f"The training of {name} cannot be resumed: leave out max_restarts.",
@@ -266,3 +289,152 @@ def plain_settings(config: Config) -> dict[str, Any]:
     # Whose state is kept is the first machine's business; that it is, all have to know.
     kept = bool(config["resume"] or config["resumable"])
     return {"recbole_evcf": __version__, "resume or resumable": kept, **shared}
+
+
+def _keys_for(config: Config) -> set[str]:
+    """The keys that RecBole or the plugin reads for a config's model and data set."""
+    ours = with_role(Role.OF_PLUGIN | Role.READ_BY_RECBOLE)
+    lists = (keys for keys in vars(argument_list).values() if isinstance(keys, list))
+    # This one hands them on to its teacher, without the t_.
+    teachers = _keys_in_shipped_files() if config["model"] == "KD_DAGFM" else ()
+    return {*ours, *config.internal_config_dict}.union(*lists, (f"t_{key}" for key in teachers))
+
+
+@functools.lru_cache(maxsize=1)
+def _keys_in_shipped_files() -> frozenset[str]:
+    recboles = Path(recbole.__file__).parent / "properties"
+    # Those with url in their name have data sets as keys.
+    files = [path for path in recboles.rglob("*.yaml") if not path.stem.endswith("url")]
+    files += (properties_path() / "model").glob("*.yaml")
+    texts = (path.read_text(encoding="utf-8") for path in files)
+    return frozenset(key for text in texts for key in re.findall(r"^([\w-]+) *:", text, flags=re.M))
+
+
+def keys_of_all_models() -> set[str]:
+    """The keys in RecBole's and our files, and those that users' models declare."""
+    return {*_keys_in_shipped_files()}.union(*DECLARED.values())
+
+
+def _check_names(config: Config) -> None:
+    """Refuse keys without effect among all that a user gave in any source.
+
+    One file may serve several models: keys of all of them are taken. A key that nobody knows and
+    that resembles no other may be one of a user's model that does not declare its keys, or an
+    option of the program that runs: a warning names it.
+    """
+    elsewhere = {*config.file_config_dict, *config.variable_config_dict}
+    of_model = _keys_for(config)
+    known = of_model | keys_of_all_models()
+    for key, value in config.external_config_dict.items():
+        of_program = key in config.cmd_config_dict and key not in elsewhere
+        option = of_program and key in with_role(Role.OPTION_OF_SCRIPTS)
+        if key in config.internal_config_dict or option:
+            continue
+        mistake = _known_mistake(key, value)
+        if not mistake and key not in known:
+            if _close(key, known, 0.8) or not (of_program or _may_have_more(config)):
+                mistake = _unknown(config, key, of_model, known)
+            else:
+                getLogger().warning(
+                    f"{shortened(key)} is no setting of RecBole or recbole_evcf: it has an effect "
+                    "only if code of your own reads it."
+                )
+        if mistake:
+            file = getattr(config, "file_of_key", {}).get(key)
+            hint = " (RecBole reads words --key=value from the command line of any program; it "
+            hint += "leaves --key value alone.)"
+            raise ValueError((f"{file}: " if file else "") + mistake + (hint if of_program else ""))
+
+
+def check_keys_of_model(config: Config, keys: Iterable[str]) -> None:
+    """Refuse keys that are set for one model alone and are not read by it (a ValueError)."""
+    of_model, others = _keys_for(config), keys_of_all_models()
+    for key in keys:
+        if key not in of_model and (key in others or not _may_have_more(config)):
+            raise ValueError(_known_mistake(key, "...") or _unknown(config, key, of_model, others))
+
+
+def check_several(config: Config, command: str) -> None:
+    """Refuse settings of one training where a command, such as "a search", makes several."""
+    for key in with_role(Role.OF_ONE_RUN):
+        if config.external_config_dict.get(key) is not None:
+            raise ValueError(
+                f"{key} is a setting of one run, and {command} makes several: leave it out, or "
+                "train that model with `recbole-evcf run`."
+            )
+
+
+def _known_mistake(key: str, value: object) -> str:
+    if not isinstance(key, str):
+        return f"a key must be a string, not {shown(key)}."
+    roles = KEYS[key].roles if key in KEYS else Role.NONE
+    if roles & Role.NAMES_CONFIG_FILES:
+        return (
+            f"{key} is no setting: name config files with --config_files=... on the command line, "
+            "or with config_file_list=[...] in Python."
+        )
+    if roles & Role.PART_OF_EVAL_ARGS:
+        example = shortened(repr({key: value}), 200)
+        return (
+            f"{key} has no effect by itself: it belongs in eval_args, such as eval_args={example}."
+        )
+    if roles & Role.OF_OLDER_RELEASES:
+        now = f"use {KEYS[key].help}" if KEYS[key].help else "leave it out"
+        return f"{key} is a setting of older RecBole releases and has no effect: {now}."
+    return ""
+
+
+def _may_have_more(config: Config) -> bool:
+    """Whether the model is a user's own that does not declare its keys."""
+    classes = config.model_class.__mro__
+    own = classes[0].__module__.partition(".")[0] not in ("recbole", "recbole_evcf")
+    return own and not any(map(DECLARED.get, classes))
+
+
+def _unknown(config: Config, key: str, of_model: set[str], known: set[str]) -> str:
+    close = _close(key, of_model, 0.7) or _close(key, known, 0.7)
+    hint = _did_you_mean(close)
+    if not close or _may_have_more(config):
+        hint += " A model of your own declares its settings: register_model(MODEL, defaults={...})."
+    return f"{shortened(config['model'])} has no setting {shown(key)}.{hint}"
+
+
+def _close(key: str, known: Iterable[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(key, sorted(known), n=3, cutoff=cutoff)
+
+
+def _did_you_mean(close: list[str]) -> str:
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def unknown_model(name: str) -> ValueError:
+    """The error for a model that there is not, or whose module cannot be imported."""
+    if fault := import_fault(name):
+        return fault
+    names = {known.lower(): known for known in sorted(model_names())}
+    hint = _did_you_mean([names[match] for match in _close(name.lower(), names, 0.6)])
+    return ValueError(f"There is no model named {shown(name)} in RecBole or recbole_evcf.{hint}")
+
+
+def import_fault(name: str) -> ValueError | None:
+    """The error for a model of RecBole's whose module cannot be imported; None for others."""
+    # Those two need packages of their own, without which no name is found beside theirs.
+    outside = name.lower() in ("lightgbm", "xgboost")
+    for package in ("exlib_recommender",) if outside else MODEL_PACKAGES:
+        module = f"recbole.model.{package}.{name.lower()}"
+        try:
+            if name.isidentifier() and module not in sys.modules and find_spec(module):
+                import_module(module)
+        except Exception as error:
+            return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
+    return None
+
+
+def model_names() -> set[str]:
+    """The names of all models: RecBole's, ours and registered ones."""
+    # One of RecBole's modules turns this on for the whole process when it is imported.
+    with torch.autograd.set_detect_anomaly(torch.is_anomaly_enabled()):
+        modules = [import_module(f"recbole.model.{package}") for package in MODEL_PACKAGES]
+    classes = (each for module in modules for each in vars(module).values())
+    recboles = (c for c in classes if isinstance(c, type) and issubclass(c, AbstractRecommender))
+    return {each.__name__ for each in (*recboles, *MODELS, *BASELINES, *DECLARED)}

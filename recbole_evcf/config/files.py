@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from recbole_evcf.utils.text import shortened, shown
+from recbole_evcf.utils.text import shortened
 
 __all__ = [
     "DEFAULTS",
@@ -78,9 +78,7 @@ def named_file(file: str, ending: str, missing: str) -> str:
 def resolve_config_files(files: Iterable[str]) -> list[str]:
     """The paths of config files given by path or by name, without those that set nothing.
 
-    Raises:
-        ValueError: a file does not exist, or is no YAML of ``key: value`` lines; or there is no
-            list of files.
+    A ValueError says that there is no list of files, no such file, or what is wrong in one.
     """
     if not isinstance(files, (list, tuple)):
         raise ValueError(
@@ -92,11 +90,7 @@ def resolve_config_files(files: Iterable[str]) -> list[str]:
 
 
 def read_config_file(path: str) -> dict[str, Any]:
-    """The settings in a config file; none if it is empty, or holds comments alone.
-
-    Raises:
-        ValueError: it cannot be read, or is no YAML of ``key: value`` lines.
-    """
+    """The settings in a config file; a ValueError if it is no YAML of ``key: value`` lines."""
     try:
         content = read_yaml(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -108,9 +102,6 @@ def read_config_file(path: str) -> dict[str, Any]:
     if not isinstance(content, (dict, type(None))):
         kind = type(content).__name__
         raise ValueError(f"{path} must hold lines of `key: value`; it holds a {kind}.")
-    for key in content or ():
-        if not isinstance(key, str):
-            raise ValueError(f"{path}: a key must be a string, not {shown(key)}.")
     return content or {}
 
 
@@ -124,11 +115,8 @@ def with_nulls(value: Any) -> Any:
 
 
 def read_yaml(text: str) -> Any:
-    """The value of a string in YAML; no code runs.
-
-    Raises:
-        ValueError: the string is no YAML of plain values, or stands for too many.
-    """
+    """The value of a string in YAML, of which no code runs; a ValueError if it is none of plain
+    values, or stands for too many."""
     try:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -150,17 +138,17 @@ class _Loader(yaml.SafeLoader):
             if left < 0 or depth > MAX_DEPTH:
                 raise ValueError("its aliases or brackets stand for too many values")
             if isinstance(node_, yaml.MappingNode):
-                _check_keys(key for key, _ in node_.value if isinstance(key, yaml.ScalarNode))
+                _check_keys(node_)
                 waiting += [(item, depth + 1) for pair in node_.value for item in pair]
             elif isinstance(node_, yaml.SequenceNode):
                 waiting += [(item, depth + 1) for item in node_.value]
         return super().construct_document(node)
 
 
-def _check_keys(keys: Iterable[yaml.ScalarNode]) -> None:
+def _check_keys(mapping: yaml.MappingNode) -> None:
     """PyYAML takes the last of equal keys without a word."""
     marks: dict[tuple, yaml.Mark] = {}
-    for key in keys:
+    for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)):
         first = marks.setdefault((key.tag, key.value), key.start_mark)
         if first is not key.start_mark:
             said = f"the key {shortened(key.value)} is there twice, first in line {first.line + 1}"

@@ -2,7 +2,7 @@
 
 Checks, roles, ``--help`` and the guide's tables are made from it. It lists the plugin's keys and
 those of RecBole's that the plugin checks or treats in a way of its own; RecBole's other keys are
-in RecBole's lists and files, which :mod:`recbole_evcf.config.names` reads. Nothing heavy is
+in RecBole's lists and files, which :mod:`recbole_evcf.config.checks` reads. Nothing heavy is
 imported here: ``--help`` needs the table at once.
 """
 
@@ -35,8 +35,8 @@ LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Values:
-    """The values that a key takes: their type and range in the guide's tables, the words of an
-    error, and a function that returns one as the package uses it, or raises ValueError."""
+    """The values that a key takes: type and range in the guide's tables, the words of an error, and
+    a function that returns a value as the package uses it, or raises ValueError."""
 
     type: str
     range: str

@@ -11,9 +11,9 @@ from recbole.utils import set_color
 
 from recbole_evcf import distributed
 from recbole_evcf.config import checks
+from recbole_evcf.config.checks import DECLARED, unknown_model
 from recbole_evcf.config.files import resolve_config_files, shipped_file, with_nulls
 from recbole_evcf.config.keys import KEYS, checked
-from recbole_evcf.config.names import DECLARED, unknown_model
 from recbole_evcf.data.loading_settings import check_loading
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extends

@@ -16,7 +16,7 @@ from recbole.trainer.trainer import Trainer
 from thop.profile import register_hooks
 from torch import nn
 
-from recbole_evcf.config.names import DECLARED
+from recbole_evcf.config.checks import DECLARED
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, Vocabulary
 from recbole_evcf.hooks.wrapping import make_by

@@ -14,7 +14,7 @@ from recbole.utils import get_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_evcf.config.names import import_fault
+from recbole_evcf.config.checks import import_fault
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, scoring

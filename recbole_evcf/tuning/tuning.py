@@ -23,9 +23,9 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
+from recbole_evcf.config.checks import check_keys_of_model, check_several
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
-from recbole_evcf.config.names import check_keys_of_model, check_several
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held

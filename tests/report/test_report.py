@@ -53,14 +53,8 @@ def test_values(found, text):
     assert found == text
 
 
-FRAME = pd.DataFrame(
-    {
-        "model": ["Pop", HOSTILE],
-        "ndcg@10": [0.1, 0.25],
-        "ndcg@10_se": [0.01, None],
-        "users": [1000, 7],
-    }
-)
+ROWS = [("Pop", 0.1, 0.01, 1000), (HOSTILE, 0.25, None, 7)]
+FRAME = pd.DataFrame(ROWS, columns=["model", "ndcg@10", "ndcg@10_se", "users"])
 TABLE = Table(FRAME, {"ndcg@10": "NDCG@10"}, bold=pd.DataFrame({"ndcg@10": [False, True]}))
 
 
@@ -69,22 +63,21 @@ def test_a_terminal_gets_blocks_that_fit_and_nothing_that_steers_it():
     assert text.splitlines()[2].split() == ["Pop", "0.1000", "±", "0.0100", "1,000"]
     assert text.splitlines()[3].endswith(r"\x1b[31m          *0.2500        7")
     blocks = TABLE.text(width=70).split("\n\n")
-    assert [block.split("\n")[0].split() for block in blocks] == [
-        ["model", "NDCG@10"],
-        ["model", "users"],
-    ]
+    heads = [block.split("\n")[0].split() for block in blocks]
+    assert heads == [["model", "NDCG@10"], ["model", "users"]]
 
 
 def test_markdown_and_latex_are_plain_text():
     line = TABLE.markdown().splitlines()[3]
     assert line.startswith(r"| \<script\>alert('x')\</script\> \& " + '"quotes"')
     assert [cell.strip() for cell in line.split(" | ")[1:]] == ["**0.2500**", "7 |"]
-    rows = [line for line in TABLE.latex("100 % ± _", "tab:x").splitlines() if "&" in line]
+    latex = TABLE.latex("100 % ± _", "tab:x")
+    rows = [line for line in latex.splitlines() if "&" in line]
     assert rows[0] == r"model & NDCG@10 & users \\"
     assert rows[1] == r"Pop & $0.1000 \pm 0.0100$ & $1,000$ \\"
     assert r"\& " in rows[2]
     assert rows[2].endswith(r" & $\mathbf{0.2500}$ & $7$ \\")
-    assert r"\caption{100 \% $\pm$ \_}" in TABLE.latex("100 % ± _", "tab:x")
+    assert r"\caption{100 \% $\pm$ \_}" in latex
 
 
 def test_metrics_of_a_run():

@@ -11,13 +11,13 @@ from recbole_evcf import cli
 from recbole_evcf.utils.packages import PLUGINS
 
 MINE = """
-from recbole_evcf.model.models import Vamp
-from recbole_evcf import register_model
+import recbole_evcf
 
-class {name}(Vamp):
+class {name}(recbole_evcf.Vamp):
     pass
 
-register_model({name}, defaults={{"n_pseudo_inputs": 5, "anneal_cap": 0.7, "mine": "x"}})
+defaults = {{"n_pseudo_inputs": 5, "anneal_cap": 0.7, "mine": "x"}}
+recbole_evcf.register_model({name}, defaults=defaults)
 """
 
 
@@ -26,12 +26,11 @@ def plugin(tmp_path, monkeypatch):
     """Function that writes a module with a model of the given name and names it as a plugin."""
 
     def write(name: str) -> None:
-        folder = tmp_path / "modules"
-        folder.mkdir()
-        (folder / f"{name.lower()}_module.py").write_text(MINE.format(name=name), encoding="utf-8")
-        monkeypatch.syspath_prepend(str(folder))
+        path = tmp_path / f"{name.lower()}_module.py"
+        path.write_text(MINE.format(name=name), encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
         # For the processes that are started.
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.setenv(PLUGINS, f" {name.lower()}_module,")
 
     return write
@@ -49,13 +48,10 @@ def test_a_comparison_in_processes_of_their_own_knows_a_plugins_model(plugin, ti
 
 def test_defaults_of_a_model_of_ones_own_lie_between_its_parents_and_the_users(plugin, tiny):
     plugin("Mine")
-    config = Config("Mine", "tiny", config_dict={"data_path": tiny["data_path"]})
-    assert config["n_pseudo_inputs"] == 5
-    assert config["anneal_cap"] == 0.7
-    assert config["mine"] == "x"
-    assert config["latent_dimension"] == 200
     given = {"data_path": tiny["data_path"], "anneal_cap": 0.1}
-    assert Config("Mine", "tiny", config_dict=given)["anneal_cap"] == 0.1
+    config = Config("Mine", "tiny", config_dict=given)
+    keys = ("n_pseudo_inputs", "mine", "latent_dimension", "anneal_cap")
+    assert [config[key] for key in keys] == [5, "x", 200, 0.1]
     assert Config("Vamp", "tiny", config_dict=given)["mine"] is None
 
 
