@@ -48,3 +48,16 @@ def trained(model: str, settings: dict):
     _, loaders, _, trainer = build(model, "tiny", settings)
     trainer.fit(loaders[0], loaders[1])
     return loaders, trainer
+
+
+def named(part, users, items) -> list[tuple[str, str]]:
+    """Pairs of numbers as pairs of ids."""
+    return list(zip(part.id2token("user_id", users), part.id2token("item_id", items)))
+
+
+def pairs_of(part, histories=None) -> list[tuple[str, str]]:
+    """The interactions of a part of a split, or histories, as pairs of ids."""
+    if histories is None:
+        return named(part, part.inter_feat["user_id"].numpy(), part.inter_feat["item_id"].numpy())
+    users, columns = histories.matrix().nonzero()
+    return named(part, users, columns + 1)
