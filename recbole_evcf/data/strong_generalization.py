@@ -90,8 +90,8 @@ def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
         sizes = [n_users - sum(held_out), *held_out]
     if sum(sizes) > n_users or min(sizes) < 1:
         raise ValueError(
-            f"{text} takes {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test users: "
-            f"each group needs at least one, and the data set has {n_users} users."
+            f"{text} asks for {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test users "
+            f"of {n_users}: each group needs at least one, and no user is in two."
         )
     return sizes
 

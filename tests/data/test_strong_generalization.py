@@ -151,9 +151,9 @@ NO_NUMBERS += [[0.8, 0.1, float("nan")], [float("inf"), 0.1, 0.1]]
         ([1.2, 0.1, 0.1], 100, "ratios must be above 0 and at most 1"),
         ([-1, 0.1, 0.1], 100, "ratios must be above 0 and at most 1"),
         ([-1, -1, 10], 100, "counts must be above 0, and one may be -1"),
-        ([-1, 60, 60], 100, "takes 0 training, 60 validation and 60 test users"),
-        ([-1, 50, 50], 100, "takes 0 training, 50 validation and 50 test users"),
-        ([0.999, 0.0005, 0.0005], 100, "takes 100 training, 0 validation and 0 test users"),
+        ([-1, 60, 60], 100, "asks for 0 training, 60 validation and 60 test users of 100"),
+        ([-1, 50, 50], 100, "asks for 0 training, 50 validation and 50 test users of 100"),
+        ([0.999, 0.0005, 0.0005], 100, "asks for 100 training, 0 validation and 0 test users"),
     ],
 )
 def test_group_sizes(shares, n_users, sizes):
