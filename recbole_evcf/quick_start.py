@@ -6,6 +6,7 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,10 +26,13 @@ from recbole_evcf.data.prepare import prepared
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.resumption import discard, states_kept
+from recbole_evcf.utils.packages import CONSOLE
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = [
+    "load_data",
     "load_data_and_model",
+    "new_model",
     "objective_function",
     "planned_run",
     "run",
@@ -152,6 +156,27 @@ def objective_function(
     return recboles.objective_function(config_dict, config_file_list, saved)
 
 
+def load_data(config: Config, console: bool = True) -> tuple[Any, ...]:
+    """Read and split a config's data as a run does, with its log, in the file alone if asked to.
+
+    Returns:
+        data set, training, validation and test data.
+    """
+    init_logger(config)
+    for handler in logging.getLogger().handlers:
+        if handler.name == CONSOLE and not console:
+            handler.setLevel(logging.CRITICAL)
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    return dataset, *data_preparation(config, dataset)
+
+
+def new_model(config: Config, dataset: Any) -> Any:
+    """Return an untrained model for a data set, with the weights that a run starts from."""
+    init_seed(config["seed"], config["reproducibility"])
+    return get_model(config["model"])(config, dataset).to(config["device"])
+
+
 def load_data_and_model(model_file: str, check: Callable[[Config], None] | None = None) -> tuple:
     """Load a saved model and rebuild its data set and dataloaders; no code in the file runs.
 
@@ -170,10 +195,7 @@ def load_data_and_model(model_file: str, check: Callable[[Config], None] | None 
         config = restored_config(checkpoint["config"])
         if check is not None:
             check(config)
-        init_logger(config)
-        init_seed(config["seed"], config["reproducibility"])
-        dataset = create_dataset(config)
-        loaders = data_preparation(config, dataset)
+        dataset, *loaders = load_data(config)
         return config, _restored_model(config, checkpoint, loaders[0]._dataset), dataset, *loaders
     # The data set and the model raise anything.
     except Exception as error:
@@ -187,12 +209,10 @@ def load_data_and_model(model_file: str, check: Callable[[Config], None] | None 
 
 
 def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
-    init_seed(config["seed"], config["reproducibility"])
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
     with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
-        model = get_model(config["model"])(config, dataset)
-    model = model.to(config["device"])
+        model = new_model(config, dataset)
     # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.
     if "item_catalogue" in checkpoint:
         trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import pandas as pd
 import pytest
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
+from recbole.data.interaction import Interaction
 from recbole.model import general_recommender
 from recbole.utils import get_model, get_trainer, init_seed
 
@@ -48,3 +53,48 @@ def trained(model: str, settings: dict):
     _, loaders, _, trainer = build(model, "tiny", settings)
     trainer.fit(loaders[0], loaders[1])
     return loaders, trainer
+
+
+def named(part, users, items) -> list[tuple[str, str]]:
+    """Pairs of numbers as pairs of ids."""
+    return list(zip(part.id2token("user_id", users), part.id2token("item_id", items)))
+
+
+def pairs_of(part, histories=None) -> list[tuple[str, str]]:
+    """The interactions of a part of a split, or histories, as pairs of ids."""
+    if histories is None:
+        return named(part, part.inter_feat["user_id"].numpy(), part.inter_feat["item_id"].numpy())
+    users, columns = histories.matrix().nonzero()
+    return named(part, users, columns + 1)
+
+
+def naive_metrics(ranking: list, targets: set, k: int) -> dict[str, float]:
+    """Each metric at K of one user, by its formula."""
+    hits = [item in targets for item in ranking[:k]]
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(targets)) + 1))
+    precisions = [sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1)]
+    return {
+        "ndcg": sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit) / ideal,
+        "recall": sum(hits) / len(targets),
+        "truncatedrecall": sum(hits) / min(k, len(targets)),
+        "precision": sum(hits) / k,
+        "hit": float(any(hits)),
+        "mrr": 1 / (hits.index(True) + 1) if any(hits) else 0.0,
+        "map": sum(p for p, hit in zip(precisions, hits) if hit) / min(k, len(targets)),
+    }
+
+
+def naive_result(network, part, seen: set, targets: set) -> dict[str, float]:
+    """Each metric at 5 of pairs of ids, user by user and item by item."""
+    users, items = (part.field2id_token[name].tolist() for name in ("user_id", "item_id"))
+    found = []
+    network.eval()
+    for user in sorted({user for user, _ in targets}):
+        # The first is RecBole's padding.
+        ids = Interaction({"user_id": torch.tensor([users.index(user, 1)])})
+        with torch.no_grad():
+            scores = network.full_sort_predict(ids).flatten().tolist()
+        order = sorted(range(1, len(items)), key=lambda item, s=scores: -s[item])
+        ranking = [items[item] for item in order if (user, items[item]) not in seen]
+        found.append(naive_metrics(ranking, {item for who, item in targets if who == user}, 5))
+    return pd.DataFrame(found).mean().add_suffix("@5").to_dict()

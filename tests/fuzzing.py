@@ -103,9 +103,7 @@ def ends_well(
     if refusal is not None:
         assert refusal.strip()
         assert any(name in refusal for name in names), f"{refusal!r} names none of {names}"
-        rest = refusal
-        for name in names:
-            rest = rest.replace(name, "")
+        rest = re.sub("|".join(map(re.escape, names)), "", refusal)
         assert len(rest) <= LETTERS, rest
         assert everything_under(folder) == before
     COUNTS[reader]["read" if refusal is None else "refused"] += 1
@@ -117,12 +115,13 @@ def command_ends_well(reader, arguments, names, folder=None, failing=(2,)) -> En
     the result is what it printed."""
 
     def run() -> str:
-        output, errors = _Text(), _Text()
+        # Text streams that are no terminal, and encode as one does.
+        output, errors = (type("Text", (io.StringIO,), {"encoding": "utf-8"})() for _ in range(2))
         streams = {"argv": sys.argv[:], "stdout": output, "stderr": errors}
         with mock.patch.multiple(sys, **streams):
             code = cli.main(list(arguments))
         lines = errors.getvalue().splitlines()
-        assert not any("Traceback" in line for line in lines), lines
+        assert "Traceback" not in errors.getvalue(), lines
         if code == 0:
             return output.getvalue()
         assert code in failing, (code, lines)
@@ -137,32 +136,27 @@ def command_ends_well(reader, arguments, names, folder=None, failing=(2,)) -> En
     return ends_well(reader, run, names, folder)
 
 
-class _Text(io.StringIO):
-    """A text stream that is no terminal, and encodes as one does."""
-
-    encoding = "utf-8"
-
-
-def damaged(data: st.DataObject, sound: bytes, most: int = 3) -> bytes:
-    """A sound file with bytes flipped, replaced, put in, doubled, moved, zeroed or cut off."""
+@st.composite
+def damaged(draw, sound: bytes, most: int = 3) -> bytes:
+    """A sound file with bytes flipped, replaced, put in, doubled, zeroed or cut off."""
     content = sound
-    for _ in range(data.draw(st.integers(1, most))):
-        start = data.draw(st.integers(0, len(content)))
-        end = data.draw(st.integers(start, min(len(content), start + 40)))
-        kind = data.draw(st.sampled_from(["put", "flip", "cut", "double", "zero", "end"]))
-        piece = content[start:end]
+    for _ in range(draw(st.integers(1, most))):
+        start = draw(st.integers(0, len(content)))
+        end = draw(st.integers(start, min(len(content), start + 40)))
+        piece, rest = content[start:end], content[end:]
+        kind = draw(st.sampled_from(["put", "flip", "cut", "double", "zero", "end"]))
         if kind == "put":
-            piece = data.draw(ANY_BYTES)
+            piece = draw(ANY_BYTES)
         elif kind == "flip" and piece:
-            piece = bytes([piece[0] ^ 1 << data.draw(st.integers(0, 7))]) + piece[1:]
+            piece = bytes([piece[0] ^ 1 << draw(st.integers(0, 7))]) + piece[1:]
         elif kind == "double":
-            piece = piece * data.draw(st.integers(2, 4))
+            piece = piece * draw(st.integers(2, 4))
         elif kind == "zero":
             # What a file system leaves of a file after a power failure.
-            piece = b"\0" * len(piece)
-        elif kind == "cut":
+            piece = bytes(len(piece))
+        elif kind in ("cut", "end"):
             piece = b""
-        content = content[:start] + piece + (b"" if kind == "end" else content[end:])
+        content = content[:start] + piece + (b"" if kind == "end" else rest)
     return content
 
 
@@ -237,30 +231,16 @@ class Trained(NamedTuple):
 def trained(tmp_path_factory) -> Trained:
     """A data set of 60 users and 40 items, the config file that reads it, and trained models."""
     import build
-    from conftest import write_inter
+    from conftest import make_tiny
 
     folder = tmp_path_factory.mktemp("trained")
-    write_inter(folder / "data", "tiny", tiny_rows())
-    settings = {"data_path": str(folder / "data"), "checkpoint_dir": str(folder / "saved")}
-    settings["load_col"] = {"inter": ["user_id", "item_id", "timestamp"]}
-    settings |= {"mlp_hidden_size": [4], "latent_dimension": 4, "n_pseudo_inputs": 3, "epochs": 1}
-    settings |= {"train_batch_size": 32, "warmup_epochs": 1, "metrics": ["NDCG", "Recall"]}
-    settings |= {"topk": [10], "valid_metric": "NDCG@10", "show_progress": False, "state": "error"}
+    settings = make_tiny(folder / "data") | {"epochs": 1, "checkpoint_dir": str(folder / "saved")}
+    settings |= {"mlp_hidden_size": [4], "latent_dimension": 4, "n_pseudo_inputs": 3}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     models = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", sys.argv[:1])
         for model in ("Vamp", "HVamp", "EASE", "MultiVAE", "BPR"):
-            own = {"total_anneal_steps": 9, "warmup_epochs": None} if model == "MultiVAE" else {}
-            models[model] = build.trained(model, {**settings, **own})[1].saved_model_file
+            models[model] = build.trained(model, settings)[1].saved_model_file
     return Trained(str(folder / "tiny.yaml"), models)
-
-
-def tiny_rows() -> list[tuple[str, str, int]]:
-    """User, item and time of each interaction of 60 users with 40 items, each pair once."""
-    return [
-        (f"u{user}", f"i{(3 * user + 7 * step) % 40}", 7 * user + step)
-        for user in range(60)
-        for step in range(8 + user % 5)
-    ]

@@ -88,7 +88,7 @@ def test_who_knows_no_model(package):
         ("cli", {"__main__"}),
         ("hooks", {"", "hooks"}),
         ("commands", {"cli", "commands"}),
-        ("quick_start", {"", "cli", "hooks", "commands", "inspection"}),
+        ("quick_start", {"", "cli", "hooks", "commands", "inspection", "comparison", "tuning"}),
     ],
 )
 def test_who_is_known_by_whom(known, knowers):

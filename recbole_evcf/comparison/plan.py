@@ -13,7 +13,7 @@ from typing import Any
 from recbole.config import Config
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments
 
-from recbole_evcf.config.checks import check_keys_of_model, check_several
+from recbole_evcf.config.checks import check_one_of_several
 from recbole_evcf.config.files import read_yaml, resolve_config_files
 from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
 from recbole_evcf.data.identity import digest_of_data
@@ -150,11 +150,8 @@ def _config_of(spec: ModelSpec, dataset: str, files: list[str], settings: dict) 
     for key in SHARED.intersection(spec.settings):
         raise ValueError(f"{label}: {key} must be the same for all models; set it as --{key}=... .")
     config = Config(spec.model, dataset, files, {**settings, **spec.settings})
-    check_several(config, "a comparison")
-    try:
-        check_keys_of_model(config, sorted(spec.settings.keys() - settings.keys()))
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from None
+    own = sorted(spec.settings.keys() - settings.keys())
+    check_one_of_several(config, "a comparison", own, label)
     return config
 
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_logger, init_seed
+from recbole.utils import get_trainer
 
 from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
 from recbole_evcf.config.keys import differences
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.evaluator.metrics import SE_SUFFIX, per_user_values, ranked_users, write_per_user
+from recbole_evcf.quick_start import load_data, new_model
 from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.resumption import states_kept
 from recbole_evcf.utils.text import one_line
@@ -104,15 +104,11 @@ def execute(
     )
     settings = settings_of_result(config, data="")
     config["resume"] = can_resume(config)
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+    _, train_data, valid_data, test_data = load_data(config)
     if not test_data:
         raise ValueError("the split leaves nothing to test on.")
-    init_seed(config["seed"], config["reproducibility"])
     memory_before = peak_memory()
-    make = get_model(config["model"])
-    model, construction = _timed(lambda: make(config, train_data._dataset).to(config["device"]))
+    model, construction = _timed(new_model, config, train_data._dataset)
     # Only now have all files been read.
     settings["data"] = digest_of_data(config)
     if planned and (changed := differences(planned, settings)):

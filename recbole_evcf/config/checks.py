@@ -41,10 +41,9 @@ from recbole_evcf.utils.text import plain_value, shortened, shown
 __all__ = [
     "DECLARED",
     "can_resume",
-    "check_keys_of_model",
+    "check_one_of_several",
     "check_processes",
     "check_settings",
-    "check_several",
     "import_fault",
     "is_vae",
     "keys_of_all_models",
@@ -346,22 +345,23 @@ def _check_names(config: Config) -> None:
             raise ValueError((f"{file}: " if file else "") + mistake + (hint if of_program else ""))
 
 
-def check_keys_of_model(config: Config, keys: Iterable[str]) -> None:
-    """Refuse keys that are set for one model alone and are not read by it (a ValueError)."""
-    of_model, others = _keys_for(config), keys_of_all_models()
-    for key in keys:
-        if key not in of_model and (key in others or not _may_have_more(config)):
-            raise ValueError(_known_mistake(key, "...") or _unknown(config, key, of_model, others))
+def check_one_of_several(config: Config, command: str, keys: Iterable[str], where: str) -> None:
+    """Check a config of a command, such as "a search", that trains several times.
 
-
-def check_several(config: Config, command: str) -> None:
-    """Refuse settings of one training where a command, such as "a search", makes several."""
+    A ValueError names settings of one training, and those of ``keys``, which ``where`` sets for
+    this model alone, that the model does not read.
+    """
     for key in with_role(Role.OF_ONE_RUN):
         if config.external_config_dict.get(key) is not None:
             raise ValueError(
                 f"{key} is a setting of one run, and {command} makes several: leave it out, or "
                 "train that model with `recbole-evcf run`."
             )
+    of_model, others = _keys_for(config), keys_of_all_models()
+    for key in keys:
+        if key not in of_model and (key in others or not _may_have_more(config)):
+            mistake = _known_mistake(key, "...") or _unknown(config, key, of_model, others)
+            raise ValueError(f"{where}: {mistake}")
 
 
 def _known_mistake(key: str, value: object) -> str:

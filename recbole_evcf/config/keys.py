@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Any
@@ -35,30 +36,22 @@ LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Values:
-    """The values that a key takes: type and range in the guide's tables, the words of an error, and
-    a function that returns a value as the package uses it, or raises ValueError."""
+    """The values that a key takes: type and range in the guide's tables, the words of an error, a
+    test of a value and its conversion to what the package uses."""
 
     type: str
-    range: str
     expected: str
-    read: Callable[[Any], Any]
+    takes: Callable[[Any], bool]
+    range: str = ""
+    convert: Callable[[Any], Any] = lambda value: value
 
     def checked(self, name: str, value: object) -> Any:
         """The value of a key as the package uses it; a ValueError names both if it takes none."""
-        try:
-            return self.read(value)
-        except (ValueError, OverflowError):
-            said = shortened(repr(value), 200)
-            raise ValueError(f"{name} must be {self.expected}, not {said}.") from None
-
-
-def _those(type: str, expected: str, takes: Callable[[Any], bool], range: str = "") -> Values:
-    def read(value: Any) -> Any:
-        if not takes(value):
-            raise ValueError
-        return value
-
-    return Values(type, range, expected, read)
+        with suppress(ValueError, OverflowError):
+            if self.takes(value):
+                return self.convert(value)
+        said = shortened(repr(value), 200)
+        raise ValueError(f"{name} must be {self.expected}, not {said}.")
 
 
 def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
@@ -66,20 +59,18 @@ def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
     least, above = limits.get("least", -math.inf), limits.get("above", -math.inf)
     most, below = limits.get("most", math.inf), limits.get("below", math.inf)
 
-    def read(value: Any) -> Any:
-        if none and value is None:
-            return None
+    def takes(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError
-        if not (least <= value <= most and above < value < below) or (whole and value % 1):
-            raise ValueError
-        return int(value) if whole else float(value)
+            return none and value is None
+        return least <= value <= most and above < value < below and not (whole and value % 1)
 
     names = {"least": "at least", "most": "at most"}
     said = " and ".join(f"{names.get(key, key)} {limit}" for key, limit in limits.items())
     words = f"{'a whole number' if whole else 'a number'}{' of' * ('least' in limits)} {said}"
     shown = f"{said or 'any number'}{', or none' * none}"
-    return Values("int" if whole else "float", shown, words.rstrip(), read)
+    of_kind: Callable[[Any], Any] = int if whole else float
+    name = "int" if whole else "float"
+    return Values(name, words.rstrip(), takes, shown, lambda v: v if v is None else of_kind(v))
 
 
 def whole(least: int, **more: Any) -> Values:
@@ -98,18 +89,16 @@ def choice(*choices: str, any_case: bool = False) -> Values:
     """One of several strings."""
     few = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
     named = ", ".join(f"`{name}`" for name in choices)
-    return _those("str", few, lambda v: (str(v).lower() if any_case else v) in choices, named)
+    return Values("str", few, lambda v: (str(v).lower() if any_case else v) in choices, named)
 
 
 def _instance(expected: str, *types: type) -> Values:
     names = " or ".join(each.__name__ for each in types)
-    return _those(names, expected, lambda value: isinstance(value, types))
+    return Values(names, expected, lambda value: isinstance(value, types))
 
 
-def _read_widths(value: Any) -> list[int]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError
-    return [whole(1).read(width) for width in value]
+def _are_widths(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(whole(1).takes, value))
 
 
 def _is_clipping(value: Any) -> bool:
@@ -151,7 +140,7 @@ _FILES = (
     "validation target, test fold-in, test target)"
 )
 _FOLDER = "the name of a folder in data_path (which may be any path)"
-INTERVAL = _those("str", 'an interval such as "[5,inf)"', _is_interval)
+INTERVAL = Values("str", 'an interval such as "[5,inf)"', _is_interval)
 
 
 class Role(Flag):
@@ -231,7 +220,7 @@ def _all(roles: Role, names: str, help: str = "") -> Iterator[Key]:
 # fmt: off
 _TABLE = (
     # Of our models.
-    Key("mlp_hidden_size", Values("list of int", "each at least 1, one or more", _WIDTHS, _read_widths), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
+    Key("mlp_hidden_size", Values("list of int", _WIDTHS, _are_widths, "each at least 1, one or more", lambda v: [int(width) for width in v]), "widths of the encoder's hidden layers; the length is the depth. The decoder mirrors it", _OURS),
     Key("latent_dimension", whole(1), "width of z; with two levels, of z1 and z2 each", _OURS),
     Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
     Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only; EDLAE's p, the share of a history that dropout hides", _OURS | R.OF_EDLAE),
@@ -278,7 +267,7 @@ _TABLE = (
     Key("state", None, "level of the log; `error` for silence", _HERE, elsewhere="error"),
     Key("log_wandb", None, "Weights & Biases; TensorBoard files are always written", _HERE, elsewhere=False),
     Key("eval_step", whole(0), "epochs between validations; 0: none, and the last epoch's model is kept", R.CHECKED_FOR_OURS),
-    Key("clip_grad_norm", _those("dict", _CLIPPING, _is_clipping), 'such as `{"max_norm": 5}`; not with `adam_norm_grad`, which scales all gradients to unit norm', R.CHANGEABLE_ON_RESUME | R.CHECKED_ALWAYS),
+    Key("clip_grad_norm", Values("dict", _CLIPPING, _is_clipping), 'such as `{"max_norm": 5}`; not with `adam_norm_grad`, which scales all gradients to unit norm', R.CHANGEABLE_ON_RESUME | R.CHECKED_ALWAYS),
     Key("weight_decay", None, "L2 penalty of the optimizer", R.CHANGEABLE_ON_RESUME),
     Key("enable_amp", None, "half precision: bf16 on processors; densities and sums over items stay in single or double precision"),
     Key("enable_scaler", None, "gradient scaling, for fp16"),
@@ -303,7 +292,7 @@ _TABLE = (
     *_all(_DERIVED | R.NOT_FROM_A_FILE, "local_rank"),
     *_all(_DERIVED, "MODEL_INPUT_TYPE MODEL_TYPE device eval_type single_spec test_neg_sample_args valid_neg_sample_args"),
     *_all(R.NOT_IN_A_FILE, "valid_metric_bigger"),
-    Key("dataset", _those("str", _FOLDER, _is_folder), "", R.READ_BY_RECBOLE | R.SAME_FOR_ALL),
+    Key("dataset", Values("str", _FOLDER, _is_folder), "", R.READ_BY_RECBOLE | R.SAME_FOR_ALL),
     *_all(R.READ_BY_RECBOLE | R.SAME_FOR_ALL, "model"),
     Key("verbose", None, "", R.READ_BY_RECBOLE | R.OF_A_MACHINE, elsewhere=False),
     # Of RecBole, of some of its models, and of its transforms.
@@ -316,11 +305,11 @@ _TABLE = (
     Key("relation_kg_num_interval", INTERVAL, "", R.CHECKED_ALWAYS),
     Key("val_interval", _instance("a mapping such as {'rating': '[4,inf)'}", dict), "", R.FILTER | R.CHECKED_ALWAYS),
     *_all(R.FILTER, "rm_dup_inter"),
-    Key("load_col", _those("dict", _COLUMNS.format(" with inter"), lambda v: _is_columns(v) and "inter" in v), "", R.CHECKED_ALWAYS),
-    Key("unload_col", _those("dict", _COLUMNS.format(""), _is_columns), "", R.CHECKED_ALWAYS),
-    Key("benchmark_filename", _those("list", _FILES, lambda v: isinstance(v, (list, tuple)) and len(v) in (3, 5)), "", R.CHECKED_ALWAYS),
+    Key("load_col", Values("dict", _COLUMNS.format(" with inter"), lambda v: _is_columns(v) and "inter" in v), "", R.CHECKED_ALWAYS),
+    Key("unload_col", Values("dict", _COLUMNS.format(""), _is_columns), "", R.CHECKED_ALWAYS),
+    Key("benchmark_filename", Values("list", _FILES, lambda v: isinstance(v, (list, tuple)) and len(v) in (3, 5)), "", R.CHECKED_ALWAYS),
     # No settings: RecBole takes any key, and these would have no effect.
-    Key("split", _those("dict", _SPLIT, _is_split), "", R.PART_OF_EVAL_ARGS),
+    Key("split", Values("dict", _SPLIT, _is_split), "", R.PART_OF_EVAL_ARGS),
     Key("order", choice("RO", "TO"), "", R.PART_OF_EVAL_ARGS),
     Key("group_by", choice("user", "none", any_case=True), "", R.PART_OF_EVAL_ARGS),
     *_all(R.PART_OF_EVAL_ARGS, "mode fold_in_ratio"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ class BatchShard:
 
     @property
     def rows(self) -> slice:
-        """A slice to index a tensor of all rows with."""
+        """An index of them."""
         return slice(self.start, self.stop)
 
 
@@ -42,9 +43,8 @@ class Histories:
     Column ``c`` is RecBole's item ``c + 1``: RecBole's item 0 is padding, which has no column.
 
     Args:
-        matrix: SciPy sparse matrix, (users, items), with one row per RecBole user id (row 0 is the
-            padding user) and one column per real item. Values are not read: what is stored is
-            an interaction, once.
+        matrix: SciPy's, sparse, (users, items); row 0 is RecBole's padding user. Values are not
+            read: what is stored is an interaction, once.
     """
 
     def __init__(self, matrix: scipy.sparse.spmatrix):
@@ -65,8 +65,7 @@ class Histories:
 
     @classmethod
     def input_of(cls, dataset: Any) -> Histories:
-        """What each user of a training dataset is scored from: their training history, or with the
-        split by users (strong generalization) the fold-in set of a held-out user."""
+        """What each user is scored from: the training history, or a held-out user's fold-in set."""
         known = getattr(dataset, "input_histories", None)
         return cls.from_dataset(dataset) if known is None else known
 
@@ -81,10 +80,8 @@ class Histories:
 
     def to(self, device: torch.device) -> Histories:
         """The same histories on another device."""
-        moved = object.__new__(Histories)
-        moved.shape = self.shape
+        moved = copy.copy(self)
         moved.starts, moved.columns = self.starts.to(device), self.columns.to(device)
-        moved._starts_on_host = self._starts_on_host
         return moved
 
     def matrix(self) -> scipy.sparse.csr_matrix:
@@ -128,14 +125,11 @@ class HistoryBatch:
     """A batch of histories in coordinates; nothing of size batch x items.
 
     Attributes:
-        row: place of the user in the batch, ascending, (entries,).
-        column: item column, (entries,).
-        offsets: where each user's entries begin, (batch,).
-        lengths: number of entries of each user, (batch,).
+        row, column: user's place in the batch, ascending, and item column, (entries,).
+        offsets, lengths: where each user's entries begin, and how many there are, (batch,).
         n_items: number of item columns.
         values: input value of each entry, (entries,), or None for ones.
-        shard: which rows of a larger batch these are, or None.
-        entry_shard: and which of its entries.
+        shard, entry_shard: which rows of a larger batch these are, and which of its entries.
     """
 
     row: Tensor

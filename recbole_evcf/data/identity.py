@@ -16,14 +16,8 @@ from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.results import digest
 
-__all__ = [
-    "ItemCatalogue",
-    "Vocabulary",
-    "digest_of_data",
-    "digest_of_loaders",
-    "digest_of_part",
-    "download_missing",
-]
+__all__ = ["ItemCatalogue", "Vocabulary", "digest_of_data", "digest_of_loaders", "digest_of_part"]
+__all__ += ["download_missing"]
 
 # What LDiffRec reads beside the atomic files, under a name without the data set's.
 EMBEDDINGS = "item_emb.npy"
@@ -58,11 +52,7 @@ class ItemCatalogue:
 
     @classmethod
     def from_plain(cls, plain: Mapping) -> ItemCatalogue:
-        """The inverse of :meth:`to_plain`.
-
-        Raises:
-            ValueError: the parts do not fit together.
-        """
+        """The inverse of :meth:`to_plain`; parts that do not fit together are a ``ValueError``."""
         try:
             tokens, counts = json.loads(plain["tokens"]), plain["counts"].cpu().numpy()
             sound = isinstance(tokens, list) and 0 < len(tokens) == len(set(tokens))
@@ -88,11 +78,8 @@ class Vocabulary:
         return self
 
     def check(self, dataset: Dataset) -> None:
-        """Check that a data set numbers its users and items in the same way.
-
-        Raises:
-            ValueError: it does not: a model would score others than it is asked for.
-        """
+        """Raise a ValueError unless a data set numbers its users and items in the same way:
+        otherwise a model would score others than it is asked for."""
         for field, known in self.tokens.items():
             found = dataset.field2id_token.get(field, ())
             if found is not known and not np.array_equal(found, known):
@@ -106,8 +93,7 @@ class Vocabulary:
 class _Unread(Dataset):
     """RecBole's data set before it reads a file."""
 
-    def _from_scratch(self) -> None:
-        self._get_preset()
+    _from_scratch = Dataset._get_preset
 
 
 def download_missing(config: Config) -> None:

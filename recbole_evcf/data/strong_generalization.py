@@ -85,18 +85,13 @@ def group_sizes(shares: Sequence[float], n_users: int) -> list[int]:
         sizes = [rest if s == -1 else int(s) for s in shares]
     else:
         if min(shares) <= 0 or max(shares) > 1:
-            raise ValueError(
-                f"{text}: every ratio must be above 0 and at most 1; or give three whole numbers "
-                "of users."
-            )
+            raise ValueError(f"{text}: ratios must be above 0 and at most 1, or all be counts.")
         held_out = [int(share / sum(shares) * n_users + TINY) for share in shares[1:]]
         sizes = [n_users - sum(held_out), *held_out]
-    if sum(sizes) > n_users:
-        raise ValueError(f"{text} asks for {sum(sizes)} users, but the data set has {n_users}.")
-    if min(sizes) < 1:
+    if sum(sizes) > n_users or min(sizes) < 1:
         raise ValueError(
-            f"{text} leaves {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test users "
-            f"of {n_users}: each group needs at least one."
+            f"{text} asks for {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test users "
+            f"of {n_users}: each group needs at least one, and no user is in two."
         )
     return sizes
 

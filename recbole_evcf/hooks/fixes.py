@@ -48,7 +48,9 @@ def repair() -> None:
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, data: self._dict.update(data)
     # `get_flops` counts on the second interaction, which a data set of one does not have.
-    hook(utils, "get_flops")(_flops_of_several)
+    hook(utils, "get_flops")(
+        lambda count, model, data, *a, **kw: count(model, data, *a, **kw) if len(data) > 1 else 0
+    )
     # Settings from the command line, from dicts and from parameter files are handed to `eval`,
     # which runs any code in them; here they are only read as plain values.
     exchange(configurator, "eval", plain_value)
@@ -111,10 +113,6 @@ def _report_to_ray(**metrics: float) -> None:
             # Outside a trial it only warns.
             warnings.simplefilter("ignore")
             tune.report(metrics)
-
-
-def _flops_of_several(original: Callable, model: Any, dataset: Any, *args: Any, **kw: Any) -> float:
-    return original(model, dataset, *args, **kw) if len(dataset) > 1 else 0
 
 
 def _network_of(module: types.ModuleType, name: str) -> type:

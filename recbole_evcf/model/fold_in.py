@@ -65,8 +65,7 @@ class FoldIn(NamedTuple):
 
 
 def learns_from_samples(name: str) -> bool:
-    """Whether a model learns from interactions and sampled negatives under the split by users;
-    others take users, or learn in the constructor."""
+    """Whether a model learns from interactions and sampled negatives under the split by users."""
     return name in FOLD_IN_MODELS and FOLD_IN_MODELS[name].samples
 
 
@@ -94,10 +93,8 @@ def scoring(model: Any, histories: Histories) -> nn.Module:
     elif name in FOLD_IN_MODELS:
         FOLD_IN_MODELS[name].show(view, histories)
     else:
-        raise ValueError(
-            f"{name} has no way to score a user from a history: recommend to the users of its data "
-            "set."
-        )
+        reason = "has no way to score a user from a history"
+        raise ValueError(f"{name} {reason}: recommend to the users of its data set.")
     return view
 
 
@@ -241,10 +238,6 @@ def _item_history(construct: Callable, model: Any, config: Any, dataset: Any) ->
     construct(model, config, view)
 
 
-def _show_nothing(model: Any, histories: Histories) -> None:
-    """Every user gets the same."""
-
-
 def _popularity(construct: Callable, model: Any, config: Any, dataset: Any) -> None:
     """RecBole's Pop counts an item once per batch however often it occurs there, and sampled
     negatives too: all training interactions are counted here, and none while it trains."""
@@ -256,7 +249,7 @@ def _popularity(construct: Callable, model: Any, config: Any, dataset: Any) -> N
 
 
 _AUTO_ENCODER = FoldIn(_show_rows, _auto_encoder)
-_DIFFUSION = _AUTO_ENCODER._replace(required={"time-aware": False})
+_DIFFUSION = FoldIn(_show_rows, _auto_encoder, required={"time-aware": False})
 _KNN = FoldIn(_show_neighbours, required={"knn_method": "item"})
 # By the name of RecBole's class, in recbole.model.general_recommender; those that are added, too.
 FOLD_IN_MODELS = {
@@ -268,8 +261,9 @@ FOLD_IN_MODELS = {
     **dict.fromkeys(("ItemKNN", "AsymKNN"), _KNN),
     "NCEPLRec": FoldIn(_show_projected, _nce_plrec, learned=("item_embeddings", "projection")),
     **dict.fromkeys(("FISM", "NAIS"), FoldIn(_show_items, _item_history, samples=True)),
-    "Pop": FoldIn(_show_nothing, _popularity),
-    "Random": FoldIn(_show_nothing),
+    # Every user gets the same.
+    "Pop": FoldIn(lambda model, histories: None, _popularity),
+    "Random": FoldIn(lambda model, histories: None),
 }
 if not hasattr(general_recommender, "AsymKNN"):  # RecBole 1.2.0
     del FOLD_IN_MODELS["AsymKNN"]

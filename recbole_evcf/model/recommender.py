@@ -153,6 +153,10 @@ class VAERecommender(GeneralRecommender):
         weight = warmup.count_batch(len(interaction)) if self.training else warmup.weight
         return reconstruction, weight * kl
 
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """Posterior means, (batch, latent): see :meth:`VAE.latent`."""
+        return self.network.latent(self._histories.rows(users))
+
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""
         users, place = interaction[self.USER_ID].unique(return_inverse=True)

@@ -214,17 +214,14 @@ class Recommender:
         user vectors. A user with no known item is encoded from an empty history. Histories are as
         of :meth:`recommend`. A model without latent vectors of users is a ``ValueError``.
         """
-        name, known, parts = type(self.model).__name__, self.histories(histories), []
+        if not isinstance(self.model, (VAERecommender, WMF)):
+            name = type(self.model).__name__
+            raise ValueError(f"{name} has no latent vectors of users: take WMF or one of ours.")
+        known, parts = self.histories(histories), []
         for rows in self._batches(len(known)):
-            shown = Histories(known.histories[rows]).to(self.model.device)
-            users = torch.arange(shown.shape[0], device=self.model.device)
-            if isinstance(self.model, VAERecommender):
-                parts.append(self.model.network.latent(shown.rows(users)))
-            elif isinstance(self.model, WMF):
-                view: Any = scoring(self.model, shown)
-                parts.append(view.user_vectors(users))
-            else:
-                raise ValueError(f"{name} has no latent vectors of users: take WMF or one of ours.")
+            view: Any = scoring(self.model, Histories(known.histories[rows]))
+            users = torch.arange(len(known.users[rows]), device=view.device)
+            parts.append(view.user_vectors(users))
         return known.users, torch.cat(parts).cpu().numpy()
 
 

@@ -33,9 +33,8 @@ LEARNED_IN_CONSTRUCTOR = (
 )
 # What they read of the config when they score.
 READ_WHEN_SCORING = "reg_weight", "reg_exponent", "alpha", "center_columns", "beta", "q"
-# The only value of a setting with which these models score a user from a history alone.
-NEEDED = {"LDiffRec": ("n_cate", 1), "ItemKNN": ("knn_method", "item")}
-NEEDED["AsymKNN"] = NEEDED["ItemKNN"]
+# Beside what fold-in requires: with several categories, it reads its items' vectors from a file.
+NEEDED = {"LDiffRec": {"n_cate": 1}}
 
 
 def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
@@ -105,12 +104,13 @@ def _checked_name(path: str, settings: Any) -> str:
         ) from None
     if not getattr(model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
         raise ValueError(f"{path} holds a {name}, which has no way to score a user from a history.")
-    key, value = NEEDED.get(name, ("", None))
-    if str(settings.get(key, value)) != str(value):
-        raise ValueError(
-            f"{path} holds a {name} that cannot score a user from a history: its {key} is "
-            f"{shown(settings[key])}, and would have to be {value}."
-        )
+    required = FOLD_IN_MODELS[name].required if name in FOLD_IN_MODELS else {}
+    for key, value in {**required, **NEEDED.get(name, {})}.items():
+        if str(settings.get(key, value)) != str(value):
+            raise ValueError(
+                f"{path} holds a {name} that cannot score a user from a history: its {key} is "
+                f"{shown(settings[key])}, and would have to be {value}."
+            )
     return name
 
 

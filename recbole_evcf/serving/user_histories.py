@@ -29,7 +29,7 @@ __all__ += ["read_tokens", "unknown_items", "user_histories"]
 # Accepted names of the column of users and of the column of items.
 Fields = tuple[Sequence[str], Sequence[str]]
 # Users; and for each interaction the place of its user among them, and its item.
-Piece = tuple[Iterable[Hashable], np.ndarray, np.ndarray]
+Piece = tuple[Iterable[Hashable], np.ndarray, np.ndarray | pd.Series]
 
 SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
 # Spreadsheets start files with a byte order mark.
@@ -173,10 +173,11 @@ def unknown_items(tokens: Collection[str]) -> str:
 
 
 def _of_pairs(users: pd.Series, items: pd.Series) -> Piece:
-    owners, names = pd.factorize(users.to_numpy(dtype=object))
+    # Columns as they are: of strings, pandas would make a Python object for each row first.
+    owners, names = pd.factorize(users)
     if (owners < 0).any():
         raise ValueError(NAMELESS)
-    return names, owners, items.to_numpy(dtype=object)
+    return names.tolist(), owners, items
 
 
 def _of_lists(users: Collection[Hashable], lists: Collection[list]) -> Piece:
@@ -197,7 +198,7 @@ def _collected(
         # A list among them.
         except TypeError:
             codes, distinct = np.arange(len(items)), items
-        tokens = np.array([item_token(item) for item in distinct], dtype=object)
+        tokens = np.array(list(map(item_token, distinct.tolist())), dtype=object)
         places = columns.get_indexer(tokens)
         unknown.update(tokens[places < 0])
         known = places[codes] >= 0

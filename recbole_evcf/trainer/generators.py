@@ -17,20 +17,18 @@ __all__ = ["drawing_apart", "generator_states", "set_generator_states"]
 @contextmanager
 def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     """Make torch draw from a seed in the block, on the CPU and a device, and then as before."""
-    # torch.manual_seed would seed every GPU, and with it whoever is training on one meanwhile.
-    generators = [torch.default_generator]
     device = torch.device(device)
+    gpus: list[int] = []
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    states = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(seed)
-    try:
+        gpus = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(gpus):
+        # torch.manual_seed would seed every GPU, and with it whoever is training on one meanwhile.
+        for generator in [
+            torch.default_generator,
+            *(torch.cuda.default_generators[i] for i in gpus),
+        ]:
+            generator.manual_seed(seed)
         yield
-    finally:
-        for generator, state in zip(generators, states):
-            generator.set_state(state)
 
 
 def generator_states(loaders: Sequence) -> dict:

@@ -89,13 +89,12 @@ def unfinished_runs(config: Config, since: float = 0.0, any_settings: bool = Fal
     settings = _settings(plain_config(config), config["device"].type, None)
     names = names + SUFFIX if any_settings else _marker(names, settings)
     paths = glob.glob(os.path.join(glob.escape(config["checkpoint_dir"]), names))
-    changed = {}
+    changed = []
     for path in paths:
         # The run may end meanwhile.
         with contextlib.suppress(FileNotFoundError):
-            changed[path] = os.path.getmtime(path)
-    newest = sorted(changed, key=changed.__getitem__, reverse=True)
-    return [_model_file(path) for path in newest if changed[path] >= since]
+            changed.append((os.path.getmtime(path), path))
+    return [_model_file(path) for time, path in sorted(changed, reverse=True) if time >= since]
 
 
 def _model_file(path: str) -> str:
@@ -103,8 +102,8 @@ def _model_file(path: str) -> str:
 
 
 def state_of(path: str) -> State | None:
-    """Return where a run can be resumed, given its model file or the state beside it; None if they
-    are missing, corrupt, or not of one run."""
+    """Return where a run can be resumed, by its model file or the state beside it; None if they are
+    missing, corrupt, or not of one run."""
     model_file = _model_file(path)
     best = _read(model_file, model_file)
     beside = (_read(model_file, each) for each in _markers(model_file))
@@ -148,23 +147,21 @@ def _unlink_markers(model_file: str) -> None:
 def states_kept(discarded_after: bool = True) -> Iterator[list[str]]:
     """Keep the states of runs that end within the block, whose model files are listed.
 
-    Those who show or write the metrics of a run do so within the block: should that fail, the run
-    can still be resumed. If it succeeds, they are ``discarded_after`` it.
+    Whoever shows or writes their metrics does so within it: should that fail, the run can still be
+    resumed. If it succeeds, they are ``discarded_after`` it.
     """
     _kept.append([])
     try:
         yield _kept[-1]
     finally:
         ended = _kept.pop()
-    if discarded_after:
-        for model_file in ended:
-            discard(model_file)
+    for model_file in ended if discarded_after else []:
+        discard(model_file)
 
 
 class Resumption:
-    """Keeps the state of a :class:`~recbole_evcf.trainer.trainer.VAETrainer` on the disk.
-
-    It trains in a block of this context.
+    """Keeps the state of a :class:`~recbole_evcf.trainer.trainer.VAETrainer`, which trains in a
+    block of this context, on the disk.
 
     Args:
         trainer: before its training.
@@ -220,48 +217,58 @@ class Resumption:
         return True
 
     def _found(self, wanted: bool | str) -> State | None:
-        """Take the lock of the named run, or of the newest that fits.
+        """Lock the named run, or the newest that fits: ``wanted`` is a path or True.
 
         Where there is none, raise ValueError if it was named, and log why otherwise.
         """
-        trainer, named = self._trainer, isinstance(wanted, str)
-        config = trainer.config
+        config, logger = self._trainer.config, self._trainer.logger
         if isinstance(wanted, str):
             if not os.path.isfile(wanted):
                 raise ValueError(f"There is no file {wanted} to resume from.")
-            reason = f"{wanted} holds no state to resume from: name a file that a run with "
-            reason += "resumable: True has written"
-            runs = [_model_file(wanted)]
-        else:
-            reason = f"There is no unfinished run of these settings in {config['checkpoint_dir']}"
-            runs = unfinished_runs(config) or unfinished_runs(config, any_settings=True)[:1]
-        for model_file in runs:
-            held = results.holds(model_file)
-            if not results.take(model_file):
-                reason = f"{model_file} is of a run that is still being trained"
-                continue
-            # It may have ended before it was locked.
-            state = state_of(model_file) if named or _markers(model_file) else None
-            if state:
-                old, now = state.settings, self._settings
-                keys = differences(old, now)
-                changed = ", ".join(f"{k} {old.get(k)!r} (now {now.get(k)!r})" for k in keys)
-                # The name is decisive where a run was resumed with a changed setting.
-                if not state.fits(now) or not (named or os.path.exists(_marker(model_file, now))):
-                    reason = f"{model_file} is of a run with other settings or data: {changed}"
-                elif state.epoch >= trainer.epochs:
-                    reason = f"{model_file} is of epoch {state.epoch}, counted from 0: epochs must "
-                    reason += f"be more than that, not {trainer.epochs}"
-                else:
-                    if changed:
-                        trainer.logger.warning(f"Resuming with other settings: {changed}.")
-                    return state
+            return self._locked(wanted, named=True)
+        reason = f"There is no unfinished run of these settings in {config['checkpoint_dir']}."
+        for path in unfinished_runs(config) or unfinished_runs(config, any_settings=True)[:1]:
+            try:
+                return self._locked(path, named=False)
+            except ValueError as error:
+                reason = str(error)
+        logger.warning(f"{reason[:-1]}: starting from scratch.")
+        return None
+
+    def _locked(self, path: str, named: bool) -> State:
+        """Lock a run; raise a ValueError, and leave it, if it cannot be resumed."""
+        model_file = _model_file(path)
+        held = results.holds(model_file)
+        if not results.take(model_file):
+            raise ValueError(f"{model_file} is of a run that is still being trained.")
+        try:
+            # One that was looked up may have ended before it was locked.
+            state = state_of(path) if named or _markers(model_file) else None
+            if state is None:
+                raise ValueError(
+                    f"{path} holds no state to resume from, as a run with resumable: True writes."
+                )
+            self._check(state, named)
+        except ValueError:
             if not held:
                 results.release(model_file)
-        if named:
-            raise ValueError(f"{reason}.")
-        trainer.logger.warning(f"{reason}: starting from scratch.")
-        return None
+            raise
+        return state
+
+    def _check(self, state: State, named: bool) -> None:
+        trainer, path, old, now = self._trainer, state.model_file, state.settings, self._settings
+        keys = differences(old, now)
+        changed = ", ".join(f"{key} {old.get(key)!r} (now {now.get(key)!r})" for key in keys)
+        # The name is decisive where a run was resumed with a changed setting.
+        if not state.fits(now) or not (named or os.path.exists(_marker(path, now))):
+            raise ValueError(f"{path} is of a run with other settings or data: {changed}.")
+        if state.epoch >= trainer.epochs:
+            raise ValueError(
+                f"{path} is of epoch {state.epoch}, counted from 0: epochs must be more than that, "
+                f"not {trainer.epochs}."
+            )
+        if changed:
+            trainer.logger.warning(f"Resuming with other settings: {changed}.")
 
     def _restore(self, path: str) -> None:
         trainer = self._trainer
@@ -311,18 +318,14 @@ class Resumption:
         if self.trained and not validated and distributed.is_first():
             discard(self._trainer.saved_model_file)
 
-    def leave(self) -> None:
-        """Let others resume the run, which was stopped; if it wrote nothing, it leaves nothing."""
-        path = self._trainer.saved_model_file
-        if distributed.is_first() and results.holds(path):
-            if not os.path.exists(path) and not any(map(os.path.getsize, _markers(path))):
-                _unlink_markers(path)
-            results.release(path)
-
     def __enter__(self) -> Resumption:
         return self
 
     def __exit__(self, stopped_by: type | None, *_: object) -> None:
-        if stopped_by:
-            self.leave()
         self.trained = not stopped_by
+        path = self._trainer.saved_model_file
+        if stopped_by and distributed.is_first() and results.holds(path):
+            # Others may resume it; if it wrote nothing, it leaves nothing.
+            if not os.path.exists(path) and not any(map(os.path.getsize, _markers(path))):
+                _unlink_markers(path)
+            results.release(path)

@@ -20,7 +20,6 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_evcf import distributed
-from recbole_evcf.data.histories import BatchShard
 from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.resumption import Resumption
 
@@ -28,7 +27,6 @@ __all__ = ["AdamNormGrad", "VAETrainer"]
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
-CLIPPING = "clip_grad_norm={'max_norm': 1}"
 OTHER_DATA = (
     "Process {rank} of {count} (they count from 0) does not train on the data of the first: the "
     "data set must be the same on all machines."
@@ -61,10 +59,8 @@ class AdamNormGrad(torch.optim.Adam):
 
 
 class VAETrainer(Trainer):
-    """Trains a :class:`~recbole_evcf.model.recommender.VAERecommender`.
-
-    It is RecBole's ``Trainer``, but the losses shown and logged are means over users and carry
-    their names, and the state of training may be kept on the disk.
+    """RecBole's ``Trainer`` for a :class:`~recbole_evcf.model.recommender.VAERecommender`: losses
+    are means over users and carry their names, and the state of training may be kept on the disk.
 
     With several processes, each computes a part of every batch, for training and for full ranking.
     Gradients are summed before the optimizer sees them, and what is to be ranked is gathered before
@@ -198,10 +194,17 @@ class VAETrainer(Trainer):
         return terms
 
     def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
-        part = distributed.part(len(batched_data[0]))
+        interaction, history, *positives = batched_data
+        part = distributed.part(len(interaction))
         if part is not None:
             self.eval_collector.gathers = True
-            batched_data = _rows_of_batch(batched_data, part)
+
+            def own(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+                kept = (users >= part.start) & (users < part.stop)
+                return users[kept] - part.start, items[kept]
+
+            seen = history if history is None else own(*history)
+            batched_data = interaction[part.rows], seen, *own(*positives)
         return super()._full_sort_batch_eval(batched_data)
 
     def _neg_sample_batch_eval(self, batched_data: tuple) -> tuple:
@@ -241,17 +244,17 @@ class VAETrainer(Trainer):
         advice = ["try a smaller one"]
         # That one scales gradients to unit norm whatever they are.
         if self.learner.lower() != "adam_norm_grad":
-            advice.append("a smaller max_norm" if self.clip_grad_norm else CLIPPING)
+            clips = self.clip_grad_norm
+            advice.append("a smaller max_norm" if clips else "clip_grad_norm={'max_norm': 1}")
         if self.enable_amp:
             advice.append("enable_amp=False")
-        path, kept = self.saved_model_file, ""
+        text = f"{what}, with learning_rate {self.learning_rate}: {' or '.join(advice)}"
+        path = self.saved_model_file
         if self.best_epoch >= 0 and os.path.exists(path):
-            kept = f". The model of epoch {self.best_epoch} is kept in {path}"
+            text += f". The model of epoch {self.best_epoch} is kept in {path}"
             if self.resumption:
-                kept += f", and resume={path} resumes from the last state"
-        return ValueError(
-            f"{what}, with learning_rate {self.learning_rate}: {' or '.join(advice)}{kept}."
-        )
+                text += f", and resume={path} resumes from the last state"
+        return ValueError(f"{text}.")
 
     def _generate_train_loss_output(
         self, epoch_idx: int, s_time: float, e_time: float, losses: dict[str, float]
@@ -296,15 +299,3 @@ class _GatheringCollector(Collector):
         for name, rows in batch._data_dict.items():
             rows = distributed.gather_rows(rows[:users]) if self.gathers else rows
             self.data_struct.update_tensor(name, rows)
-
-
-def _rows_of_batch(batched_data: tuple, part: BatchShard) -> tuple:
-    """Take some users of a batch: (users, seen items, positives' rows, positive items)."""
-    interaction, history, positive_u, positive_i = batched_data
-
-    def own(rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        kept = (rows >= part.start) & (rows < part.stop)
-        return rows[kept] - part.start, items[kept]
-
-    history = own(*history) if history is not None else None
-    return interaction[part.rows], history, *own(positive_u, positive_i)

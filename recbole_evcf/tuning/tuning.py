@@ -18,23 +18,22 @@ from typing import Any
 import pandas as pd
 import yaml
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
-from recbole.utils import get_model, get_trainer, init_logger, init_seed
+from recbole.utils import get_trainer
 
 from recbole_evcf.comparison.plan import SHARED, settings_of_result
-from recbole_evcf.config.checks import check_keys_of_model, check_several
+from recbole_evcf.config.checks import check_one_of_several
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.prepare import prepared
+from recbole_evcf.quick_start import load_data, new_model
 from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
 from recbole_evcf.trainer.checkpoint import ConfigOfSettings
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.search import Parameter, Search, Trial, read_params_file
 from recbole_evcf.utils.files import plain_json, write_json, write_text
-from recbole_evcf.utils.packages import CONSOLE
 from recbole_evcf.utils.text import one_line, shortened
 
 __all__ = ["Tuning", "attempt_trial", "check_parameters", "evaluate_on_test_users", "tune"]
@@ -43,8 +42,6 @@ __all__ = ["Tuning", "attempt_trial", "check_parameters", "evaluate_on_test_user
 COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 
 Settings = Mapping[str, Any]
-# For training, validation and testing.
-Loaders = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -162,8 +159,8 @@ def tune(
             log(f"{output}: {len(search.trials)} of {search.total} trials are done; resuming.")
         if not search.is_over:
             # Finds errors of the data before any training.
-            _, (_, valid_data, test_data) = _load(shared)
-            if not (valid_data and test_data):
+            _, _, *held_out = load_data(ConfigOfSettings(config_dict=dict(shared)), console=False)
+            if not all(held_out):
                 split = config["eval_args"]["split"]
                 raise ValueError(
                     f"eval_args: {split} leaves nothing for validation or for testing."
@@ -194,13 +191,12 @@ def check_parameters(
     for name in ("epochs", "eval_step"):
         whole(1).checked(name, config[name])
     checked("seed", config["seed"])
-    check_several(config, "a search")
+    check_one_of_several(config, "a search", [parameter.name for parameter in space], file)
     if config["resume"] or config["resumable"]:
         raise ValueError("resume is no setting of a search: the same command resumes it.")
     for parameter in space:
         name, where = parameter.name, file
         try:
-            check_keys_of_model(config, [name])
             if name in COMMON_TO_ALL:
                 raise ValueError(f"{name} cannot be tuned; it is the same in all trials.")
             if name in fixed:
@@ -310,23 +306,13 @@ def evaluate_on_test_users(settings: Settings, model_file: str) -> dict[str, flo
     return {name: float(value) for name, value in result.items()}
 
 
-def _prepared(settings: Settings, model_file: str) -> tuple[Trainer, Loaders]:
+def _prepared(settings: Settings, model_file: str) -> tuple[Trainer, list[Any]]:
     folder = os.path.dirname(model_file)
     os.makedirs(folder, exist_ok=True)
-    config, loaders = _load({**settings, "checkpoint_dir": folder})
-    init_seed(config["seed"], config["reproducibility"])
-    model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
+    config = ConfigOfSettings(config_dict={**settings, "checkpoint_dir": folder})
+    # One log file per trial, as in RecBole's tuning; the terminal shows the search.
+    _, *loaders = load_data(config, console=False)
+    model = new_model(config, loaders[0]._dataset)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     trainer.saved_model_file = model_file
     return trainer, loaders
-
-
-def _load(settings: Settings) -> tuple[Config, Loaders]:
-    config = ConfigOfSettings(config_dict=dict(settings))
-    # One log file per trial, as in RecBole's tuning; the terminal shows the search.
-    init_logger(config)
-    for handler in logging.getLogger().handlers:
-        if handler.name == CONSOLE:
-            handler.setLevel(logging.CRITICAL)
-    init_seed(config["seed"], config["reproducibility"])
-    return config, data_preparation(config, create_dataset(config))

@@ -90,31 +90,29 @@ def test_fresh_processes(tmp_path):
     assert len({result["pid"] for result in found["a"].results}) == 2
 
 
-@pytest.mark.parametrize(
-    ("function", "error"),
-    [
-        ("failing_to_build", "ValueError: no such thing"),
-        ("failing", "RuntimeError: broke down"),
-        ("exiting", "ended with exit code 3: last words"),
-        ("killed", "killed by signal 9"),
-        ("missing", "AttributeError: module 'trial_cases' has no attribute 'missing'"),
-    ],
-)
-def test_failures_are_reported_and_the_others_continue(tmp_path, function, error):
-    found = measure([case(function), noting(tmp_path, "a")], 2)
-    assert found[function].error == error
-    assert found[function].seconds == []
-    assert math.isnan(found[function].median)
-    assert len(found["a"].seconds) == 2
+FAILURES = {
+    "failing_to_build": "ValueError: no such thing",
+    "failing": "RuntimeError: broke down",
+    "exiting": "ended with exit code 3: last words",
+    "killed": "killed by signal 9",
+    "missing": "AttributeError: module 'trial_cases' has no attribute 'missing'",
+}
 
 
-@pytest.mark.parametrize(
-    ("fails", "results", "partial"), [(True, [], {"a": 1}), (False, [{"a": 1, "b": 2}], {})]
-)
-def test_what_was_done_before_a_failure_is_kept(fails, results, partial):
-    found = measure([case("yielding", fails=fails)], 1)["yielding"]
-    assert (found.results, found.partial) == (results, partial)
-    assert found.error == ("out of memory: MemoryError: all gone" if fails else None)
+def test_failures_are_reported_and_the_others_continue(tmp_path):
+    found = measure([*map(case, FAILURES), noting(tmp_path, "a")], 2)
+    assert len(found.pop("a").seconds) == 2
+    assert {name: one.error for name, one in found.items()} == FAILURES
+    assert not any(one.seconds for one in found.values())
+    assert all(math.isnan(one.median) for one in found.values())
+
+
+def test_what_was_done_before_a_failure_is_kept():
+    found = measure([case("yielding", fails=True)], 1)["yielding"]
+    assert (found.results, found.partial) == ([], {"a": 1})
+    assert found.error == "out of memory: MemoryError: all gone"
+    found = measure([case("yielding", fails=False)], 1)["yielding"]
+    assert (found.results, found.partial, found.error) == ([{"a": 1, "b": 2}], {}, None)
 
 
 def test_too_much_memory_ends_a_case():

@@ -18,9 +18,8 @@ USERS = torch.tensor([4, 1, 5, 8, 2])
 def networks(levels=2, vamp=True, gated=True, widths=(16,)):
     """One of ours, and the published one of the same architecture."""
     torch.manual_seed(0)
-    settings = Settings(
-        list(widths), 6, 0.0, "multinomial", gated, 7, "normal", 0.05, 0.01, 0.3, None, 100
-    )
+    rest = (7, "normal", 0.05, 0.01, 0.3, None, 100)
+    settings = Settings(list(widths), 6, 0.0, "multinomial", gated, *rest)
     prior = VampPrior(torch.randn(7, 12) * 0.4 + 0.5) if vamp else StandardNormalPrior()
     network = (OneLevelVAE if levels == 1 else TwoLevelVAE)(settings, 12, prior)
     shape = {"gated": gated, "levels": levels, "n_pseudo_inputs": 7 if vamp else 0}
@@ -87,10 +86,8 @@ def test_operations_are_those_that_torch_counts(histories, levels, vamp, gated, 
     network, _ = networks(levels, vamp, gated, widths)
     batch = histories.rows(USERS)
     n_users, entries = len(USERS), len(batch.row)
-    counted = Network(12, widths, 6, gated, levels, 7 if vamp else 0)
-    expected, scores = (
-        count(counted, n_users, entries) for count in (training_batch, evaluation_batch)
-    )
+    counted = Network(12, widths, 6, gated, levels, 7 if vamp else 0), n_users, entries
+    expected, scores = training_batch(*counted), evaluation_batch(*counted)
     with FlopCounterMode(**COUNTER) as counter:
         log_likelihood, kl = network.elbo_terms(batch)
         (kl - log_likelihood).mean().backward()

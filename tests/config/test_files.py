@@ -1,9 +1,9 @@
 """Config files and YAML: plain values, or one sentence."""
 
 import datetime
-import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,19 +11,12 @@ from recbole.config import Config
 
 from recbole_evcf.commands.options import split_files
 from recbole_evcf.config import files
-from recbole_evcf.config.files import (
-    properties_path,
-    read_yaml,
-    resolve_config_files,
-    shipped_file,
-)
+from recbole_evcf.config.files import properties_path, read_yaml, shipped_file
 
 
-def test_by_name_with_or_without_the_ending():
-    expected = properties_path() / "model" / "Vamp.yaml"
-    assert expected.is_file()
-    for name in ("model/Vamp", "model/Vamp.yaml", "model/../model/Vamp"):
-        assert shipped_file(name).resolve() == expected
+@pytest.mark.parametrize("name", ["model/Vamp", "model/Vamp.yaml", "model/../model/Vamp"])
+def test_by_name_with_or_without_the_ending(name):
+    assert shipped_file(name).samefile(properties_path() / "model" / "Vamp.yaml")
 
 
 @pytest.mark.parametrize(
@@ -40,10 +33,9 @@ def test_names_stay_in_the_folder(tmp_path, monkeypatch, kind):
 def test_config_files_by_name_and_path(tmp_path):
     (tmp_path / "own.yaml").write_text("latent_dimension: 17\n", encoding="utf-8")
     config = Config("GatedHVamp", "ml-100k", ["model/Vamp", str(tmp_path / "own.yaml")])
-    assert config["gated"] is False
-    assert config["latent_dimension"] == 17
+    assert (config["gated"], config["latent_dimension"]) == (False, 17)
     with pytest.raises(ValueError, match=r"no config file nope; the package ships .*model/Vamp"):
-        resolve_config_files(["nope"])
+        Config("Vamp", "ml-100k", ["nope"])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +70,6 @@ def test_what_is_no_list_of_files(given):
         (b"3\n", "it holds a int"),
         (b"5: 3\n", r"bad\.yaml: a key must be a string, not '5'\."),
         (b"a: \xff", r"bad\.yaml: not valid YAML"),
-        (b"a: " + b"[" * 20_000, r"bad\.yaml: not valid YAML"),
     ],
 )
 def test_malformed_files(tmp_path, content, message):
@@ -103,8 +94,7 @@ def test_a_file_of_comments_sets_nothing(tmp_path, content, model):
 @pytest.mark.parametrize("model", ["BPR", "Vamp"])
 def test_none_in_a_file_is_null(model):
     """YAML has null for it, and takes None for a string: a file of that name was written."""
-    with open("own.yaml", "w", encoding="utf-8") as file:
-        file.write("per_user_file: None\neval_args: {group_by: None}\n")
+    Path("own.yaml").write_text("per_user_file: None\neval_args: {group_by: None}\n")
     from_file = Config(model, "ml-100k", ["own.yaml"])
     given = {"per_user_file": "None", "eval_args": {"group_by": "None"}}
     for config in (from_file, Config(model, "ml-100k", config_dict=given)):
@@ -139,31 +129,24 @@ def test_as_many_values_as_there_may_be(text, count, monkeypatch):
         read_yaml(text)
 
 
-def merges_that_multiply(levels: int) -> str:
+def nested(first: str, rest: str, levels: int) -> str:
     """A few hundred bytes that PyYAML takes minutes for, and much memory."""
-    lines = [
-        f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, levels + 1)
-    ]
-    return "a0: &a0 {x: 1}\n" + "".join(lines)
+    lines = (f"a{n}: &a{n} {rest.format(f'*a{n - 1},' * 9)}\n" for n in range(1, levels + 1))
+    return f"a0: &a0 {first}\n{''.join(lines)}"
 
 
 @pytest.mark.parametrize("levels", [6, 9, 50])
 def test_merges_that_multiply(levels):
     start = time.process_time()
     with pytest.raises(ValueError, match="stand for too many values"):
-        read_yaml(merges_that_multiply(levels))
+        read_yaml(nested("{x: 1}", "{{<<: [{}]}}", levels))
     assert time.process_time() - start < 2
-
-
-LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
-)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (LAUGHS, "stand for too many values"),
+        (nested("[x,x,x,x,x,x,x,x,x]", "[{}]", 8), "stand for too many values"),
         ("a: &a [*a]", "stand for too many values"),
         ("a: &a {<<: *a}", "stand for too many values"),
         ("a: {<<: 3}", "expected a mapping or list of mappings"),
@@ -175,14 +158,8 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: !!python/object/apply:os.mkdir [made]", "could not determine a constructor"),
         ("a: \x00", "special characters"),
         ("seed: 1\nb: 1\nseed: 5\n", r"^line 3: .*\(the key seed is there twice, first in "),
-        (
-            "a:\n  b: TO\n  c: full\n  b: RO\n",
-            r"^line 4: .*the key b is there twice, .* line 2\)\.",
-        ),
-        (
-            "- {a: 1, a: 1}\n",
-            r"^line 1: not valid YAML \(the key a is there twice, first in line 1",
-        ),
+        ("a:\n  b: TO\n  c: full\n  b: RO\n", r"^line 4: .*the key b .*twice, .* line 2\)\."),
+        ("- {a: 1, a: 1}\n", r"^line 1: not valid YAML \(the key a .*twice, first in line 1"),
     ],
 )
 def test_anything_else_is_one_sentence(text, message):
@@ -191,4 +168,4 @@ def test_anything_else_is_one_sentence(text, message):
     assert "not valid YAML" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
-    assert not os.path.exists("made")
+    assert not Path("made").exists()

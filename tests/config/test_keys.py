@@ -78,11 +78,7 @@ def test_whole_numbers_that_a_tuner_draws_as_floats():
         ("dropout_prob", 1, "a number of at least 0 and below 1, not 1."),
         ("learning_rate", 0, "a number above 0, not 0."),
         ("anneal_cap", 10**400, "a number of at least 0, not 1000"),
-        (
-            "split_seed",
-            2**32,
-            "a whole number of at least 0 and at most 4294967295, not 4294967296.",
-        ),
+        ("split_seed", 2**32, "a whole number of at least 0 and at most 4294967295, not 429496729"),
         ("learner", "sdg", "one of adam_norm_grad, adam, adamw, sgd, adagrad, rmsprop, not 'sdg'."),
         ("gated", 1, "True or False, not 1."),
         ("mlp_hidden_size", [600, 0], "a list of whole numbers of at least 1, such as [600], not "),

@@ -101,39 +101,42 @@ def test_faulty_columns_of_the_header(write, header, end):
 
 
 BINARY = "cannot be read as utf-8; is this a text file, and the setting encoding right?"
-FIRST_LINES = {
-    "empty": ("", ": line 1 is empty; it must name the columns"),
-    "blank": ("\n" + HEADER, ": line 1 is empty; it must name the columns"),
-    "no rows": (HEADER, " holds no rows, only the header in line 1."),
-    "blank rows": (HEADER + "\r\n  \n", " holds no rows, only the header in line 1."),
-    "no item": (
-        "user_id:token\tx:float\na\t3\n",
-        ", line 1: there is no column 'item_id', which is required; the columns are 'user_id, x'.",
-    ),
+EMPTY, NO_ROWS = ": line 1 is empty; it must name the", " holds no rows, only the header in line 1."
+QUOTE = ': a quote (") opens a column and is not closed at its end'
+ITEM = ", line 1: there is no column 'item_id', which is required; the columns are 'user_id, x'."
+UTF_16 = (HEADER + ROW).encode("utf-16")
+FAULTS = {
+    "empty": ("", EMPTY),
+    "blank": ("\n" + HEADER, EMPTY),
+    "no rows": (HEADER, NO_ROWS),
+    "blank rows": (HEADER + "\r\n  \n", NO_ROWS),
+    "no item": ("user_id:token\tx:float\na\t3\n", ITEM),
     # pandas would shift them all.
-    "surplus columns": (
-        HEADER + "a\tb\t3\t\nc\td\t4\t\n",
-        ", line 2 has 4 columns, the header has 3.",
-    ),
+    "surplus columns": (HEADER + "a\tb\t3\t\nc\td\t4\t\n", ", line 2 has 4 columns, the header ha"),
     "byte order mark": ("\ufeff" + HEADER + ROW, ", line 1 begins with a byte order mark (BOM)"),
-    "utf-16": ((HEADER + ROW).encode("utf-16"), f", line 1: byte 0xff {BINARY}"),
+    "utf-16": (UTF_16, f", line 1: byte 0xff {BINARY}"),
     "utf-16-le": ((HEADER + ROW).encode("utf-16-le"), ", line 1 holds a NUL character"),
     "gzip": (b"\x1f\x8b\x08\x00binary\xff", f", line 1: byte 0x8b {BINARY}"),
+    "late byte": (
+        (HEADER + ROW * 5000).encode() + b"\xe9\tb\t3\n",
+        f", line 5002: byte 0xe9 {BINARY}",
+    ),
+    "after a quote": (HEADER + ROW + '"a"x\tb\t3\n', QUOTE),
+    "too long": (HEADER + "a" * 140_000 + "\tb\t3\n", " could not be read (ParserError: field lar"),
 }
 
 
-@pytest.mark.parametrize(("content", "said"), FIRST_LINES.values(), ids=FIRST_LINES)
-def test_faulty_first_lines(write, content, said):
+@pytest.mark.parametrize(("content", "said"), FAULTS.values(), ids=FAULTS)
+def test_faulty_files(write, content, said):
     assert fault_of(write(content)).startswith(said)
 
 
-def test_wrong_encodings(write):
-    path = write(HEADER + ROW)
-    assert fault_of(path, encoding="nonsense") == ": encoding is 'nonsense', unknown to Python."
-    assert fault_of(path, encoding="hex") == ": encoding is 'hex', unknown to Python."
-    assert "cannot be read as utf-16" in fault_of(path, encoding="utf-16")
-    odd = write((HEADER + ROW).encode("utf-16") + b"\n")
-    assert "cannot be read as utf-16" in fault_of(odd, encoding="utf-16")
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "utf-16"])
+def test_wrong_encodings(write, encoding):
+    unknown = f": encoding is '{encoding}', unknown to Python."
+    for content in (HEADER + ROW, UTF_16 + b"\n"):
+        said = fault_of(write(content), encoding=encoding)
+        assert "cannot be read as utf-16" in said if encoding == "utf-16" else said == unknown
 
 
 @pytest.mark.parametrize("separator", ["", None, "\\t", r"\s+", "||", "((", '"', "\n"])
@@ -142,7 +145,6 @@ def test_separators_that_pandas_and_recbole_take_differently(write, separator):
     assert f"cannot be split at field_separator {separator!r}" in message
 
 
-QUOTE = ': a quote (") opens a column and is not closed at its end'
 ROWS = {
     "word": ("a\tb\tabc", "column 'rating:float' holds 'abc', not a number."),
     "blank": ("a\tb\t ", "column 'rating:float' holds ' ', not a number."),
@@ -161,15 +163,6 @@ def test_faulty_rows(write, row, said, end):
     assert re.fullmatch(
         f", line 5:? ?{re.escape(said)}.*", fault_of(write(content.replace("\n", end)))
     )
-
-
-def test_other_faults_keep_their_cause(write):
-    rows = ROW.encode() * 5000
-    undecodable = write(HEADER.encode() + rows + b"\xe9\tb\t3\n" + rows)
-    assert fault_of(undecodable).startswith(f", line 5002: byte 0xe9 {BINARY}")
-    assert fault_of(write(HEADER + 'a\tb\t3\n"a"x\tb\t3\n')).startswith(QUOTE)
-    too_long = write(HEADER + ROW + "a" * 140_000 + "\tb\t3\n")
-    assert fault_of(too_long).startswith(" could not be read (ParserError: field larger than")
 
 
 @pytest.mark.parametrize("error", [KeyError("user_id"), KeyboardInterrupt(), MemoryError()])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from build import build
+from build import build, pairs_of
 from conftest import write_inter
 
 
@@ -31,12 +31,6 @@ def parts_of(model, settings, split):
     return [loader._dataset for loader in build(model, "seconds", settings)[1]]
 
 
-def pairs(dataset) -> set:
-    feat = dataset.inter_feat
-    users = dataset.id2token("user_id", feat["user_id"])
-    return set(zip(users, dataset.id2token("item_id", feat["item_id"])))
-
-
 def rows_of(frame) -> set:
     return set(zip(frame.user, frame.item))
 
@@ -47,8 +41,8 @@ def test_the_latest_item_of_unix_seconds_is_the_test_item(seconds, model, split)
     frame, settings = seconds
     _, valid, test = parts_of(model, settings, split)
     ordered = frame.sort_values("time").groupby("user")
-    assert pairs(test) == rows_of(ordered.nth(-1))
-    assert pairs(valid) == rows_of(ordered.nth(-2))
+    assert set(pairs_of(test)) == rows_of(ordered.nth(-1))
+    assert set(pairs_of(valid)) == rows_of(ordered.nth(-2))
 
 
 def test_a_sequence_is_in_exact_order(seconds):
@@ -67,11 +61,11 @@ def test_the_boundary_of_a_split_by_time_is_exact(seconds, model):
     frame, settings = seconds
     train, valid, test = parts_of(model, settings, {"TS": [0.8, 0.1, 0.1]})
     late = frame.time > np.percentile(frame.time, 90)
-    assert pairs(test) == rows_of(frame[late])
+    assert set(pairs_of(test)) == rows_of(frame[late])
     early = frame[~late].sort_values("time").groupby("user")
     first = early.cumcount() < (early.item.transform("size") * (0.8 / 0.9)).astype(int)
-    assert pairs(train) == rows_of(frame[~late][first.reindex(frame[~late].index)])
-    assert len(pairs(valid)) == (~late).sum() - first.sum()
+    assert set(pairs_of(train)) == rows_of(frame[~late][first.reindex(frame[~late].index)])
+    assert len(pairs_of(valid)) == (~late).sum() - first.sum()
 
 
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"SG": [0.5, 0.2, 0.3]}])

@@ -17,12 +17,6 @@ def test_rows_are_the_rows_of_the_matrix(histories, dense):
     np.testing.assert_array_equal(batch.lengths.numpy(), dense[users].sum(1))
 
 
-def test_a_repeated_interaction_counts_once():
-    pairs = np.array([1, 1, 2]), np.array([2, 2, 0])
-    histories = Histories(scipy.sparse.coo_matrix((np.ones(3), pairs), (3, 3)))
-    np.testing.assert_array_equal(histories.matrix().toarray(), [[0, 0, 0], [0, 0, 1], [1, 0, 0]])
-
-
 def test_building_leaves_the_given_matrix_alone():
     matrix = scipy.sparse.csr_matrix(
         (np.ones(3), np.array([2, 0, 2]), np.array([0, 3])), shape=(1, 3)
@@ -36,20 +30,6 @@ def test_normalized_is_l2(histories, dense):
     norms = np.linalg.norm(dense[1:], axis=1, keepdims=True)
     expected = dense[1:] / np.where(norms == 0, 1, norms)
     np.testing.assert_allclose(batch.dense().numpy(), expected, atol=1e-7)
-
-
-def test_transposed_sorts_by_item(histories, dense):
-    batch = histories.rows(torch.arange(9))
-    order, starts = batch.transposed()
-    assert (batch.column[order].diff() >= 0).all()
-    np.testing.assert_array_equal(starts.numpy(), np.cumsum(dense.sum(0)) - dense.sum(0))
-
-
-def test_sum_rows_leaves_empty_users_at_zero(histories, dense):
-    batch = histories.rows(torch.arange(9))
-    values = torch.arange(len(batch.row), dtype=torch.float64)
-    expected = [values[batch.row == place].sum() for place in range(9)]
-    torch.testing.assert_close(batch.sum_rows(values), torch.stack(expected))
 
 
 def test_a_copied_model_shares_its_histories(histories):

@@ -13,14 +13,10 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
-from build import build
+from build import build, pairs_of
 from recbole_evcf.quick_start import load_data_and_model
 
-SAVING = {
-    "the data set": {"save_dataset": True},
-    "the split": {"save_dataloaders": True},
-    "both": {"save_dataset": True, "save_dataloaders": True},
-}
+BOTH = {"save_dataset": True, "save_dataloaders": True}
 RS_ARGS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 SG_ARGS = {**RS_ARGS, "split": {"SG": [0.5, 0.2, 0.3]}}
 
@@ -32,18 +28,19 @@ def prepared(model, settings):
 
 
 def content(loaders) -> list:
-    """Who has what in each part, by original ids in the parts' order."""
-    found = []
-    for loader in loaders:
-        feat, name_of = loader._dataset.inter_feat, loader._dataset.id2token
-        found += [name_of(field, feat[field].numpy()).tolist() for field in ("user_id", "item_id")]
-        found += [feat["timestamp"].tolist(), len(loader)]
-    return found
+    """Who has what, and when, in each part, in the parts' order."""
+    parts = [loader._dataset for loader in loaders]
+    return [(pairs_of(part), part.inter_feat["timestamp"].tolist()) for part in parts]
 
 
 class Payload:
     def __reduce__(self):
         return os.mkdir, ("the-code-ran",)
+
+
+def write_payload(*paths) -> None:
+    for path in paths:
+        Path(path).write_bytes(pickle.dumps(Payload()))
 
 
 KEYS = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
@@ -70,9 +67,7 @@ def test_a_model_file_has_no_other_file_unpickled(tiny, monkeypatch):
         # RecBole would wait for other processes at this address.
         state["config"].update(local_rank=0, nproc=1, world_size=2, offset=0, ip="x", port=1)
         torch.save(state, f"{model}.pth")
-    for name in ("evil.pth", "saved/tiny-Dataset.pth", "saved/tiny-for-BPR-dataloader.pth"):
-        with open(name, "wb") as file:
-            pickle.dump(Payload(), file)
+    write_payload("evil.pth", "saved/tiny-Dataset.pth", "saved/tiny-for-BPR-dataloader.pth")
     for model in ("HVamp", "BPR"):
         load_data_and_model(f"{model}.pth")
     assert not os.path.exists("the-code-ran")
@@ -88,7 +83,7 @@ class TestRecBolesOwn:
         assert not [r for r in caplog.records if "pickle" in r.getMessage()]
         for _ in range(2):
             caplog.clear()
-            assert content(prepared("BPR", {**settings, **SAVING["both"]})) == before
+            assert content(prepared("BPR", {**settings, **BOTH})) == before
             said = [r.getMessage() for r in caplog.records if "pickle" in r.getMessage()]
             assert [text.split(" make ")[0] for text in said] == [
                 "save_dataset and dataset_save_path",
@@ -99,31 +94,26 @@ class TestRecBolesOwn:
         assert sorted(os.listdir("saved")) == names
 
     def test_read_only_if_asked_for(self, tiny):
-        prepared("BPR", {**tiny, **SAVING["both"]})
-        for name in os.listdir("saved"):
-            with open(f"saved/{name}", "wb") as file:
-                pickle.dump(Payload(), file)
+        prepared("BPR", {**tiny, **BOTH})
+        write_payload(*Path("saved").iterdir())
         prepared("BPR", tiny)
         assert not os.path.exists("the-code-ran")
 
-    @pytest.mark.parametrize("saving", SAVING)
-    @pytest.mark.parametrize(
-        "change",
-        [{"split_seed": 7}, {"seed": 7}, {"eval_args": {**RS_ARGS, "split": {"RS": [8, 1, 1]}}}],
-        ids=["split_seed", "seed", "shares"],
-    )
-    def test_other_splits_are_not_mixed_up(self, tiny, saving, change):
+    @pytest.mark.parametrize("keys", [["save_dataset"], ["save_dataloaders"], list(BOTH)])
+    @pytest.mark.parametrize("key", ["split_seed", "seed", "eval_args"])
+    def test_other_splits_are_not_mixed_up(self, tiny, keys, key):
+        change = {key: {**RS_ARGS, "split": {"RS": [8, 1, 1]}} if key == "eval_args" else 7}
         settings = {**tiny, "eval_args": RS_ARGS}
-        prepared("BPR", {**settings, **SAVING[saving]})
-        other = content(prepared("BPR", {**settings, **SAVING[saving], **change}))
+        saving = dict.fromkeys(keys, True)
+        prepared("BPR", {**settings, **saving})
+        other = content(prepared("BPR", {**settings, **saving, **change}))
         assert other == content(prepared("BPR", {**settings, **change}))
 
     def test_a_corrupt_one_is_a_sentence(self, tiny):
-        prepared("BPR", {**tiny, **SAVING["both"]})
-        for name in os.listdir("saved"):
-            path = Path("saved") / name
+        prepared("BPR", {**tiny, **BOTH})
+        for path in Path("saved").iterdir():
             path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(ValueError, match=r"save_dataset or dataset_save_path .* is corrupt"):
-            prepared("BPR", {**tiny, "save_dataset": True})
-        with pytest.raises(ValueError, match=r"save_dataloaders or dataloaders_save_path .* corru"):
-            prepared("BPR", {**tiny, "save_dataloaders": True})
+        for key in BOTH:
+            said = rf"{key} or {key[5:]}_save_path .* is corrupt"
+            with pytest.raises(ValueError, match=said):
+                prepared("BPR", {**tiny, key: True})

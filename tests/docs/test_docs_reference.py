@@ -6,6 +6,7 @@ import argparse
 import ast
 import re
 import runpy
+from contextlib import nullcontext
 from dataclasses import fields
 from pkgutil import resolve_name
 
@@ -24,6 +25,7 @@ from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.vae import Settings
 
 USER_GUIDE = read("docs/user-guide.md")
+SOURCES = [path.read_text(encoding="utf-8") for path in (ROOT / "recbole_evcf").rglob("*.py")]
 # What RecBole's lists of its keys lack: made by its Config, or of some models; and Ray's.
 NOT_OURS = {
     *("MODEL_INPUT_TYPE", "MODEL_TYPE", "device", "local_rank", "single_spec"),
@@ -55,11 +57,13 @@ def test_the_guides_tables_of_keys_are_those_of_the_table_of_keys():
     assert tables_of_keys["with_tables"](USER_GUIDE) == USER_GUIDE
 
 
+OF_MODELS = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
+
+
 @pytest.mark.parametrize("model", [m.__name__ for m in MODELS if m is not GatedHVampLinear])
 def test_the_models_keys_and_defaults(model):
-    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
-    defaults = {key: first_literal(cells[1]) for key, cells in guide.items()}
-    assert (f"`{model}`" in guide["gated"][1]) == model.startswith("Gated")
+    defaults = {key: first_literal(cells[1]) for key, cells in OF_MODELS.items()}
+    assert (f"`{model}`" in OF_MODELS["gated"][1]) == model.startswith("Gated")
     defaults["gated"] = model.startswith("Gated")
     assert defaults == shipped(f"model/{model}")
     assert rows_of("Of the models").keys() == {field.name for field in fields(Settings)}
@@ -67,8 +71,7 @@ def test_the_models_keys_and_defaults(model):
 
 def bounds():
     """Key, a value at the end of the range that the guide gives, and whether it is inside."""
-    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
-    for key, (kind, _, said, _) in guide.items():
+    for key, (kind, _, said, _) in OF_MODELS.items():
         wrap = (lambda value: [value]) if kind == "list of int" else (lambda value: value)
         least = re.match(r"(?:each )?at least (\d+)", said)
         if least:
@@ -77,29 +80,21 @@ def bounds():
             yield key, wrap(int(least[1]) - below), False
         for value in re.findall(r"`(\w+)`", said):
             yield key, value, True
-    yield "dropout_prob", 0, True
+    yield from (("dropout_prob", 0, True), ("dropout_prob", -0.1, False))
     outside = {"learning_rate": 0, "likelihood": "poisson", "learner": "x", "gated": 1}
     outside |= {"pseudo_inputs_init": "x", "mlp_hidden_size": [], "dropout_prob": 1}
-    for key, value in (*outside.items(), ("dropout_prob", -0.1)):
-        yield key, value, False
+    yield from ((key, value, False) for key, value in outside.items())
 
 
 @pytest.mark.parametrize(("key", "value", "inside"), bounds())
 def test_ranges(key, value, inside):
-    def config():
-        return Config("Vamp", "ml-100k", config_dict={key: value})
-
-    if inside:
-        assert config()[key] == value
-    else:
-        with pytest.raises(ValueError, match=key):
-            config()
+    with nullcontext() if inside else pytest.raises(ValueError, match=key):
+        assert Config("Vamp", "ml-100k", config_dict={key: value})[key] == value
 
 
 def test_every_number_has_its_range_tried():
-    guide = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
     tried = {key for key, _, inside in bounds() if not inside}
-    assert guide.keys() - tried == {"pseudo_inputs_mean", "train_neg_sample_args"}
+    assert OF_MODELS.keys() - tried == {"pseudo_inputs_mean", "train_neg_sample_args"}
 
 
 def test_the_number_of_components_on_ml_100k():
@@ -108,13 +103,9 @@ def test_the_number_of_components_on_ml_100k():
 
 
 def test_every_key_that_the_plugin_reads_is_named():
-    read_keys = set()
-    for path in (ROOT / "recbole_evcf").rglob("*.py"):
-        read_keys |= set(re.findall(r'config\["(\w+)"\]', path.read_text(encoding="utf-8")))
-    recboles = {
-        key for keys in vars(argument_list).values() if isinstance(keys, list) for key in keys
-    }
-    ours = read_keys - recboles - {*Settings.__annotations__} - shipped("model/WMF").keys()
+    read_keys = set(re.findall(r'config\["(\w+)"\]', "\n".join(SOURCES)))
+    lists = [keys for keys in vars(argument_list).values() if isinstance(keys, list)]
+    ours = read_keys.difference(*lists) - {*Settings.__annotations__} - shipped("model/WMF").keys()
     assert ours - NOT_OURS == rows_of("Of the plugin, for every model").keys()
     assert ours - NOT_OURS == set(with_role(Role.OF_PLUGIN))
 
@@ -148,8 +139,7 @@ def said_of(action: argparse.Action) -> str:
 
 def texts_of_the_source() -> str:
     """Every text in the package, the fixed parts of messages among them."""
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "recbole_evcf").rglob("*.py")]
-    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    nodes = [node for source in SOURCES for node in ast.walk(ast.parse(source))]
     values = [node.value for node in nodes if isinstance(node, ast.Constant)]
     return "\n".join(value for value in values if isinstance(value, str))
 
@@ -179,12 +169,11 @@ def test_files_of_an_inspection():
 
 def test_the_guides_examples_are_the_files():
     blocks = code_blocks(read("docs/developer-guide.md"), "python")
-    files = sorted((ROOT / "docs" / "examples").glob("*.py"))
-    assert sorted(blocks) == sorted(file.read_text(encoding="utf-8") for file in files)
-    assert len(files) == 4
-    for file in files:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        assert sum(1 for line in lines if line.strip()) < 50, file.name
+    paths = (ROOT / "docs" / "examples").glob("*.py")
+    assert sorted(blocks) == sorted(path.read_text(encoding="utf-8") for path in paths)
+    assert len(blocks) == 4
+    for block in blocks:
+        assert sum(1 for line in block.splitlines() if line.strip()) < 50, block
 
 
 def test_names_of_the_guides_exist():

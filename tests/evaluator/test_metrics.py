@@ -14,7 +14,7 @@ from recbole.evaluator import register as metric_registry
 from recbole.evaluator.evaluator import Evaluator
 from recbole.quick_start import run_recbole
 
-from build import build
+from build import build, naive_metrics
 from conftest import write_inter
 from recbole_evcf.evaluator.metrics import TruncatedRecall, standard_error, top_hits, write_per_user
 from recbole_evcf.hooks.speedups import HitCollector
@@ -31,22 +31,6 @@ def settings_of(tiny, eval_args, metrics=METRICS):
     keys = {"eval_args": eval_args, "metrics": metrics, "valid_metric": f"{metrics[0]}@100"}
     keys |= {"topk": TOPK, "metric_decimal_place": 9, "per_user_file": "results/users.csv"}
     return {**tiny, **keys, "standard_error": True}
-
-
-def naive(ranking: list, targets: set, k: int) -> dict[str, float]:
-    """Each metric at K of one user, by its formula."""
-    hits = [item in targets for item in ranking[:k]]
-    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(targets)) + 1))
-    precisions = [sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1)]
-    return {
-        "ndcg": sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit) / ideal,
-        "recall": sum(hits) / len(targets),
-        "truncatedrecall": sum(hits) / min(k, len(targets)),
-        "precision": sum(hits) / k,
-        "hit": float(any(hits)),
-        "mrr": 1 / (hits.index(True) + 1) if any(hits) else 0.0,
-        "map": sum(p for p, hit in zip(precisions, hits) if hit) / min(k, len(targets)),
-    }
 
 
 def pairs(dataset) -> dict[int, set[int]]:
@@ -87,7 +71,7 @@ def naive_values(rankings, targets):
     """By user, and by the names of the results."""
     of_users = {}
     for user, ranking in rankings.items():
-        values = {k: naive(ranking, targets[user], k) for k in TOPK}
+        values = {k: naive_metrics(ranking, targets[user], k) for k in TOPK}
         of_users[user] = {f"{name}@{k}": values[k][name] for k in TOPK for name in values[k]}
     return pd.DataFrame.from_dict(of_users, orient="index")
 

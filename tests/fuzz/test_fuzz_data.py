@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,7 +18,7 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
 import prepare_raw_files
-from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well, tiny_rows
+from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.data.prepare import prepare, raw
 from recbole_evcf.serving.user_histories import read_histories, read_tokens
@@ -25,19 +26,19 @@ from recbole_evcf.serving.user_histories import read_histories, read_tokens
 # Atomic files, and the five files of a split made elsewhere
 
 PAIRS = "user_id:token\titem_id:token"
-INTER = "\n".join([f"{PAIRS}\ttime:float", *("\t".join(map(str, row)) for row in tiny_rows()[:40])])
+TIMED = f"{PAIRS}\ttime:float"
+
+
+def table(header: str, rows) -> str:
+    return "\n".join([header, *map("\t".join, rows), ""])
+
+
+INTER = table(TIMED, [(f"u{n // 9}", f"i{7 * n % 40}", str(n)) for n in range(40)])
 ITEM = b"item_id:token\ttitle:token_seq\tyear:float\ni1\tToy Story\t1995\ni5\t\t\ni9\tHeat\t1.5e3\n"
-FILES = {"inter": f"{INTER}\n".encode(), "item": ITEM}
-PARTS = {
-    "train": ["ax", "ay", "bx", "bz", "cy", "cz"],
-    "valid_fold_in": ["dx", "dy"],
-    "valid_target": ["dz"],
-    "test_fold_in": ["ex", "fz"],
-    "test_target": ["ey", "fx"],
-}
-PARTS = {
-    name: "\n".join([PAIRS, *map("\t".join, rows), ""]).encode() for name, rows in PARTS.items()
-}
+FILES = {"inter": INTER.encode(), "item": ITEM}
+PARTS = {"train": ["ax", "ay", "bx", "bz", "cy", "cz"], "valid_fold_in": ["dx", "dy"]}
+PARTS |= {"valid_target": ["dz"], "test_fold_in": ["ex", "fz"], "test_target": ["ey", "fx"]}
+PARTS = {name: table(PAIRS, rows).encode() for name, rows in PARTS.items()}
 SETTINGS = {"data_path": "data", "load_col": None, "state": "error", "show_progress": False}
 SETTINGS |= {"mlp_hidden_size": [4], "latent_dimension": 4, "n_pseudo_inputs": 3, "epochs": 1}
 
@@ -70,11 +71,9 @@ def read_set(reader: str, files: dict[str, bytes], **settings):
         # Ids stand for tokens, each once, and there is a loader for each use.
         _, dataset, loaders = found
         for field, number in (("user_id", dataset.user_num), ("item_id", dataset.item_num)):
-            names = [str(token) for token in dataset.field2id_token[field]]
-            assert len(set(names)) == len(names) == number
+            assert len({*map(str, dataset.field2id_token[field])}) == number
             rows = np.asarray(dataset.inter_feat[field])
-            assert rows.min() >= 1
-            assert rows.max() < number
+            assert 1 <= rows.min() <= rows.max() < number
         assert len(loaders) == 3
     return found
 
@@ -83,15 +82,14 @@ def read_set(reader: str, files: dict[str, bytes], **settings):
 @given(data=st.data(), name=st.sampled_from(["inter", "item"]))
 def test_damaged_atomic_files(data, name):
     tabs = st.just(f"{PAIRS}\n".encode() + b"\t" * 1000)
-    content = data.draw(st.builds(lambda: damaged(data, FILES[name])) | ANY_BYTES | tabs)
+    content = data.draw(damaged(FILES[name]) | ANY_BYTES | tabs)
     read_set("atomic files", {**FILES, name: content})
 
 
 @cases(100)
 @given(rows=st.lists(st.tuples(ids, ids, times), min_size=1, max_size=8))
 def test_atomic_files_of_other_rows(rows):
-    text = "\n".join([f"{PAIRS}\ttime:float", *map("\t".join, rows), ""])
-    found = read_set("atomic files", {"inter": text.encode()})
+    found = read_set("atomic files", {"inter": table(TIMED, rows).encode()})
     if found is not None:
         n_rows, dataset, _ = found
         assert n_rows <= len(rows)
@@ -100,15 +98,15 @@ def test_atomic_files_of_other_rows(rows):
 
 
 split_rows = st.lists(st.tuples(st.sampled_from("abcdefg"), st.sampled_from("xyzwé")), max_size=4)
+other_parts = split_rows.map(lambda rows: table(PAIRS, rows).encode())
 
 
 @cases(220)
-@given(data=st.data(), name=st.sampled_from(sorted(PARTS)), rows=st.none() | split_rows)
-def test_files_of_a_split(data, name, rows):
+@given(data=st.data(), name=st.sampled_from(sorted(PARTS)))
+def test_files_of_a_split(data, name):
     """Damaged ones, and ones of other rows."""
-    others = "\n".join([PAIRS, *map("\t".join, rows or ()), ""]).encode()
-    parts = {**PARTS, name: damaged(data, PARTS[name]) if rows is None else others}
-    files = {f"{part}.inter": content for part, content in parts.items()}
+    content = data.draw(damaged(PARTS[name]) | other_parts)
+    files = {f"{part}.inter": sound for part, sound in {**PARTS, name: content}.items()}
     found = read_set("files of a split", files, benchmark_filename=list(PARTS))
     if found is not None:
         train, *held_out = found[-1]
@@ -120,7 +118,7 @@ def test_files_of_a_split(data, name, rows):
 @cases(5)
 @given(data=st.data(), name=st.sampled_from(["inter", "item"]))
 def test_runs_of_damaged_data_sets(data, name):
-    write_set({**FILES, name: damaged(data, FILES[name])})
+    write_set({**FILES, name: data.draw(damaged(FILES[name]))})
     words = [f"--{key}={value}" for key, value in SETTINGS.items() if value is not None]
     run = ["run", "--model=Vamp", "--dataset=fuzzed", *words]
     command_ends_well("runs of damaged data sets", run, ["fuzzed"])
@@ -187,7 +185,7 @@ def test_damaged_raw_files_and_ones_of_other_rows(kind, data, damage):
     (names, headers, rows), sound = ROWS[kind], prepare_raw_files.FILES[kind]
     if damage:
         name = data.draw(st.sampled_from(sorted(sound)))
-        files = {**sound, name: damaged(data, sound[name])}
+        files = {**sound, name: data.draw(damaged(sound[name]))}
     else:
         header, lines = data.draw(st.sampled_from(headers)), data.draw(st.lists(rows, max_size=6))
         files = dict(sound) if kind == "pro_sg" else {}
@@ -201,7 +199,7 @@ def test_damaged_raw_files_and_ones_of_other_rows(kind, data, damage):
 def test_damaged_zip_archives(tmp_path, data):
     ratings = {"ratings.csv": prepare_raw_files.RATINGS}
     sound = prepare_raw_files.write_zip(tmp_path / "sound.zip", ratings).read_bytes()
-    all_or_nothing("ml-20m", {}, packed=damaged(data, sound) or b"\0")
+    all_or_nothing("ml-20m", {}, packed=data.draw(damaged(sound)) or b"\0")
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -211,7 +209,8 @@ def test_the_command_prepare(data, kind):
     sound = prepare_raw_files.FILES[kind]
     name = data.draw(st.sampled_from(sorted(sound)))
     shutil.rmtree("raw", ignore_errors=True)
-    prepare_raw_files.write_files(Path("raw"), {**sound, name: damaged(data, sound[name], most=1)})
+    content = data.draw(damaged(sound[name], most=1))
+    prepare_raw_files.write_files(Path("raw"), {**sound, name: content})
     command = ["prepare", kind, "--raw=raw", "--name=tiny", "--output=out", "--overwrite"]
     command_ends_well("the command prepare", command, ["raw"], "out")
 
@@ -244,15 +243,14 @@ def read(ending: str, content: bytes):
     """The users' known items by user, and the remarks; None if they are refused."""
     path = f"histories.{ending}"
     Path(path).write_bytes(content)
-    users = ends_well(
-        f"histories .{ending}", lambda: read_histories(path, CATALOGUE, FIELDS), [path]
-    ).result
+    reading = partial(read_histories, path, CATALOGUE, FIELDS)
+    users = ends_well(f"histories .{ending}", reading, [path]).result
     if users is None:
         return None
     matrix = users.histories
     assert matrix.shape == (len(users), len(ITEMS))
     assert matrix.has_canonical_format
-    found = {user: set(ITEMS[matrix[row].indices]) for row, user in enumerate(users.users.tolist())}
+    found = {user: set(ITEMS[row.indices]) for user, row in zip(users.users.tolist(), matrix)}
     assert len(found) == len(users) > 0
     return found, users.remarks
 
@@ -260,7 +258,7 @@ def read(ending: str, content: bytes):
 @cases(200)
 @given(data=st.data(), ending=st.sampled_from(sorted(SOUND)))
 def test_damaged_histories_and_any_bytes(data, ending):
-    read(ending, data.draw(ANY_BYTES | st.builds(lambda: damaged(data, SOUND[ending]))))
+    read(ending, data.draw(ANY_BYTES | damaged(SOUND[ending])))
 
 
 @cases(120)
@@ -305,10 +303,8 @@ def test_json_lines_are_read_as_pythons_json_module_reads_them(lines):
 
 
 @cases(60)
-@given(data=st.data())
-def test_lists_of_items(data):
-    sound = "i1\n\n  i2 \r\né\n".encode()
-    content = data.draw(ANY_BYTES | st.builds(lambda: damaged(data, sound)))
+@given(content=ANY_BYTES | damaged("i1\n\n  i2 \r\né\n".encode()))
+def test_lists_of_items(content):
     Path("items.txt").write_bytes(content)
     found = ends_well("item lists", lambda: read_tokens("items.txt"), ["items.txt"]).result
     if found is not None:
@@ -319,7 +315,7 @@ def test_lists_of_items(data):
 @cases(40)
 @given(data=st.data(), ending=st.sampled_from(sorted(SOUND)), written=st.sampled_from(sorted(READ)))
 def test_recommend_writes_a_whole_file_or_none(trained, data, ending, written):
-    content = damaged(data, SOUND[ending], most=2)
+    content = data.draw(damaged(SOUND[ending], most=2))
     if ending == "jsonl":
         content = data.draw(st.sampled_from([content, b'{"user": "\\ud800", "items": ["i1"]}\n']))
     Path(f"new.{ending}").write_bytes(content)

@@ -171,6 +171,7 @@ CATALOGUE = {"tokens": '["a", "a"]', "counts": torch.ones(2)}
         ({"model": "EASE"}, {}, "of another model than the EASE"),
         ({"model": "BPR"}, {}, "holds a BPR, which has no way to score a user"),
         ({"model": "LDiffRec", "n_cate": 3}, {}, "its n_cate is '3', and would have to be 1"),
+        ({"model": "DiffRec", "time-aware": True}, {}, "its time-aware is 'True', and would have"),
         ({"latent_dimension": "x"}, {}, "is corrupt"),
         ([], {}, "class None, which is not known"),
         ({}, {"item_catalogue": CATALOGUE}, "is corrupt"),

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,8 @@ def test_every_kind():
 
 
 def test_settings_have_pythons_types():
-    whole, part = Parameter("a", "quniform", (50, 300, 50)), Parameter("a", "quniform", (0, 1, 0.1))
-    assert (whole.setting(100.0), type(whole.setting(100.0))) == (100, int)
-    assert type(part.setting(0.5)) is float
+    assert repr(Parameter("a", "quniform", (50, 300, 50)).setting(100.0)) == "100"
+    assert repr(Parameter("a", "quniform", (0, 1, 0.1)).setting(0.5)) == "0.5"
     assert Parameter("a", "choice", ("x", [1])).setting(1) == [1]
     assert Parameter("a", "loguniform", (-2, 0)).extremes() == (math.exp(-2), 1.0)
     # hyperopt rounds 1 / 20 to 0.
@@ -49,7 +49,6 @@ def test_settings_have_pythons_types():
     [
         ("likelihood choice [open('made', 'w')]", "must be a list"),
         ("likelihood choice 5", "must be a list"),
-        ("likelihood choice {'a': 1}", "must be a list"),
         ("likelihood choice []", "must be a list"),
         ("likelihood choice ['a', 'a']", "must be a list of different"),
         ("likelihood choice [{1, 2}]", "must be a list of different numbers, strings"),
@@ -67,25 +66,19 @@ def test_settings_have_pythons_types():
     ],
 )
 def test_a_mistake_names_its_line(line, message):
-    with pytest.raises(ValueError, match=r"^space.hyper, line 3: ") as caught:
+    pattern = rf"^space.hyper, line 3: [^\n]*{re.escape(message)}[^\n]*$"
+    with pytest.raises(ValueError, match=pattern):
         read(f"first uniform 0,1\n\n{line}\n")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
     assert not os.path.exists("made")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, r"no params file own\.hyper; the package ships .*Vamp"),
-        (b"\xff\xfe\x00", r"own\.hyper cannot be read as UTF-8 text"),
-        (b"# nothing\n", "names no parameter"),
-    ],
-)
-def test_files_that_are_no_space(content, message):
-    if content:
-        Path("own.hyper").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
+def test_files_that_are_no_space():
+    with pytest.raises(ValueError, match=r"no params file own\.hyper; the package ships .*Vamp"):
+        read_params_file("own.hyper")
+    with pytest.raises(ValueError, match=r"space\.hyper names no parameter"):
+        read("# nothing\n")
+    Path("own.hyper").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"own\.hyper cannot be read as UTF-8 text"):
         read_params_file("own.hyper")
 
 
@@ -143,17 +136,19 @@ def test_an_interruption_changes_nothing(tmp_path, algo, space, total, cut):
     # hyperopt models the results (bayes) from the 21st trial on.
     whole = search(tmp_path / "whole", algo, space, total).trials
 
+    parts = tmp_path / "parts"
+
     def interrupted(number, params):
         if number > cut:
             raise KeyboardInterrupt
         return train(number, params)
 
     with pytest.raises(KeyboardInterrupt):
-        search(tmp_path / "parts", algo, space, total, train=interrupted)
-    assert len(begun(tmp_path / "parts", algo, space, total).trials) == cut
+        search(parts, algo, space, total, train=interrupted)
+    assert len(begun(parts, algo, space, total).trials) == cut
     # Corrupt, the last counts as not done.
-    (tmp_path / "parts" / "trials" / f"{cut:04d}.json").write_bytes(b"[1]]")
-    assert search(tmp_path / "parts", algo, space, total).trials == whole
+    (parts / "trials" / f"{cut:04d}.json").write_bytes(b"[1]]")
+    assert search(parts, algo, space, total).trials == whole
     assert [trial["number"] for trial in whole] == list(range(1, total + 1))
     if algo == "bayes":
         # It learns from the trials before.
@@ -165,8 +160,8 @@ def test_an_interruption_changes_nothing(tmp_path, algo, space, total, cut):
 
 def test_exhaustive_tries_all_of_a_grid_once_in_no_order(tmp_path):
     done = search(tmp_path, "exhaustive", GRID).trials
-    points = [(str(t["params"]["size"]), *list(t["params"].values())[1:]) for t in done]
-    whole = list(itertools.product(map(str, GRID[0].range), range(7), "ab"))
+    points = [str([*trial["params"].values()]) for trial in done]
+    whole = [str([*point]) for point in itertools.product(*(each.range for each in GRID))]
     assert sorted(points) == sorted(whole)
     assert points != whole
     # It may be huge.
@@ -211,22 +206,20 @@ def test_the_store_keeps_the_model_of_the_best_trial_only(tmp_path):
 KEY = {"epochs": 3, "algo": "random", "data": "abc", "versions": {"recbole": "1.2.1"}}
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        (
-            {"epochs": 4, "algo": "bayes", "data": "def"},
-            r"in algo \(random, now bayes\), the files of the data set, epochs \(3, now 4\): "
-            "repeat its settings to resume it, or give another output folder",
-        ),
-        ({"versions": {"recbole": "1.3.0"}}, r"in versions \(.*1\.2\.1.*, now .*1\.3\.0"),
-    ],
-)
-def test_trials_of_other_settings_data_or_versions_are_not_mixed_in(tmp_path, changed, message):
+def test_trials_of_other_settings_data_or_versions_are_not_mixed_in(tmp_path):
+    def again(**changed):
+        return begun(tmp_path, "random", MIXED, 1, key={**KEY, **changed})
+
     # Without trials there is nothing to mix in.
-    begun(tmp_path, "random", MIXED, 1, key={**KEY, **changed})
-    kept = begun(tmp_path, "random", MIXED, 1, key=KEY)
+    again(epochs=4)
+    kept = again()
     kept.settle(kept.propose()[0], {"status": "finished", "score": 1.0})
-    assert len(begun(tmp_path, "random", MIXED, 1, key=KEY).trials) == 1
+    assert len(again().trials) == 1
+    message = (
+        r"in algo \(random, now bayes\), the files of the data set, epochs \(3, now 4\): "
+        "repeat its settings to resume it, or give another output folder"
+    )
     with pytest.raises(ValueError, match=message):
-        begun(tmp_path, "random", MIXED, 1, key={**KEY, **changed})
+        again(epochs=4, algo="bayes", data="def")
+    with pytest.raises(ValueError, match=r"in versions \(.*1\.2\.1.*, now .*1\.3\.0"):
+        again(versions={"recbole": "1.3.0"})
