@@ -6,8 +6,6 @@ import argparse
 
 from recbole_evcf.data.prepare import prepare
 
-__all__ = ["main"]
-
 
 def main(options: argparse.Namespace, words: list[str]) -> None:
     """Prepare a data set."""

@@ -18,18 +18,6 @@ from typing import Any
 
 from recbole_evcf.utils.text import shortened
 
-__all__ = [
-    "INTERVAL",
-    "KEYS",
-    "Role",
-    "checked",
-    "choice",
-    "differences",
-    "effective_settings",
-    "whole",
-    "with_role",
-]
-
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 

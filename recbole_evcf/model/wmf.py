@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-__all__ = ["WMF", "fold_in"]
-
 # Users solved for at once: each needs its history's item vectors and a matrix of its own.
 CHUNK = 32
 

@@ -23,8 +23,6 @@ from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.generators import drawing_apart
 from recbole_evcf.utils.text import one_line, shortened, shown
 
-__all__ = ["AllocationBound", "load_model"]
-
 # These learn in their constructors, which are not run again: the file has what they learned.
 LEARNED_IN_CONSTRUCTOR = "WMF", "EASE", "SLIMElastic", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec"
 # What they read of the config when they score.

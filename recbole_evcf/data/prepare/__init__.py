@@ -13,8 +13,6 @@ from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
 from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
 
-__all__ = ["KINDS", "prepare"]
-
 FORMATS = {"pro_sg": prepare_pro_sg, "ml-20m": prepare_ml_20m, "netflix": prepare_netflix}
 KINDS = tuple(FORMATS)
 
