@@ -15,20 +15,6 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = [
-    "agreement",
-    "both_devices",
-    "epoch_after_evaluation",
-    "evaluation",
-    "item_count",
-    "matrix_rate",
-    "published_epoch",
-    "scaling",
-    "training_epoch",
-    "unsynchronised",
-    "whole",
-]
-
 PACKAGE = Path(__file__).parents[1] / "recbole_evcf"
 # What RecBole ranks with in the order of its loaders; enough digits to compare.
 EXACT = {"metric_decimal_place": 12}

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import generate
 
-__all__ = ["Data", "find"]
-
 GENERATED = re.compile(r"generated:(\d+)x(\d+)x(\d+)x(\d+)")
 
 

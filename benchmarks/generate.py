@@ -24,8 +24,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-__all__ = ["ML_20M", "Shape", "interactions", "main", "write"]
-
 SIGMA = 1.2
 SHORTEST = 5
 OFFSET, EXPONENT = 0.0144, 2.3

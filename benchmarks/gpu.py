@@ -25,8 +25,6 @@ import table
 from generate import ML_20M, Shape
 from measure import Case, Measured, measure
 
-__all__ = ["main"]
-
 NVIDIA = "NVIDIA's optimised VAE-CF, training on one V100, as published"
 NVIDIA_USERS_PER_SECOND = 219_000
 SMALL = Shape(600, 300, 12_000, 120)

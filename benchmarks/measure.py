@@ -20,8 +20,6 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Case", "Measured", "measure", "median_ratio"]
-
 WORKER = Path(__file__).with_name("worker.py")
 # Of the machine's memory: what must stay free while a case runs, so that it is the case that ends.
 SPARE_BYTES = 512 * 2**20

@@ -11,8 +11,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-__all__ = ["Network", "Operations", "evaluation_batch", "training_batch"]
-
 
 @dataclass(frozen=True)
 class Network:

@@ -17,16 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "PublishedVAE",
-    "compare",
-    "copy_weights",
-    "dense_histories",
-    "make_adam",
-    "train_batch",
-    "train_epoch",
-]
-
 LOG_2PI = math.log(2 * math.pi)
 
 

@@ -14,8 +14,6 @@ from time import perf_counter
 from data import Data
 from measure import Case, Measured, measure, median_ratio
 
-__all__ = ["ROWS", "Row", "Run"]
-
 # RecBole's defaults; its MultiVAE cuts its latent dimension of 128 in two, mean and log-variance.
 RECBOLE_SIZES = {
     "mlp_hidden_size": [600],

@@ -26,8 +26,6 @@ from generate import Shape
 from measure import Case, measure
 from operations import Network, evaluation_batch, training_batch
 
-__all__ = ["main"]
-
 SIZES = {"mlp_hidden_size": [600], "latent_dimension": 200}
 SQUARE = 2048
 VARIED = ("users", "items", "interactions", "K", "batch")

@@ -24,8 +24,6 @@ import data
 import table
 from rows import ROWS, Run
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; the exit code."""

@@ -14,8 +14,6 @@ from tabulate import tabulate
 
 from rows import Row
 
-__all__ = ["circumstances", "markdown", "terminal"]
-
 HEADER = ["what", "against", "ours", "theirs", "ratio", "at least", "memory", "theirs", "share"]
 HEADER += ["at most", "met"]
 # What the columns after the first two take.

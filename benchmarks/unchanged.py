@@ -23,8 +23,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["main"]
-
 ROOT = Path(__file__).parents[1]
 TOO_LONG = "TimeoutError: it took too long"
 WAYS = ("plain", "repaired", "plugin")

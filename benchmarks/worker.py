@@ -17,8 +17,6 @@ import sys
 import time
 import traceback
 
-__all__ = ["main"]
-
 
 def main() -> int:
     """Answer until stdin ends, or the case fails."""

@@ -6,8 +6,6 @@ import json
 import re
 from pathlib import Path
 
-__all__ = ["on_files", "on_page_markdown"]
-
 NOTEBOOK = Path(__file__).with_name("quickstart.ipynb")
 
 

@@ -13,8 +13,6 @@ from recbole_evcf.commands import options as commands
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
-__all__ = ["main"]
-
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which clusters send before they kill, handled like Ctrl-C."""

@@ -40,10 +40,6 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from recbole_evcf.config.keys import differences
 from recbole_evcf.data.histories import BatchShard, shard_of
 
-__all__ = ["FailedElsewhere", "agree", "agree_on", "copy_from_first", "count", "device", "explain"]
-__all__ += ["file_of_first", "from_environment", "from_first", "gather_rows", "is_first", "join"]
-__all__ += ["launch", "layout", "leave", "part", "restarts", "sum_up"]
-
 # How long a process waits for the others, also at the start. A broken connection is noticed at
 # once: this is for a machine that vanishes from the network.
 PATIENCE = timedelta(minutes=10)

@@ -29,17 +29,6 @@ from recbole_evcf.trainer.resumption import discard, states_kept
 from recbole_evcf.utils.packages import CONSOLE
 from recbole_evcf.utils.text import one_line, shortened
 
-__all__ = [
-    "load_data",
-    "load_data_and_model",
-    "new_model",
-    "objective_function",
-    "planned_run",
-    "run",
-    "run_recbole",
-    "run_recboles",
-]
-
 # Ours replace them.
 _run, _run_recboles = recboles.run, recboles.run_recboles
 

@@ -25,9 +25,6 @@ from recbole import __version__ as recbole_version
 from recbole_evcf import __version__
 from recbole_evcf.utils.files import plain_json, write_text
 
-__all__ = ["VERSIONS", "Store", "digest", "folder_held", "holds", "read_sealed", "release", "take"]
-__all__ += ["write_sealed"]
-
 VERSIONS = {"recbole_evcf": __version__, "recbole": recbole_version}
 SEAL = "sha256"
 # Of file systems without locks, where locking is skipped.

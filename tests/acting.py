@@ -7,8 +7,6 @@ import signal
 import time
 from multiprocessing import get_context
 
-__all__ = ["act", "start_a_run"]
-
 
 def act(request: dict, settings: dict, path: str, connection) -> None:
     """In the place of ``work``: what the name in the settings says."""

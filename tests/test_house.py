@@ -125,7 +125,4 @@ def test_there_is_no_circle():
 def test_every_module_says_what_it_is():
     packages = {name.rpartition(".")[0] for name in MODULES}
     for name in MODULES.keys() - packages - {"__main__"}:
-        tree = ast.parse(MODULES[name])
-        assert ast.get_docstring(tree), name
-        targets = [each.targets[0] for each in tree.body if isinstance(each, ast.Assign)]
-        assert "__all__" in [getattr(target, "id", "") for target in targets], name
+        assert ast.get_docstring(ast.parse(MODULES[name])), name

@@ -17,8 +17,6 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_evcf import distributed
 from recbole_evcf.data import dataloader
 
-__all__ = ["free_port", "train", "train_all"]
-
 
 def free_port() -> int:
     """A port that nobody listens at."""

@@ -14,8 +14,6 @@ from recbole_evcf.comparison.report import caption, metric_table
 from recbole_evcf.config.files import DEFAULTS
 from recbole_evcf.utils.text import printable
 
-__all__ = ["compare", "reproduce"]
-
 KEPT = ". Finished runs are kept in {}: repeat the command to resume."
 BASELINE = {"table1": "Mult-VAE", "table2": "Mult-VAE, 1 layer"}
 

@@ -16,8 +16,6 @@ from recbole_evcf.config.keys import KEYS, Role, with_role
 from recbole_evcf.utils.packages import PLUGINS
 from recbole_evcf.utils.text import printable
 
-__all__ = ["COMMANDS", "check_files", "parse", "read_seeds", "read_settings", "split_files", "tell"]
-
 MODEL, DATASET = files.DEFAULTS["model"], files.DEFAULTS["dataset"]
 # A name, and the keyword arguments of argparse's add_argument.
 Option = tuple[str, dict[str, Any]]

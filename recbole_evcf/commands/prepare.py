@@ -6,8 +6,6 @@ import argparse
 
 from recbole_evcf.data.prepare import prepare
 
-__all__ = ["main"]
-
 # Options for a table alone.
 TABLE = ("user", "item", "rating", "time", "item_file", "title")
 FILTERS = ("min_rating", "min_user", "min_item")

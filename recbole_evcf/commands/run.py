@@ -19,8 +19,6 @@ from recbole_evcf.report.table import validation_and_test
 from recbole_evcf.trainer.resumption import state_of, states_kept, unfinished_runs
 from recbole_evcf.utils.files import check_target, write_json
 
-__all__ = ["main", "result_table"]
-
 
 def main(options: argparse.Namespace, words: list[str]) -> int:
     """Train and evaluate a model.

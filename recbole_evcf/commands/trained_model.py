@@ -27,8 +27,6 @@ from recbole_evcf.serving.user_histories import (
 from recbole_evcf.utils.files import atomic_write, check_target
 from recbole_evcf.utils.text import printable
 
-__all__ = ["export", "inspect", "recommend"]
-
 # Progress is too short to measure a speed below this.
 MANY_USERS = 100
 

@@ -9,8 +9,6 @@ from recbole_evcf.commands.options import read_settings, split_files, tell
 from recbole_evcf.report.table import setting, validation_and_test
 from recbole_evcf.tuning.tuning import tune
 
-__all__ = ["main"]
-
 # What options have for the command line alone.
 OF_COMMANDS = ("command", "command_line", "remark")
 

@@ -17,8 +17,6 @@ from recbole_evcf.comparison.worker import work
 from recbole_evcf.distributed import how_ended
 from recbole_evcf.results import Store, digest, folder_held
 
-__all__ = ["Comparison", "compare", "finish_plan", "read_run", "run_in_process"]
-
 
 class Comparison:
     """What :func:`compare` found.

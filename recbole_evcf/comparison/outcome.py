@@ -14,8 +14,6 @@ from scipy import stats
 from recbole_evcf.comparison.plan import Plan
 from recbole_evcf.evaluator.metrics import SE_SUFFIX, standard_error
 
-__all__ = ["COSTS", "Outcome", "holm", "paired_test", "paired_tests", "read_outcome"]
-
 CONFIDENCE = 0.95
 # The costs in the table, and their headings.
 COSTS = {

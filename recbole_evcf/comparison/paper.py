@@ -21,9 +21,6 @@ from recbole_evcf.report.page import Report, Section
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json
 
-__all__ = ["TABLES", "PaperTable", "beside_paper", "check_claims", "paper_table"]
-__all__ += ["reproduction_text", "write_reproduction"]
-
 TABLES = ("table1", "table2")
 
 

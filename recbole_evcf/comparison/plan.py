@@ -24,8 +24,6 @@ from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
 from recbole_evcf.utils.text import plain_value, shortened, shown
 
-__all__ = ["SHARED", "ModelSpec", "Plan", "Run", "make_plan", "parse_models", "settings_of_result"]
-
 # These decide what is evaluated: a model with its own value could not be compared.
 SHARED = {*dataset_arguments, *evaluation_arguments, *with_role(Role.SAME_FOR_ALL)}
 SHARED -= {*with_role(Role.OF_EACH_MODEL)}

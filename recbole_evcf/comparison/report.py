@@ -19,9 +19,6 @@ from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_t
 from recbole_evcf.report.table import Table
 from recbole_evcf.utils.files import atomic_write, write_json, write_text
 
-__all__ = ["LEVEL", "caption", "learning_curves", "metric_bars", "metric_table", "sections"]
-__all__ += ["write_comparison", "write_tables"]
-
 # Of significance.
 LEVEL = 0.05
 # Charts side by side.

@@ -27,8 +27,6 @@ from recbole_evcf.results import Store, digest
 from recbole_evcf.trainer.resumption import states_kept
 from recbole_evcf.utils.text import one_line
 
-__all__ = ["execute", "peak_memory", "recording", "work"]
-
 MIB = 2**20
 
 

@@ -38,22 +38,6 @@ from recbole_evcf.trainer.trainer import VAETrainer
 from recbole_evcf.utils.packages import import_failure
 from recbole_evcf.utils.text import plain_value, shortened, shown
 
-__all__ = [
-    "DECLARED",
-    "can_resume",
-    "check_one_of_several",
-    "check_processes",
-    "check_settings",
-    "import_fault",
-    "is_vae",
-    "keys_of_all_models",
-    "model_names",
-    "odd_settings",
-    "overridden",
-    "plain_settings",
-    "unknown_model",
-]
-
 # What the users' own models set their keys to, by class.
 DECLARED: dict[type, Mapping[str, object]] = {}
 
@@ -424,7 +408,7 @@ def import_fault(name: str) -> ValueError | None:
         module = f"recbole.model.{package}.{name.lower()}"
         try:
             if name.isidentifier() and module not in sys.modules and find_spec(module):
-                import_module(module)
+                import_module(f"recbole.model.{package}.{name.lower()}")
         except Exception as error:
             return ValueError(f"The module of {name} cannot be imported ({import_failure(error)}).")
     return None

@@ -11,19 +11,6 @@ import yaml
 
 from recbole_evcf.utils.text import shortened
 
-__all__ = [
-    "DEFAULTS",
-    "existing",
-    "named_file",
-    "properties_path",
-    "read_config_file",
-    "read_yaml",
-    "resolve_config_files",
-    "shipped_file",
-    "shipped_names",
-    "with_nulls",
-]
-
 # What runs unless the user says otherwise.
 DEFAULTS = {"model": "GatedHVampLinear", "dataset": "ml-100k"}
 # Values and depth of a file with its aliases written out. Nine lines of nine aliases each would

@@ -18,18 +18,6 @@ from typing import Any
 
 from recbole_evcf.utils.text import shortened
 
-__all__ = [
-    "INTERVAL",
-    "KEYS",
-    "Role",
-    "checked",
-    "choice",
-    "differences",
-    "effective_settings",
-    "whole",
-    "with_role",
-]
-
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 
@@ -78,11 +66,14 @@ def whole(least: int, **more: Any) -> Values:
     return _number(whole=True, least=least, **more)
 
 
-def _or_auto(values: Values) -> Values:
-    def read(value: Any) -> Any:
-        return value if value == "auto" else values.read(value)
-
-    return Values(values.type, f"{values.range}, or auto", f"{values.expected} or auto", read)
+def _or_auto(of: Values) -> Values:
+    return Values(
+        of.type,
+        f"{of.expected} or auto",
+        lambda value: value == "auto" or of.takes(value),
+        f"{of.range}, or auto",
+        lambda value: value if value == "auto" else of.convert(value),
+    )
 
 
 def choice(*choices: str, any_case: bool = False) -> Values:

@@ -19,8 +19,6 @@ from recbole.config import Config
 from recbole_evcf.config.keys import INTERVAL
 from recbole_evcf.utils.text import shown
 
-__all__ = ["check_columns", "check_header", "reading", "with_c_engine"]
-
 TYPES = ("token", "float", "token_seq", "float_seq")
 UNDECODABLE = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" leaves of such a byte
 READING_ERRORS = (ValueError, TypeError, LookupError, AttributeError)

@@ -18,14 +18,6 @@ from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
 
-__all__ = [
-    "FullSortHistoryDataLoader",
-    "RankedPhase",
-    "TrainUserDataLoader",
-    "held_out_phases",
-    "ranked_phases",
-]
-
 # What the scores of one evaluation batch may take up. Larger batches make the matrix product no
 # faster and fall out of the processor's caches.
 SCORE_BYTES = 64 * 2**20

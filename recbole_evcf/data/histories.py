@@ -11,8 +11,6 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-__all__ = ["BatchShard", "Histories", "HistoryBatch", "shard_of"]
-
 
 @dataclass(frozen=True)
 class BatchShard:

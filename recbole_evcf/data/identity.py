@@ -16,9 +16,6 @@ from recbole_evcf.data.dataloader import RankedPhase
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.results import digest
 
-__all__ = ["ItemCatalogue", "Vocabulary", "digest_of_data", "digest_of_loaders", "digest_of_part"]
-__all__ += ["download_missing"]
-
 # What LDiffRec reads beside the atomic files, under a name without the data set's.
 EMBEDDINGS = "item_emb.npy"
 

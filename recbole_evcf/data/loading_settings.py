@@ -15,8 +15,6 @@ from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.data.strong_generalization import group_sizes, is_sg, three_numbers
 from recbole_evcf.utils.text import shown
 
-__all__ = ["check_label", "check_loading", "check_tested"]
-
 MANY_USERS = 10**9
 NO_FILTER: tuple = (None, {}, "[0,inf)")
 

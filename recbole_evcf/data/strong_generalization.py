@@ -20,18 +20,6 @@ from recbole.data.interaction import Interaction
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.utils.text import shown
 
-__all__ = [
-    "PARTS",
-    "build_parts",
-    "faults_in_parts",
-    "group_sizes",
-    "is_sg",
-    "split_seed",
-    "split_users",
-    "three_numbers",
-    "times_of",
-]
-
 # The five interaction files of a split made elsewhere, in the order of benchmark_filename.
 PARTS = ("training", "validation fold-in", "validation target", "test fold-in", "test target")
 # The least a held-out user must keep to be scored, as published.

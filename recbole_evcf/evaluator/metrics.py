@@ -14,9 +14,6 @@ from torch import Tensor
 
 from recbole_evcf.utils.files import atomic_write
 
-__all__ = ["SE_SUFFIX", "TruncatedRecall", "per_user_values", "ranked_users", "standard_error"]
-__all__ += ["top_hits", "write_per_user"]
-
 SE_SUFFIX = "_se"
 
 

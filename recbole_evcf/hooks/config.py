@@ -26,8 +26,6 @@ from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
-__all__ = ["CheckedConfig"]
-
 # RecBole's default.
 DATA_PATH = "dataset/"
 

@@ -32,8 +32,6 @@ from recbole_evcf.hooks.wrapping import exchange, extends, hook
 from recbole_evcf.model.fold_in import learns_from_samples
 from recbole_evcf.trainer.generators import drawing_apart
 
-__all__ = ["CheckedDataset"]
-
 # The keys that turn on and locate RecBole's saved data sets and splits.
 DATASET_KEYS, SPLIT_KEYS = with_role(Role.SAVED_DATASET), with_role(Role.SAVED_SPLIT)
 

@@ -22,8 +22,6 @@ from recbole_evcf.hooks.wrapping import Forward, exchange, hook
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
 from recbole_evcf.utils.text import plain_value
 
-__all__ = ["repair"]
-
 
 @functools.cache
 def repair() -> None:

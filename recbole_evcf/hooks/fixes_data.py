@@ -20,8 +20,6 @@ from recbole.utils import FeatureType
 
 from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook
 
-__all__ = ["RepairedCollector", "RepairedDataset"]
-
 # 256 MB in NumPy's arrays of strings.
 MAX_TOKEN_CHARACTERS = 2**26
 # Far above any data set of ratings, which seldom compress to a twentieth.

@@ -28,8 +28,6 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.linear_path import LinearPathTrainer
 from recbole_evcf.trainer.trainer import VAETrainer
 
-__all__ = ["register_fold_in", "register_model"]
-
 
 def register_model(
     model: type[nn.Module],

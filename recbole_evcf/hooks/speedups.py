@@ -28,8 +28,6 @@ from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.evaluator.metrics import top_hits
 from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook
 
-__all__ = ["SPEED_UP", "HitCollector", "speed_up_recbole"]
-
 # This environment variable makes child processes do the same.
 SPEED_UP = "RECBOLE_EVCF_SPEED_UP"
 

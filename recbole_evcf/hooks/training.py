@@ -29,8 +29,6 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
 from recbole_evcf.trainer.trainer import AdamNormGrad
 
-__all__ = ["EvaluatorWithErrors", "MetricPerUser", "PluginTrainer"]
-
 
 @extends(Trainer)
 class PluginTrainer(Trainer):

@@ -12,8 +12,6 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["EXCHANGED", "REPLACED", "Forward", "exchange", "extends", "hook", "make_by", "replace"]
-
 REPLACED: list[str] = []
 EXCHANGED: list[str] = []
 _extensions: dict[type, list[type]] = {}

@@ -26,8 +26,6 @@ from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.report.table import value_and_error
 from recbole_evcf.trainer.generators import drawing_apart
 
-__all__ = ["inspect_loaded", "inspect_model", "item_names"]
-
 TOP_ITEMS = 10
 # Users are sampled above these numbers: for work on users x components x units, and on
 # users x points of the grid.

@@ -30,9 +30,6 @@ from recbole_evcf.model.layers import GatedLayer
 from recbole_evcf.model.likelihood import Bernoulli
 from recbole_evcf.model.vae import TwoLevelVAE
 
-__all__ = ["LINEAR", "LatentModel", "Ranking", "component_items", "density_table", "explain_users"]
-__all__ += ["gate_values", "level_kl", "marginal_kl", "per_user", "quality_by_popularity", "rank"]
-
 # The most that one matrix of batch x items or batch x components may occupy.
 BATCH_BYTES = 64 * 2**20
 # Draws of z per user for the KL terms.

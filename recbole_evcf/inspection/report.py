@@ -19,8 +19,6 @@ from recbole_evcf.report.page import COLOURS, Report, Section, faceted, figure_t
 from recbole_evcf.report.table import Table, number
 from recbole_evcf.utils.text import shortened
 
-__all__ = ["TABLES", "Inspection", "check_folder"]
-
 # Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 5.2.
 ACTIVE = 0.01
 TABLES = (

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-__all__ = ["Baseline"]
-
 
 class Baseline(GeneralRecommender):
     """A recommender that learns in its constructor, without gradients.

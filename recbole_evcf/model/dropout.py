@@ -11,8 +11,6 @@ from torch import Tensor
 
 from recbole_evcf.data.histories import HistoryBatch
 
-__all__ = ["clamp_and_drop", "drop_entries", "item_blocks", "keep_mask"]
-
 # Levels of a 16-bit draw.
 LEVELS = 2**16
 # Entries of a block of a matrix on a processor; a GPU would rather start few kernels.

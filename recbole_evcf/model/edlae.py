@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-__all__ = ["EDLAE", "item_weights", "weighted_sums"]
-
 # Items whose rows of a matrix are made at once.
 BLOCK = 512
 

@@ -23,9 +23,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from recbole_evcf.data.histories import Histories, HistoryBatch
 
-__all__ = ["FOLD_IN_MODELS", "FoldIn", "folds_in", "learns_from_samples", "padded_columns"]
-__all__ += ["remembering_projection", "scoring", "view_of"]
-
 
 class FoldIn(NamedTuple):
     """How a model of RecBole's takes part in the split by users.

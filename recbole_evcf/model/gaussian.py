@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from recbole_evcf.data.histories import BatchShard
 
-__all__ = ["Gaussian", "Prior", "StandardNormalPrior", "VampPrior", "mixture_log_prob"]
-
 LOG_2PI = math.log(2 * math.pi)
 
 

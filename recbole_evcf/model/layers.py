@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.gaussian import Gaussian
 
-__all__ = ["GatedLayer", "GaussianHead", "HistoryLinear", "Input", "Layer", "Linear"]
-__all__ += ["OutputLayer", "TanhLayer", "hidden_layers"]
-
 Input = Tensor | HistoryBatch
 # A hidden layer's class: it calls ``linear``, which makes an affine map, once for each map that it
 # needs. Its ``forward`` hands on what it is given to them.

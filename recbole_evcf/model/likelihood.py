@@ -17,8 +17,6 @@ from torch import Tensor
 from recbole_evcf.data.histories import HistoryBatch
 from recbole_evcf.model.dropout import item_blocks
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Likelihood", "Multinomial"]
-
 # Logits in a block.
 BLOCK = 2**19
 

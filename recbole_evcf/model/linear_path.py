@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-__all__ = ["GatedHVampLinear"]
-
 # Where the search for the weight of the linear path begins, and its factor from step to step.
 FIRST_WEIGHT, STEP = 16.0, 2**0.5
 

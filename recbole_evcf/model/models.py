@@ -10,18 +10,6 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import OneLevelVAE, TwoLevelVAE
 from recbole_evcf.model.wmf import WMF
 
-__all__ = [
-    "BASELINES",
-    "BEST",
-    "MODELS",
-    "GatedHVamp",
-    "GatedMultiVAE",
-    "GatedVamp",
-    "HVamp",
-    "Vamp",
-    "item_vectors",
-]
-
 
 class GatedMultiVAE(VAERecommender):
     """Mult-VAE (Gated): one latent level, standard normal prior, gated hidden layers.

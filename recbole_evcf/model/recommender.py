@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-__all__ = ["KLWarmup", "VAERecommender"]
-
 
 class KLWarmup(nn.Module):
     """The weight of the KL term. Its counters are buffers, so every checkpoint holds its state.

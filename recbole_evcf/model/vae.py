@@ -28,8 +28,6 @@ from recbole_evcf.model.layers import (
 )
 from recbole_evcf.model.likelihood import LIKELIHOODS, Multinomial
 
-__all__ = ["VAE", "HistoryEncoder", "OneLevelVAE", "Settings", "TwoLevelVAE", "prior_scores"]
-
 # Components of a prior decoded at once: together they take up this many scores.
 SCORES_AT_ONCE = 2**24
 

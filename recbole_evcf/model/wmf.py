@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-__all__ = ["WMF", "fold_in"]
-
 # Rows solved for at once: at most so many, with so many entries once they are padded.
 USERS, ENTRIES = 256, 2**15
 

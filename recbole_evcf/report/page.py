@@ -16,8 +16,6 @@ from plotly.offline import get_plotlyjs
 from recbole_evcf.report.table import Table, in_markdown
 from recbole_evcf.utils.files import write_text
 
-__all__ = ["COLOURS", "Report", "Section", "faceted", "figure_text", "styled"]
-
 # Okabe and Ito's colours, which are safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 # No link to plotly's site, and never wider than the page.

@@ -14,9 +14,6 @@ from tabulate import tabulate
 from recbole_evcf.evaluator.metrics import SE_SUFFIX
 from recbole_evcf.utils.text import printable
 
-__all__ = ["Table", "duration", "in_markdown", "number", "setting", "validation_and_test"]
-__all__ += ["value_and_error"]
-
 MISSING = "–"
 # Smaller p-values are all shown alike.
 LEAST_P = 0.0001

@@ -19,8 +19,6 @@ from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.utils.files import atomic_write
 
-__all__ = ["INPUT", "OUTPUT", "export_onnx"]
-
 INPUT, OUTPUT = "history", "scores"
 # The first opset that covers RecBole's linear layers and ours.
 OPSET = 18

@@ -28,8 +28,6 @@ from recbole_evcf.serving.saved_model import load_model
 from recbole_evcf.serving.user_histories import Fields, UserHistories, item_token, user_histories
 from recbole_evcf.trainer.generators import drawing_apart
 
-__all__ = ["Recommender", "scores_of_users"]
-
 # Enough users to keep a core busy.
 MAX_USERS = 2048
 # ADMMSLIM adds noise of up to 1e-5 to its scores: smaller differences mean nothing.

@@ -24,8 +24,6 @@ from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 from recbole_evcf.trainer.generators import drawing_apart
 from recbole_evcf.utils.text import one_line, shortened, shown
 
-__all__ = ["AllocationBound", "load_model"]
-
 # These learn in their constructors, which are not run again: the file has what they learned.
 LEARNED_IN_CONSTRUCTOR = (
     *(model.__name__ for model in BASELINES),

@@ -23,9 +23,6 @@ from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.utils.text import one_line, shortened, shown
 
-__all__ = ["Fields", "UserHistories", "counted", "data_set_users", "item_token", "read_histories"]
-__all__ += ["read_tokens", "unknown_items", "user_histories"]
-
 # Accepted names of the column of users and of the column of items.
 Fields = tuple[Sequence[str], Sequence[str]]
 # Users; and for each interaction the place of its user among them, and its item.

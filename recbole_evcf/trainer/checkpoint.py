@@ -22,9 +22,6 @@ from recbole_evcf.config.files import existing
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.utils.files import read_archive, write_archive
 
-__all__ = ["ConfigOfSettings", "from_plain", "load_checkpoint", "plain_config", "restored_config"]
-__all__ += ["save_checkpoint", "tested_model_files", "to_plain"]
-
 # A dict with this key stands for an object that a weights-only file cannot hold.
 KIND = "__recbole_evcf__"
 # A hostile file may name a size without having the content.

@@ -11,8 +11,6 @@ import torch
 
 from recbole_evcf.trainer.checkpoint import from_plain, to_plain
 
-__all__ = ["drawing_apart", "generator_states", "set_generator_states"]
-
 
 @contextmanager
 def drawing_apart(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:

@@ -6,8 +6,6 @@ from typing import Any
 
 from recbole_evcf.trainer.trainer import VAETrainer
 
-__all__ = ["LinearPathTrainer"]
-
 
 class LinearPathTrainer(VAETrainer):
     """Trains a :class:`~recbole_evcf.model.linear_path.GatedHVampLinear`.

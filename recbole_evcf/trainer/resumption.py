@@ -29,8 +29,6 @@ from recbole_evcf.trainer.checkpoint import from_plain, load_checkpoint, plain_c
 from recbole_evcf.trainer.generators import generator_states, set_generator_states
 from recbole_evcf.utils.files import remove_leftovers
 
-__all__ = ["Resumption", "State", "discard", "state_of", "states_kept", "unfinished_runs"]
-
 # In glob's language.
 SUFFIX = f".{'[0-9a-f]' * 12}.resume"
 # Training takes at least so many times as long as writing its state.

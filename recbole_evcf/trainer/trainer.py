@@ -23,8 +23,6 @@ from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.resumption import Resumption
 
-__all__ = ["AdamNormGrad", "VAETrainer"]
-
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
 OTHER_DATA = (

@@ -41,8 +41,6 @@ except ImportError:
 
     STAY_IN_FOLDER = {"chdir_to_trial_dir": False}
 
-__all__ = ["default_grace_period", "run"]
-
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # No tables in Ray's formats, and no Ctrl-C that ends the search as if finished.

@@ -14,8 +14,6 @@ from recbole_evcf.report.page import COLOURS, Report, Section, figure_text, styl
 from recbole_evcf.report.table import Table, duration, setting, validation_and_test
 from recbole_evcf.tuning.search import Search, Trial
 
-__all__ = ["write_report"]
-
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], COLOURS[-1]
 SYMBOLS = {"finished": "circle", "stopped": "circle-open"}
 HOVER = "%{customdata[0]}<extra></extra>"

@@ -31,8 +31,6 @@ from recbole_evcf.results import Store, read_sealed
 from recbole_evcf.utils.files import plain_json
 from recbole_evcf.utils.text import plain_value, shortened, shown
 
-__all__ = ["KINDS", "Parameter", "Search", "Trial", "read_params_file"]
-
 # What the range of each kind must be.
 KINDS = {
     "choice": "a list of different numbers, strings, lists or None, such as [1, 2] or ['a', 'b']",

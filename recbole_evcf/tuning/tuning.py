@@ -36,8 +36,6 @@ from recbole_evcf.tuning.search import Parameter, Search, Trial, read_params_fil
 from recbole_evcf.utils.files import plain_json, write_json, write_text
 from recbole_evcf.utils.text import one_line, shortened
 
-__all__ = ["Tuning", "attempt_trial", "check_parameters", "evaluate_on_test_users", "tune"]
-
 # Trials with other values of these could not be compared, or not be kept.
 COMMON_TO_ALL = {*SHARED, *with_role(Role.NOT_TUNED)}
 

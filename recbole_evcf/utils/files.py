@@ -13,9 +13,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["atomic_write", "check_target", "plain_json", "read_archive", "remove_leftovers"]
-__all__ += ["write_archive", "write_json", "write_text"]
-
 
 def check_target(path: str) -> None:
     """Raise a ValueError if no file of this name can be written, before work is spent."""

@@ -6,9 +6,6 @@ import importlib
 import os
 import traceback
 
-__all__ = ["CONSOLE", "LOG_FILE", "PLUGINS"]
-__all__ += ["import_failure", "import_plugins", "repair_numpy_names"]
-
 # The names of RecBole's log handlers for a run.
 CONSOLE, LOG_FILE = "recbole console", "recbole file"
 # An environment variable, since child processes inherit it.

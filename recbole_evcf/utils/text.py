@@ -8,8 +8,6 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["one_line", "plain_value", "printable", "shortened", "shown"]
-
 # Control characters, surrogates, and line and paragraph separators.
 STEERING = ("Cc", "Cs", "Zl", "Zp")
 # These change the writing direction, also of what follows.

@@ -19,8 +19,6 @@ from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
 from recbole_evcf.data.prepare.table import prepare_table, table_config
 
-__all__ = ["KINDS", "prepare", "prepared"]
-
 FORMATS: dict[str, Callable[..., list[str]]] = {
     "table": prepare_table,
     "pro_sg": prepare_pro_sg,

@@ -10,8 +10,6 @@ import yaml
 from recbole_evcf.data.prepare.raw import RawPath, find_files, read_table, whole_numbers
 from recbole_evcf.data.strong_generalization import faults_in_parts
 
-__all__ = ["prepare_pro_sg", "split_config"]
-
 # The raw files, and what RecBole's `benchmark_filename` calls them.
 PARTS = {
     "train.csv": "train",

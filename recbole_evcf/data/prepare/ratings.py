@@ -10,8 +10,6 @@ import pandas as pd
 
 from recbole_evcf.data.prepare import raw as files
 
-__all__ = ["prepare_ml_20m", "prepare_netflix"]
-
 RATINGS_HEADER = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
 # From 0.5 to 5, in at most 8 characters.
 RATING = r"0\.[5-9][0-9]{0,5}|[1-4](?:\.[0-9]{1,6})?|5(?:\.0{1,6})?"

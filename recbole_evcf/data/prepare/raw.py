@@ -18,8 +18,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-__all__ = ["RawPath", "distinct_values", "find_files", "open_raw", "read_table", "refuse"]
-
 RawPath: TypeAlias = "Path | zipfile.Path"
 CHUNK_ROWS, MAX_LINE_BYTES = 500_000, 2**17
 # Netflix Prize holds 2 GB of text that shrinks about fourfold; a small file may shrink more.

@@ -11,8 +11,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-__all__ = ["prepare_table", "table_config"]
-
 # Usual names of columns, in lower case without other signs.
 USUAL = {
     "user": "user userid uid customer customerid client clientid member memberid visitor "
