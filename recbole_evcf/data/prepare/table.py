@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import re
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 import yaml
+
+from recbole_evcf.utils.text import shown
 
 # Usual names of columns, in lower case without other signs.
 USUAL = {
@@ -26,6 +29,8 @@ FIELDS = {
     "rating": "rating:float",
     "time": "timestamp:float",
 }
+# In seconds.
+YEAR_9999 = 2.534e11
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 # Numbers below the first are times in the unit, of which there are so many in a second.
 UNITS: tuple[tuple[float, float, str], ...] = (
@@ -138,7 +143,9 @@ def _tables(raw: Any) -> Iterator[tuple[str, pd.DataFrame]]:
     if isinstance(raw, pd.DataFrame):
         yield "the table", _strings(raw.reset_index(drop=True))
         return
-    patterns = [raw] if isinstance(raw, (str, Path)) else list(raw)
+    patterns = raw if isinstance(raw, (list, tuple)) else [raw]
+    if not all(isinstance(pattern, (str, Path)) for pattern in patterns):
+        raise ValueError(f"a table is one or several files, or a DataFrame, not {shown(raw)}")
     for pattern in map(str, patterns):
         files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
         if not files:
@@ -161,6 +168,9 @@ def _read(file: str) -> pd.DataFrame:
         options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
         (header,) = pd.read_csv(file, sep="\x01", nrows=0, **options).columns
         separator = max("\t,;|", key=header.count)
+        names = next(csv.reader([header], delimiter=separator))
+        if len({*names}) < len(names):
+            raise ValueError("two of its columns have the same name")
         return _strings(pd.read_csv(file, sep=separator, index_col=False, **options))
     # Readers and decompressors raise errors of every kind.
     except Exception as error:
@@ -171,17 +181,18 @@ def _read(file: str) -> pd.DataFrame:
 def _strings(table: pd.DataFrame, first: int = 2) -> pd.DataFrame:
     """All values as strings, empty where there is none, by the number of the line."""
     table = table.set_axis(table.index + first).set_axis([str(c) for c in table.columns], axis=1)
-    return table.apply(_as_strings)
+    return table.astype(str) if table.empty else table.apply(_as_strings)
 
 
 def _as_strings(column: pd.Series) -> pd.Series:
-    missing = column.isna()
-    if pd.api.types.is_float_dtype(column) and (column[~missing] % 1 == 0).all():
+    missing = column.isna() | column.map(lambda value: isinstance(value, (list, dict)))
+    known = column[~missing]
+    if pd.api.types.is_float_dtype(column) and ((known % 1 == 0) & (known.abs() < 2**53)).all():
         # Missing values have made whole numbers floats.
         column = column.astype("Int64")
     if pd.api.types.is_datetime64_any_dtype(column):
         column = column.map(lambda moment: moment.isoformat())
-    return column.astype(object).map(str).where(~missing, "").str.strip()
+    return column.astype(object).map(str).where(~missing, "").astype(object).str.strip()
 
 
 def _columns(name: str, found: list[str], given: Mapping[str, str | None]) -> dict[str, str]:
@@ -197,7 +208,7 @@ def _columns(name: str, found: list[str], given: Mapping[str, str | None]) -> di
         if fit:
             columns[field] = fit[0]
         elif column is not None or field in ("user", "item"):
-            missing = column or f"that is a {field} by its name"
+            missing = column or f"for the {field} by a usual name"
             names = ", ".join(found)
             raise ValueError(f"{name}: has no column {missing}; --{field} may be {names}")
     return columns
@@ -232,12 +243,14 @@ def _numbers(column: pd.Series) -> pd.Series:
 def _seconds(column: pd.Series, numbers: pd.Series, report: _Report) -> pd.Series:
     if numbers.notna().sum() * 2 < len(numbers):
         moments = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
-        seconds = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+        micros = moments.dt.tz_localize(None).to_numpy("datetime64[us]").astype("int64")
+        seconds = pd.Series(micros / 1e6, column.index).where(moments.notna())
         unit = "dates"
     else:
-        largest = numbers.abs().max()
-        divisor, unit = next((number, unit) for most, number, unit in UNITS if largest < most)
-        seconds = numbers / divisor
+        # Not the largest, which may be a slip.
+        usual = numbers.abs().quantile(interpolation="lower")
+        divisor, unit = next((number, unit) for most, number, unit in UNITS if usual < most)
+        seconds = (numbers / divisor).where(numbers.abs() / divisor < YEAR_9999)
     report.lines += [f"times are {unit}"] * (f"times are {unit}" not in report.lines)
     return seconds
 
