@@ -71,17 +71,11 @@ def test_compare_tests_without_validation_part(called, split, in_process):
     assert len(in_process) == 2
 
 
-@pytest.mark.parametrize(
-    ("split", "sentence"),
-    [
-        *((split, "nothing for validation, by which") for split in (*NO_VALIDATION, NEITHER)),
-        *((split, "leaves nothing for testing the best trial") for split in NO_TEST),
-    ],
-)
-def test_tune_refuses_a_split_without_either_part(called, capsys, monkeypatch, split, sentence):
+@pytest.mark.parametrize("split", [*NO_VALIDATION, *NO_TEST, NEITHER])
+def test_tune_refuses_a_split_without_either_part(called, capsys, monkeypatch, split):
     monkeypatch.setattr(VAETrainer, "fit", lambda *args, **kwargs: pytest.fail("trained"))
     assert called("tune", split, *WORDS["tune"]) == 2
-    assert refused(capsys, sentence)
+    assert refused(capsys, "leaves nothing for validation or for testing.")
 
 
 @pytest.mark.parametrize("command", WORDS)

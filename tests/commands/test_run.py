@@ -31,9 +31,9 @@ WRONG = [
     (["--nproc=10000", "--gpu_id="], "nproc=10000 processes are more than this machine's"),
     (["--nproc=2", "--model=WMF"], "WMF is not trained by gradients"),
     (["--nproc=2", "--model=MultiVAE", "--gpu_id="], "MultiVAE in several processes on GPUs only"),
-    (["--epoch=2"], "GatedHVamp has no setting 'epoch'. Did you mean epochs?"),
-    (["--models=Vamp"], "GatedHVamp has no setting 'models'. Did you mean model?"),
-    (["--a=b=c"], "GatedHVamp has no setting 'a'."),
+    (["--epoch=2"], "GatedHVampLinear has no setting 'epoch'. Did you mean epochs?"),
+    (["--models=Vamp"], "GatedHVampLinear has no setting 'models'. Did you mean model?"),
+    (["--a=b=c"], "GatedHVampLinear has no setting 'a'."),
     (["--config_files='a.yaml"], "--config_files: a quotation mark is missing in 'a.yaml."),
 ]
 
@@ -136,7 +136,7 @@ def test_the_script_of_a_checkout_trains_on_ml_100k(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[0].split() == ["metric", "validation", "test"]
     assert "Train     0" in done.stderr
-    assert list((tmp_path / "saved").glob("GatedHVamp-*.pth"))
+    assert list((tmp_path / "saved").glob("GatedHVampLinear-*.pth"))
 
 
 def test_one_user_has_no_error_in_the_table():
