@@ -78,7 +78,7 @@ def test_models_know_keys_histories_and_each_other():
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])
 def test_who_knows_no_model(package):
-    upper = ("model", "comparison", "tuning", "inspection", "serving", "commands")
+    upper = ("model", "app", "comparison", "tuning", "inspection", "serving", "commands")
     for name in filter(lambda name: _within(name, package), MODULES):
         assert not any(_within(each, of) for each in KNOWS[name] for of in upper), name
 
