@@ -27,6 +27,8 @@ TUNE = [
     "ray[tune]>=2.50; python_version >= '3.12'",
 ]
 
+APP = ["fastapi>=0.115", "uvicorn>=0.30"]
+
 setup(
     name="recbole-evcf",
     version=VERSION,
@@ -56,6 +58,7 @@ setup(
     package_dir={"recbole_evcf.properties": "properties"},
     package_data={
         "recbole_evcf.properties": ["*/*.yaml", "*/*/*.yaml", "*/*.hyper"],
+        "recbole_evcf.app": ["page.html"],
         "recbole_evcf.inspection": ["prose.yaml"],
         "recbole_evcf.report": ["page.html.jinja"],
     },
@@ -84,6 +87,8 @@ setup(
     ],
     extras_require={
         "tune": TUNE,
+        # The page and the API of the command app.
+        "app": APP,
         # recommend: Parquet files.
         "parquet": ["pyarrow>=14"],
         # export: onnxscript is what PyTorch's exporter needs.
@@ -94,6 +99,9 @@ setup(
             "build>=1.2",
             "pytest>=7",
             *TUNE,
+            *APP,
+            # Drives a browser on the page of the command app.
+            "websockets>=15",
             "hypothesis>=6",
             # A second reader of WMF's user vectors.
             "implicit>=0.7",

@@ -17,7 +17,8 @@ def contents(path: str) -> dict[str, bytes]:
 def expected() -> dict[str, bytes]:
     """The package and the folder properties of this checkout, by their places in the wheel."""
     here = Path(__file__).resolve().parents[1]
-    code = [p for end in ("py", "jinja", "yaml") for p in (here / "recbole_evcf").rglob(f"*.{end}")]
+    endings = ("py", "html", "jinja", "yaml")
+    code = [p for end in endings for p in (here / "recbole_evcf").rglob(f"*.{end}")]
     settings = [path for path in (here / "properties").rglob("*") if path.is_file()]
     return {
         **{path.relative_to(here).as_posix(): path.read_bytes() for path in code},

@@ -19,6 +19,7 @@ from recbole_evcf.model.vae import Settings
 
 # What a command cannot be without.
 NEEDED = {
+    "app": ["--model_file=m.pth"],
     "compare": ["--models=Pop"],
     "export": ["--model_file=m.pth", "--output=o"],
     "inspect": ["--model_file=m.pth", "--output=o"],

@@ -76,7 +76,7 @@ def test_models_know_keys_histories_and_each_other():
 
 @pytest.mark.parametrize("package", ["data", "evaluator", "trainer", "report"])
 def test_who_knows_no_model(package):
-    upper = ("model", "comparison", "tuning", "inspection", "serving", "commands")
+    upper = ("model", "app", "comparison", "tuning", "inspection", "serving", "commands")
     forbidden = set.union(*map(_modules_of, upper))
     for name in _modules_of(package):
         assert not KNOWS[name] & forbidden, name

@@ -55,6 +55,16 @@ _MODEL_FILE = _option("--model_file", "of a trained model: saved/....pth", requi
 _EVERY_KEY = "Every key of RecBole's config and of the model may follow as --key=value."
 
 COMMANDS = {
+    "app": Command(
+        "app.main",
+        "Open a page on this machine, and an HTTP API, to look at what trained models recommend.",
+        (
+            _option("--model_file", "of one or more trained models", nargs="+", required=True),
+            _option("--dataset", "data set of a model, whose users can be picked"),
+            _option("--host", "address to listen on (default 127.0.0.1)", default="127.0.0.1"),
+            _option("--port", "port (default 7860; 0: any)", type=int, default=7860),
+        ),
+    ),
     "compare": Command(
         "comparison.compare",
         "Train and evaluate models on the very same split, and compare them.",
@@ -250,8 +260,9 @@ def check_files(options: argparse.Namespace) -> None:
         files.named_file(file, ".yaml", "There is no config file")
     if "params_file" in given:
         files.named_file(given["params_file"], ".hyper", "There is no params file")
-    if "model_file" in given:
-        files.existing(given["model_file"], "There is no model file")
+    model_files = given.get("model_file", [])
+    for file in [model_files] if isinstance(model_files, str) else model_files:
+        files.existing(file, "There is no model file")
     for name in {"histories", "allow_items", "block_items"} & given.keys():
         files.existing(given[name], f"--{name}: there is no file")
 

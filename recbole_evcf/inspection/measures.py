@@ -221,26 +221,34 @@ def explain_users(posterior: Gaussian, components: Gaussian) -> tuple[pd.DataFra
     component, from the one that explains most users best: ``users``, their ``share``,
     ``mean_responsibility`` and ``spread``, the mean standard deviation of q(z | u_k).
     """
-    centre, k = normal(components), len(components.mean)
-    precision = 1 / centre.variance
-    constant = (centre.mean**2 * precision + components.log_variance + LOG_2PI).sum(1)
+    k = len(components.mean)
     largest, total = [], torch.zeros(k, dtype=torch.float64)
     for users in batches(torch.arange(len(posterior.mean)), k):
-        # Only E_q[log q(z | u_k)] differs between the components of a user: -1/2 sum over units of
-        # log(2 pi v_k) + ((m - m_k)^2 + v) / v_k, here expanded into matrix products.
-        q = normal(posterior, users)
-        squares = (q.mean**2 + q.variance) @ precision.T
-        expected = -0.5 * (squares - 2 * q.mean @ (centre.mean * precision).T + constant)
-        responsibility = expected.softmax(1)
+        part = Gaussian(posterior.mean[users], posterior.log_variance[users])
+        responsibility = expected_log_density(part, components).softmax(1)
         largest.append(responsibility.max(1))
         total += responsibility.sum(0)
     certainty, best = (torch.cat(parts).numpy() for parts in zip(*largest))
     table = pd.DataFrame({"component": np.arange(k), "users": np.bincount(best, minlength=k)})
     table["share"] = table["users"] / len(best)
     table["mean_responsibility"] = (total / len(best)).numpy()
-    table["spread"] = centre.stddev.mean(1).numpy()
+    table["spread"] = normal(components).stddev.mean(1).numpy()
     table = table.sort_values(["users", "mean_responsibility"], ascending=False, ignore_index=True)
     return pd.DataFrame({"component": best, "responsibility": certainty}), table
+
+
+def expected_log_density(posterior: Gaussian, components: Gaussian) -> Tensor:
+    """E_q[log q(z | u_k)] of each user's posterior q and each component, (users, components).
+
+    KL(q(z | x_u) || q(z | u_k)) is the negative entropy of q less this.
+    """
+    # -1/2 sum over units of log(2 pi v_k) + ((m - m_k)^2 + v) / v_k, here expanded into matrix
+    # products.
+    q, centre = normal(posterior), normal(components)
+    precision = 1 / centre.variance
+    constant = (centre.mean**2 * precision + components.log_variance + LOG_2PI).sum(1)
+    squares = (q.mean**2 + q.variance) @ precision.T
+    return -0.5 * (squares - 2 * q.mean @ (centre.mean * precision).T + constant)
 
 
 def component_items(
