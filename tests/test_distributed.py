@@ -356,7 +356,7 @@ def by_torchrun(start, tmp_path_factory):
     command = start(folder, TORCHRUN_2)
     out, err = command.communicate(timeout=500)
     assert command.returncode == 0, err
-    assert (out.count("ndcg@10"), err.count("recbole-evcf")) == (1, 0)
+    assert (out.count("ndcg@10"), err.count("recbole-evcf: ")) == (1, 0)
     return trained(folder)
 
 

@@ -202,6 +202,28 @@ def test_damaged_zip_archives(tmp_path, data):
     all_or_nothing("ml-20m", {}, packed=data.draw(damaged(sound)) or b"\0")
 
 
+ORDERS = b'customer,sku,stars,date\nC-1,A,5,1700000000\nC-2,B,4,2026-11-26\n"C, 3",A,,\n'
+JSON_LINES = b'{"user": "a", "item": 7, "time": 1.7e12}\n{"user": 1, "item": null}\n'
+
+
+@cases(200)
+@given(data=st.data(), form=st.sampled_from([("csv", ORDERS), ("jsonl", JSON_LINES)]))
+def test_tables(data, form):
+    ending, sound = form
+    shutil.rmtree("case", ignore_errors=True)
+    Path("case").mkdir()
+    file = Path(f"case/orders.{ending}")
+    file.write_bytes(data.draw(damaged(sound) | ANY_BYTES))
+    read = partial(prepare, file, "shop", output="case/out")
+    found = ends_well(f"prepare table, .{ending}", read, [str(file), "nothing is left"], "case")
+    if found.refusal is None:
+        types = {"user_id:token": str, "item_id:token": str}
+        table = pd.read_csv("case/out/shop/shop.inter", sep="\t", dtype=types, na_filter=False)
+        assert len(table)
+        assert (table[[*types]] != "").all(axis=None)
+        assert not table.duplicated([*types]).any()
+
+
 @pytest.mark.usefixtures("small_chunks")
 @cases(30)
 @given(data=st.data(), kind=st.sampled_from(sorted(ROWS)))

@@ -40,7 +40,7 @@ def python(code: str, *words: str) -> str:
 @pytest.mark.parametrize("model", MODELS)
 def test_recbole_finds_model_and_trainer(model):
     assert get_model(model.__name__) is model
-    assert get_trainer(model.type, model.__name__) is VAETrainer
+    assert issubclass(get_trainer(model.type, model.__name__), VAETrainer)
 
 
 def test_defaults_are_the_shipped_ones(tiny):

@@ -17,7 +17,7 @@ import pandas as pd
 from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
 from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
-from recbole_evcf.data.prepare.table import prepare_table, table_config
+from recbole_evcf.data.prepare.table import form_of, prepare_table, table_config
 
 FORMATS: dict[str, Callable[..., list[str]]] = {
     "table": prepare_table,
@@ -90,7 +90,7 @@ def prepared(dataset: str | None, settings: Mapping[str, Any]) -> str | None:
     Raises:
         ValueError: as :func:`prepare`; or another data set has the file's name.
     """
-    if dataset is None or not Path(dataset).is_file():
+    if dataset is None or not (form_of(dataset) and Path(dataset).is_file()):
         return dataset
     output = str(settings.get("data_path") or "dataset")
     name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")

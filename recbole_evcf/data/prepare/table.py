@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ FIELDS = {
 }
 # In seconds.
 YEAR_9999 = 2.534e11
+FORMS = (".csv", ".tsv", ".txt", ".parquet", ".jsonl")
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 # Numbers below the first are times in the unit, of which there are so many in a second.
 UNITS: tuple[tuple[float, float, str], ...] = (
@@ -154,24 +156,32 @@ def _tables(raw: Any) -> Iterator[tuple[str, pd.DataFrame]]:
             yield file, _read(file)
 
 
+def form_of(file: str | Path) -> str:
+    """The ending that says how a table's file is read, without that of a compression; or none."""
+    endings = [end for end in Path(file).suffixes if end.lower() not in COMPRESSED]
+    return endings[-1].lower() if endings and endings[-1].lower() in FORMS else ""
+
+
 def _read(file: str) -> pd.DataFrame:
-    endings = [ending.lower() for ending in Path(file).suffixes if ending.lower() not in COMPRESSED]
-    ending = endings[-1] if endings else ""
+    ending = form_of(file)
     try:
         if ending == ".parquet":
             return _strings(pd.read_parquet(file))
-        if ending in (".jsonl", ".ndjson", ".json"):
+        if ending == ".jsonl":
             options: dict[str, Any] = {"dtype": False, "convert_dates": False}
             return _strings(pd.read_json(file, lines=True, **options), first=1)
-        if ending not in (".csv", ".tsv", ".txt"):
-            raise ValueError("its ending is none of .csv, .tsv, .txt, .parquet, .jsonl")
+        if not ending:
+            raise ValueError(f"its ending is none of {', '.join(FORMS)}")
         options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
         (header,) = pd.read_csv(file, sep="\x01", nrows=0, **options).columns
         separator = max("\t,;|", key=header.count)
         names = next(csv.reader([header], delimiter=separator))
         if len({*names}) < len(names):
             raise ValueError("two of its columns have the same name")
-        return _strings(pd.read_csv(file, sep=separator, index_col=False, **options))
+        with warnings.catch_warnings():
+            # Of rows with more fields than the header has, pandas would take the first.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return _strings(pd.read_csv(file, sep=separator, index_col=False, **options))
     # Readers and decompressors raise errors of every kind.
     except Exception as error:
         said = str(error).rpartition("C error: ")[2].strip().partition("\n")[0]
@@ -249,7 +259,8 @@ def _seconds(column: pd.Series, numbers: pd.Series, report: _Report) -> pd.Serie
     else:
         # Not the largest, which may be a slip.
         usual = numbers.abs().quantile(interpolation="lower")
-        divisor, unit = next((number, unit) for most, number, unit in UNITS if usual < most)
+        fit = (way for most, *way in UNITS if usual < most)
+        divisor, unit = next(fit, UNITS[0][1:])
         seconds = (numbers / divisor).where(numbers.abs() / divisor < YEAR_9999)
     report.lines += [f"times are {unit}"] * (f"times are {unit}" not in report.lines)
     return seconds
