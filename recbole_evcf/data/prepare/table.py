@@ -259,8 +259,8 @@ def _seconds(column: pd.Series, numbers: pd.Series, report: _Report) -> pd.Serie
     else:
         # Not the largest, which may be a slip.
         usual = numbers.abs().quantile(interpolation="lower")
-        fit = (way for most, *way in UNITS if usual < most)
-        divisor, unit = next(fit, UNITS[0][1:])
+        fit = ((number, unit) for most, number, unit in UNITS if usual < most)
+        divisor, unit = next(fit, (1, "seconds"))
         seconds = (numbers / divisor).where(numbers.abs() / divisor < YEAR_9999)
     report.lines += [f"times are {unit}"] * (f"times are {unit}" not in report.lines)
     return seconds
