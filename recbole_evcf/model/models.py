@@ -1,7 +1,5 @@
 """The models by name: of the paper a network and a prior each, and the baseline RecBole lacks."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from recbole_evcf.model.recommender import VAERecommender
