@@ -188,13 +188,6 @@ def test_a_user_belongs_to_the_component_of_the_smallest_divergence(monkeypatch)
         assert row.spread == pytest.approx(float(spread[row.component]))
 
 
-def test_wide_and_narrow_components_are_told_apart_by_the_whole_posterior():
-    # At the mean itself the narrow component is the denser one.
-    user = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1))
-    components = Gaussian(torch.zeros(2, 1), torch.tensor([[0.0], [-4.0]]))
-    assert measures.explain_users(user, components)[0]["component"].tolist() == [0]
-
-
 @pytest.mark.parametrize("name", ["Vamp", "GatedHVamp"])
 def test_top_items(name, tiny):
     *_, model, histories, _ = untrained(name, tiny)
