@@ -13,11 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build import build, named, pairs_of
+from build import SG, build, named, pairs_of
 from conftest import parts_made_elsewhere, write_inter
 from recbole_evcf.data.strong_generalization import PARTS, group_sizes, split_users
-
-SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 
 
 def naive_histories(rows):

@@ -9,10 +9,9 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
-from build import SIZES, build, since_recbole_1_2_1
+from build import SG, SIZES, build, since_recbole_1_2_1
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, learns_from_samples
 
-SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 SMALL = {**SIZES, "Vamp": {"pseudo_inputs_init": "data", "n_pseudo_inputs": 30}}
 # What a model knows beside its parameters and buffers.
 LEARNED = ("item_similarity", "w", "item_embeddings", "item_cnt", "item_means")
