@@ -1,7 +1,5 @@
 """The command line: ``recbole-evcf run ...``, or ``python run_recbole_evcf.py ...``."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -9,8 +9,6 @@ would; of every batch it computes a shard of the rows. RecBole's own division
 A process that never joined others is the first and only one: nothing is then exchanged.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

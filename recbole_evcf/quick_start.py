@@ -4,8 +4,6 @@ A function is pickled by the name of its module. Those here make a process that 
 them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

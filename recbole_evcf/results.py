@@ -6,8 +6,6 @@ edited or of another key counts as absent. A lock file reserves a folder, or an 
 for one process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

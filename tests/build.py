@@ -18,6 +18,9 @@ since_recbole_1_2_1 = pytest.mark.skipif(
     not hasattr(general_recommender, "AsymKNN"), reason="RecBole 1.2.0 does not have it"
 )
 ASYM_KNN = pytest.param("AsymKNN", marks=since_recbole_1_2_1)
+# The splits by interactions and by users.
+RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
+SG = {**RS, "split": {"SG": [0.6, 0.2, 0.2]}}
 # Sizes that train in no time, of the models that can fold in.
 SIZES = {
     "MultiVAE": {"mlp_hidden_size": [16], "latent_dimension": 8},

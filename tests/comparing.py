@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from build import SG
 from recbole_evcf.comparison import compare
 from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.plan import make_plan, parse_models
@@ -34,12 +35,7 @@ def sg(tiny) -> dict:
     """The tiny data set by strong generalization."""
     return {
         **tiny,
-        "eval_args": {
-            "split": {"SG": [0.5, 0.2, 0.3]},
-            "order": "RO",
-            "group_by": "user",
-            "mode": "full",
-        },
+        "eval_args": {**SG, "split": {"SG": [0.5, 0.2, 0.3]}},
         "metrics": ["NDCG", "Recall"],
         "topk": [3, 10],
         "valid_metric": "NDCG@10",

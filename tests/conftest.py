@@ -108,3 +108,19 @@ def make_tiny(folder) -> dict:
 def tiny(tmp_path):
     """The settings of a generated data set."""
     return make_tiny(tmp_path / "data")
+
+
+@pytest.fixture
+def five(tiny, tmp_path):
+    """Function from the rows of the five parts of a split to the settings that read their files."""
+    names = list(parts_made_elsewhere())
+
+    def write(parts):
+        for name, rows in zip(names, parts):
+            write_inter(tmp_path / "data", "five", rows, "user_id:token\titem_id:token")
+            path = tmp_path / "data" / "five" / "five.inter"
+            path.rename(path.with_name(f"five.{name}.inter"))
+        columns = {"load_col": {"inter": ["user_id", "item_id"]}}
+        return {**tiny, **columns, "benchmark_filename": names}
+
+    return write

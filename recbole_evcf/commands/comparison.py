@@ -1,7 +1,5 @@
 """``recbole-evcf compare`` and ``reproduce``: models on the same split, in tables and pages."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 

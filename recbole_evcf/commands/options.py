@@ -1,7 +1,5 @@
 """The options of every command, read without importing RecBole and PyTorch, so that it is fast."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

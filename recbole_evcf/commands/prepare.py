@@ -1,7 +1,5 @@
 """``recbole-evcf prepare``: convert raw data into RecBole's atomic files."""
 
-from __future__ import annotations
-
 import argparse
 
 from recbole_evcf.data.prepare import prepare

@@ -1,7 +1,5 @@
 """``recbole-evcf run``: train a model and evaluate it."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import time

@@ -1,7 +1,5 @@
 """What the commands do with a trained model: ``recommend``, ``export`` and ``inspect``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """``recbole-evcf tune``: search for the settings of a model that are best on validation users."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Compare models on the same split; kept runs are reused and the others run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from logging import getLogger

@@ -1,7 +1,5 @@
 """The outcome of a comparison: one table of the models' values, and paired tests between models."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

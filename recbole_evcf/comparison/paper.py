@@ -1,7 +1,5 @@
 """The paper's tables as data, and a comparison beside them: its values and its claims."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Plan a comparison's runs and check them before any starts."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

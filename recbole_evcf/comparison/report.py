@@ -1,7 +1,5 @@
 """Write a comparison for people and programs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Train, evaluate, measure and keep one run in a separate process."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

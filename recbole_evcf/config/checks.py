@@ -3,8 +3,6 @@
 RecBole takes any key in silence: those that have no effect are refused here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import functools

@@ -1,7 +1,5 @@
 """Config files: those that come with the package, in a checkout and installed, and the user's."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

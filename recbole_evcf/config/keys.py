@@ -6,8 +6,6 @@ in RecBole's lists and files, which :mod:`recbole_evcf.config.checks` reads. Not
 imported here: ``--help`` needs the table at once.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping

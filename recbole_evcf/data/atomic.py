@@ -4,8 +4,6 @@ RecBole splits the first line into ``name:type`` columns itself and has pandas r
 errors name neither the file nor, mostly, the line.
 """
 
-from __future__ import annotations
-
 import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

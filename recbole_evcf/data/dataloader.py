@@ -1,7 +1,5 @@
 """Dataloaders of the models: training users only, and full ranking without Python loops."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from logging import getLogger
 from typing import Any

@@ -4,8 +4,6 @@ RecBole passes over what it does not understand here, or does not do, and contin
 than were asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from recbole.config import Config

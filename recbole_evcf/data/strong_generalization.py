@@ -3,8 +3,6 @@
 First the split itself, on plain arrays; below it what makes three RecBole datasets of it.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence

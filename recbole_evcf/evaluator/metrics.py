@@ -1,7 +1,5 @@
 """Recall as the VAE literature defines it, the hits that metrics count, and values by user."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

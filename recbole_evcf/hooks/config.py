@@ -1,7 +1,5 @@
 """RecBole's ``Config`` with the shipped settings and checks, also for several processes."""
 
-from __future__ import annotations
-
 import glob
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """RecBole's data sets, splits, samplers and dataloaders."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Callable

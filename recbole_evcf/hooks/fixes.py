@@ -3,8 +3,6 @@
 Each draws no random number and leaves the results of RecBole's own models unchanged.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import logging

@@ -1,7 +1,5 @@
 """Repairs of how RecBole downloads, reads and collects data; importing the module applies them."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Our models registered with RecBole, and adapters that let its own score new users."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec

@@ -3,8 +3,6 @@
 For RecBole's models this is opt-in: importing the package changes none of it.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

@@ -1,7 +1,5 @@
 """RecBole's trainers, evaluation and quick start, and what each of several processes writes."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import logging

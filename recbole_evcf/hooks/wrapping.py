@@ -4,8 +4,6 @@ Each is used where a module of ``hooks`` is imported, and so happens once in a p
 ``REPLACED`` lists the functions and methods of RecBole that were replaced, ``EXCHANGED`` the names.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 import types

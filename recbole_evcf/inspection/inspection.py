@@ -1,7 +1,5 @@
 """Inspect a trained model: what its latent variables, its prior and its gates have learned."""
 
-from __future__ import annotations
-
 import logging
 import os
 from typing import Any

@@ -1,7 +1,5 @@
 """Measure a trained network: its latent levels, prior, gates, rankings and their quality."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack

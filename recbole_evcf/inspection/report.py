@@ -1,7 +1,5 @@
 """The results of an inspection, as CSV files and as a page of tables, figures and explanations."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass, field
 from importlib.resources import files

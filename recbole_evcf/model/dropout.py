@@ -1,7 +1,5 @@
 """Dropout of the input: of the entries of histories, and of pseudo-inputs with their clamp."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

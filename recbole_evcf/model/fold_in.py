@@ -7,8 +7,6 @@ exchanges the history that the model keeps for scoring: a held-out user then has
 training are scored by the model's own ``full_sort_predict``, and the model stays as it is.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

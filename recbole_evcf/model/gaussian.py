@@ -1,7 +1,5 @@
 """Diagonal Gaussians over the latent variables, and priors: normal and VampPrior (equation 4)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

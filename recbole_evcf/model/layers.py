@@ -1,7 +1,5 @@
 """Hidden layers and Gaussian heads (equation 7 of Kim & Suh 2019), on dense and sparse input."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

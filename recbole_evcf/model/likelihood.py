@@ -5,8 +5,6 @@ come in, so that what lies between stays in the processor's caches. In the backw
 gradient takes the place of the logits: keep a copy to use them afterwards.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The models by name: of the paper a network and a prior each, and what is beside them."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from recbole_evcf.model.edlae import EDLAE

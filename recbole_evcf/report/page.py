@@ -1,7 +1,5 @@
 """A report: sections of text, tables and plotly's figures, as an HTML page or in Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape

@@ -1,7 +1,5 @@
 """Values with their errors, and tidy frames as tables: terminal, Markdown, LaTeX, pages."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Export a model to ONNX: from a multi-hot history to the scores of all items."""
 
-from __future__ import annotations
-
 import copy
 import json
 import warnings

@@ -1,7 +1,5 @@
 """Build a trained model from its file alone, without a data set or code from the file."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from types import SimpleNamespace

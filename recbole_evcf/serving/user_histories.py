@@ -4,8 +4,6 @@ Every form becomes pieces, whose interactions are kept as two 32-bit numbers eac
 scattered over a file, and the 20 million of MovieLens-20M take 160 MB.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence

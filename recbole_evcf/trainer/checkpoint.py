@@ -4,8 +4,6 @@ RecBole pickles its whole ``Config`` object, and some models keep NumPy or SciPy
 their weights. Here all of it becomes tensors, numbers, strings, lists and dicts, and back.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import os

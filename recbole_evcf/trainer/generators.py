@@ -1,7 +1,5 @@
 """The states of the random generators that training draws from, and draws apart from them."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The trainer of the models: RecBole's, with KL warm-up, named losses and unit-norm Adam."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

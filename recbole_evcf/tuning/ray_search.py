@@ -4,8 +4,6 @@ Ray only provides processes and early stopping: the next trial comes from
 :class:`~recbole_evcf.tuning.search.Search`, which keeps the finished ones.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

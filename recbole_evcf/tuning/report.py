@@ -1,7 +1,5 @@
 """The report on a search: its best trial, all trials over time, and each parameter."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -9,8 +9,6 @@ parameter, its kind and its range::
     learning_rate loguniform -8,-4
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -4,8 +4,6 @@ A trial trains a model and measures it on the validation users: RecBole's ``obje
 would evaluate every trial on the test users too, and here the best alone is, once.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

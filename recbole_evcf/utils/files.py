@@ -1,7 +1,5 @@
 """Write files atomically: text, JSON and the archives of ``torch.save``, which are checked."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os

@@ -1,7 +1,5 @@
 """What must be so before RecBole is imported: NumPy's old names, and a user's own modules."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import traceback

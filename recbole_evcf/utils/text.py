@@ -1,7 +1,5 @@
 """Read literals that users write, and make foreign strings safe for the terminal and for pages."""
 
-from __future__ import annotations
-
 import ast
 import operator
 import unicodedata

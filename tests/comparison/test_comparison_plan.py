@@ -118,16 +118,12 @@ def test_the_same_settings_are_the_same_run(plan, same, models, settings):
     assert (names(plan())[1] == names(plan(models, **settings))[1]) == same
 
 
-def test_other_data_are_another_run(plan, tmp_path):
+def test_other_interactions_or_item_embeddings_are_another_run(plan, tmp_path):
     before = names(plan())
     path = tmp_path / "data" / "tiny" / "tiny.inter"
     path.write_text(path.read_text() + "u1\ti39\t7\n")
     assert not set(before) & set(names(plan()))
-
-
-def test_other_item_embeddings_are_other_data(plan, tmp_path):
-    without = names(plan("LDiffRec"))
-    path = tmp_path / "data" / "tiny" / "item_emb.npy"
+    without, path = names(plan("LDiffRec")), path.with_name("item_emb.npy")
     found = []
     for value in (0.0, 1.0):
         np.save(path, np.full((40, 8), value))

@@ -13,11 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build import build, named, pairs_of
+from build import SG, build, named, pairs_of
 from conftest import parts_made_elsewhere, write_inter
 from recbole_evcf.data.strong_generalization import PARTS, group_sizes, split_users
-
-SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 
 
 def naive_histories(rows):
@@ -277,33 +275,21 @@ def test_counts_that_leave_users_out_are_said(tiny, caplog):
 # Five files
 
 
-@pytest.fixture
-def five(tiny, tmp_path):
-    """Writes five benchmark files, with a row more in some; returns the settings that read them."""
-
-    def write(more):
-        parts = parts_made_elsewhere()
-        for part, rows in parts.items():
-            rows = [*rows, more[part]] if part in more else rows
-            write_inter(tmp_path / "data", "five", rows, "user_id:token\titem_id:token")
-            path = tmp_path / "data" / "five" / "five.inter"
-            path.rename(path.with_name(f"five.{part}.inter"))
-        columns = {"load_col": {"inter": ["user_id", "item_id"]}}
-        return {**tiny, **columns, "benchmark_filename": list(parts)}
-
-    return write
+def with_more(more):
+    """The five parts made elsewhere, with a row more in some."""
+    parts = parts_made_elsewhere().items()
+    return [[*rows, more[part]] if part in more else rows for part, rows in parts]
 
 
 @pytest.mark.parametrize("model", ["Vamp", "ItemKNN"])
 def test_five_files_are_taken_as_they_are(five, model):
     # A user with a fold-in set alone is not scored.
-    settings = {**five({"vf": ("v9", "i1")}), "topk": [1], "valid_metric": "MRR@1"}
+    expected = with_more({"vf": ("v9", "i1")})
+    settings = {**five(expected), "topk": [1], "valid_metric": "MRR@1"}
     _, loaders, _, trainer = build(model, "five", settings)
-    expected = parts_made_elsewhere()
-    expected["vf"].append(("v9", "i1"))
-    assert list(map(sorted, parts_of_loaders(loaders))) == list(map(sorted, expected.values()))
+    assert list(map(sorted, parts_of_loaders(loaders))) == list(map(sorted, expected))
     scored = loaders[1]._dataset.id2token("user_id", loaders[1].uid_list.numpy())
-    assert set(scored) == {user for user, _ in expected["vt"]}
+    assert set(scored) == {user for user, _ in expected[2]}
     trainer.fit(loaders[0], loaders[1], saved=False)
     assert 0 <= trainer.evaluate(loaders[2], load_best_model=False)["recall@1"] <= 1
 
@@ -330,5 +316,5 @@ def test_five_files_are_taken_as_they_are(five, model):
 )
 def test_a_row_that_is_no_split_is_named_with_file_and_line(five, more, sentence):
     with pytest.raises(ValueError, match=re.escape(f"five.{sentence}")) as caught:
-        build("Vamp", "five", five(more))
+        build("Vamp", "five", five(with_more(more)))
     assert len(str(caught.value)) < 500

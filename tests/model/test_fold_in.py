@@ -9,12 +9,9 @@ from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
-from build import SIZES, build, since_recbole_1_2_1
-from conftest import write_inter
+from build import SG, SIZES, build, since_recbole_1_2_1
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, learns_from_samples
 
-PARTS = ("train", "valid_fold_in", "valid_target", "test_fold_in", "test_target")
-SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
 SMALL = {**SIZES, "Vamp": {"pseudo_inputs_init": "data", "n_pseudo_inputs": 30}}
 # What a model knows beside its parameters and buffers.
 LEARNED = ("item_similarity", "w", "item_embeddings", "item_cnt", "item_means")
@@ -38,30 +35,9 @@ def make_parts(seed=0):
     return parts
 
 
-@pytest.fixture
-def five(tiny, tmp_path):
-    """Function from five parts to config settings that read them."""
-    made = []
-
-    def write(parts):
-        folder = tmp_path / f"five{len(made)}"
-        made.append(folder)
-        for part, rows in zip(PARTS, parts):
-            write_inter(folder, "five", rows, "user_id:token\titem_id:token")
-            (folder / "five" / "five.inter").rename(folder / "five" / f"five.{part}.inter")
-        return {
-            **tiny,
-            "data_path": str(folder),
-            "benchmark_filename": list(PARTS),
-            "load_col": {"inter": ["user_id", "item_id"]},
-            "epochs": 1,
-        }
-
-    return write
-
-
 def built(model, settings, **changes):
-    return build(model, "five", {**settings, **SMALL.get(model, {}), **changes})
+    settings = {**settings, "epochs": 1, **SMALL.get(model, {}), **changes}
+    return build(model, "five", settings)
 
 
 def trained(*args, **changes):

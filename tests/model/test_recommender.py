@@ -26,16 +26,11 @@ def test_scores(tiny, name):
     pairs = {"user_id": torch.tensor([7, 3, 7]), "item_id": torch.tensor([1, 5, 40])}
     expected = torch.stack([scores[2, 1], scores[0, 5], scores[2, -1]])
     torch.testing.assert_close(model.predict(Interaction(pairs)), expected)
-
-
-def test_the_input_is_the_training_part_only(tiny):
-    _, (train, _, _), model, _ = build("Vamp", "tiny", tiny)
-    dense = torch.zeros(train._dataset.user_num, train._dataset.item_num)
-    feat = train._dataset.inter_feat
+    # The input is the training part only.
+    dense, feat = torch.zeros(train._dataset.user_num, 41), train._dataset.inter_feat
     dense[feat["user_id"], feat["item_id"]] = 1
-    torch.testing.assert_close(
-        model._histories.rows(torch.arange(len(dense))).dense(), dense[:, 1:]
-    )
+    histories = model._histories.rows(torch.arange(len(dense)))
+    torch.testing.assert_close(histories.dense(), dense[:, 1:])
 
 
 def test_loss_parts_and_weight(tiny):

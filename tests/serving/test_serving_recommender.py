@@ -6,7 +6,7 @@ import pytest
 import torch
 from recbole.utils.case_study import full_sort_topk
 
-from build import build, trained
+from build import RS, SG, build, trained
 from conftest import write_inter
 from recbole_evcf import Recommender
 from recbole_evcf.model.vae import prior_scores
@@ -188,9 +188,6 @@ def test_numbers_stand_for_tokens_of_digits_everywhere(tiny, tmp_path):
 
 
 # Users of the data set.
-
-SG = {"split": {"SG": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-RS = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
 
 
 @pytest.mark.parametrize("split", [RS, SG], ids=["RS", "SG"])

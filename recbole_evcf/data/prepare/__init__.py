@@ -1,7 +1,5 @@
 """Turn raw data sets, and splits made elsewhere, into data sets that RecBole reads."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import uuid

@@ -1,7 +1,5 @@
 """A split made elsewhere, in the "pro_sg" layout, as five files that RecBole reads as they are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """MovieLens-20M and Netflix Prize: ratings, and items with their titles, as atomic files."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Read raw files of a folder or of a zip archive, which is never unpacked to disk."""
 
-from __future__ import annotations
-
 import csv
 import fnmatch
 import lzma
