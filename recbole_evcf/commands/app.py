@@ -1,7 +1,5 @@
 """What the command ``app`` does: a page, and an HTTP API, to look at recommendations."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections import Counter

@@ -1,7 +1,5 @@
 """The trainer of a network with a linear path, whose weight the validation users choose."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from recbole_evcf.trainer.trainer import VAETrainer

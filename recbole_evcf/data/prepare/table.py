@@ -1,7 +1,5 @@
 """A table of one's own, such as a shop's orders, as a data set that RecBole reads."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import re
