@@ -1,7 +1,5 @@
 """What a process does in the tests of the runner; light, since each process imports it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """Short ways to RecBole's objects for a test."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

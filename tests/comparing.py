@@ -1,7 +1,5 @@
 """Comparisons without processes of their own, which take seconds each to start."""
 
-from __future__ import annotations
-
 import pytest
 import yaml
 

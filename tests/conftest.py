@@ -1,7 +1,5 @@
 """Shared fixtures: a working folder of its own for each test, and tiny data sets."""
 
-from __future__ import annotations
-
 import logging
 import signal
 

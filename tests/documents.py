@@ -1,7 +1,5 @@
 """The Markdown pages for readers, parsed: sections, tables, code, links and anchors."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

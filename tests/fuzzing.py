@@ -4,8 +4,6 @@
 each time; without it they are the same ones each time. The count by reader is printed at the end.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

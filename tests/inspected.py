@@ -1,7 +1,5 @@
 """What the tests of recbole_evcf.inspection look into: small networks with random weights."""
 
-from __future__ import annotations
-
 import torch
 
 from build import build

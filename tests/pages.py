@@ -1,7 +1,5 @@
 """Pages as a browser reads them."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """The name of a data set becomes part of paths: none leads out of the folder of data sets."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

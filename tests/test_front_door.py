@@ -1,7 +1,5 @@
 """The names that ``recbole_evcf`` gives to Python: what they are, and their examples."""
 
-from __future__ import annotations
-
 import doctest
 import os
 import re

@@ -1,7 +1,5 @@
 """Who may know whom: the rules of the developer guide, read from the imports."""
 
-from __future__ import annotations
-
 import ast
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Nothing that a user gives, and no file, is run as code."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

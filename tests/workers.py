@@ -1,7 +1,5 @@
 """What each of two processes does in the tests: train as RecBole does, and note what happens."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """A split without validation or test part: each command works, or refuses before training."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

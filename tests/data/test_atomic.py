@@ -1,8 +1,6 @@
 """Faulty atomic files get one sentence that says what is wrong and where; good ones are read alike
 by both of pandas' engines."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A split in the order of time is exact to the second, for every model."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

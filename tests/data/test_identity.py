@@ -1,7 +1,5 @@
 """The items of a model come back from its file, and it scores no other data than its own."""
 
-from __future__ import annotations
-
 import copy
 import json
 

@@ -1,7 +1,5 @@
 """What RecBole would pass over in the settings of loading and splitting is one sentence."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """Data as they are in the world: each kind trains and is scored right, or is one sentence."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """RecBole's ``save_dataset`` and ``save_dataloaders``: refused for ours, announced for its own."""
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle

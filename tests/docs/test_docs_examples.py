@@ -1,7 +1,5 @@
 """Each worked example of the developer guide, as a user runs it, and what it computes."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The guides say what the package has: keys, defaults, options, messages, examples."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import re

@@ -1,7 +1,5 @@
 """Each repair of RecBole, proven by what RecBole then does."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

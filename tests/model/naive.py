@@ -4,8 +4,6 @@ An independent reference for the fast formulation. It reads the weights of a net
 computes with none of its modules.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

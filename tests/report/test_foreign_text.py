@@ -1,7 +1,5 @@
 """Every page shows foreign text as text: titles, ids, names, labels, parameters and reasons."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Tiny raw files, written and read back without the code under test."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 from datetime import datetime, timezone

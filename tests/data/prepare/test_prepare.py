@@ -1,7 +1,5 @@
 """Raw data become atomic files, row for row; broken ones become one sentence."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A data set appears complete or not at all; archives that are broken or mean harm are refused."""
 
-from __future__ import annotations
-
 import stat
 import struct
 import zipfile

@@ -1,7 +1,5 @@
 """A table of one's own becomes a data set: what is taken, what is left out, what is refused."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re

@@ -1,7 +1,5 @@
 """A table's file is a data set, and a config file beside a data set is read by itself."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
