@@ -98,6 +98,7 @@ setup(
         "test": [
             "build>=1.2",
             "pytest>=7",
+            "pytest-xdist>=3",
             *TUNE,
             *APP,
             # Drives a browser on the page of the command app.
