@@ -72,17 +72,17 @@ class WMF(Baseline):
         """Item vectors, (items, factors), by alternating least squares over the training users."""
         matrix = histories.matrix()
         # Held-out users have no row, and so no share in the weights.
-        by_user = Histories(matrix[np.diff(matrix.indptr) > 0])
-        by_item = Histories(matrix[np.diff(matrix.indptr) > 0].T)
+        matrix = matrix[np.diff(matrix.indptr) > 0]
+        by_user, by_item = Histories(matrix), Histories(matrix.T)
         users, items = (torch.arange(n) for n in by_user.shape)
         # The scale of the start is that of Rendle et al. (2022).
         start, scale = torch.Generator().manual_seed(seed), 0.1 / self.embedding_size**0.5
         vectors = torch.randn(len(items), self.embedding_size, generator=start).double() * scale
         for _ in range(self.als_iterations):
-            vectors = self._solved(self._solved(vectors, by_user, users), by_item, items)
+            vectors = self._half_step(self._half_step(vectors, by_user, users), by_item, items)
         return vectors.float()
 
-    def _solved(self, other: Tensor, histories: Histories, rows: Tensor) -> Tensor:
+    def _half_step(self, other: Tensor, histories: Histories, rows: Tensor) -> Tensor:
         # A file from before the exponent has none.
         weights = self.alpha, self.reg_weight, self.reg_exponent or 0.0
         return fold_in(other, histories, rows, *weights)
@@ -90,7 +90,7 @@ class WMF(Baseline):
     def user_vectors(self, users: Tensor) -> Tensor:
         """One ALS step for each user from the input history, (batch, embedding_size)."""
         # In double precision, so that the rest of the batch changes no digit that is kept.
-        vectors = self._solved(self.item_factors.double(), self._histories, users)
+        vectors = self._half_step(self.item_factors.double(), self._histories, users)
         return vectors.to(self.item_factors.dtype)
 
     def scores(self, users: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def fold_in(
     """
     # In the basis of the Gram matrix's eigenvectors, it and every user's weight are diagonal.
     eigenvalues, basis = torch.linalg.eigh(items.T @ items)
-    lengths = histories.rows(users).lengths
+    lengths = histories.lengths[users.to(histories.starts.device)]
     weights = reg_weight * (lengths + len(items) / alpha) ** reg_exponent
     diagonal = eigenvalues + weights[:, None]
     if not (diagonal > eigenvalues[-1] * len(basis) * torch.finfo(items.dtype).eps).all():
