@@ -84,7 +84,7 @@ def prepare_table(
     report, parts = _Report(), []
     for name, table in _tables(raw):
         columns = _columns(name, list(table.columns), given)
-        report.columns(columns)
+        report.once(", ".join(f"{what}={column}" for what, column in columns.items()))
         parts.append(_clean(name, table, columns, report))
     frame = pd.concat(parts, ignore_index=True)
     if min_rating is not None:
@@ -120,8 +120,8 @@ class _Report:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def columns(self, columns: Mapping[str, str]) -> None:
-        line = ", ".join(f"{what}={name}" for what, name in columns.items())
+    def once(self, line: str) -> None:
+        """Say what may be the same of several files."""
         if line not in self.lines:
             self.lines.append(line)
 
@@ -260,7 +260,7 @@ def _seconds(column: pd.Series, numbers: pd.Series, report: _Report) -> pd.Serie
         fit = ((number, unit) for most, number, unit in UNITS if usual < most)
         divisor, unit = next(fit, (1, "seconds"))
         seconds = (numbers / divisor).where(numbers.abs() / divisor < YEAR_9999)
-    report.lines += [f"times are {unit}"] * (f"times are {unit}" not in report.lines)
+    report.once(f"times are {unit}")
     return seconds
 
 
