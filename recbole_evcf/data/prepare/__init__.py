@@ -94,9 +94,12 @@ def prepared(dataset: str | None, settings: Mapping[str, Any]) -> str | None:
     name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")
     config = Path(output) / name / f"{name}.yaml"
     before = config.read_text(encoding="utf-8").splitlines()[:1] if config.is_file() else []
-    if before != [_source(dataset)]:
-        same_file = bool(before) and before[0].split(" of ")[0] == _source(dataset).split(" of ")[0]
-        getLogger().warning(prepare(dataset, name, output=output, overwrite=same_file))
+    source = _source(dataset)
+    if before != [source]:
+        # Less the time of its last change.
+        files = [line.rpartition(" of ")[0] for line in (*before, source)]
+        same = len(files) == 2 and files[0] == files[1]
+        getLogger().warning(prepare(dataset, name, output=output, overwrite=same))
     return name
 
 

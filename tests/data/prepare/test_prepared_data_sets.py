@@ -10,6 +10,7 @@ from recbole.config import Config
 from build import build
 from conftest import parts_made_elsewhere
 from recbole_evcf import cli, prepare, run
+from recbole_evcf.data.prepare import prepared
 
 SMALL = ["--mlp_hidden_size=[8]", "--latent_dimension=4", "--n_pseudo_inputs=3", "--epochs=1"]
 SMALL += ["--show_progress=False", "--state=error"]
@@ -58,6 +59,17 @@ def test_another_data_set_of_that_name_is_not_replaced(shop, capsys):
     assert cli.main(["run", f"--dataset={shop}", *SMALL]) == 2
     assert "our-shop: exists already" in capsys.readouterr().err
     assert Path("dataset/our-shop/our-shop.inter").read_text() == "mine"
+
+
+def test_a_file_of_that_name_in_another_folder_is_another(shop):
+    for folder in ("orders of May", "orders of June"):
+        Path(folder).mkdir()
+        shop.rename(Path(folder, shop.name))
+        shop = Path(folder, shop.name)
+        if folder == "orders of May":
+            assert prepared(str(shop), {}) == "our-shop"
+    with pytest.raises(ValueError, match="our-shop: exists already"):
+        prepared(str(shop), {})
 
 
 def test_the_file_beside_a_data_set_is_below_the_users(tiny):
