@@ -149,6 +149,7 @@ class Role(Flag):
     WITHOUT_EFFECT = auto()  # on the result: it says where, or what is shown
     OF_A_MACHINE = auto()  # the machines of one run may differ in it
     CHANGEABLE_ON_RESUME = auto()  # of a named run: the same networks, trained otherwise
+    SPARSE_GRADIENTS = auto()  # what it switches on makes the gradient of a table sparse
     OF_ONE_RUN = auto()  # no command that trains several models takes it
     SAME_FOR_ALL = auto()  # otherwise models or trials could not be compared with each other
     OF_EACH_MODEL = auto()  # one of RecBole's evaluation and data keys, and a model's own business
@@ -214,6 +215,7 @@ _TABLE = (
     Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
     Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only; EDLAE's p, the share of a history that dropout hides", _OURS | R.OF_EDLAE),
     Key("likelihood", choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
+    Key("sampled_softmax", whole(0), "training takes the multinomial's sum over the batch's items and so many others, drawn at random to stand for the rest; 0: over all items", _OURS | R.SPARSE_GRADIENTS),
     Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
     Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
     Key("pseudo_inputs_mean", _number(), "mean of the `normal` start", _OURS),

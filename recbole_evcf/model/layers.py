@@ -40,6 +40,12 @@ class OutputLayer(Linear):
         """(batch, hidden) -> (batch, items), held in memory item by item."""
         return torch.addmm(self.bias[:, None], self.weight, h.T).T
 
+    def of_items(self, h: Tensor, items: Tensor, shift: Tensor) -> Tensor:
+        """The logits of some items, each once, plus a ``shift`` of each: (batch, items given). The
+        gradients of weight and bias are sparse: they have the rows of these items."""
+        weight, bias = _Rows.apply(self.weight, items), _Rows.apply(self.bias, items)
+        return torch.addmm((bias + shift)[:, None], weight, h.T).T
+
     def score(self, h: Tensor, out: Tensor) -> None:
         """The same without a gradient, into ``out``, which is held user by user."""
         if h.device.type != "cpu":
@@ -49,6 +55,19 @@ class OutputLayer(Linear):
             blocks = (x.split(self.ITEMS) for x in (self.bias, self.weight, rows.T))
             for bias, weight, block in zip(*blocks):
                 torch.addmm(bias, users, weight.T, out=block.T)
+
+
+class _Rows(torch.autograd.Function):
+    """Some rows of a table, each once. Its gradient is sparse, unlike that of indexing."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.shape = rows, table.shape
+        return table[rows]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return torch.sparse_coo_tensor(ctx.rows[None], grad, ctx.shape), None
 
 
 class HistoryLinear(nn.Module):

@@ -26,6 +26,7 @@ GOOD = {
     "anneal_cap": 0.3,
     "total_anneal_steps": None,
     "warmup_epochs": 100,
+    "sampled_softmax": 0,
 }
 DEPTHS = ([16], [16, 10], [16, 12, 10])
 
