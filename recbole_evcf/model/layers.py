@@ -78,7 +78,13 @@ class HistoryLinear(nn.Module):
         n_items: width of ``x``.
         out_features: width of the result.
         n_dense: width of a further dense input that is concatenated to ``x``.
+
+    Attributes:
+        sparse_gradient: with histories, the gradient of the weights is a sparse tensor, which has
+            the rows of their items, and those of the dense input.
     """
+
+    sparse_gradient = False
 
     def __init__(self, n_items: int, out_features: int, n_dense: int = 0):
         super().__init__()
@@ -92,7 +98,7 @@ class HistoryLinear(nn.Module):
     def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
         """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
         if not isinstance(x, Tensor):
-            return _SumOfRows.apply(self.weight, x, dense) + self.bias
+            return _SumOfRows.apply(self.weight, x, dense, self.sparse_gradient) + self.bias
         if dense is not None:
             x = torch.cat([x, dense], dim=1)
         return dense_products(x, [self])[0]
@@ -129,8 +135,10 @@ class _SumOfRows(torch.autograd.Function):
     embedding_bag's own. The other rows are empty bags there, and are filled in place."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, x: HistoryBatch, dense: Tensor | None) -> Tensor:
-        ctx.x = x
+    def forward(
+        ctx: Any, weight: Tensor, x: HistoryBatch, dense: Tensor | None, sparse: bool
+    ) -> Tensor:
+        ctx.x, ctx.sparse = x, sparse
         assert x.values is not None, "a history is normalized before it is encoded"
         values = x.values.to(weight.dtype)
         result = F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
@@ -140,17 +148,24 @@ class _SumOfRows(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         x, (weight, dense) = ctx.x, ctx.saved_tensors
         order, offsets = x.transposed()
         n_dense = len(weight) - x.n_items
+        if ctx.sparse:
+            items = x.column[order].unique_consecutive()
+            rows = torch.cat([items, torch.arange(x.n_items, len(weight), device=items.device)])
+            offsets = offsets[items]
         offsets = F.pad(offsets, (0, n_dense), value=len(order))
         values, grad = x.values.to(grad.dtype)[order], grad.contiguous()
         result = F.embedding_bag(x.row[order], grad, offsets, mode="sum", per_sample_weights=values)
-        if dense is None:
-            return result, None, None
-        torch.mm(dense.T, grad, out=result[x.n_items :])
-        return result, None, grad @ weight[x.n_items :].T
+        of_dense = None
+        if dense is not None:
+            torch.mm(dense.T, grad, out=result[len(result) - n_dense :])
+            of_dense = grad @ weight[x.n_items :].T
+        if ctx.sparse:
+            result = torch.sparse_coo_tensor(rows[None], result, weight.shape)
+        return result, None, of_dense, None
 
 
 class TanhLayer(nn.Module):

@@ -49,6 +49,7 @@ class Settings:
     total_anneal_steps: int | None
     warmup_epochs: int | None
     sampled_softmax: int = 0
+    sparse_input_gradient: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -148,6 +149,9 @@ class VAE(nn.Module):
         self.prior = prior
         self.add_layers(settings, n_items, layer or (GatedLayer if settings.gated else TanhLayer))
         self.output = OutputLayer(settings.mlp_hidden_size[0], n_items)
+        for each in self.modules():
+            if isinstance(each, HistoryLinear):
+                each.sparse_gradient = settings.sparse_input_gradient
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
         """Make encoder and decoder."""

@@ -48,6 +48,26 @@ def test_with_all_items_sampled_training_is_the_usual_one(tiny, learner):
         torch.testing.assert_close(sampled[name], weight, msg=name)
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("widths", [[16], [16, 12]])
+@pytest.mark.parametrize("learner", ["adam_norm_grad", "adam"])
+def test_the_first_step_by_rows_is_the_usual_one(tiny, learner, widths):
+    tiny |= {"learner": learner, "mlp_hidden_size": widths}
+    whole, rows = (
+        steps({**tiny, "sparse_input_gradient": sparse}, "GatedMultiVAE")
+        for sparse in (False, True)
+    )
+    for name, weight in whole.items():
+        torch.testing.assert_close(rows[name], weight, msg=name)
+
+
+def test_of_the_first_layers_the_rows_of_the_batch_change(tiny):
+    settings = {**tiny, "sparse_input_gradient": True, "train_batch_size": 1}
+    before, after = (steps(settings, "GatedMultiVAE", n=n) for n in (0, 1))
+    for name in ("encoder.first.linear.weight", "encoder.first.gate.weight"):
+        assert 5 <= (before[name] != after[name]).any(1).sum() < 20
+
+
 def test_of_the_output_layer_the_sampled_rows_change(tiny):
     settings = {**tiny, **SAMPLED, "train_batch_size": 1}
     before, after = (steps(settings, n=n) for n in (0, 1))
