@@ -218,6 +218,7 @@ _TABLE = (
     Key("sampled_softmax", whole(0), "training takes the multinomial's sum over the batch's items and so many others, drawn at random to stand for the rest; 0: over all items", _OURS | R.SPARSE_GRADIENTS),
     Key("sparse_input_gradient", _instance("True or False", bool), "the gradients of the encoders' first layers have the rows of the batch's items alone, and so have the optimizer's steps", _OURS | R.SPARSE_GRADIENTS),
     Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
+    Key("pseudo_input_size", whole(0), "items of each pseudo-input: at most so many, drawn from a training user's history; it is learned there, from a start as `pseudo_inputs_init` says, and is 0 elsewhere. 0: all items", _OURS),
     Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
     Key("pseudo_inputs_mean", _number(), "mean of the `normal` start", _OURS),
     Key("pseudo_inputs_std", _number(least=0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),

@@ -18,6 +18,9 @@ Input = Tensor | HistoryBatch
 # needs. Its ``forward`` hands on what it is given to them.
 Layer = Callable[[Callable[[], nn.Module]], nn.Module]
 
+# Entries of histories whose rows are multiplied at once.
+ENTRIES = 2**14
+
 # The published bounds of every log-variance.
 BOUNDS = -12.0, 4.0
 
@@ -98,7 +101,9 @@ class HistoryLinear(nn.Module):
     def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
         """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
         if not isinstance(x, Tensor):
-            return _SumOfRows.apply(self.weight, x, dense, self.sparse_gradient) + self.bias
+            assert x.values is not None, "a history is normalized before it is encoded"
+            values = x.values.to(self.weight.dtype)
+            return _SumOfRows.apply(self.weight, values, x, dense, self.sparse_gradient) + self.bias
         if dense is not None:
             x = torch.cat([x, dense], dim=1)
         return dense_products(x, [self])[0]
@@ -136,20 +141,27 @@ class _SumOfRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, x: HistoryBatch, dense: Tensor | None, sparse: bool
+        ctx: Any,
+        weight: Tensor,
+        values: Tensor,
+        x: HistoryBatch,
+        dense: Tensor | None,
+        sparse: bool,
     ) -> Tensor:
         ctx.x, ctx.sparse = x, sparse
-        assert x.values is not None, "a history is normalized before it is encoded"
-        values = x.values.to(weight.dtype)
         result = F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
         if dense is not None:
             result.addmm_(dense, weight[x.n_items :])
-        ctx.save_for_backward(weight, dense)
+        ctx.save_for_backward(weight, values, dense)
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
-        x, (weight, dense) = ctx.x, ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, (weight, values, dense) = ctx.x, ctx.saved_tensors
+        of_values = of_dense = None
+        if ctx.needs_input_grad[1]:
+            entries = zip(x.row.split(ENTRIES), x.column.split(ENTRIES))
+            of_values = torch.cat([(grad[row] * weight[item]).sum(1) for row, item in entries])
         order, offsets = x.transposed()
         n_dense = len(weight) - x.n_items
         if ctx.sparse:
@@ -157,15 +169,14 @@ class _SumOfRows(torch.autograd.Function):
             rows = torch.cat([items, torch.arange(x.n_items, len(weight), device=items.device)])
             offsets = offsets[items]
         offsets = F.pad(offsets, (0, n_dense), value=len(order))
-        values, grad = x.values.to(grad.dtype)[order], grad.contiguous()
+        values, grad = values.to(grad.dtype)[order], grad.contiguous()
         result = F.embedding_bag(x.row[order], grad, offsets, mode="sum", per_sample_weights=values)
-        of_dense = None
         if dense is not None:
             torch.mm(dense.T, grad, out=result[len(result) - n_dense :])
             of_dense = grad @ weight[x.n_items :].T
         if ctx.sparse:
             result = torch.sparse_coo_tensor(rows[None], result, weight.shape)
-        return result, None, of_dense, None
+        return result, of_values, None, of_dense, None
 
 
 class TanhLayer(nn.Module):

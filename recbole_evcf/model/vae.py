@@ -50,6 +50,7 @@ class Settings:
     warmup_epochs: int | None
     sampled_softmax: int = 0
     sparse_input_gradient: bool = False
+    pseudo_input_size: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

@@ -27,6 +27,7 @@ GOOD = {
     "total_anneal_steps": None,
     "warmup_epochs": 100,
     "sampled_softmax": 0,
+    "pseudo_input_size": 0,
     "sparse_input_gradient": False,
 }
 DEPTHS = ([16], [16, 10], [16, 12, 10])

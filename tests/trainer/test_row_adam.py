@@ -1,9 +1,14 @@
 """Steps on sparse gradients, and training whose cost does not grow with the catalogue."""
 
+import contextlib
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from build import build
+from conftest import write_inter
 from recbole_evcf.config.checks import check_processes
 from recbole_evcf.trainer.row_adam import RowAdam, RowAdamNormGrad
 
@@ -27,6 +32,39 @@ def test_steps_are_those_of_sparse_adam(optimizer_class):
         reference.step()
     torch.testing.assert_close(ours, theirs)
     assert torch.equal(ours[[2, 3, 5]], start[[2, 3, 5]])
+
+
+class LargestResult(TorchDispatchMode):
+    """The most numbers that any operation within the block has put into one new tensor."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if is_strided(t)}
+        result = func(*args, **(kwargs or {}))
+        for each in filter(is_strided, tree_leaves(result)):
+            if each.untyped_storage()._cdata not in given:
+                self.size = max(self.size, each.numel())
+        return result
+
+
+def is_strided(value):
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided
+
+
+@pytest.mark.parametrize("model", ["GatedMultiVAE", "GatedHVamp"])
+def test_a_step_takes_no_memory_of_items_times_anything(tmp_path, tiny, model):
+    rows = [(user, 1000 * user + i, 1) for user in range(50) for i in range(20)]
+    write_inter(tmp_path / "data", "tiny", rows)
+    sparse = {"sampled_softmax": 50, "pseudo_input_size": 10, "sparse_input_gradient": True}
+    _, loaders, network, trainer = build(model, "tiny", {**tiny, **sparse, "train_batch_size": 4})
+    scaler, largest = torch.amp.GradScaler(enabled=False), LargestResult()
+    for number, batch in enumerate(loaders[0]):
+        # The first step makes the moments.
+        with largest if number else contextlib.nullcontext():
+            trainer._train_batch(batch, network.loss_terms, scaler)
+    # 1,000 items; the hidden layer is 16 wide. The sampled items' rows are the largest.
+    assert largest.size <= 16 * (50 + 4 * 20)
 
 
 def steps(settings, model="GatedHVamp", n=1):
