@@ -70,7 +70,12 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return torch.sparse_coo_tensor(ctx.rows[None], grad, ctx.shape), None
+        return _of_rows(ctx.rows, grad, ctx.shape), None
+
+
+def _of_rows(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    # Said explicitly: else torch warns.
+    return torch.sparse_coo_tensor(rows[None], values, shape, check_invariants=False)
 
 
 class HistoryLinear(nn.Module):
@@ -175,7 +180,7 @@ class _SumOfRows(torch.autograd.Function):
             torch.mm(dense.T, grad, out=result[len(result) - n_dense :])
             of_dense = grad @ weight[x.n_items :].T
         if ctx.sparse:
-            result = torch.sparse_coo_tensor(rows[None], result, weight.shape)
+            result = _of_rows(rows, result, weight.shape)
         return result, of_values, None, of_dense, None
 
 

@@ -19,13 +19,12 @@ class RowAdam(torch.optim.Adam):
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None and table.grad.is_sparse:
-                    self._step_rows(table, group)
+                    self._step_rows(table, table.grad.coalesce(), group)
                     # Not for the other step.
                     table.grad = None
         return super().step(closure)
 
-    def _step_rows(self, table: Tensor, group: dict[str, Any]) -> None:
-        gradient = table.grad.coalesce()
+    def _step_rows(self, table: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         rows, values = gradient.indices()[0], self.scaled(gradient.values())
         state = self.state[table]
         if not state:

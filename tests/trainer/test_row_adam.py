@@ -24,7 +24,9 @@ def test_steps_are_those_of_sparse_adam(optimizer_class):
     reference = torch.optim.SparseAdam([theirs], lr=0.1)
     for rows in ([0, 4], [4, 1, 4], [0, 1]):
         values = torch.randn(len(rows), 3)
-        gradient = torch.sparse_coo_tensor([rows], values, (6, 3)).coalesce()
+        gradient = torch.sparse_coo_tensor(
+            [rows], values, (6, 3), check_invariants=False
+        ).coalesce()
         ours.grad = gradient
         scaled = optimizer_class is RowAdamNormGrad
         theirs.grad = gradient / gradient.values().norm() if scaled else gradient
@@ -63,8 +65,8 @@ def test_a_step_takes_no_memory_of_items_times_anything(tmp_path, tiny, model):
         # The first step makes the moments.
         with largest if number else contextlib.nullcontext():
             trainer._train_batch(batch, network.loss_terms, scaler)
-    # 1,000 items; the hidden layer is 16 wide. The sampled items' rows are the largest.
-    assert largest.size <= 16 * (50 + 4 * 20)
+    # Rows, 16 wide, of the batch's items and the sample's or the pseudo-inputs', not of all 1,000.
+    assert largest.size <= 16 * (4 * 20 + 7 * 10)
 
 
 def steps(settings, model="GatedHVamp", n=1):
@@ -100,7 +102,7 @@ def test_the_first_step_by_rows_is_the_usual_one(tiny, learner, widths):
 
 
 def test_of_the_first_layers_the_rows_of_the_batch_change(tiny):
-    settings = {**tiny, "sparse_input_gradient": True, "train_batch_size": 1}
+    settings = {**tiny, "sparse_input_gradient": True, "train_batch_size": 1, "dropout_prob": 0.0}
     before, after = (steps(settings, "GatedMultiVAE", n=n) for n in (0, 1))
     for name in ("encoder.first.linear.weight", "encoder.first.gate.weight"):
         assert 5 <= (before[name] != after[name]).any(1).sum() < 20
