@@ -48,7 +48,7 @@ class CheckedConfig(Config):
             raise
         except Exception as error:
             raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
-        _use_threads(self["torch_threads"])
+        _use_threads(self)
         if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
@@ -132,8 +132,9 @@ class CheckedConfig(Config):
                 self.final_config_dict.update({key.name: key.elsewhere for key in quiet})
 
 
-def _use_threads(count: int | None) -> None:
-    """Let torch compute with so many threads; None: with as many as before such a config."""
+def _use_threads(config: Config) -> None:
+    """Let torch compute with as many threads as a config says, or else as before such a config."""
+    count = config["torch_threads"]
     if count and not _threads:
         _threads.append(torch.get_num_threads())
     if count or _threads:
