@@ -20,7 +20,6 @@ from recbole_evcf import distributed
 from recbole_evcf.config import files
 from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plain_settings
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
-from recbole_evcf.data.prepare import prepared
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.resumption import discard, states_kept
@@ -45,8 +44,7 @@ def planned_run(
     paths, names = files.resolve_config_files(config_files), {**files.DEFAULTS}
     for path in paths:
         names.update(files.read_config_file(path))
-    dataset = prepared(dataset or names["dataset"], given)
-    config = Config(model or names["model"], dataset, paths, {**given})
+    config = Config(model or names["model"], dataset or names["dataset"], paths, {**given})
     keep = config["resumable"] is None and can_resume(config)
     return config, paths, {**given, **({"resumable": True} if keep else {})}
 
