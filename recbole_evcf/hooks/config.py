@@ -19,6 +19,7 @@ from recbole_evcf.config.files import (
 )
 from recbole_evcf.config.keys import KEYS, checked
 from recbole_evcf.data.loading_settings import check_loading
+from recbole_evcf.data.prepare import prepared
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extends
 from recbole_evcf.model.fold_in import learns_from_samples
@@ -64,26 +65,25 @@ class CheckedConfig(Config):
         return "\n".join(lines)
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
-        name = self.external_config_dict.get("dataset") if dataset is None else dataset
-        if name is not None:
-            checked("dataset", name)
         import_plugins()
         try:
-            found = super()._get_model_and_dataset(model, dataset)
+            name, model_class, dataset = super()._get_model_and_dataset(model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
         # Importing a module may raise anything.
         except Exception:
             raise unknown_model(str(model or self.external_config_dict["model"])) from None
-        self._read_file_of_dataset(found[-1])
-        return found
-
-    def _read_file_of_dataset(self, dataset: str) -> None:
-        """Read the config file that lies beside a data set, below those of the user."""
         folder = self.external_config_dict.get("data_path") or DATA_PATH
+        is_restored = getattr(self, "is_restored", False)
+        dataset = dataset if is_restored else prepared(dataset, folder)
+        checked("dataset", dataset)
         path = os.path.join(folder, dataset, f"{dataset}.yaml")
-        if getattr(self, "is_restored", False) or not os.path.isfile(path):
-            return
+        if not is_restored and os.path.isfile(path):
+            self._read_file_of_dataset(path)
+        return name, model_class, dataset
+
+    def _read_file_of_dataset(self, path: str) -> None:
+        """Read the config file that lies beside a data set, below those of the user."""
         settings = read_config_file(path)
         # Where it lies has just been found.
         settings.pop("data_path", None)
