@@ -4,6 +4,7 @@ import glob
 import os
 from typing import Any
 
+import torch
 from recbole.config import Config
 from recbole.utils import set_color
 
@@ -27,6 +28,8 @@ from recbole_evcf.utils.text import one_line
 
 # RecBole's default.
 DATA_PATH = "dataset/"
+# As many as torch took before a config said otherwise.
+_threads: list[int] = []
 
 
 @extends(Config)
@@ -46,6 +49,7 @@ class CheckedConfig(Config):
             raise
         except Exception as error:
             raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
+        _use_threads(self)
         if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
@@ -126,3 +130,12 @@ class CheckedConfig(Config):
                 # The first process alone logs and writes.
                 quiet = (key for key in KEYS.values() if key.elsewhere is not None)
                 self.final_config_dict.update({key.name: key.elsewhere for key in quiet})
+
+
+def _use_threads(config: Config) -> None:
+    """Let torch compute with as many threads as a config says, or else as before such a config."""
+    count = config["torch_threads"]
+    if count and not _threads:
+        _threads.append(torch.get_num_threads())
+    if count or _threads:
+        torch.set_num_threads(int(count or _threads.pop()))
