@@ -24,7 +24,8 @@ def gains(weight: Tensor) -> bool:
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``torch.topk(scores, k)`` of (rows, items): values and places, those of ties too."""
-    if scores.device.type != "cpu" or not _many(scores.shape[1], k + 1):
+    half = scores.dtype in (torch.bfloat16, torch.float16)
+    if half or scores.device.type != "cpu" or not _many(scores.shape[1], k + 1):
         return torch.topk(scores, k)
     values, places = _greatest(scores, k + 1)
     # The order of ties, and of numbers that are none, is torch's own.
@@ -48,7 +49,7 @@ def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
     places = (groups[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
     rest = torch.arange(whole, n_items).expand(len(scores), -1)
     places = torch.cat([places, rest], dim=1)
-    values, chosen = scores.gather(1, places).float().topk(n)
+    values, chosen = scores.gather(1, places).topk(n)
     return values, places.gather(1, chosen)
 
 
@@ -91,6 +92,7 @@ class TopItems:
         rest = self.bias - high.float()
         rest += 0.02 * rest.abs() + self.rounding * self.bias.abs() + 1e-30
         norms = _up(_norm(low.float())), _up(_norm(self.weight - low.float()))
+        self.largest = norms[0].float().amax(), self.bias.abs().amax()
         self.low = torch.cat([low, torch.stack([high, rest.bfloat16(), *norms], dim=1)], dim=1)
 
     @torch.no_grad()
@@ -139,11 +141,14 @@ class TopItems:
         bounds = low @ self.low.T
         bounds[row, column] = -torch.inf
         bound, places = _greatest(bounds, _candidates(k))
+        bound = bound.float()
         scores = self._again(h, places).masked_fill_(bound == -torch.inf, -torch.inf)
         scores, order = scores.topk(k + 1)
         # The bounds were rounded to bf16.
         left_out = bound[:, -1] + bound[:, -1].abs() * 2.0**-8 + 1e-30
         certain = (scores[:, 1:] < scores[:, :-1]).all(1) & (scores[:, k - 1] > left_out)
+        # Nothing overflows, and all are numbers.
+        certain &= norm * self.largest[0] + self.largest[1] < 1e37
         return scores[:, :k].contiguous(), places.gather(1, order[:, :k]), certain
 
     def _again(self, h: Tensor, places: Tensor) -> Tensor:
