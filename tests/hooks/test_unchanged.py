@@ -133,7 +133,7 @@ def test_lists_found_in_two_stages_are_those_of_all_scores(model, split, monkeyp
     for name, value in {"FEW_ITEMS": 1, "GROUP": 4}.items():
         monkeypatch.setattr(ranking, name, value)
     for in_two_stages in (True, False):
-        monkeypatch.setattr(speedups, "gains", lambda weight, use=in_two_stages: use)
+        monkeypatch.setattr(ranking, "gains", lambda weight, use=in_two_stages: use)
         trainer.evaluate(loaders[2], load_best_model=False)
     for name in ("rec.items", "rec.topk"):
         assert torch.equal(lists[0].get(name), lists[1].get(name))
