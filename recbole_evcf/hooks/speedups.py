@@ -114,11 +114,13 @@ class RankingTrainer(Trainer):
         interaction, (row, item), *positives = batched_data
         hidden, top_items = parts
         k = min(max(self.config["topk"]), self.tot_item_num)
-        _, places = top_items(hidden(interaction[self.model.USER_ID]), k, row, item - 1)
+        users = interaction.to(self.device)[self.model.USER_ID]
+        _, places = top_items(hidden(users), k, row, item - 1)
         return interaction, places + 1, *positives
 
     def _in_two_parts(self) -> tuple[Callable, TopItems] | None:
-        layer = last_layer(self.model) if self.eval_collector.only_ranks else None
+        fast = HitCollector.fast_for_all or is_vae(self.config)
+        layer = last_layer(self.model) if fast and self.eval_collector.only_ranks else None
         return layer and (layer.hidden, TopItems(layer.weight, layer.bias, layer.score))
 
 
