@@ -17,6 +17,7 @@ from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from recbole.quick_start import run_recbole
+from recbole.trainer import Trainer
 
 from allocating import run_and_allocate
 from build import RS, SG, SIZES, build
@@ -84,6 +85,8 @@ def without_what_was_made_fast(patch):
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(gaussian, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)
+    evaluated = Trainer._full_sort_batch_eval
+    patch.setattr(speedups.RankingTrainer, "_full_sort_batch_eval", evaluated)
     patch.setattr(speedups.HitCollector, "eval_batch_collect", Collector.eval_batch_collect)
     patch.setattr(Interaction, "__getitem__", Interaction.__getitem__.__wrapped__)
     for name in ("split_by_ratio", "_grouped_index"):
