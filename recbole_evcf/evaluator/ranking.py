@@ -19,13 +19,13 @@ def gains(weight: Tensor) -> bool:
     # A method of torch's with an underscore is there in every version that we take.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     single = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return single and _many(len(weight), _candidates(1)) and fast
+    return single and len(weight) >= FEW_ITEMS and fast
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``torch.topk(scores, k)`` of (rows, items): values and places, those of ties too."""
     half = scores.dtype in (torch.bfloat16, torch.float16)
-    if half or scores.device.type != "cpu" or not _many(scores.shape[1], k + 1):
+    if half or scores.device.type != "cpu" or not _many(scores.shape[1], 12 * k):
         return torch.topk(scores, k)
     values, places = _greatest(scores, k + 1)
     # The order of ties, and of numbers that are none, is torch's own.
@@ -36,8 +36,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, places
 
 
-def _many(n_items: int, n: int) -> bool:
-    return n_items >= max(FEW_ITEMS, 4 * GROUP * n)
+def _many(n_items: int, groups: int) -> bool:
+    return n_items >= max(FEW_ITEMS, groups * GROUP)
 
 
 def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ class TopItems:
             scores and places of the K items, (users, K), the greatest first.
         """
         few = len(h) < FEW_USERS * torch.get_num_threads()
-        if few or not self.gains or not _many(len(self.weight), _candidates(k)):
+        if few or not self.gains or not _many(len(self.weight), 3 * _candidates(k)):
             return self._by_all(h, k, row, column)
         scores, places, certain = self._by_candidates(h, k, row, column)
         unsure = (~certain).nonzero().squeeze(1)

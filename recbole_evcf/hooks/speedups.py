@@ -120,7 +120,8 @@ class RankingTrainer(Trainer):
 
     def _in_two_parts(self) -> tuple[Callable, TopItems] | None:
         fast = HitCollector.fast_for_all or is_vae(self.config)
-        layer = last_layer(self.model) if fast and self.eval_collector.only_ranks else None
+        ranks = fast and self.eval_collector.only_ranks
+        layer = last_layer(self.model, sparse=True) if ranks else None
         return layer and (layer.hidden, TopItems(layer.weight, layer.bias, layer.score))
 
 

@@ -64,8 +64,12 @@ class SparseRows:
         return sums + bias
 
 
-def last_layer(model: Any) -> LastLayer | None:
-    """The two parts, with the weights that the model has now; None if its scores are not such."""
+def last_layer(model: Any, sparse: bool = False) -> LastLayer | None:
+    """The two parts, with the weights that the model has now; None if its scores are not such.
+
+    With ``sparse`` an autoencoder of RecBole's reads the histories that it is shown without a dense
+    matrix, and the hidden layer is the same but for rounding.
+    """
     if isinstance(model, VAERecommender):
         output = model.network.output
         if not _has(model, VAERecommender) or type(output) is not OutputLayer:
@@ -80,7 +84,7 @@ def last_layer(model: Any) -> LastLayer | None:
     else:
         layer, view.decoder[-1] = view.decoder[-1], nn.Identity()
     known: Histories | None = getattr(model, "histories_shown", None)
-    if known is not None:
+    if sparse and known is not None:
         tables: dict[int, Tensor] = {}
         view.get_rating_matrix = lambda users: SparseRows(known.rows(users), tables)
 

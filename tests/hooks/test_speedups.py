@@ -94,7 +94,7 @@ def test_autoencoders_in_two_parts_score_as_they_do(tiny, model, split):
     settings = {**tiny, "train_neg_sample_args": None, **SIZES[model], "eval_args": split}
     _, loaders, network, _ = build(model, "tiny", settings)
     users = loaders[2]._dataset.inter_feat["user_id"].unique()
-    layer = last_layer(network.eval())
+    layer = last_layer(network.eval(), sparse=True)
     with torch.no_grad():
         expected = network.full_sort_predict({"user_id": users}).view(len(users), -1)
         scores = layer.score(layer.hidden(users))
