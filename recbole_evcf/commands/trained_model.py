@@ -13,7 +13,12 @@ from recbole_evcf.report.table import number
 from recbole_evcf.serving.many_files import attempt, in_processes, output_of
 from recbole_evcf.serving.recommendation_files import WRITERS, Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
-from recbole_evcf.serving.user_histories import data_set_users, read_tokens, unknown_items
+from recbole_evcf.serving.user_histories import (
+    UserHistories,
+    data_set_users,
+    read_tokens,
+    unknown_items,
+)
 from recbole_evcf.utils.files import check_target
 from recbole_evcf.utils.text import printable
 
@@ -54,19 +59,17 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
     patterns = options.histories or ()
     histories = [file for pattern in patterns for file in matching(pattern)]
     many = "*" in os.path.basename(options.output)
-    if many:
-        outputs = [output_of(file, options.output) for file in histories]
-    elif len(histories) > 1:
+    if many != bool(histories) and len(histories) != 1:
         raise ValueError(
-            f"--output={options.output} is one file, but there are {len(histories)} of histories: "
-            "write * for their names, such as recs/*.parquet."
+            f"--output={options.output} must have a * for the names of --histories if there are "
+            f"several files, such as recs/*.parquet, and none without; there are {len(histories)}."
         )
-    else:
-        outputs = [options.output]
+    outputs = [output_of(file, options.output) for file in histories] or [options.output]
     lists = options.allow_items, options.block_items
     _check_outputs(outputs, [*histories, *filter(None, lists), options.model_file])
     allow, block = (path and tuple(read_tokens(path)) for path in lists)
     wanted = Wanted(options.topk, options.include_seen, allow, block or (), options.separator)
+    users: UserHistories | str
     if histories:
         recommender, users = Recommender.load(options.model_file), histories[0]
     else:
@@ -76,19 +79,17 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
         if unknown := set(tokens or ()) - set(recommender.item_tokens):
             tell(f"recbole-evcf: {path} names {unknown_items(unknown)}.")
     if not many:
-        return _report([recommend_to_file(recommender, users, *outputs, wanted)])
+        return _report([recommend_to_file(recommender, users, outputs[0], wanted)])
     pairs = [
         pair for pair in zip(histories, outputs) if options.overwrite or not os.path.exists(pair[1])
     ]
     if there := len(outputs) - len(pairs):
         kept = f"{there} of {len(outputs)} files are there already; --overwrite replaces them"
         tell(f"recbole-evcf: {kept}.")
-    if options.nproc > 1:
-        done = in_processes(options.model_file, pairs, wanted, options.nproc)
-    else:
-        done = (attempt(recommender, pair, wanted) for pair in pairs)
-    with closing(done):
-        return _report(done)
+    if options.nproc == 1:
+        return _report(attempt(recommender, pair, wanted) for pair in pairs)
+    with closing(in_processes(options.model_file, pairs, wanted, options.nproc)) as outcomes:
+        return _report(outcomes)
 
 
 def _check_outputs(outputs: list[str], read: list[str]) -> None:

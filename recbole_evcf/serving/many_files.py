@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
@@ -49,7 +49,7 @@ def attempt(recommender: Recommender, pair: Pair, wanted: Wanted) -> Done | str:
 
 def in_processes(
     model_file: str, pairs: Sequence[Pair], wanted: Wanted, n_processes: int
-) -> Iterator[Done | str]:
+) -> Generator[Done | str, None, None]:
     """Yield what :func:`attempt` returns of each pair as it is done, by a pool of processes.
 
     Raises:

@@ -205,7 +205,7 @@ GOOD = "user,item\nann,i1\n"
         (["--output=recs.parquet"], GOOD, "pip install pyarrow"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
         (["--histories=new.*", "--output=no/*.csv"], GOOD, "there is no folder"),
-        (["--histories", "new.csv", "new.csv"], GOOD, "recs.csv is one file, but there are 2"),
+        (["--histories", "new.csv", "new.csv"], GOOD, "recs.csv must have a * for the names"),
         (["--histories", "new.csv", "new.csv", "--output=*.jsonl"], GOOD, "for several files"),
         (["--output=*.csv"], GOOD, "--output would replace new.csv"),
         (["--nproc=0"], GOOD, "--nproc must be at least 1"),
