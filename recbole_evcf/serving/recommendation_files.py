@@ -5,9 +5,11 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -111,11 +113,13 @@ def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for frame in frames:
             # The shortest decimals that round-trip in single precision.
-            scores = frame["score"].astype(str).astype(float)
-            users = frame.assign(score=scores).groupby("user", sort=False)
-            users = users.agg({"item": list, "score": list, "from_prior": "first"})
-            for user, items, scores, mark in users.itertuples():
-                line = {"user": user, "items": items, "scores": scores, "from_prior": mark}
+            scores = frame["score"].astype(str).astype(float).tolist()
+            names = "user", "item", "from_prior"
+            users, items, marks = (frame[name].tolist() for name in names)
+            starts = [*np.flatnonzero(frame["rank"] == 1).tolist(), len(frame)]
+            for start, stop in pairwise(starts):
+                ranked = {"items": items[start:stop], "scores": scores[start:stop]}
+                line = {"user": users[start], **ranked, "from_prior": marks[start]}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
