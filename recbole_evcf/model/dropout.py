@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.data.histories import BatchShard, HistoryBatch
 
 # Levels of a 16-bit draw.
 LEVELS = 2**16
@@ -27,14 +27,14 @@ def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
     return replace(x, values=values * keep[rows] * scale)
 
 
-def clamp_and_drop(x: Tensor, p: float) -> Tensor:
+def clamp_and_drop(x: Tensor, p: float, shard: BatchShard | None = None) -> Tensor:
     """Pseudo-inputs (rows, items) clamped to [0, 1], then dropout of probability ``p``, in the
-    layout of ``x``; under autocast in its precision."""
+    layout of ``x``; under autocast in its precision. ``shard`` says which rows of all these are."""
     device = x.device.type
     half = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if half else x.dtype
     if p or (torch.is_grad_enabled() and x.requires_grad):
-        return _ClampAndDrop.apply(x, p, dtype)
+        return _ClampAndDrop.apply(x, p, dtype, shard)
     return x.clamp(0, 1).to(dtype)
 
 
@@ -56,11 +56,12 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     return keep.view(torch.uint8), LEVELS / (LEVELS - dropped)
 
 
-def item_blocks(matrix: Tensor, on_cpu: int) -> tuple[Tensor, ...]:
+def item_blocks(matrix: Tensor, on_cpu: int, rows: int | None = None) -> tuple[Tensor, ...]:
     """Views (items of a block, rows) of a (rows, items) matrix, which stay in the caches: on a
-    processor of at most ``on_cpu`` entries, but for a single item's."""
+    processor of at most ``on_cpu`` entries, but for a single item's. Of a matrix that is part of a
+    larger one with so many ``rows``, the items of a block are those of that one's."""
     size = on_cpu if matrix.device.type == "cpu" else LARGE_BLOCK
-    return matrix.T.split(max(size // max(len(matrix), 1), 1))
+    return matrix.T.split(max(size // max(rows or len(matrix), 1), 1))
 
 
 class _ClampAndDrop(torch.autograd.Function):
@@ -69,15 +70,21 @@ class _ClampAndDrop(torch.autograd.Function):
     starts at 0 or 1 would never move."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, p: float, dtype: torch.dtype, shard: BatchShard | None
+    ) -> Tensor:
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
         ctx.dtype, ctx.scale = x.dtype, 1.0
-        for source, target, through in _pieces(x, result, passes):
+        total, rows = (len(x), slice(None)) if shard is None else (shard.total, shard.rows)
+        for source, target, through in _pieces(x, result, passes, rows=total):
             clamped = source.clamp(0, 1)
             torch.eq(clamped, source, out=through)
             if p:
-                keep, ctx.scale = keep_mask(source, p)
+                # Drawn for all rows: what one gets does not depend on how they are divided.
+                like = source if shard is None else source.new_empty(len(source), total)
+                keep, ctx.scale = keep_mask(like, p)
+                keep = keep[:, rows]
                 clamped.mul_(keep)
                 through.mul_(keep)
             torch.mul(clamped, ctx.scale, out=target)
@@ -85,13 +92,13 @@ class _ClampAndDrop(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
         for source, target, through in _pieces(grad, result, passes):
             torch.mul(source, ctx.scale, out=target).mul_(through)
-        return result, None, None
+        return result, None, None, None
 
 
-def _pieces(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(item_blocks(matrix, BLOCK) for matrix in matrices))
+def _pieces(*matrices: Tensor, rows: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(item_blocks(matrix, BLOCK, rows) for matrix in matrices))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class _MixtureLogProb(torch.autograd.Function):
         return of_z, of_mean.to(ctx.dtype), of_log_variance.to(ctx.dtype)
 
 
-Posterior = Callable[[Tensor], Gaussian]
+Posterior = Callable[..., Gaussian]
 
 
 class Prior(nn.Module):
@@ -110,6 +111,21 @@ class StandardNormalPrior(Prior):
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
+@dataclass(frozen=True)
+class OwnRows:
+    """The pseudo-inputs that one of several processes encodes and updates.
+
+    Attributes:
+        by_item: a copy of them, (items, own).
+        shard: which of all K they are.
+        gather: makes (K, width) of all processes' (own, width), with a gradient.
+    """
+
+    by_item: nn.Parameter
+    shard: BatchShard
+    gather: Callable[[Tensor], Tensor]
+
+
 class VampPrior(Prior):
     """The mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018),
 
@@ -117,12 +133,22 @@ class VampPrior(Prior):
 
     Args:
         pseudo_inputs: the u_k at the start, (K, items). The encoder clamps them to [0, 1].
+
+    Attributes:
+        own: while several processes train, what this one encodes.
     """
+
+    own: OwnRows | None = None
 
     def __init__(self, pseudo_inputs: Tensor):
         super().__init__()
         # As (items, K), the faster order for their gradient (layers.py).
         self.by_item = nn.Parameter(pseudo_inputs.T.contiguous())
+
+    def own_rows(self, gather: Callable[[Tensor, int], Tensor], shard: BatchShard) -> OwnRows:
+        """The share of one of several processes."""
+        by_item = nn.Parameter(self.by_item.detach()[:, shard.rows].clone())
+        return OwnRows(by_item, shard, partial(gather, total=shard.total))
 
     @property
     def pseudo_inputs(self) -> Tensor:
@@ -131,7 +157,11 @@ class VampPrior(Prior):
 
     def components(self, posterior: Posterior) -> Gaussian:
         """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""
-        return posterior(self.pseudo_inputs)
+        if self.own is None:
+            return posterior(self.pseudo_inputs)
+        part = posterior(self.own.by_item.T, self.own.shard)
+        both = self.own.gather(torch.cat([part.mean, part.log_variance], dim=1))
+        return Gaussian(*both.chunk(2, dim=1))
 
     def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
         return mixture_log_prob(z, self.components(posterior))

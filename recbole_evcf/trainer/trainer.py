@@ -20,6 +20,7 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.resumption import Resumption
+from recbole_evcf.trainer.shares import Shares
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
@@ -34,9 +35,13 @@ class AdamNormGrad(torch.optim.Adam):
     authors trained: ``g / (|g| + 1e-7)``.
 
     Takes the arguments of ``torch.optim.Adam``. The steps run in torch's fused kernel.
+
+    Attributes:
+        of_parts: whether each of several processes updates a part of every tensor.
     """
 
     EPSILON = 1e-7
+    of_parts = False
 
     def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0):
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
@@ -49,6 +54,9 @@ class AdamNormGrad(torch.optim.Adam):
         gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients:
             norms = torch._foreach_norm(gradients)
+            if self.of_parts:
+                # A norm of norms: the rows are the processes'.
+                norms = list(distributed.gather(torch.stack(norms)).norm(dim=0))
             torch._foreach_add_(norms, self.EPSILON)
             torch._foreach_div_(gradients, norms)
         return super().step(closure)
@@ -58,9 +66,10 @@ class VAETrainer(Trainer):
     """RecBole's ``Trainer`` for a :class:`~recbole_evcf.model.recommender.VAERecommender`: losses
     are means over users and carry their names, and the state of training may be kept on the disk.
 
-    With several processes, each computes a part of every batch, for training and for full ranking.
-    Gradients are summed before the optimizer sees them, and what is to be ranked is gathered before
-    the metrics are computed: all but rounding is as with one process.
+    With several processes, each computes a part of every batch, for training and for full ranking,
+    encodes a part of the pseudo-inputs and updates a part of the weights
+    (:mod:`~recbole_evcf.trainer.shares`). What is to be ranked is gathered before the metrics are
+    computed: all but rounding is as with one process.
 
     Attributes:
         resumption: keeps that state; None where it is not kept.
@@ -75,13 +84,16 @@ class VAETrainer(Trainer):
     PROGRESS += ("cur_step", "train_loss_dict")
     resumption: Resumption | None = None
     _validated: dict[str, float] | None = None
+    _shares: Shares | None = None
 
     def __init__(self, config: Config, model: nn.Module):
-        super().__init__(config, model)
         # Other data may have other items, and gloo aborts on what is too large.
-        shapes = [[name, list(weight.shape)] for name, weight in self.model.state_dict().items()]
+        shapes = [[name, list(weight.shape)] for name, weight in model.state_dict().items()]
         distributed.agree(shapes, OTHER_DATA)
-        distributed.copy_from_first(self.model.state_dict().values())
+        distributed.copy_from_first(model.state_dict().values())
+        if distributed.count() > 1:
+            self._shares = Shares(model)
+        super().__init__(config, model)
         # Each has drawn a name of its own.
         self.saved_model_file = distributed.from_first(self.saved_model_file)
         if distributed.count() > 1:
@@ -123,6 +135,15 @@ class VAETrainer(Trainer):
             arguments = (train_data, valid_data, verbose, saved, show_progress)
             return super().fit(*arguments, after_validation)
 
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        if self._shares is None:
+            return super()._build_optimizer(**kwargs)
+        optimizer = super()._build_optimizer(**{"params": self._shares.weights, **kwargs})
+        self._shares.keep_state_whole(optimizer)
+        if isinstance(optimizer, AdamNormGrad):
+            optimizer.of_parts = True
+        return optimizer
+
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
         score, self._validated = super()._valid_epoch(*args, **kwargs)
         return score, self._validated
@@ -131,6 +152,9 @@ class VAETrainer(Trainer):
         if not kwargs:
             # RecBole saves the best epoch, before it notes its result.
             self.best_epoch, self.best_valid_result = epoch, self._validated
+        if not distributed.is_first():
+            # Its state is gathered for the process that writes it.
+            self.optimizer.state_dict()
         super()._save_checkpoint(epoch, verbose, **kwargs)
 
     def _train_epoch(
@@ -152,14 +176,15 @@ class VAETrainer(Trainer):
         totals, users = torch.zeros(2, device=self.device), 0
         finite_steps = torch.zeros((), dtype=torch.long, device=self.device)
         title = set_color(f"Train {epoch_idx:>5}", "pink")
-        for interaction in tqdm(train_data, title, ncols=100, disable=not show_progress):
-            # The ids stay on the host, where the histories look them up.
-            terms = self._train_batch(interaction, loss_func, scaler)
-            totals += torch.stack(terms) * len(interaction)
-            users += len(interaction)
-            finite_steps += totals.isfinite().all()
-            if self.device.type == "cpu":
-                self._check_losses(totals, epoch_idx, finite_steps)
+        with self._shares.training() if self._shares else contextlib.nullcontext():
+            for interaction in tqdm(train_data, title, ncols=100, disable=not show_progress):
+                # The ids stay on the host, where the histories look them up.
+                terms = self._train_batch(interaction, loss_func, scaler)
+                totals += torch.stack(terms) * len(interaction)
+                users += len(interaction)
+                finite_steps += totals.isfinite().all()
+                if self.device.type == "cpu":
+                    self._check_losses(totals, epoch_idx, finite_steps)
         self._check_losses(totals, epoch_idx, finite_steps)
         self._check_weights(epoch_idx)
         weight = float(self.model.warmup.weight)
@@ -179,14 +204,20 @@ class VAETrainer(Trainer):
         loss = reconstruction + self.model.warmup.weight * kl
         scaler.scale(loss).backward()
         terms = reconstruction.detach(), kl.detach()
-        # The losses too: a number that is not finite ends all processes at once.
-        gradients = (weight.grad for weight in self.model.parameters())
-        distributed.sum_up([*terms, *(each for each in gradients if each is not None)])
+        # A number that is not finite ends all processes at once.
+        distributed.sum_up(terms)
+        if self._shares:
+            self._shares.sum_gradients()
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            if self._shares:
+                self._shares.clip(**self.clip_grad_norm)
+            else:
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()
+        if self._shares:
+            self._shares.gather_weights()
         return terms
 
     def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
