@@ -379,7 +379,7 @@ def gather(tensor: Tensor) -> Tensor:
     """Return the tensors of all processes, of one shape, as (count, *shape)."""
     gathered = tensor.new_empty(count(), *tensor.shape)
     with _talking():
-        dist.all_gather_into_tensor(gathered.view(-1), tensor.reshape(-1))
+        dist.all_gather(list(gathered), tensor)
     return gathered
 
 
@@ -422,7 +422,9 @@ class Exchange:
             if self._shared:
                 dist.barrier()
                 return [rows[number] for number, rows in enumerate(self._shared)]
-            dist.all_gather_into_tensor(self._received, self.rows[self.number])
+            # gloo's own all_gather takes four times as long.
+            self.rows.copy_(self.rows[self.number].clone())
+            dist.all_to_all_single(self._received, self.rows)
         return list(self._received)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -145,10 +144,9 @@ class VampPrior(Prior):
         # As (items, K), the faster order for their gradient (layers.py).
         self.by_item = nn.Parameter(pseudo_inputs.T.contiguous())
 
-    def own_rows(self, gather: Callable[[Tensor, int], Tensor], shard: BatchShard) -> OwnRows:
+    def own_rows(self, shard: BatchShard, gather: Callable[[Tensor], Tensor]) -> OwnRows:
         """The share of one of several processes."""
-        by_item = nn.Parameter(self.by_item.detach()[:, shard.rows].clone())
-        return OwnRows(by_item, shard, partial(gather, total=shard.total))
+        return OwnRows(nn.Parameter(self.by_item.detach()[:, shard.rows].clone()), shard, gather)
 
     @property
     def pseudo_inputs(self) -> Tensor:

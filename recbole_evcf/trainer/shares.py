@@ -8,6 +8,7 @@ then each is needed by the process that encodes it alone.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -30,7 +31,8 @@ class Shares:
     """
 
     def __init__(self, model: nn.Module):
-        self._all, self._prior = list(model.parameters()), model.network.prior
+        network: Any = model.network
+        self._all, self._prior = list(model.parameters()), network.prior
         self._by_item = getattr(self._prior, "by_item", None)
         # Of the others each process has a run of the entries, as if they were one vector.
         self._whole = [w for w in self._all if w.requires_grad and w is not self._by_item]
@@ -49,8 +51,9 @@ class Shares:
         self._parts = [nn.Parameter(part) for part in self._of(self._number, self._entries)]
         parts = dict(zip(self._whole, self._parts))
         if self._by_item is not None:
-            rows = distributed.part(self._by_item.shape[1])
-            self._own = self._prior.own_rows(distributed.gather_parts, rows)
+            rows = distributed.part(k := self._by_item.shape[1])
+            gather = partial(distributed.gather_parts, total=k)
+            self._own = self._prior.own_rows(rows, gather)
             parts[self._by_item] = self._own.by_item
         self.weights = [parts.get(weight, weight) for weight in self._all]
 
@@ -62,7 +65,7 @@ class Shares:
         pieces = self._of(number, entries)
         torch.cat(pieces, out=self._exchange.rows[number][: sum(map(len, pieces))])
 
-    def _pieces(self, number: int, row: Tensor) -> Sequence[Tensor]:
+    def _pieces(self, number: int, row: Tensor) -> tuple[Tensor, ...]:
         """Undo what :meth:`_leave` did."""
         sizes = [len(piece) for piece in self._of(number, self._entries)]
         return row[: sum(sizes)].split(sizes)

@@ -56,7 +56,7 @@ class AdamNormGrad(torch.optim.Adam):
             norms = torch._foreach_norm(gradients)
             if self.of_parts:
                 # A norm of norms: the rows are the processes'.
-                norms = list(distributed.gather(torch.stack(norms)).norm(dim=0))
+                norms = distributed.gather(torch.stack(norms)).norm(dim=0).unbind()
             torch._foreach_add_(norms, self.EPSILON)
             torch._foreach_div_(gradients, norms)
         return super().step(closure)
