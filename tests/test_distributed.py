@@ -48,6 +48,7 @@ RUNS = {
     "one test user": ("GatedHVamp", {**ONE_TEST_USER, "seed": 3}),
     "fewer pseudo-inputs": ("GatedHVamp", {"n_pseudo_inputs": 1, "learner": "sgd"}),
     "starting from data": ("Vamp", {"pseudo_inputs_init": "data"}),
+    "sparse pseudo-inputs": ("GatedHVamp", {"pseudo_input_size": 5}),
     "sampled candidates": ("Vamp", SAMPLED),
     "stopping early": ("Vamp", {"epochs": 40, "stopping_step": 2, "warmup_epochs": 0}),
     "other metrics": ("Vamp", GAUC),
