@@ -44,6 +44,7 @@ RUNS = {
     # Steps in proportion to the gradient: a wrong scale would show, as Adam would hide it.
     "gradient descent": ("Vamp", {"learner": "sgd", "learning_rate": 0.05}),
     "clipped": ("Vamp", {"learner": "adam", "clip_grad_norm": {"max_norm": 0.5}, **DECAY}),
+    "scaled": ("GatedVamp", {"enable_scaler": True}),
     "a last batch of one": ("Vamp", {"train_batch_size": 59, "learner": "sgd"}),
     "one test user": ("GatedHVamp", {**ONE_TEST_USER, "seed": 3}),
     "fewer pseudo-inputs": ("GatedHVamp", {"n_pseudo_inputs": 1, "learner": "sgd"}),

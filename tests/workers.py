@@ -82,6 +82,8 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
         init_seed(config["seed"], config["reproducibility"])
         network = get_model(model)(config, train_data._dataset)
         trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
+        # As RecBole sets it on a GPU.
+        trainer.enable_scaler = config["enable_scaler"]
         trained, ranked, before = _note(network, sent)
         _, valid = trainer.fit(train_data, valid_data, callback_fn=callback)
         ranked.clear()

@@ -84,8 +84,10 @@ class Shares:
         finally:
             self._prior.own = None
 
-    def sum_gradients(self) -> None:
-        """Give each of :attr:`weights` its gradient, of all processes together."""
+    def sum_gradients(self, may_overflow: bool = False) -> None:
+        """Give each of :attr:`weights` its gradient, of all processes together. Where they
+        ``may_overflow``, all have numbers that are not finite, or none: a scaler leaves out a step.
+        """
         grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._whole]
         entries = [grad.reshape(-1) for grad in grads]
         for number in range(distributed.count()):
@@ -97,6 +99,11 @@ class Shares:
         for weight, part, grad in zip(self._whole, self._parts, own):
             part.grad = None if weight.grad is None else grad
             weight.grad = None
+        if may_overflow:
+            grads = [weight.grad for weight in self.weights if weight.grad is not None]
+            total = torch.stack([grad.sum() for grad in grads]).sum()
+            distributed.sum_up([total])
+            torch._foreach_add_(grads, 0 * total)
 
     def gather_weights(self) -> None:
         """Update the model's weights from the parts of all processes."""

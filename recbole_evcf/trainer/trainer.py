@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -54,14 +54,14 @@ class AdamNormGrad(torch.optim.Adam):
         """Take a step, as ``torch.optim.Adam.step`` does."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norms: Sequence[Tensor] | None = None
+        norms: tuple[Tensor, ...] | None = None
         if self.of_parts:
             # A norm of norms: the rows are the processes'.
             own = torch.stack(torch._foreach_norm(gradients))
             norms = distributed.gather(own).norm(dim=0).unbind()
         if all(g.device.type == "cpu" and g.dtype == torch.float32 for g in gradients):
             return self._step_by_tensor(iter(norms or map(torch.linalg.vector_norm, gradients)))
-        norms = norms or torch._foreach_norm(gradients)
+        norms = norms or tuple(torch._foreach_norm(gradients))
         torch._foreach_add_(norms, self.EPSILON)
         torch._foreach_div_(gradients, norms)
         return super().step(closure)
@@ -233,7 +233,7 @@ class VAETrainer(Trainer):
         # A number that is not finite ends all processes at once.
         distributed.sum_up(terms)
         if self._shares:
-            self._shares.sum_gradients()
+            self._shares.sum_gradients(scaler.is_enabled())
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
             if self._shares:
