@@ -54,6 +54,8 @@ class AdamNormGrad(torch.optim.Adam):
         """Take a step, as ``torch.optim.Adam.step`` does."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return super().step(closure)
         norms: tuple[Tensor, ...] | None = None
         if self.of_parts:
             # A norm of norms: the rows are the processes'.
