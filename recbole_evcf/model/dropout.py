@@ -77,17 +77,18 @@ class _ClampAndDrop(torch.autograd.Function):
         passes = torch.empty_like(x, dtype=torch.uint8)
         ctx.dtype, ctx.scale = x.dtype, 1.0
         total, rows = (len(x), slice(None)) if shard is None else (shard.total, shard.rows)
-        for source, target, through in _pieces(x, result, passes, rows=total):
-            clamped = source.clamp(0, 1)
-            torch.eq(clamped, source, out=through)
+        pieces = _pieces(x.dtype, x, result, passes, rows=total)
+        for source, target, through, clamped, factor in pieces:
+            torch.clamp(source, 0, 1, out=clamped)
+            torch.eq(clamped, source, out=through.view(torch.bool))
             if p:
                 # Drawn for all rows: what one gets does not depend on how they are divided.
                 like = source if shard is None else source.new_empty(len(source), total)
                 keep, ctx.scale = keep_mask(like, p)
                 keep = keep[:, rows]
-                clamped.mul_(keep)
                 through.mul_(keep)
-            torch.mul(clamped, ctx.scale, out=target)
+                clamped.mul_(factor.copy_(keep))
+            target.copy_(clamped.mul_(ctx.scale))
         ctx.save_for_backward(passes)
         return result
 
@@ -95,10 +96,17 @@ class _ClampAndDrop(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
-        for source, target, through in _pieces(grad, result, passes):
-            torch.mul(source, ctx.scale, out=target).mul_(through)
+        for source, target, through, factor, _ in _pieces(ctx.dtype, grad, result, passes):
+            target.copy_(source).mul_(ctx.scale).mul_(factor.copy_(through))
         return result, None, None, None
 
 
-def _pieces(*matrices: Tensor, rows: int | None = None) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(item_blocks(matrix, BLOCK, rows) for matrix in matrices))
+def _pieces(
+    dtype: torch.dtype, *matrices: Tensor, rows: int | None = None
+) -> Iterator[tuple[Tensor, ...]]:
+    """Their blocks, one by one, with two buffers of that size: of tensors of several types torch
+    would make a new one in each operation, of which the system first clears the pages."""
+    blocks = list(zip(*(item_blocks(matrix, BLOCK, rows) for matrix in matrices)))
+    buffers = [torch.empty_like(blocks[0][0], dtype=dtype) for _ in range(2)]
+    for block in blocks:
+        yield *block, *(buffer[: len(block[0])] for buffer in buffers)
