@@ -3,6 +3,7 @@
 import importlib
 import os
 import traceback
+from typing import Any
 
 # The names of RecBole's log handlers for a run.
 CONSOLE, LOG_FILE = "recbole console", "recbole file"
@@ -47,6 +48,19 @@ def import_plugins() -> None:
             found = missing is None or not f"{name}.".startswith(f"{missing}.")
             hint = "." if found else ": is its folder on PYTHONPATH?"
             raise ValueError(text + hint) from error
+
+
+def extra(module: str, what: str, packages: str, name: str) -> Any:
+    """Import a module that needs packages of an extra.
+
+    Raises:
+        ValueError: they are missing.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        install = f"pip install 'recbole-evcf[{name}]'"
+        raise ValueError(f"{what} needs {packages} ({error}): {install}.") from None
 
 
 def import_failure(error: Exception) -> str:
