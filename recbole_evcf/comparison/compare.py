@@ -129,7 +129,7 @@ def runs_by(
     # What this machine has does not matter.
     device = {"device": "cuda" if gpus else "cpu"}
     runs = (replace(run, settings={**run.settings, **device}) for run in plan.runs)
-    runner = partial(ray_runs.run, share={"CPU": cpus, "GPU": gpus}, address=address)
+    runner = partial(ray_runs.by_ray, share={"CPU": cpus, "GPU": gpus}, address=address)
     return replace(plan, runs=tuple(runs)), runner
 
 

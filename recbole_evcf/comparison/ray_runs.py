@@ -26,7 +26,7 @@ from recbole_evcf.utils.text import one_line
 RETRIES = 3
 
 
-def run(
+def by_ray(
     runs: Iterable[Run],
     store: Store,
     tell: Callable[[Run, str], None],
@@ -37,18 +37,18 @@ def run(
     ``address`` are those of :func:`~recbole_evcf.utils.ray.connected`."""
     if not (left := list(runs)):
         return
+    requests = {run.name: _request(run, store) for run in left}
     deaths: Counter[str] = Counter()
     with connected(address, share):
         # A worker ends with its run, and Ray would try again without a word.
         options = {"num_cpus": share["CPU"], "num_gpus": share["GPU"]}
         task = ray.remote(**options, max_calls=1, max_retries=0)(_work)
 
-        def start(run: Run) -> Any:
-            return task.remote(_request(run, store), run.settings, run.name)
+        def start(run: Run, what: str) -> Any:
+            tell(run, what)
+            return task.remote(requests[run.name], run.settings, run.name)
 
-        waiting = {start(run): run for run in left}
-        for each in left:
-            tell(each, "waits for Ray")
+        waiting = {start(run, "waits for Ray"): run for run in left}
         while waiting:
             (ended,), _ = ray.wait(list(waiting), num_returns=1)
             run = waiting.pop(ended)
@@ -59,11 +59,11 @@ def run(
                 failure = f"{type(error.cause).__name__}: {one_line(error.cause)}"
             except RayError as error:
                 deaths[run.name] += 1
-                failure = f"its process died {deaths[run.name]} times ({type(error).__name__})"
+                why = type(error).__name__
                 if deaths[run.name] <= RETRIES:
-                    tell(run, f"its process died ({type(error).__name__}); it is tried again")
-                    waiting[start(run)] = run
+                    waiting[start(run, f"its process died ({why}); it is tried again")] = run
                     continue
+                failure = f"its process died {deaths[run.name]} times ({why})"
             for ending, content in files.items():
                 with atomic_write(str(store.path(run.name, ending))) as temporary:
                     Path(temporary).write_bytes(content)

@@ -77,7 +77,7 @@ def test_a_cluster_gives_what_this_machine_gives(sg, planned, in_process, cluste
 def test_what_no_machine_has_is_said_at_once(sg, planned, cluster):
     # There are two CPUs, but not on one machine.
     plan, runner = runs_by(planned("EASE", sg), "ray", cluster.address, 2, 0)
-    with pytest.raises(ValueError, match="--cpus_per_trial=2 .* is more than any machine has"):
+    with pytest.raises(ValueError, match=r"--cpus_per_trial=2 .* is more than any machine has"):
         finish_plan(plan, "out", print, runner)
 
 
