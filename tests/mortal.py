@@ -21,7 +21,7 @@ class Mortal(Vamp):
         self.deaths = config["deaths"]
         self.file = Path(f"{config['data_path']}/../mortal-{self.deaths}")
 
-    def calculate_loss(self, interaction):
+    def loss_terms(self, interaction):
         self.batches += 1
         with self.file.open("a") as file:
             file.write(".")
@@ -29,7 +29,7 @@ class Mortal(Vamp):
             with self.file.open("a") as file:
                 file.write("\n")
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().calculate_loss(interaction)
+        return super().loss_terms(interaction)
 
 
 register_model(Mortal, defaults={"deaths": 1})

@@ -169,7 +169,8 @@ def finish_plan(
             else:
                 failures[run.name] = failure or "its files have been changed meanwhile"
                 path = store.path(run.name, ".log")
-                tell(run, f"failed: {failures[run.name]} (log: {path})")
+                log_file = f" (log: {path})" if path.exists() else ""
+                tell(run, f"failed: {failures[run.name]}{log_file}")
     return read_outcome(plan, finished, failures)
 
 

@@ -63,7 +63,7 @@ def by_ray(
                 if deaths[run.name] <= RETRIES:
                     waiting[start(run, f"its process died ({why}); it is tried again")] = run
                     continue
-                failure = f"its process died {deaths[run.name]} times ({why})"
+                failure = f"its process died {deaths[run.name]} times ({why}: out of memory?)"
             for ending, content in files.items():
                 with atomic_write(str(store.path(run.name, ending))) as temporary:
                     Path(temporary).write_bytes(content)

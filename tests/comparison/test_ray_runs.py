@@ -39,7 +39,7 @@ def test_a_cluster_gives_what_this_machine_gives(sg, planned, in_process, cluste
     monkeypatch.setenv(PLUGINS, "mortal")
     monkeypatch.setattr(ray_runs, "RETRIES", 1)
     import_plugins()
-    settings = {**sg, "epochs": EPOCHS, "data_path": "data"}
+    settings = {**sg, "epochs": EPOCHS, "data_path": "data", "state": "info"}
     good = "EASE,Vamp,Mortal[deaths=1]"
     bad = "Mortal[deaths=9],Vamp[learning_rate=1e30]"
     plan, runner = runs_by(planned(f"{good},{bad}", settings), "ray", cluster.address, 1, 0)
@@ -48,14 +48,15 @@ def test_a_cluster_gives_what_this_machine_gives(sg, planned, in_process, cluste
 
     # What fails is said, and the others end.
     died, wrong = outcome.failures
-    assert died[::2] == ("Mortal[deaths=9]", "its process died 2 times (WorkerCrashedError)")
+    assert died[0] == "Mortal[deaths=9]"
+    assert died[2].startswith("its process died 2 times (WorkerCrashedError")
     assert wrong[0] == "Vamp[learning_rate=1e30]"
     assert re.match("ValueError: .* is nan|.*infinite", wrong[2])
     again = [line for line in lines if line.endswith("(WorkerCrashedError); it is tried again")]
     assert len(again) == 2
 
     # The killed run was resumed: no epoch that had been kept was trained again.
-    (log,) = (log for log in Path("out/runs").glob("Mortal*.log") if log.stat().st_size)
+    (log,) = Path("out/runs").glob("Mortal*.log")
     kept = int(re.search(r"Resuming after epoch (\d+) from (.*)", log.read_text())[1])
     trained = Path("data/mortal-1").read_text()
     assert trained == 5 * "." + "\n" + 2 * (EPOCHS - 1 - kept) * "."
