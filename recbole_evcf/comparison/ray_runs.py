@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, as_completed
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,17 +45,18 @@ def by_ray(
         options = {"num_cpus": share["CPU"], "num_gpus": share["GPU"]}
         task = ray.remote(**options, max_calls=1, max_retries=0)(_work)
 
-        def start(run: Run, what: str) -> Any:
+        def start(run: Run, what: str) -> Future:
             tell(run, what)
-            return task.remote(requests[run.name], run.settings, run.name)
+            return task.remote(requests[run.name], run.settings, run.name).future()
 
         waiting = {start(run, "waits for Ray"): run for run in left}
         while waiting:
-            (ended,), _ = ray.wait(list(waiting), num_returns=1)
+            # Not ray.wait(), which takes every signal for Ctrl-C.
+            ended = next(as_completed(waiting))
             run = waiting.pop(ended)
             files: dict[str, bytes] = {}
             try:
-                failure, files = ray.get(ended)
+                failure, files = ended.result()
             except RayTaskError as error:
                 failure = f"{type(error.cause).__name__}: {one_line(error.cause)}"
             except RayError as error:

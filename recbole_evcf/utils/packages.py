@@ -1,8 +1,11 @@
 """What must be so before RecBole is imported: NumPy's old names, and a user's own modules."""
 
+import contextlib
 import importlib
 import os
+import signal
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 # The names of RecBole's log handlers for a run.
@@ -57,10 +60,23 @@ def extra(module: str, what: str, packages: str, name: str) -> Any:
         ValueError: they are missing.
     """
     try:
-        return importlib.import_module(module)
+        with sigterm_kept():
+            return importlib.import_module(module)
     except ImportError as error:
         install = f"pip install 'recbole-evcf[{name}]'"
         raise ValueError(f"{what} needs {packages} ({error}): {install}.") from None
+
+
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keep what SIGTERM does, which Ray changes when it is imported and again when it starts."""
+    terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Only the main thread may do it, and only there Ray does.
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, terminate)
 
 
 def import_failure(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,11 +30,9 @@ def connected(address: str | None, share: Mapping[str, float]) -> Iterator[None]
     Raises:
         ValueError: the cluster cannot be reached, or none of its machines has room for a run.
     """
-    terminate = signal.getsignal(signal.SIGTERM)
-    with _started(address):
-        # Ray would end the process without a word.
-        if signal.getsignal(signal.SIGTERM) is not terminate:
-            signal.signal(signal.SIGTERM, terminate)
+    with packages.sigterm_kept():
+        context = _started(address)
+    with context:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(has.get(kind, 0) >= share[kind] for kind in share) for has in machines):
             asked = " ".join(f"--{kind.lower()}s_per_trial={share[kind]:g}" for kind in share)
