@@ -21,16 +21,17 @@ ray_runs = pytest.importorskip("recbole_evcf.comparison.ray_runs")
 EPOCHS = 6
 
 
-@pytest.fixture
-def cluster(monkeypatch):
+@pytest.fixture(scope="module")
+def cluster():
     from ray.cluster_utils import Cluster
 
     # Where the workers find the plugin and its tests' own; its name they get from us.
     paths = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     node = {"num_cpus": 1, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    cluster.add_node(num_cpus=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster.add_node(num_cpus=1)
     yield cluster
     cluster.shutdown()
 
