@@ -169,8 +169,7 @@ def finish_plan(
             else:
                 failures[run.name] = failure or "its files have been changed meanwhile"
                 path = store.path(run.name, ".log")
-                log_file = f" (log: {path})" if path.exists() else ""
-                tell(run, f"failed: {failures[run.name]}{log_file}")
+                tell(run, f"failed: {failures[run.name]} (log: {path})")
     return read_outcome(plan, finished, failures)
 
 

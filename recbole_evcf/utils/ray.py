@@ -63,7 +63,8 @@ def _started(address: str | None) -> Any:
     ours = {name: value for name, value in os.environ.items() if name.startswith("RECBOLE_EVCF_")}
     try:
         return ray.init(
-            address=address,
+            # None would mean any cluster that happens to run here.
+            address=address or "local",
             runtime_env={
                 "worker_process_setup_hook": packages.repair_numpy_names,
                 "env_vars": ours,
