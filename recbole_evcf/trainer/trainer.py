@@ -20,6 +20,7 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.resumption import Resumption
+from recbole_evcf.trainer.shared_processor import SharedProcessor
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
@@ -43,15 +44,33 @@ class AdamNormGrad(torch.optim.Adam):
         # A gradient scaler must unscale first: the fused kernel would do so after our scaling.
         self._step_supports_amp_scaling = False
 
+    @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Any:
         """Take a step, as ``torch.optim.Adam.step`` does."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if gradients:
-            norms = torch._foreach_norm(gradients)
-            torch._foreach_add_(norms, self.EPSILON)
-            torch._foreach_div_(gradients, norms)
+        if all(g.device.type == "cpu" and g.dtype == torch.float32 for g in gradients):
+            return self._step_by_tensor()
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_add_(norms, self.EPSILON)
+        torch._foreach_div_(gradients, norms)
         return super().step(closure)
+
+    def _step_by_tensor(self) -> None:
+        """The same where memory is slow: the kernel divides, while the gradient is in the caches. A
+        GPU would rather start few kernels, and only in single precision does the kernel divide."""
+        for group in self.param_groups:
+            tensors: list[list[Tensor]] = [[] for _ in range(6)]
+            self._init_group(group, *tensors)
+            torch._foreach_add_(tensors[-1], 1)
+            for parameter, gradient, mean, square, step in zip(*tensors[:4], tensors[-1]):
+                norm = torch.linalg.vector_norm(gradient) + self.EPSILON
+                torch._fused_adam_(
+                    [parameter], [gradient], [mean], [square], [], [step], grad_scale=norm,
+                    lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+                    weight_decay=group["weight_decay"], eps=group["eps"],
+                    amsgrad=False, maximize=False,
+                )  # fmt: skip
 
 
 class VAETrainer(Trainer):
@@ -75,6 +94,7 @@ class VAETrainer(Trainer):
     PROGRESS += ("cur_step", "train_loss_dict")
     resumption: Resumption | None = None
     _validated: dict[str, float] | None = None
+    _processor: SharedProcessor | None = None
 
     def __init__(self, config: Config, model: nn.Module):
         super().__init__(config, model)
@@ -109,6 +129,7 @@ class VAETrainer(Trainer):
                 self.resumption.after_epoch(epoch)
 
         self.best_epoch, self.resumption = self.start_epoch - 1, None
+        self._processor = SharedProcessor() if self.device.type == "cpu" else None
         if self.config["resume"] or self.config["resumable"]:
             if not saved:
                 raise ValueError("resume and resumable need model files: leave out saved=False.")
@@ -162,6 +183,9 @@ class VAETrainer(Trainer):
                 self._check_losses(totals, epoch_idx, finite_steps)
         self._check_losses(totals, epoch_idx, finite_steps)
         self._check_weights(epoch_idx)
+        if self._processor and (advice := self._processor.advice()):
+            self.logger.warning(advice)
+            self._processor = None
         weight = float(self.model.warmup.weight)
         self.model.warmup.epoch += 1
         reconstruction, kl = (totals / users).tolist()
