@@ -391,10 +391,11 @@ def _recboles_steps() -> Iterator[None]:
     from recbole.evaluator import Collector
     from recbole.trainer import Trainer
 
-    from recbole_evcf.hooks.speedups import HitCollector
+    from recbole_evcf.hooks.speedups import HitCollector, RankingTrainer
     from recbole_evcf.hooks.training import PluginTrainer
 
     steps = [
+        (RankingTrainer, "_full_sort_batch_eval", Trainer._full_sort_batch_eval),
         (HitCollector, "eval_batch_collect", Collector.eval_batch_collect),
         (Interaction, "__getitem__", Interaction.__getitem__.__wrapped__),
         (PluginTrainer, "evaluate", Trainer.evaluate),
