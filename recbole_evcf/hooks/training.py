@@ -22,7 +22,7 @@ from torch import nn
 from recbole_evcf import distributed, quick_start
 from recbole_evcf.config.checks import sparse_gradients
 from recbole_evcf.evaluator import metrics
-from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook, replace
+from recbole_evcf.hooks.wrapping import extends, hook, replace
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
@@ -118,11 +118,6 @@ def _save_pretrained_plainly(original: Callable, self: Any, epoch: int, path: st
     # with which this run is tested, must be its own.
     for each in (path, self.saved_model_file):
         save_checkpoint(_state(self, epoch), each)
-
-
-# Mapped, what of a model file is not read, as the optimizer's moments, takes no memory.
-_trainers = importlib.import_module("recbole.trainer.trainer")
-exchange(_trainers, "torch", Forward(torch, load=functools.partial(torch.load, mmap=True)))
 
 
 @extends(TopkMetric)
