@@ -1,6 +1,8 @@
 """Short ways to RecBole's objects for a test."""
 
 import math
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -36,6 +38,14 @@ SIZES = {
     "NCEPLRec": {"rank": 10},
     "EASE": {"reg_weight": 5.0},
 }
+
+
+def python(code: str, *words: str) -> str:
+    """What a new interpreter prints that runs code, which must end well."""
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def build(model: str, dataset: str, settings: dict):

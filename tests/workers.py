@@ -65,7 +65,7 @@ def train(model: str, settings: dict, dtype: str) -> dict:
 def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
     with (
         _default_dtype(getattr(torch, dtype)),
-        _fake_wandb() as logged,
+        fake_wandb() as logged,
         mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce,
     ):
         config = Config(model, "tiny", config_dict=dict(settings))
@@ -119,7 +119,8 @@ def _default_dtype(dtype):
 
 
 @contextlib.contextmanager
-def _fake_wandb():
+def fake_wandb():
+    """W&B that sends nothing; what is called to log."""
     before, fake = sys.modules.get("wandb"), mock.Mock(spec=["define_metric", "init", "log", "run"])
     fake.run.summary = {}
     sys.modules["wandb"] = fake

@@ -16,7 +16,16 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
-from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from fuzzing import (
+    ANY_BYTES,
+    ANY_VALUES,
+    cases,
+    command_ends_well,
+    damaged,
+    empty,
+    ends_well,
+    file_ends_well,
+)
 from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file
@@ -143,8 +152,7 @@ def test_config_files_are_yaml(content):
 
 
 def read_config(content: bytes):
-    Path("own.yaml").write_bytes(content)
-    return ends_well("config files", lambda: read_config_file("own.yaml"), ["own.yaml"])
+    return file_ends_well("config files", "own.yaml", content, read_config_file)
 
 
 @cases(150)
@@ -168,8 +176,7 @@ def test_values_of_config_files(trained, key, value, model):
 @example("checkpoint_dir", "\0")
 def test_runs_with_values_of_config_files(trained, key, value):
     write_settings({key: value})
-    Path("out").mkdir(exist_ok=True)
-    Path("out/result.json").unlink(missing_ok=True)
+    empty("out")
     run = ["run", "--model=Vamp", "--dataset=tiny", "--result_file=out/result.json"]
     run.append(f"--config_files={trained.config_file} own.yaml")
     # RecBole's own words need not name the key.
@@ -198,8 +205,7 @@ lines = st.lists(st.tuples(names, kinds, ranges).map(" ".join), min_size=1, max_
 
 
 def read_space(content: bytes):
-    Path("own.hyper").write_bytes(content)
-    return ends_well("params files", lambda: read_params_file("own.hyper"), ["own.hyper"]).result
+    return file_ends_well("params files", "own.hyper", content, read_params_file).result
 
 
 def encoded(lines) -> bytes:

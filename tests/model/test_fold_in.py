@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model, init_seed
 from recbole.utils.case_study import full_sort_topk
 
@@ -130,15 +130,6 @@ def test_batches_of_any_size_give_the_same_metrics(five, model, monkeypatch):
 # RecBole's own models
 
 
-@pytest.mark.parametrize("model", FOLD_IN_MODELS)
-def test_every_model_runs_from_end_to_end(tiny, model):
-    how = {"eval_args": SG, "metrics": ["NDCG", "TruncatedRecall"], "valid_metric": "NDCG@10"}
-    settings = {**tiny, **how, **SMALL.get(model, {})}
-    result = run_recbole(model=model, dataset="tiny", config_dict=settings)
-    assert result["test_result"].keys() == {"ndcg@10", "truncatedrecall@10"}
-    assert all(0 < value <= 1 for value in result["test_result"].values())
-
-
 @pytest.mark.parametrize("model", [*FOLD_IN_MODELS, *OURS])
 def test_what_is_learned_does_not_depend_on_fold_in_or_targets(five, model):
     found = []
@@ -258,19 +249,6 @@ KNN = {"knn_method": "user"}, "knn_method: user .* set knn_method: item"
 def test_what_cannot_be_scored_is_refused(tiny, model, changes, message):
     with pytest.raises(ValueError, match=message):
         build(model, "tiny", {**tiny, "eval_args": SG, **SMALL.get(model, {}), **changes})
-
-
-@pytest.mark.parametrize("model", ["BPR", "EASE", "CDAE", "ItemKNN"])
-def test_without_the_split_by_users_recboles_models_are_as_they_were(tiny, model):
-    _, loaders, network, trainer = build(model, "tiny", tiny)
-    assert not hasattr(loaders[0]._dataset, "input_histories")
-    assert "get_rating_matrix" not in vars(network)
-    trainer.fit(loaders[0], loaders[1])
-    if model == "CDAE":
-        assert (network.h_user.weight[1:] != 0).any(1).all()
-    if model == "ItemKNN":
-        assert type(network.pred_mat).__name__ == "lil_matrix"
-    assert 0 < trainer.evaluate(loaders[2])["recall@10"] <= 1
 
 
 @pytest.mark.parametrize("name", ["tiny", "five"])
