@@ -1,5 +1,6 @@
 """Short ways to RecBole's objects for a test."""
 
+import contextlib
 import math
 import subprocess
 import sys
@@ -38,6 +39,17 @@ SIZES = {
     "NCEPLRec": {"rank": 10},
     "EASE": {"reg_weight": 5.0},
 }
+
+
+@contextlib.contextmanager
+def another_process(taking: str):
+    """A process that runs code, which takes a lock, and then waits until it is killed."""
+    code = f"{taking}\nimport sys\nprint('taken', flush=True)\nsys.stdin.read()"
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout.readline() == b"taken\n"
+        yield process
+        process.kill()
 
 
 def python(code: str, *words: str) -> str:

@@ -29,7 +29,7 @@ def test_results_are_plain_floats_on_one_line(tiny, caplog, model):
     for words, key in (("best valid ", "best_valid_result"), ("test result", "test_result")):
         assert type(result[key]) is dict
         assert {type(value) for value in result[key].values()} == {float}
-        lines = [r.getMessage() for r in caplog.records if words in r.getMessage()]
+        lines = [text for text in caplog.messages if words in text]
         assert len(lines) == 1
         assert ast.literal_eval(lines[0].split(": ", 1)[1]) == result[key]
     assert type(result["best_valid_score"]) is float

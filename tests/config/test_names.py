@@ -97,7 +97,7 @@ def test_a_key_that_resembles_nothing(source):
 def test_options_of_the_program_that_runs_are_no_settings(caplog):
     """RecBole reads --key=value from the command line of any program."""
     from_words("BPR", {"cov-report": "html", "config_files": "a.yaml", "epochs": 3})
-    assert [record.getMessage().split()[0] for record in caplog.records] == ["cov-report"]
+    assert [text.split()[0] for text in caplog.messages] == ["cov-report"]
 
 
 def test_settings_of_some_models():
@@ -151,7 +151,7 @@ def test_a_users_model_may_have_keys_that_it_does_not_declare(caplog):
     register_model(Undeclared)
     config = from_dict("Undeclared", {"my_own_margin": 3})
     assert config["my_own_margin"] == 3
-    assert caplog.records[0].getMessage().startswith("my_own_margin is no setting of RecBole")
+    assert caplog.messages[0].startswith("my_own_margin is no setting of RecBole")
     for wrong in ("embeding_size", "lowest_val", "order", "config_file"):
         with pytest.raises(ValueError, match=wrong):
             from_dict("Undeclared", {wrong: 3})

@@ -11,12 +11,10 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
-from build import build, pairs_of
+from build import RS, SG, build, pairs_of
 from recbole_evcf.quick_start import load_data_and_model
 
 BOTH = {"save_dataset": True, "save_dataloaders": True}
-RS_ARGS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-SG_ARGS = {**RS_ARGS, "split": {"SG": [0.5, 0.2, 0.3]}}
 
 
 def prepared(model, settings):
@@ -42,7 +40,7 @@ def write_payload(*paths) -> None:
 
 
 KEYS = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
-REFUSED = [("HVamp", RS_ARGS, "HVamp"), ("EASE", SG_ARGS, r"the split by users \(SG\)")]
+REFUSED = [("HVamp", RS, "HVamp"), ("EASE", SG, r"the split by users \(SG\)")]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -56,7 +54,7 @@ def test_our_models_and_the_split_by_users_refuse_it(tiny, model, eval_args, nam
 
 def test_a_model_file_has_no_other_file_unpickled(tiny, monkeypatch):
     for model in ("HVamp", "BPR"):
-        _, loaders, _, trainer = build(model, "tiny", {**tiny, "eval_args": RS_ARGS})
+        _, loaders, _, trainer = build(model, "tiny", {**tiny, "eval_args": RS})
         trainer.fit(loaders[0], loaders[1], saved=True)
         state = torch.load(trainer.saved_model_file, weights_only=True)
         for key in ("dataset_save_path", "dataloaders_save_path"):
@@ -76,13 +74,13 @@ class TestRecBolesOwn:
 
     def test_said_where_it_is_turned_on(self, tiny, caplog):
         caplog.set_level(logging.WARNING)
-        settings = {**tiny, "eval_args": RS_ARGS}
+        settings = {**tiny, "eval_args": RS}
         before = content(prepared("BPR", settings))
-        assert not [r for r in caplog.records if "pickle" in r.getMessage()]
+        assert "pickle" not in caplog.text
         for _ in range(2):
             caplog.clear()
             assert content(prepared("BPR", {**settings, **BOTH})) == before
-            said = [r.getMessage() for r in caplog.records if "pickle" in r.getMessage()]
+            said = [text for text in caplog.messages if "pickle" in text]
             assert [text.split(" make ")[0] for text in said] == [
                 "save_dataset and dataset_save_path",
                 "save_dataloaders and dataloaders_save_path",
@@ -100,8 +98,8 @@ class TestRecBolesOwn:
     @pytest.mark.parametrize("keys", [["save_dataset"], ["save_dataloaders"], list(BOTH)])
     @pytest.mark.parametrize("key", ["split_seed", "seed", "eval_args"])
     def test_other_splits_are_not_mixed_up(self, tiny, keys, key):
-        change = {key: {**RS_ARGS, "split": {"RS": [8, 1, 1]}} if key == "eval_args" else 7}
-        settings = {**tiny, "eval_args": RS_ARGS}
+        change = {key: {**RS, "split": {"RS": [6, 2, 2]}} if key == "eval_args" else 7}
+        settings = {**tiny, "eval_args": RS}
         saving = dict.fromkeys(keys, True)
         prepared("BPR", {**settings, **saving})
         other = content(prepared("BPR", {**settings, **saving, **change}))

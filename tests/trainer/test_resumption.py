@@ -7,15 +7,13 @@ import logging
 import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from build import build
+from build import another_process, build
 from conftest import write_inter
 from recbole_evcf.trainer import resumption
 from recbole_evcf.trainer.resumption import states_kept, unfinished_runs
@@ -334,21 +332,11 @@ def test_a_finished_run_that_is_resumed_is_unfinished(tiny, every_epoch, scoring
     assert train({**settings, "epochs": 4, "resume": True})[0].saved_model_file == path
 
 
-HOLD = """
-import fcntl, sys
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_a_run_that_is_going_on_is_left_alone(stopped, caplog):
     settings, path = stopped
     before = {name: Path(name).read_bytes() for name in (path, state_beside(path))}
-    command = [sys.executable, "-c", HOLD, path + ".lock"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
+    lock = f"file = open({path + '.lock'!r}, 'w')\nfcntl.flock(file, fcntl.LOCK_EX)"
+    with another_process(f"import fcntl\n{lock}"):
         with caplog.at_level(logging.WARNING):
             beside, *_ = train({**settings, "resume": True}, stop_before=0)
         message = "is of a run that is still being trained: starting from scratch."
@@ -357,8 +345,7 @@ def test_a_run_that_is_going_on_is_left_alone(stopped, caplog):
         with pytest.raises(ValueError, match="is of a run that is still being trained"):
             train({**settings, "resume": path})
         assert {name: Path(name).read_bytes() for name in before} == before
-        # The system ends the lock with the process.
-        other.kill()
+    # The system ended the lock with the process.
     assert train({**settings, "resume": path})[0].start_epoch == 3
 
 
