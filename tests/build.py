@@ -8,6 +8,10 @@ import sys
 import pandas as pd
 import pytest
 import torch
+
+import recbole_evcf  # noqa: F401  (in a new process, it repairs what RecBole's own imports need)
+
+# isort: split
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction

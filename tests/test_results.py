@@ -18,14 +18,10 @@ CONTENT = {"b": [1, 2.5, None], "a": {"é": "x"}, "n": np.float32(0.5), "t": (1,
 PLAIN = {"b": [1, 2.5, None], "a": {"é": "x"}, "n": 0.5, "t": [1, 2]}
 
 
-def test_round_trip_in_order():
+def test_content_comes_back_in_order_under_a_sha256_that_anyone_can_compute():
     write_sealed("x.json", CONTENT)
     assert read_sealed("x.json") == PLAIN
     assert list(read_sealed("x.json")) == ["b", "a", "n", "t"]
-
-
-def test_the_seal_is_a_sha256_that_anyone_can_compute():
-    write_sealed("x.json", CONTENT)
     text = json.dumps(PLAIN, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert json.loads(Path("x.json").read_text(encoding="utf-8"))["sha256"] == digest

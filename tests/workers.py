@@ -8,10 +8,8 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import get_model, get_trainer, init_seed
 
+from build import build
 from recbole_evcf import distributed
 from recbole_evcf.data import dataloader
 
@@ -68,12 +66,7 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
         fake_wandb() as logged,
         mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce,
     ):
-        config = Config(model, "tiny", config_dict=dict(settings))
-        init_seed(config["seed"], config["reproducibility"])
-        train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
-        init_seed(config["seed"], config["reproducibility"])
-        network = get_model(model)(config, train_data._dataset)
-        trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
+        _, (train_data, valid_data, test_data), network, trainer = build(model, "tiny", settings)
         trained, ranked = _note(network)
         _, valid = trainer.fit(train_data, valid_data, callback_fn=callback)
         ranked.clear()

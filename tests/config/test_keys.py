@@ -7,12 +7,7 @@ import pytest
 import recbole
 import yaml
 from recbole.config import Config
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import argument_list
 
 from recbole_evcf.config.checks import keys_of_all_models
 from recbole_evcf.config.keys import KEYS, Role, checked, with_role
@@ -23,10 +18,8 @@ READS = r"""config(?:_dict)?(?:\.get\(|\[)\s*["'](\w+)["']"""
 # Kinds of parameters of a search, and a part of eval_args; and two names that are only warned of.
 NO_KEYS = {"choice", "loguniform", "quniform", "uniform", "full", "queue"}
 OLD = {"neg_sampling", "training_neg_sample_num"}
-OF_RECBOLE = {
-    *(general_arguments + training_arguments + evaluation_arguments + dataset_arguments),
-    *keys_of_all_models(),
-}
+LISTS = [keys for keys in vars(argument_list).values() if isinstance(keys, list)]
+OF_RECBOLE = keys_of_all_models().union(*LISTS)
 
 
 def test_every_key_that_recboles_code_reads_is_known():

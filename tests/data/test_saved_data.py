@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import init_seed
 
 from build import RS, SG, build, pairs_of
 from recbole_evcf.quick_start import load_data_and_model
@@ -17,15 +15,9 @@ from recbole_evcf.quick_start import load_data_and_model
 BOTH = {"save_dataset": True, "save_dataloaders": True}
 
 
-def prepared(model, settings):
-    config = Config(model, "tiny", config_dict=dict(settings))
-    init_seed(config["seed"], config["reproducibility"])
-    return data_preparation(config, create_dataset(config))
-
-
-def content(loaders) -> list:
-    """Who has what, and when, in each part, in the parts' order."""
-    parts = [loader._dataset for loader in loaders]
+def content(settings) -> list:
+    """Who has what, and when, in each part of the data, in the parts' order."""
+    parts = [loader._dataset for loader in build("BPR", "tiny", settings)[1]]
     return [(pairs_of(part), part.inter_feat["timestamp"].tolist()) for part in parts]
 
 
@@ -75,11 +67,11 @@ class TestRecBolesOwn:
     def test_said_where_it_is_turned_on(self, tiny, caplog):
         caplog.set_level(logging.WARNING)
         settings = {**tiny, "eval_args": RS}
-        before = content(prepared("BPR", settings))
+        before = content(settings)
         assert "pickle" not in caplog.text
         for _ in range(2):
             caplog.clear()
-            assert content(prepared("BPR", {**settings, **BOTH})) == before
+            assert content({**settings, **BOTH}) == before
             said = [text for text in caplog.messages if "pickle" in text]
             assert [text.split(" make ")[0] for text in said] == [
                 "save_dataset and dataset_save_path",
@@ -90,9 +82,9 @@ class TestRecBolesOwn:
         assert sorted(os.listdir("saved")) == names
 
     def test_read_only_if_asked_for(self, tiny):
-        prepared("BPR", {**tiny, **BOTH})
+        build("BPR", "tiny", {**tiny, **BOTH})
         write_payload(*Path("saved").iterdir())
-        prepared("BPR", tiny)
+        build("BPR", "tiny", tiny)
         assert not os.path.exists("the-code-ran")
 
     @pytest.mark.parametrize("keys", [["save_dataset"], ["save_dataloaders"], list(BOTH)])
@@ -101,15 +93,15 @@ class TestRecBolesOwn:
         change = {key: {**RS, "split": {"RS": [6, 2, 2]}} if key == "eval_args" else 7}
         settings = {**tiny, "eval_args": RS}
         saving = dict.fromkeys(keys, True)
-        prepared("BPR", {**settings, **saving})
-        other = content(prepared("BPR", {**settings, **saving, **change}))
-        assert other == content(prepared("BPR", {**settings, **change}))
+        build("BPR", "tiny", {**settings, **saving})
+        other = content({**settings, **saving, **change})
+        assert other == content({**settings, **change})
 
     def test_a_corrupt_one_is_a_sentence(self, tiny):
-        prepared("BPR", {**tiny, **BOTH})
+        build("BPR", "tiny", {**tiny, **BOTH})
         for path in Path("saved").iterdir():
             path.write_bytes(path.read_bytes()[:-100])
         for key in BOTH:
             said = rf"{key} or {key[5:]}_save_path .* is corrupt"
             with pytest.raises(ValueError, match=said):
-                prepared("BPR", {**tiny, key: True})
+                build("BPR", "tiny", {**tiny, key: True})

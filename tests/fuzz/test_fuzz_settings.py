@@ -9,12 +9,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from recbole.config import Config
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import argument_list
 
 from fuzzing import (
     ANY_BYTES,
@@ -34,8 +29,8 @@ from recbole_evcf.tuning.search import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters
 
 OURS = (*(field.name for field in fields(Settings)), "learner", "learning_rate", "epochs")
-RECBOLES = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-RECBOLES |= {"model", "dataset", "split_seed", "standard_error", "no_such_key"}
+LISTS = [keys for keys in vars(argument_list).values() if isinstance(keys, list)]
+RECBOLES = {"model", "dataset", "split_seed", "standard_error", "no_such_key"}.union(*LISTS)
 # One is a number of processes, the others are of services on the network.
 RECBOLES -= {"worker", "log_wandb", "wandb_project"}
 KEYS = st.sampled_from(sorted({*OURS, *RECBOLES}))
