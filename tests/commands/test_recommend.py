@@ -82,12 +82,6 @@ def test_new_users_get_a_whole_file_or_none(recommend, model_file, ending, monke
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
 
-def test_users_of_the_data_set(recommend):
-    """What they get: test_serving_recommender.py."""
-    assert recommend("--topk=5", "--output=recs.csv") == 0
-    assert pd.read_csv("recs.csv").groupby("user").size().tolist() == [5] * 60
-
-
 GOOD = "user,item\nann,i1\n"
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model, init_seed
-from recbole.utils.case_study import full_sort_topk
 
 from build import SG, SIZES, build, since_recbole_1_2_1
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, learns_from_samples
@@ -67,32 +66,6 @@ def to_dense(value):
 def learned(network):
     other = {name: to_dense(getattr(network, name)) for name in LEARNED if hasattr(network, name)}
     return {**other, **{name: to_dense(value) for name, value in network.state_dict().items()}}
-
-
-# Full ranking
-
-
-@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE", "Pop"])
-def test_a_fold_in_item_is_never_recommended(five, model):
-    loaders, network, trainer = trained(model, five(make_parts()))
-    for loader in loaders[1:]:
-        users = loader.uid_list.numpy()
-        feat, fold_in = loader._dataset.inter_feat, loader._dataset.fold_in
-        least = 20 - int(fold_in.lengths.max())
-        _, top = full_sort_topk(users, network, loader, least)
-        for user, items in zip(users, top.tolist()):
-            shown = (fold_in.rows(torch.tensor([user])).column + 1).tolist()
-            assert shown
-            assert 0 not in items
-            assert not set(shown) & set(items)
-            assert len(set(items)) == least
-        trainer.evaluate(loader, load_best_model=False)
-        ranked = []
-        for batch in loader:
-            _, scores, _, _ = trainer._full_sort_batch_eval(batch)
-            ranked += [set(row.topk(least).indices.tolist()) for row in scores]
-        assert ranked == [set(items) for items in top.tolist()]
-        assert feat["user_id"].unique().tolist() == users.tolist()
 
 
 @pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE"])
