@@ -34,6 +34,9 @@ def test_options(recommend, capsys):
     more = ["--block_items=block.txt", "--include_seen", "--topk=99", "--output=recs.csv"]
     assert recommend(*command, *more) == 0
     assert sorted(pd.read_csv("recs.csv")["item"]) == ["i1", "i2"]
+    Path("allow.txt").write_text("x\n")
+    assert recommend(*command, "--output=no.csv") == 2
+    assert "leave none that the model could recommend" in capsys.readouterr().err
 
 
 def from_json_lines(path):
@@ -101,7 +104,6 @@ GOOD = "user,item\nann,i1\n"
         (["--output=new.csv"], GOOD, "--output would replace new.csv"),
         (["--histories=none.csv"], GOOD, "none.csv"),
         (["--allow_items=none.txt"], GOOD, "none.txt"),
-        (["--allow_items=new.csv"], GOOD, "leave none that the model could recommend"),
         (["export", "--model_file=none.pth"], GOOD, "There is no model file none.pth"),
         (["export", "--output=no/model.onnx"], GOOD, "there is no folder"),
     ],
