@@ -5,7 +5,8 @@ them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from recbole_evcf import distributed
 from recbole_evcf.config import files
 from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plain_settings
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
-from recbole_evcf.data.prepare import prepared
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.resumption import discard, states_kept
@@ -45,8 +45,7 @@ def planned_run(
     paths, names = files.resolve_config_files(config_files), {**files.DEFAULTS}
     for path in paths:
         names.update(files.read_config_file(path))
-    dataset = prepared(dataset or names["dataset"], given)
-    config = Config(model or names["model"], dataset, paths, {**given})
+    config = Config(model or names["model"], dataset or names["dataset"], paths, {**given})
     keep = config["resumable"] is None and can_resume(config)
     return config, paths, {**given, **({"resumable": True} if keep else {})}
 
@@ -178,12 +177,30 @@ def load_data_and_model(model_file: str, check: Callable[[Config], None] | None 
         ValueError: the file is missing, corrupt or no model file; or its data set has changed.
     """
     checkpoint = load_checkpoint(model_file, "cpu")
-    try:
+    with _fitting(model_file):
         config = restored_config(checkpoint["config"])
         if check is not None:
             check(config)
         dataset, *loaders = load_data(config)
         return config, _restored_model(config, checkpoint, loaders[0]._dataset), dataset, *loaders
+
+
+def load_data_of(model_file: str, model: Any) -> tuple[Any, ...]:
+    """Rebuild what a model was trained on, of which
+    :func:`~recbole_evcf.serving.saved_model.load_model` has read the file; as :func:`load_data`.
+
+    A data set that has changed is a ``ValueError``.
+    """
+    with _fitting(model_file):
+        dataset, *loaders = load_data(model.config)
+        _check_items(model.item_catalogue.tokens, dataset.field2id_token[dataset.iid_field][1:])
+        return dataset, *loaders
+
+
+@contextmanager
+def _fitting(model_file: str) -> Iterator[None]:
+    try:
+        yield
     # The data set and the model raise anything.
     except Exception as error:
         reason = one_line(error)
@@ -203,11 +220,15 @@ def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.
     if "item_catalogue" in checkpoint:
         trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
-        if not np.array_equal(trained, model.item_catalogue.tokens):
-            raise ValueError(
-                f"it was trained on {len(trained):,} items that are not those of its data set now: "
-                "the data set has changed since."
-            )
+        _check_items(trained, model.item_catalogue.tokens)
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return model
+
+
+def _check_items(trained: np.ndarray, now: np.ndarray) -> None:
+    if not np.array_equal(trained, now):
+        raise ValueError(
+            f"it was trained on {len(trained):,} items that are not those of its data set now: "
+            "the data set has changed since."
+        )

@@ -44,6 +44,7 @@ RUNS = {
     "a last batch of one": ("Vamp", {"train_batch_size": 59, "learner": "sgd"}),
     "one test user": ("GatedHVamp", {**ONE_TEST_USER, "seed": 3}),
     "starting from data": ("Vamp", {"pseudo_inputs_init": "data"}),
+    "sparse pseudo-inputs": ("GatedHVamp", {"pseudo_input_size": 5}),
     "sampled candidates": ("Vamp", SAMPLED),
     "stopping early": ("Vamp", {"epochs": 40, "stopping_step": 2, "warmup_epochs": 0}),
     "other metrics": ("Vamp", GAUC),

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.inspection.measures import LatentModel, expected_log_density, normal
+from recbole_evcf.inspection.measures import (
+    LatentModel,
+    component_items,
+    expected_log_density,
+    normal,
+)
 from recbole_evcf.model.gaussian import Gaussian, VampPrior
 from recbole_evcf.serving.recommender import Recommender
 
@@ -21,16 +26,19 @@ class NearestComponents:
 
     Args:
         recommender: of a model for which :meth:`explains` is true.
+        k: how many items to name of each component.
     """
 
-    def __init__(self, recommender: Recommender) -> None:
+    @torch.no_grad()
+    def __init__(self, recommender: Recommender, k: int = 6) -> None:
         self._model = LatentModel(recommender.model.network)
         self._device = recommender.model.device
-        self._tokens = recommender.item_tokens
         mean, log_variance = self._model.components.mean, self._model.components.log_variance
         self._components = Gaussian(mean.cpu().double(), log_variance.cpu().double())
-        # Of all components.
-        self._average = recommender.scores_without_history.exp().clamp(min=1e-12)
+        average = recommender.scores_without_history.double().exp().cpu().numpy()
+        items = component_items(self._model, average, recommender.item_tokens, k)
+        distinguishing = items[items["by"] == "distinction"]
+        self._items = distinguishing.groupby("component")["item"].agg(list)
 
     @staticmethod
     def explains(recommender: Recommender) -> bool:
@@ -39,7 +47,7 @@ class NearestComponents:
         return isinstance(getattr(network, "prior", None), VampPrior)
 
     @torch.no_grad()
-    def of(self, history: scipy.sparse.csr_matrix, n: int = 3, k: int = 6) -> list[dict[str, Any]]:
+    def of(self, history: scipy.sparse.csr_matrix, n: int = 3) -> list[dict[str, Any]]:
         """Return the n nearest components, as dicts, the nearest first.
 
         ``component`` is its number from 0, ``share`` its share in explaining the history, which is
@@ -48,25 +56,21 @@ class NearestComponents:
 
         Args:
             history: of one user, a matrix (1, items).
-            n, k: how many components, and how many items of each.
+            n: how many components.
         """
         batch = Histories(history).to(self._device).rows(torch.zeros(1, dtype=torch.long))
         found = self._model.encoder(batch.normalized())
         posterior = Gaussian(found.mean.cpu().double(), found.log_variance.cpu().double())
         expected = expected_log_density(posterior, self._components)[0]
         kl, shares = -normal(posterior).entropy().sum() - expected, expected.softmax(0)
-        nearest = kl.topk(min(n, len(kl)), largest=False).indices
-        means = self._model.components.mean[nearest.to(self._device)]
-        p = self._model.probabilities(*self._model.below(means)).clamp(min=1e-12)
-        columns = (p * (p / self._average).log()).topk(min(k, p.shape[1])).indices.cpu().numpy()
         return [
             {
-                "component": int(number),
+                "component": number,
                 "share": float(shares[number]),
                 "kl": float(kl[number]),
-                "items": self._tokens[columns[place]].tolist(),
+                "items": self._items[number],
             }
-            for place, number in enumerate(nearest)
+            for number in kl.topk(min(n, len(kl)), largest=False).indices.tolist()
         ]
 
 

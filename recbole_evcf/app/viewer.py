@@ -131,18 +131,25 @@ class Viewer:
             names = ", ".join(map(shown, self.models))
             raise ValueError(f"there is no model {shown(name)}: the models are {names}.")
         lists = [[item_token(item) for item in each] for each in histories]
-        known = self._known(name, lists)
-        answers = [
+        return {"model": name, "recommendations": self._ranked(name, lists, k)[1]}
+
+    def _ranked(
+        self, name: str, lists: list[list[str]], k: int
+    ) -> tuple[UserHistories, list[dict[str, Any]]]:
+        """What a model knows of some histories, and what it recommends to each."""
+        of = self.models[name]
+        known = user_histories(lists, of.catalogue, of.field_names)
+        answers: list[dict[str, Any]] = [
             {"items": [], "scores": [], "from_prior": not n, "unknown": self._unknown(name, each)}
             for n, each in zip(np.diff(known.histories.indptr), lists)
         ]
         if lists:
-            frames = self.models[name].recommend_in_batches(known, k)
+            frames = of.recommend_in_batches(known, k)
             for user, rows in pd.concat(frames).groupby("user", sort=False):
                 # The shortest decimals that round-trip in single precision.
                 scores = rows["score"].astype(str).astype(float)
                 answers[user] |= {"items": rows["item"].tolist(), "scores": scores.tolist()}
-        return {"model": name, "recommendations": answers}
+        return known, answers
 
     def compare(self, history: Sequence[str | int], k: int = 20) -> dict[str, Any]:
         """Return each model's best items for one history, and why it recommends them.
@@ -154,14 +161,13 @@ class Viewer:
         Arguments and errors are those of :meth:`recommend`.
         """
         tokens = list(dict.fromkeys(item_token(item) for item in history))
-        lists = {name: self.recommend([tokens], k, name) for name in self.models}
-        answers = {name: each["recommendations"][0] for name, each in lists.items()}
+        found = {name: self._ranked(name, [tokens], k) for name in self.models}
         ranks = {
             name: {token: rank for rank, token in enumerate(answer["items"], 1)}
-            for name, answer in answers.items()
+            for name, (_, [answer]) in found.items()
         }
         models = []
-        for name, answer in answers.items():
+        for name, (known, [answer]) in found.items():
             reasons = self._reasons(name, tokens, answer["items"])
             items = [
                 {
@@ -173,17 +179,13 @@ class Viewer:
                 for token, score, because in zip(answer["items"], answer["scores"], reasons)
             ]
             unknown = [self._item(token) for token in answer["unknown"]]
-            components = self._nearest(name, tokens)
+            components = self._nearest(name, known)
             about = {"name": name, "from_prior": answer["from_prior"], "unknown": unknown}
             models.append({**about, "items": items, "components": components})
         return {"history": [self._item(token) for token in tokens], "models": models}
 
     def _item(self, token: str) -> dict[str, Any]:
         return {"item": token, "title": self._titles.get(token, token)}
-
-    def _known(self, name: str, lists: list[list[str]]) -> UserHistories:
-        of = self.models[name]
-        return user_histories(lists, of.catalogue, of.field_names)
 
     def _unknown(self, name: str, tokens: Iterable[str]) -> list[str]:
         return [token for token in dict.fromkeys(tokens) if token not in self._columns[name]]
@@ -199,13 +201,12 @@ class Viewer:
             for pairs in self._weights[name].for_items(*places)
         ]
 
-    def _nearest(self, name: str, tokens: list[str]) -> list[dict[str, Any]] | None:
+    def _nearest(self, name: str, known: UserHistories) -> list[dict[str, Any]] | None:
         if name not in self._components:
             return None
-        matrix = self._known(name, [tokens]).histories
-        if matrix.nnz == 0:
+        if known.histories.nnz == 0:
             return []
-        found = self._components[name].of(matrix)
+        found = self._components[name].of(known.histories)
         return [{**each, "items": list(map(self._item, each["items"]))} for each in found]
 
 

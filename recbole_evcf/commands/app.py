@@ -15,7 +15,6 @@ from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection.inspection import item_names
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import counted, data_set_users
-from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config
 
 
 def main(options: argparse.Namespace, words: list[str]) -> None:
@@ -56,30 +55,31 @@ def viewer_of(model_files: Sequence[str], dataset: str | None = None) -> Viewer:
     paths = [str(Path(path).resolve()) for path in model_files]
     if len(set(paths)) < len(paths):
         raise ValueError("--model_file names a file twice.")
-    configs = [restored_config(load_checkpoint(path)["config"]) for path in model_files]
-    of_data_set = [path for path, c in zip(model_files, configs) if c["dataset"] == dataset]
+    loaded = {path: Recommender.load(path) for path in model_files}
+    configs = {path: recommender.model.config for path, recommender in loaded.items()}
+    of_data_set = [path for path in model_files if configs[path]["dataset"] == dataset]
     if dataset is not None and not of_data_set:
-        known = ", ".join(sorted({config["dataset"] for config in configs}))
+        known = ", ".join(sorted({config["dataset"] for config in configs.values()}))
         raise ValueError(f"--dataset={dataset}: none of the models was trained on it, but {known}.")
-    times = Counter(config["model"] for config in configs)
+    times = Counter(config["model"] for config in configs.values())
     models: dict[str, Recommender] = {}
     titles: dict[str, str] = {}
-    for path, config in zip(model_files, configs):
+    for path, config in configs.items():
         name = config["model"]
         name = name if times[name] == 1 else Path(path).stem
         # Files of one name in several folders.
-        models[path if name in models else name] = Recommender.load(path)
+        models[path if name in models else name] = loaded[path]
         found = item_names(config)
         titles |= {} if found is None else {**found.to_dict(), **titles}
-    users = _users(of_data_set[0]) if of_data_set else None
+    users = _users(of_data_set[0], loaded[of_data_set[0]]) if of_data_set else None
     return Viewer(models, titles, users)
 
 
-def _users(model_file: str) -> DataSetUsers:
+def _users(model_file: str, recommender: Recommender) -> DataSetUsers:
     # RecBole logs the settings and the data set.
     logging.disable(logging.INFO)
     try:
-        _, _, dataset, *loaders = quick_start.load_data_and_model(model_file)
+        dataset, *loaders = quick_start.load_data_of(model_file, recommender.model)
     finally:
         logging.disable(logging.NOTSET)
     known: Any = data_set_users(*loaders[:2])

@@ -16,7 +16,6 @@ from recbole_evcf.config.files import read_yaml, resolve_config_files
 from recbole_evcf.config.keys import Role, checked, effective_settings, with_role
 from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.loading_settings import check_tested
-from recbole_evcf.data.prepare import prepared
 from recbole_evcf.model.models import BEST
 from recbole_evcf.results import VERSIONS, digest
 from recbole_evcf.trainer.checkpoint import plain_config
@@ -95,7 +94,7 @@ def make_plan(
 
     Args:
         specs: the models.
-        dataset: name of the data set.
+        dataset: name of the data set, or the file of a table.
         config_files: for all models, read after those of a model.
         settings: config keys for all models; they override every file.
         seeds: of the models; by default the one of the config.
@@ -105,7 +104,6 @@ def make_plan(
         ValueError: a model, a setting or a seed is wrong.
     """
     settings = dict(settings or {})
-    dataset = str(prepared(dataset, settings))
     # Spaces in a label do not matter.
     labels = {"".join(spec.label.split()): spec.label for spec in specs}
     first_tested = "".join((baseline or specs[0].label).split())
@@ -133,7 +131,7 @@ def make_plan(
             both = {"seed": seed, "split_seed": split_seed}
             request = {
                 "model": spec.model,
-                "dataset": dataset,
+                "dataset": first["dataset"],
                 "config_files": [os.path.abspath(path) for path in files],
                 "settings": {**settings, **spec.settings, **both},
             }

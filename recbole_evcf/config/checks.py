@@ -68,6 +68,7 @@ def check_settings(config: Config) -> None:
             config[others.pop()] = None
         _check_values(config, Role.CHECKED_FOR_OURS)
         Settings.from_config(config)
+        _check_sparse_gradients(config)
     if (config["resume"] or config["resumable"]) and not can_resume(config):
         raise ValueError(
             f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
@@ -91,6 +92,26 @@ def _check_values(config: Config, role: Role, none: bool = False) -> None:
         # Tuners draw whole numbers as floats, which RecBole would not count with.
         if isinstance(value, float) and isinstance(number, int):
             config[name] = number
+
+
+def sparse_gradients(config: Config) -> list[str]:
+    """The keys of one of our models that make gradients of a table sparse, and are set."""
+    return [key for key in with_role(Role.SPARSE_GRADIENTS) if config[key]]
+
+
+def _check_sparse_gradients(config: Config) -> None:
+    learner = str(config["learner"]).lower()
+    faults = {
+        f"learner {learner}": learner not in ("adam_norm_grad", "adam"),
+        "weight_decay": config["weight_decay"],
+        "clip_grad_norm": config["clip_grad_norm"],
+    }
+    for key in sparse_gradients(config):
+        for other in (name for name, is_set in faults.items() if is_set):
+            raise ValueError(
+                f"{other} cannot be used with {key}, whose gradients have the rows of a few items "
+                "alone: leave one of the two out; learner may be adam_norm_grad or adam."
+            )
 
 
 def is_vae(config: Config) -> bool:
@@ -211,6 +232,11 @@ def check_processes(config: Config, nproc: int, max_restarts: int = 0) -> None:
             ours and not can_resume(config),
             f"{name} is trained by {trainer}, which knows one process only: leave out nproc and "
             "world_size, or train it by VAETrainer or a subclass.",
+        ),
+        (
+            ours and sparse_gradients(config),
+            f"{' and '.join(sparse_gradients(config))} cannot be divided among several processes: "
+            "leave out nproc and world_size.",
         ),
         (
             not ours and is_sg(config),

@@ -149,6 +149,7 @@ class Role(Flag):
     WITHOUT_EFFECT = auto()  # on the result: it says where, or what is shown
     OF_A_MACHINE = auto()  # the machines of one run may differ in it
     CHANGEABLE_ON_RESUME = auto()  # of a named run: the same networks, trained otherwise
+    SPARSE_GRADIENTS = auto()  # what it switches on makes the gradient of a table sparse
     OF_ONE_RUN = auto()  # no command that trains several models takes it
     SAME_FOR_ALL = auto()  # otherwise models or trials could not be compared with each other
     OF_EACH_MODEL = auto()  # one of RecBole's evaluation and data keys, and a model's own business
@@ -214,7 +215,10 @@ _TABLE = (
     Key("gated", _instance("True or False", bool), "hidden layers (x W + b) * sigmoid(x V + c), equation 7, instead of tanh(x W + b)", _OURS),
     Key("dropout_prob", _number(least=0, below=1), "dropout on the L2-normalised history and on the pseudo-inputs, in training only; EDLAE's p, the share of a history that dropout hides", _OURS | R.OF_EDLAE),
     Key("likelihood", choice("multinomial", "bernoulli"), "equation 1, or independent items", _OURS),
+    Key("sampled_softmax", whole(0), "training takes the multinomial's sum over the batch's items and so many others, drawn at random to stand for the rest; 0: over all items", _OURS | R.SPARSE_GRADIENTS),
+    Key("sparse_input_gradient", _instance("True or False", bool), "the gradients of the encoders' first layers have the rows of the batch's items alone, and so have the optimizer's steps", _OURS | R.SPARSE_GRADIENTS),
     Key("n_pseudo_inputs", whole(1), "number K of the VampPrior's components; on ml-100k 200", _OURS),
+    Key("pseudo_input_size", whole(0), "items of each pseudo-input: at most so many, drawn from a training user's history; it is learned there, from a start as `pseudo_inputs_init` says, and is 0 elsewhere. 0: all items", _OURS),
     Key("pseudo_inputs_init", choice("normal", "data"), "start of the pseudo-inputs: N(mean, std²), or random training users' histories plus N(0, std²)", _OURS),
     Key("pseudo_inputs_mean", _number(), "mean of the `normal` start", _OURS),
     Key("pseudo_inputs_std", _number(least=0), "standard deviation of the `normal` start, and of the noise of the `data` start", _OURS),
@@ -244,6 +248,7 @@ _TABLE = (
     Key("per_user_file", _instance("the path of a file", str), "CSV file of each user's test metrics, written whole or not at all", _PLUGIN | _HERE | R.OF_ONE_RUN | R.NOT_TUNED),
     Key("resume", _instance("True, False or the path of a model file", bool, str), "resumes the newest unfinished run of the same settings, or that of a model file; our models only", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
     Key("resumable", _instance("True or False", bool), "keeps the state of training beside the model file, to resume from; `run` does unless it is `False`", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
+    Key("torch_threads", whole(1), "threads of each process; none: torch's choice, all cores, or `OMP_NUM_THREADS`", _PLUGIN | _HERE | R.NOT_IN_A_FILE | R.NOT_TUNED),
     # RecBole's, where they matter here.
     Key("seed", whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
     Key("reproducibility", None, "deterministic algorithms of cuDNN's"),

@@ -170,6 +170,18 @@ class HistoryBatch:
         matrix[self.row, self.column] = values
         return matrix
 
+    def sample(self, size: int) -> Tensor:
+        """Item columns of each history, ``size`` at random of a longer one, -1 where there are
+        fewer, (batch, size)."""
+        order = (
+            self.row + torch.rand(len(self.row), dtype=torch.double, device=self.row.device)
+        ).argsort()
+        place = torch.arange(len(order), device=order.device) - self.offsets[self.row]
+        kept = place < size
+        columns = self.column.new_full((len(self), size), -1)
+        columns[self.row[kept], place[kept]] = self.column[order[kept]]
+        return columns
+
     def sum_rows(self, values: Tensor) -> Tensor:
         """Sum of ``values``, (entries,), over each user's entries, (batch,)."""
         return values.new_zeros(len(self)).index_add_(0, self.row, values)

@@ -4,6 +4,7 @@ import glob
 import os
 from typing import Any
 
+import torch
 from recbole.config import Config
 from recbole.utils import set_color
 
@@ -18,6 +19,7 @@ from recbole_evcf.config.files import (
 )
 from recbole_evcf.config.keys import KEYS, checked
 from recbole_evcf.data.loading_settings import check_loading
+from recbole_evcf.data.prepare import prepared
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.hooks.wrapping import extends
 from recbole_evcf.model.fold_in import learns_from_samples
@@ -26,6 +28,8 @@ from recbole_evcf.utils.text import one_line
 
 # RecBole's default.
 DATA_PATH = "dataset/"
+# As many as torch took before a config said otherwise.
+_threads: list[int] = []
 
 
 @extends(Config)
@@ -45,6 +49,7 @@ class CheckedConfig(Config):
             raise
         except Exception as error:
             raise ValueError(f"{one_line(error)}{checks.odd_settings(self)}") from error
+        _use_threads(self)
         if is_sg(self) and not learns_from_samples(self["model"]):
             self["train_neg_sample_args"] = None
             self._set_train_neg_sample_args()
@@ -60,26 +65,25 @@ class CheckedConfig(Config):
         return "\n".join(lines)
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
-        name = self.external_config_dict.get("dataset") if dataset is None else dataset
-        if name is not None:
-            checked("dataset", name)
         import_plugins()
         try:
-            found = super()._get_model_and_dataset(model, dataset)
+            name, model_class, dataset = super()._get_model_and_dataset(model, dataset)
         except KeyError as error:
             raise ValueError(error.args[0]) from None
         # Importing a module may raise anything.
         except Exception:
             raise unknown_model(str(model or self.external_config_dict["model"])) from None
-        self._read_file_of_dataset(found[-1])
-        return found
-
-    def _read_file_of_dataset(self, dataset: str) -> None:
-        """Read the config file that lies beside a data set, below those of the user."""
         folder = self.external_config_dict.get("data_path") or DATA_PATH
+        is_restored = getattr(self, "is_restored", False)
+        dataset = dataset if is_restored else prepared(dataset, folder)
+        checked("dataset", dataset)
         path = os.path.join(folder, dataset, f"{dataset}.yaml")
-        if getattr(self, "is_restored", False) or not os.path.isfile(path):
-            return
+        if not is_restored and os.path.isfile(path):
+            self._read_file_of_dataset(path)
+        return name, model_class, dataset
+
+    def _read_file_of_dataset(self, path: str) -> None:
+        """Read the config file that lies beside a data set, below those of the user."""
         settings = read_config_file(path)
         # Where it lies has just been found.
         settings.pop("data_path", None)
@@ -126,3 +130,12 @@ class CheckedConfig(Config):
                 # The first process alone logs and writes.
                 quiet = (key for key in KEYS.values() if key.elsewhere is not None)
                 self.final_config_dict.update({key.name: key.elsewhere for key in quiet})
+
+
+def _use_threads(config: Config) -> None:
+    """Let torch compute with as many threads as a config says, or else as before such a config."""
+    count = config["torch_threads"]
+    if count and not _threads:
+        _threads.append(torch.get_num_threads())
+    if count or _threads:
+        torch.set_num_threads(int(count or _threads.pop()))

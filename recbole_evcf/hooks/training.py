@@ -20,11 +20,13 @@ from recbole.utils import logger, set_color, utils
 from torch import nn
 
 from recbole_evcf import distributed, quick_start
+from recbole_evcf.config.checks import sparse_gradients
 from recbole_evcf.evaluator import metrics
 from recbole_evcf.hooks.wrapping import extends, hook, replace
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
+from recbole_evcf.trainer.row_adam import RowAdam, RowAdamNormGrad
 from recbole_evcf.trainer.trainer import AdamNormGrad
 
 
@@ -36,6 +38,8 @@ class PluginTrainer(Trainer):
         known: dict[str, Callable] = {"adam_norm_grad": AdamNormGrad}
         if isinstance(self.model, VAERecommender):
             known["adam"] = functools.partial(torch.optim.Adam, fused=True)
+            if sparse_gradients(self.config):
+                known = {"adam_norm_grad": RowAdamNormGrad, "adam": RowAdam}
         learner = str(kwargs.get("learner", self.learner)).lower()
         if learner not in known:
             return super()._build_optimizer(**kwargs)

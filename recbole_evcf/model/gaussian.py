@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_evcf.data.histories import BatchShard
+from recbole_evcf.data.histories import BatchShard, HistoryBatch
+from recbole_evcf.model.dropout import clamp_and_drop
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -86,7 +87,7 @@ class _MixtureLogProb(torch.autograd.Function):
         return of_z, of_mean.to(ctx.dtype), of_log_variance.to(ctx.dtype)
 
 
-Posterior = Callable[[Tensor], Gaussian]
+Posterior = Callable[[Tensor | HistoryBatch], Gaussian]
 
 
 class Prior(nn.Module):
@@ -135,3 +136,37 @@ class VampPrior(Prior):
 
     def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
         return mixture_log_prob(z, self.components(posterior))
+
+
+class SparseVampPrior(VampPrior):
+    """A VampPrior whose pseudo-inputs are learned on a few items each, and are 0 on the others.
+
+    Args:
+        items: the item columns of each, (K, size), -1 where it has fewer.
+        values: the u_k there at the start, (K, size).
+        n_items: number of item columns.
+    """
+
+    items: Tensor
+
+    def __init__(self, items: Tensor, values: Tensor, n_items: int):
+        Prior.__init__(self)
+        self.n_items = n_items
+        self.register_buffer("items", items)
+        self.values = nn.Parameter(values)
+
+    def batch(self) -> HistoryBatch:
+        """The u_k, clamped to [0, 1], in the form of histories."""
+        row, place = (self.items >= 0).nonzero(as_tuple=True)
+        lengths = (self.items >= 0).sum(1)
+        values = clamp_and_drop(self.values[row, place][None], 0.0)[0]
+        offsets = lengths.cumsum(0) - lengths
+        return HistoryBatch(row, self.items[row, place], offsets, lengths, self.n_items, values)
+
+    @property
+    def pseudo_inputs(self) -> Tensor:
+        """The u_k, clamped, (K, items)."""
+        return self.batch().dense()
+
+    def components(self, posterior: Posterior) -> Gaussian:
+        return posterior(self.batch())

@@ -18,6 +18,9 @@ Input = Tensor | HistoryBatch
 # needs. Its ``forward`` hands on what it is given to them.
 Layer = Callable[[Callable[[], nn.Module]], nn.Module]
 
+# Entries of histories whose rows are multiplied at once.
+ENTRIES = 2**14
+
 # The published bounds of every log-variance.
 BOUNDS = -12.0, 4.0
 
@@ -40,6 +43,12 @@ class OutputLayer(Linear):
         """(batch, hidden) -> (batch, items), held in memory item by item."""
         return torch.addmm(self.bias[:, None], self.weight, h.T).T
 
+    def of_items(self, h: Tensor, items: Tensor, shift: Tensor) -> Tensor:
+        """The logits of some items, each once, plus a ``shift`` of each: (batch, items given). The
+        gradients of weight and bias are sparse: they have the rows of these items."""
+        weight, bias = _Rows.apply(self.weight, items), _Rows.apply(self.bias, items)
+        return torch.addmm((bias + shift)[:, None], weight, h.T).T
+
     def score(self, h: Tensor, out: Tensor) -> None:
         """The same without a gradient, into ``out``, which is held user by user."""
         if h.device.type != "cpu":
@@ -51,6 +60,24 @@ class OutputLayer(Linear):
                 torch.addmm(bias, users, weight.T, out=block.T)
 
 
+class _Rows(torch.autograd.Function):
+    """Some rows of a table, each once. Its gradient is sparse, unlike that of indexing."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.shape = rows, table.shape
+        return table[rows]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _of_rows(ctx.rows, grad, ctx.shape), None
+
+
+def _of_rows(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    # Said explicitly: else torch warns.
+    return torch.sparse_coo_tensor(rows[None], values, shape, check_invariants=False)
+
+
 class HistoryLinear(nn.Module):
     """``x W + b`` where ``x`` is a batch of histories, or dense as the pseudo-inputs are. With
     histories it is a sum of the weight rows of their items, without a batch x items matrix.
@@ -59,7 +86,13 @@ class HistoryLinear(nn.Module):
         n_items: width of ``x``.
         out_features: width of the result.
         n_dense: width of a further dense input that is concatenated to ``x``.
+
+    Attributes:
+        sparse_gradient: with histories, the gradient of the weights is a sparse tensor, which has
+            the rows of their items, and those of the dense input.
     """
+
+    sparse_gradient = False
 
     def __init__(self, n_items: int, out_features: int, n_dense: int = 0):
         super().__init__()
@@ -73,7 +106,9 @@ class HistoryLinear(nn.Module):
     def forward(self, x: Input, dense: Tensor | None = None) -> Tensor:
         """``x`` (batch, items) sparse or dense, ``dense`` (batch, n_dense) -> (batch, out)."""
         if not isinstance(x, Tensor):
-            return _SumOfRows.apply(self.weight, x, dense) + self.bias
+            assert x.values is not None, "a history is normalized before it is encoded"
+            values = x.values.to(self.weight.dtype)
+            return _SumOfRows.apply(self.weight, values, x, dense, self.sparse_gradient) + self.bias
         if dense is not None:
             x = torch.cat([x, dense], dim=1)
         return dense_products(x, [self])[0]
@@ -110,28 +145,43 @@ class _SumOfRows(torch.autograd.Function):
     embedding_bag's own. The other rows are empty bags there, and are filled in place."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, x: HistoryBatch, dense: Tensor | None) -> Tensor:
-        ctx.x = x
-        assert x.values is not None, "a history is normalized before it is encoded"
-        values = x.values.to(weight.dtype)
+    def forward(
+        ctx: Any,
+        weight: Tensor,
+        values: Tensor,
+        x: HistoryBatch,
+        dense: Tensor | None,
+        sparse: bool,
+    ) -> Tensor:
+        ctx.x, ctx.sparse = x, sparse
         result = F.embedding_bag(x.column, weight, x.offsets, mode="sum", per_sample_weights=values)
         if dense is not None:
             result.addmm_(dense, weight[x.n_items :])
-        ctx.save_for_backward(weight, dense)
+        ctx.save_for_backward(weight, values, dense)
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
-        x, (weight, dense) = ctx.x, ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, (weight, values, dense) = ctx.x, ctx.saved_tensors
+        of_values = of_dense = None
+        if ctx.needs_input_grad[1]:
+            entries = zip(x.row.split(ENTRIES), x.column.split(ENTRIES))
+            of_values = torch.cat([(grad[row] * weight[item]).sum(1) for row, item in entries])
         order, offsets = x.transposed()
         n_dense = len(weight) - x.n_items
+        if ctx.sparse:
+            items = x.column[order].unique_consecutive()
+            rows = torch.cat([items, torch.arange(x.n_items, len(weight), device=items.device)])
+            offsets = offsets[items]
         offsets = F.pad(offsets, (0, n_dense), value=len(order))
-        values, grad = x.values.to(grad.dtype)[order], grad.contiguous()
+        values, grad = values.to(grad.dtype)[order], grad.contiguous()
         result = F.embedding_bag(x.row[order], grad, offsets, mode="sum", per_sample_weights=values)
-        if dense is None:
-            return result, None, None
-        torch.mm(dense.T, grad, out=result[x.n_items :])
-        return result, None, grad @ weight[x.n_items :].T
+        if dense is not None:
+            torch.mm(dense.T, grad, out=result[len(result) - n_dense :])
+            of_dense = grad @ weight[x.n_items :].T
+        if ctx.sparse:
+            result = _of_rows(rows, result, weight.shape)
+        return result, of_values, None, of_dense, None
 
 
 class TanhLayer(nn.Module):

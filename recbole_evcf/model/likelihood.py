@@ -5,7 +5,9 @@ come in, so that what lies between stays in the processor's caches. In the backw
 gradient takes the place of the logits: keep a copy to use them afterwards.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,6 +76,34 @@ class Bernoulli(Likelihood):
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {"multinomial": Multinomial, "bernoulli": Bernoulli}
+
+
+def sampled_items(history: HistoryBatch, negatives: int) -> tuple[Tensor, Tensor, HistoryBatch]:
+    """The items of a batch's histories, and some of the others to stand for all of them.
+
+    The others are drawn uniformly, without replacement. A logit of theirs, shifted by the log of
+    how many of them there are for each drawn, counts in the sum of the softmax as often as it has
+    to for the sum's expectation to be that over all items (sampled softmax; Bengio & Senécal 2008).
+
+    Args:
+        history: the batch.
+        negatives: how many of the others are drawn; if there are no more, all are taken.
+
+    Returns:
+        item columns, ascending, and the shift of each, (items,); and the histories in these items
+        alone, column ``c`` being ``items[c]``.
+    """
+    shift = torch.zeros(history.n_items, device=history.column.device)
+    kept = torch.zeros_like(shift, dtype=torch.bool).index_fill_(0, history.column, True)
+    others = drawn = (~kept).nonzero()[:, 0]
+    if negatives < len(others):
+        drawn = others[torch.randperm(len(others), device=others.device)[:negatives]]
+        shift[drawn] = math.log(len(others) / negatives)
+    kept[drawn] = True
+    items, place = kept.nonzero()[:, 0], kept.cumsum(0) - 1
+    column = place[history.column]
+    within = replace(history, column=column, n_items=len(items), _transposed=[])
+    return items, shift[items], within
 
 
 def _precision(logits: Tensor) -> torch.dtype:

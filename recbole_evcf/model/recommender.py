@@ -9,8 +9,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_evcf.data.histories import BatchShard, Histories
-from recbole_evcf.model.gaussian import Prior, StandardNormalPrior, VampPrior
+from recbole_evcf.data.histories import BatchShard, Histories, HistoryBatch
+from recbole_evcf.model.gaussian import Prior, SparseVampPrior, StandardNormalPrior, VampPrior
 from recbole_evcf.model.layers import Layer
 from recbole_evcf.model.vae import OneLevelVAE, Settings, TwoLevelVAE
 
@@ -112,16 +112,31 @@ class VAERecommender(GeneralRecommender):
         if not self.vamp_prior:
             return StandardNormalPrior()
         k, std = settings.n_pseudo_inputs, settings.pseudo_inputs_std
-        if settings.pseudo_inputs_init == "normal":
+        normal, size = settings.pseudo_inputs_init == "normal", settings.pseudo_input_size
+        if size:
+            items = self._drawn_histories(dataset, k).sample(size).cpu()
+            mean = settings.pseudo_inputs_mean if normal else 1.0
+            return SparseVampPrior(items, torch.empty(k, size).normal_(mean, std), self.n_items - 1)
+        if settings.sparse_input_gradient:
+            raise ValueError(
+                "sparse_input_gradient has no effect where pseudo-inputs have all items: set "
+                "pseudo_input_size too, such as 50."
+            )
+        if normal:
             start = torch.empty(k, self.n_items - 1)
             return VampPrior(start.normal_(settings.pseudo_inputs_mean, std))
+        histories = self._drawn_histories(dataset, k).dense().cpu()
+        return VampPrior(histories + torch.empty_like(histories).normal_(0, std))
+
+    def _drawn_histories(self, dataset: Dataset, k: int) -> HistoryBatch:
         # Not all users with an input history: held-out users have one too.
         users = torch.as_tensor(dataset.inter_feat[self.USER_ID]).unique().to(self.device)
+        if not len(users):
+            # A model that is loaded: what it has learned follows. The padding user has no history.
+            users = users.new_zeros(1)
         drawn = users[torch.randperm(len(users)).to(users.device)]
         # More components than users: begin again with the first.
-        drawn = drawn.repeat(-(-k // len(drawn)))[:k]
-        histories = self._histories.rows(drawn).dense().cpu()
-        return VampPrior(histories + torch.empty_like(histories).normal_(0, std))
+        return self._histories.rows(drawn.repeat(-(-k // len(drawn)))[:k])
 
     def loss_terms(
         self, interaction: Interaction, shard: BatchShard | None = None

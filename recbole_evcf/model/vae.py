@@ -26,7 +26,7 @@ from recbole_evcf.model.layers import (
     TanhLayer,
     hidden_layers,
 )
-from recbole_evcf.model.likelihood import LIKELIHOODS, Multinomial
+from recbole_evcf.model.likelihood import LIKELIHOODS, Multinomial, sampled_items
 
 # Components of a prior decoded at once: together they take up this many scores.
 SCORES_AT_ONCE = 2**24
@@ -48,6 +48,9 @@ class Settings:
     anneal_cap: float
     total_anneal_steps: int | None
     warmup_epochs: int | None
+    sampled_softmax: int = 0
+    sparse_input_gradient: bool = False
+    pseudo_input_size: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -58,6 +61,11 @@ class Settings:
             raise ValueError(
                 "total_anneal_steps and warmup_epochs are both set: give the warm-up length once, "
                 "in steps or in epochs, and leave the other out (or ~ in YAML)."
+            )
+        if values["sampled_softmax"] and values["likelihood"] != "multinomial":
+            raise ValueError(
+                "sampled_softmax is a way to compute likelihood multinomial, not "
+                f"{values['likelihood']}: leave it out."
             )
         return cls(**values)
 
@@ -138,14 +146,25 @@ class VAE(nn.Module):
 
     def __init__(self, settings: Settings, n_items: int, prior: Prior, layer: Layer | None = None):
         super().__init__()
-        self.likelihood = LIKELIHOODS[settings.likelihood]
+        self.likelihood, self.negatives = LIKELIHOODS[settings.likelihood], settings.sampled_softmax
         self.prior = prior
         self.add_layers(settings, n_items, layer or (GatedLayer if settings.gated else TanhLayer))
         self.output = OutputLayer(settings.mlp_hidden_size[0], n_items)
+        for each in self.modules():
+            if isinstance(each, HistoryLinear):
+                each.sparse_gradient = settings.sparse_input_gradient
 
     def add_layers(self, settings: Settings, n_items: int, layer: Layer) -> None:
         """Make encoder and decoder."""
         raise NotImplementedError
+
+    def log_likelihood(self, hidden: Tensor, history: HistoryBatch) -> Tensor:
+        """log p(x | z) given the decoder's last hidden layer, (batch, hidden) -> (batch,); in
+        training an estimate from a sample of the items, if ``sampled_softmax`` says so."""
+        if not (self.negatives and self.training):
+            return self.likelihood.log_prob(self.output(hidden), history)
+        items, shift, within = sampled_items(history, self.negatives)
+        return self.likelihood.log_prob(self.output.of_items(hidden, items, shift), within)
 
 
 class OneLevelVAE(VAE):
@@ -160,7 +179,7 @@ class OneLevelVAE(VAE):
         """One-sample estimates of log p(x|z) and of KL(q(z|x) || p(z)), (batch,) each."""
         posterior = self.encoder(history.normalized())
         z = posterior.sample(history.shard)
-        log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z)), history)
+        log_likelihood = self.log_likelihood(self.decoder(z), history)
         return log_likelihood, posterior.log_prob(z) - self.prior.log_prob(z, self.encoder)
 
     def latent(self, history: HistoryBatch) -> Tensor:
@@ -189,7 +208,7 @@ class TwoLevelVAE(VAE):
         z2 = q_z2.sample(history.shard)
         q_z1 = self.encoder_z1(x, z2)
         z1 = q_z1.sample(history.shard)
-        log_likelihood = self.likelihood.log_prob(self.output(self.decoder(z1, z2)), history)
+        log_likelihood = self.log_likelihood(self.decoder(z1, z2), history)
         log_q = q_z1.log_prob(z1) + q_z2.log_prob(z2)
         log_p = self.prior_z1(z2).log_prob(z1) + self.prior.log_prob(z2, self.encoder_z2)
         return log_likelihood, log_q - log_p

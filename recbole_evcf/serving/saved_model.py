@@ -34,7 +34,9 @@ NEEDED = {"LDiffRec": {"n_cate": 1}}
 
 
 def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
-    """Build the model of a file, ready to score; its items are ``model.item_catalogue``.
+    """Build the model of a file, ready to score.
+
+    Its items are ``model.item_catalogue``, the settings of its training ``model.config``.
 
     Args:
         path: a model file saved with recbole_evcf imported.
@@ -147,7 +149,7 @@ def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn
             model = model_class(config, dataset)
     model.load_state_dict(state)
     model.load_other_parameter(checkpoint.get("other_parameter"))
-    model.item_catalogue = catalogue
+    model.item_catalogue, model.config = catalogue, config
     model = model.to(config["device"]).eval()
     # Score a user with one item, to check what RecBole's models keep besides their weights.
     view: Any = scoring(model, Histories(scipy.sparse.eye(1, n_items - 1)))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.resumption import Resumption
+from recbole_evcf.trainer.shared_processor import SharedProcessor
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
@@ -75,6 +76,7 @@ class VAETrainer(Trainer):
     PROGRESS += ("cur_step", "train_loss_dict")
     resumption: Resumption | None = None
     _validated: dict[str, float] | None = None
+    _processor: SharedProcessor | None = None
 
     def __init__(self, config: Config, model: nn.Module):
         super().__init__(config, model)
@@ -109,6 +111,7 @@ class VAETrainer(Trainer):
                 self.resumption.after_epoch(epoch)
 
         self.best_epoch, self.resumption = self.start_epoch - 1, None
+        self._processor = SharedProcessor() if self.device.type == "cpu" else None
         if self.config["resume"] or self.config["resumable"]:
             if not saved:
                 raise ValueError("resume and resumable need model files: leave out saved=False.")
@@ -162,6 +165,9 @@ class VAETrainer(Trainer):
                 self._check_losses(totals, epoch_idx, finite_steps)
         self._check_losses(totals, epoch_idx, finite_steps)
         self._check_weights(epoch_idx)
+        if self._processor and (advice := self._processor.advice()):
+            self.logger.warning(advice)
+            self._processor = None
         weight = float(self.model.warmup.weight)
         self.model.warmup.epoch += 1
         reconstruction, kl = (totals / users).tolist()

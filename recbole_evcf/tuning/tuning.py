@@ -24,7 +24,6 @@ from recbole_evcf.config.checks import check_one_of_several
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
 from recbole_evcf.data.identity import digest_of_data
-from recbole_evcf.data.prepare import prepared
 from recbole_evcf.quick_start import load_data, new_model
 from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
@@ -130,7 +129,6 @@ def tune(
         if max_evals is None:
             raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
     space = read_params_file(params_file)
-    dataset = prepared(dataset, settings)
     config = Config(model, dataset, resolve_config_files(config_files), settings)
     check_parameters(config, space, params_file, settings, algo)
     key = settings_of_result(config, digest_of_data(config))

@@ -285,7 +285,7 @@ def test_the_nearest_components(paths):
         z = prior.mean
         p = network.output(network.decoder(network.prior_z1(z).mean, z)).softmax(1)
         best = (p * (p / p.mean(0)).log()).topk(4).indices
-    found = NearestComponents(recommender).of(history, 3, 4)
+    found = NearestComponents(recommender, 4).of(history, 3)
     order = kl.argsort()[:3]
     assert [each["component"] for each in found] == order.tolist()
     np.testing.assert_allclose([each["kl"] for each in found], kl[order], rtol=1e-4)

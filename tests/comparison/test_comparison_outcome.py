@@ -77,8 +77,9 @@ def test_one_test_user_has_no_error(compared, sg):
 
 def test_costs_name_the_machine_of_each_row(compared, sg):
     """Runs are kept, and the command may be resumed elsewhere."""
+    sg["torch_threads"] = 3
     here = compared("Vamp,Pop", sg, seeds=(1, 2)).values.loc["Vamp", "measured_on"]
-    cpu = f"{platform.machine()} CPU, threads: {torch.get_num_threads()}"
+    cpu = f"{platform.machine()} CPU, threads: 3"
     assert here == f"{platform.node()} ({cpu}), torch {torch.__version__}"
     edit("Vamp-1", lambda run: run["value"].update(measured_on="old GPU, torch 2.6"))
     outcome = compared("Vamp,Pop", sg, seeds=(1, 2))

@@ -40,7 +40,7 @@ class PlainProducts:
 
 class PlainSparseProduct:
     @staticmethod
-    def apply(weight, x, dense):
+    def apply(weight, values, x, dense, sparse):
         joined = x.dense() if dense is None else torch.cat([x.dense(), dense], 1)
         return joined @ weight
 

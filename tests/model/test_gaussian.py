@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from recbole_evcf.model.gaussian import Gaussian, StandardNormalPrior, VampPrior, mixture_log_prob
+from recbole_evcf.model import layers
+from recbole_evcf.model.gaussian import (
+    Gaussian,
+    SparseVampPrior,
+    StandardNormalPrior,
+    VampPrior,
+    mixture_log_prob,
+)
 from recbole_evcf.model.layers import GatedLayer, TanhLayer
 from recbole_evcf.model.vae import HistoryEncoder
 
@@ -81,6 +88,32 @@ def test_vamp_prior_is_the_mixture_of_posteriors_of_clamped_pseudo_inputs():
     z = torch.randn(15, 4)
     expected = mixture(encoder(prior.pseudo_inputs.clamp(0, 1))).log_prob(z)
     torch.testing.assert_close(prior.log_prob(z, encoder), expected)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("layer", [GatedLayer, TanhLayer])
+def test_sparse_pseudo_inputs_are_dense_ones_with_zeros_elsewhere(layer, monkeypatch):
+    monkeypatch.setattr(layers, "ENTRIES", 3)
+    torch.manual_seed(0)
+    encoder, z = encoder_of(12, layer, 0.5).eval(), torch.randn(15, 4)
+    items = torch.tensor([[3, 0, 11], [5, -1, -1], [-1, -1, -1], [2, 3, -1]])
+    sparse = SparseVampPrior(items, torch.randn(4, 3) + 0.5, 12)
+    dense = VampPrior(torch.zeros(4, 12))
+    row, place = (items >= 0).nonzero(as_tuple=True)
+    with torch.no_grad():
+        dense.pseudo_inputs[row, items[row, place]] = sparse.values[row, place]
+    results, gradients = [], []
+    for prior, values in ((sparse, sparse.values), (dense, dense.by_item)):
+        results.append(prior.log_prob(z, encoder))
+        wanted = [values, *encoder.parameters()]
+        gradients.append(torch.autograd.grad(results[-1].sum(), wanted))
+    torch.testing.assert_close(*results)
+    assert torch.equal(sparse.pseudo_inputs, dense.pseudo_inputs.clamp(0, 1))
+    (of_values, *ours), (by_item, *theirs) = gradients
+    torch.testing.assert_close(of_values[row, place], by_item.T[row, items[row, place]])
+    assert (of_values[items < 0] == 0).all()
+    for our, their in zip(ours, theirs):
+        torch.testing.assert_close(our, their)
 
 
 def test_gradient_reaches_pseudo_inputs_inside_the_bounds_only():

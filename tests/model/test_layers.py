@@ -18,9 +18,10 @@ def batch(histories):
 
 
 @pytest.mark.parametrize("n_dense", [0, 3])
-@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("sparse", [True, False, "gradient"])
 def test_products_and_gradients_equal_the_dense_ones(batch, sparse, n_dense):
     layer = HistoryLinear(12, 7, n_dense)
+    layer.sparse_gradient = sparse == "gradient"
     upstream = torch.randn(5, 7)
     x = batch if sparse else batch.dense().requires_grad_()
     z = torch.randn(5, n_dense, requires_grad=True)
@@ -28,7 +29,12 @@ def test_products_and_gradients_equal_the_dense_ones(batch, sparse, n_dense):
     result.backward(upstream)
     joined = torch.cat([batch.dense(), z.detach()], 1)
     torch.testing.assert_close(result, joined @ layer.weight + layer.bias)
-    torch.testing.assert_close(layer.weight.grad, joined.T @ upstream)
+    gradient = layer.weight.grad
+    if layer.sparse_gradient:
+        rows = gradient._indices()[0]
+        assert rows.tolist() == [*batch.column.unique(), *range(12, 12 + n_dense)]
+        gradient = gradient.to_dense()
+    torch.testing.assert_close(gradient, joined.T @ upstream)
     of_x, of_z = (upstream @ layer.weight.T).split([12, n_dense], 1)
     if not sparse:
         torch.testing.assert_close(x.grad, of_x)

@@ -71,6 +71,20 @@ def test_pseudo_inputs_from_data_are_training_histories(tiny, k):
     assert len(drawn.unique()) == min(k, len(users))
 
 
+@pytest.mark.parametrize(("init", "low", "high"), [("data", 0.9, 1), ("normal", 0.01, 0.1)])
+def test_sparse_pseudo_inputs_are_on_items_of_different_training_histories(tiny, init, low, high):
+    settings = {**tiny, "pseudo_inputs_init": init, "pseudo_input_size": 8, "n_pseudo_inputs": 50}
+    _, _, model, _ = build("Vamp", "tiny", settings)
+    start = model.network.prior.pseudo_inputs.detach()
+    histories = model._histories.rows(model._histories.lengths.nonzero().squeeze(1)).dense()
+    inside = (start > 0).float() @ histories.T == (start > 0).sum(1, keepdim=True)
+    sizes = (start > 0).sum(1)
+    assert inside.any(1).all()
+    assert (inside & (histories.sum(1).clamp(max=8) == sizes[:, None])).any(1).all()
+    assert len({tuple(row) for row in (start > 0).tolist()}) == 50
+    assert low < start[start > 0].min() <= start.max() <= high
+
+
 @pytest.mark.parametrize("model", ["GatedHVamp", "MultiVAE", "MultiDAE", "RecVAE", "CDAE"])
 def test_an_items_score_moves_with_its_vector_alone(model, tiny):
     network = build(model, "tiny", {**tiny, "hidden_dimension": 16, "embedding_size": 8})[2].eval()

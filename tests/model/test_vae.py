@@ -26,6 +26,9 @@ GOOD = {
     "anneal_cap": 0.3,
     "total_anneal_steps": None,
     "warmup_epochs": 100,
+    "sampled_softmax": 0,
+    "pseudo_input_size": 0,
+    "sparse_input_gradient": False,
 }
 DEPTHS = ([16], [16, 10], [16, 12, 10])
 

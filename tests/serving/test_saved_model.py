@@ -21,6 +21,7 @@ SMALL = {
     "LDiffRec": {**SIZES["LDiffRec"], "n_cate": 1},
     "WMF": {"embedding_size": 8},
     "Vamp": {"pseudo_inputs_init": "data"},
+    "HVamp": {"pseudo_input_size": 5, "sparse_input_gradient": True, "sampled_softmax": 9},
 }
 OURS = tuple(model.__name__ for model in (*MODELS, *BASELINES))
 

@@ -97,6 +97,7 @@ KINDS = {
     "every other epoch": {"eval_step": 2},
     "no validation": {},
     "complete": {},
+    "wide": {"sampled_softmax": 5, "sparse_input_gradient": True, "pseudo_input_size": 3},
     "sampled": {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni5"}, "topk": [3]},
 }
 

@@ -1,9 +1,10 @@
 """Turn raw data sets, and splits made elsewhere, into data sets that RecBole reads."""
 
+import json
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from logging import getLogger
@@ -26,6 +27,8 @@ FORMATS: dict[str, Callable[..., list[str]]] = {
 KINDS = tuple(FORMATS)
 # What makes the text of a config file, for the kinds that need one.
 CONFIGS = {"table": table_config, "pro_sg": split_config}
+# Begins the comment that keeps the options.
+OPTIONS = "# Options: "
 
 
 def prepare(
@@ -77,38 +80,46 @@ def prepare(
         path = str(folder / name)
         report = FORMATS[kind](raw if kind == "table" else open_raw(raw), path, **options)
         if kind in CONFIGS:
-            text = f"{_source(raw)}\n{CONFIGS[kind](path)}"
+            text = f"{_source(raw, options)}\n{CONFIGS[kind](path)}"
             Path(f"{path}.yaml").write_text(text, encoding="utf-8")
     return "\n".join([f"{Path(output) / name}: prepared from {kind}", *report])
 
 
-def prepared(dataset: str | None, settings: Mapping[str, Any]) -> str | None:
-    """Return the name of a data set; of a table's file, once it is prepared in `data_path`.
+def prepared(dataset: Any, output: str) -> Any:
+    """Return the name of a data set; of a table's file, once it is prepared in `output`.
+
+    A file that has changed is prepared again with the options of the last time.
 
     Raises:
         ValueError: as :func:`prepare`; or another data set has the file's name.
     """
-    if dataset is None or not (form_of(dataset) and Path(dataset).is_file()):
+    if not (isinstance(dataset, (str, Path)) and form_of(dataset) and Path(dataset).is_file()):
         return dataset
-    output = str(settings.get("data_path") or "dataset")
     name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")
     config = Path(output) / name / f"{name}.yaml"
-    before = config.read_text(encoding="utf-8").splitlines()[:1] if config.is_file() else []
-    source = _source(dataset)
-    if before != [source]:
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    before, after, *_ = [*text.splitlines(), "", ""]
+    source = _source(dataset, {}).splitlines()[0]
+    if before != source:
         # Less the time of its last change.
-        files = [line.rpartition(" of ")[0] for line in (*before, source)]
-        same = len(files) == 2 and files[0] == files[1]
-        getLogger().warning(prepare(dataset, name, output=output, overwrite=same))
+        same = before.rpartition(" of ")[0] == source.rpartition(" of ")[0]
+        options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
+        getLogger().warning(prepare(dataset, name, output=output, overwrite=same, **options))
     return name
 
 
-def _source(raw: Any) -> str:
-    """A comment on what a data set was prepared from, by which a changed file is known."""
-    if isinstance(raw, pd.DataFrame) or not Path(str(raw)).is_file():
-        return f"# Prepared from {'a table' if isinstance(raw, pd.DataFrame) else raw}"
+def _source(raw: Any, options: dict[str, Any]) -> str:
+    """Comments on what a data set was prepared from, by which a changed file is known, and how."""
+    items = options.get("item_file")
+    if isinstance(raw, pd.DataFrame) or isinstance(items, pd.DataFrame):
+        return "# Prepared from a table"
+    if not Path(str(raw)).is_file():
+        return f"# Prepared from {raw}"
     changed = datetime.fromtimestamp(Path(raw).stat().st_mtime).isoformat(" ")
-    return f"# Prepared from {Path(raw).resolve()} of {changed}"
+    kept = options if items is None else {**options, "item_file": str(Path(items).resolve())}
+    # NumPy's numbers too.
+    given = json.dumps(kept, default=float)
+    return f"# Prepared from {Path(raw).resolve()} of {changed}\n{OPTIONS}{given}"
 
 
 @contextmanager

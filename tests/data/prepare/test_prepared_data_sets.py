@@ -3,13 +3,16 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from recbole.config import Config
+from recbole.quick_start import run_recbole
 
 from build import build
 from conftest import parts_made_elsewhere
-from recbole_evcf import cli, prepare, run
+from recbole_evcf import cli, compare, prepare, run, tune
 from recbole_evcf.data.prepare import prepared
 
 SMALL = ["--mlp_hidden_size=[8]", "--latent_dimension=4", "--n_pseudo_inputs=3", "--epochs=1"]
@@ -19,7 +22,7 @@ SMALL += ["--show_progress=False", "--state=error"]
 @pytest.fixture
 def shop():
     """The path of a shop's table, with times in milliseconds."""
-    pairs = [(user, item) for user in range(30) for item in range(user % 7, 12)]
+    pairs = [(user, item) for user in range(30) for item in range(user % 7, user % 7 + 6)]
     rows = [f"C-{user:03},SKU{item}A,{1700000000000 + user * item}" for user, item in pairs]
     path = Path("our shop.2026.csv")
     path.write_text("\n".join(["customer,sku,date", *rows]) + "\n")
@@ -67,9 +70,48 @@ def test_a_file_of_that_name_in_another_folder_is_another(shop):
         shop.rename(Path(folder, shop.name))
         shop = Path(folder, shop.name)
         if folder == "orders of May":
-            assert prepared(str(shop), {}) == "our-shop"
+            assert prepared(str(shop), "dataset") == "our-shop"
     with pytest.raises(ValueError, match="our-shop: exists already"):
-        prepared(str(shop), {})
+        prepared(str(shop), "dataset")
+
+
+WAYS = {
+    "run": lambda shop: run("Pop", shop, "own.yaml"),
+    "file": lambda shop: run("Pop", config_files="own.yaml"),
+    "tune": lambda shop: tune("EASE", "own.hyper", shop, config_files=["own.yaml"]).best,
+    "compare": lambda shop: compare("Pop", shop, config_files=["own.yaml"]).table.dropna(),
+    "RecBole": lambda shop: run_recbole("Pop", shop, ["own.yaml"]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_tables_file_is_prepared_where_a_config_file_says(shop, way):
+    own = {"data_path": "elsewhere", "dataset": str(shop), "state": "error"}
+    Path("own.yaml").write_text(yaml.safe_dump(own))
+    Path("own.hyper").write_text("reg_weight choice [5.0]\n")
+    assert len(way(str(shop)))
+    assert Path("elsewhere/our-shop/our-shop.inter").is_file()
+    assert not Path("dataset").exists()
+
+
+def test_a_changed_file_is_prepared_with_the_options_of_before(shop):
+    Path("names.tsv").write_text("sku\tname\nSKU3A\tTea pot\n")
+    options = {"title": "name", "min_item": np.int64(8)}
+    prepare(shop, "our-shop", item_file=Path("names.tsv"), **options)
+    folder, shop = Path("dataset/our-shop").resolve(), str(shop.resolve())
+    before = {path.name: path.read_text().splitlines() for path in folder.iterdir()}
+    os.utime(shop, (1, 1))
+    os.chdir("/")
+    prepared(shop, str(folder.parent))
+    after = {path.name: path.read_text().splitlines() for path in folder.iterdir()}
+    assert before["our-shop.yaml"].pop(0) != after["our-shop.yaml"].pop(0)
+    assert before == after
+    assert len(before) == 3
+    # A table of items that is in no file cannot be read again.
+    items = pd.DataFrame({"sku": ["SKU3A"], "name": "Tea pot"})
+    prepare(shop, "our-shop", output=folder.parent, overwrite=True, item_file=items, **options)
+    with pytest.raises(ValueError, match="our-shop: exists already"):
+        prepared(shop, str(folder.parent))
 
 
 def test_the_file_beside_a_data_set_is_below_the_users(tiny):
