@@ -93,6 +93,36 @@ def evaluation(spec: dict) -> Callable[[], dict]:
     return run
 
 
+def linear_weights(spec: dict) -> Callable[[], dict]:
+    """A linear model's constructor, which trains it."""
+    parts = _Parts(spec)
+    parts.load()
+    parts.split()
+    parts.import_all()
+
+    def run() -> dict:
+        parts.make_model()
+        return {"items": len(parts.model.item_weights)}
+
+    return run
+
+
+def cholesky_inverse(spec: dict) -> Callable[[], dict]:
+    """LAPACK's inverse of a positive definite matrix of ``items`` rows, in place; once."""
+    import numpy as np
+    from scipy.linalg import lapack
+
+    matrix = np.full((spec["items"], spec["items"]), 0.5, np.float32, order="F")
+    np.fill_diagonal(matrix, spec["items"])
+
+    def run() -> dict:
+        _, failed = lapack.spotrf(matrix, lower=1, clean=0, overwrite_a=1)
+        _, failed_too = lapack.spotri(matrix, lower=1, overwrite_c=1)
+        return {"failed": failed or failed_too}
+
+    return run
+
+
 def scaling(spec: dict) -> Callable[[], dict]:
     """Seconds of a training epoch and of an evaluation, and what their operations depend on.
 
@@ -361,10 +391,11 @@ def _recboles_steps() -> Iterator[None]:
     from recbole.evaluator import Collector
     from recbole.trainer import Trainer
 
-    from recbole_evcf.hooks.speedups import HitCollector
+    from recbole_evcf.hooks.speedups import HitCollector, RankingTrainer
     from recbole_evcf.hooks.training import PluginTrainer
 
     steps = [
+        (RankingTrainer, "_full_sort_batch_eval", Trainer._full_sort_batch_eval),
         (HitCollector, "eval_batch_collect", Collector.eval_batch_collect),
         (Interaction, "__getitem__", Interaction.__getitem__.__wrapped__),
         (PluginTrainer, "evaluate", Trainer.evaluate),

@@ -10,9 +10,12 @@ import torch
 from recbole.evaluator.base_metric import TopkMetric
 from torch import Tensor
 
+from recbole_evcf.evaluator.ranking import top_k
 from recbole_evcf.utils.files import atomic_write
 
 SE_SUFFIX = "_se"
+# Above any item id: a pair of user and item is one number.
+IDS = 2**32
 
 
 class TruncatedRecall(TopkMetric):
@@ -39,7 +42,7 @@ def top_hits(
     """Rank items and say which of the first K are to be found.
 
     Args:
-        scores: (batch, items).
+        scores: (batch, items); or, of whole numbers, the ids of the K best items, (batch, K).
         k: cut-off K; of fewer items, all are ranked.
         positive_u: place in the batch of each item to be found, (positives,).
         positive_i: its item id, (positives,).
@@ -48,14 +51,14 @@ def top_hits(
         ids of the K best items, (batch, K); and RecBole's ``rec.topk``, (batch, K + 1): 1 where
         such an item is to be found, otherwise 0, and behind them how many are to be found.
     """
-    batch, n_items = scores.shape
-    items = torch.topk(scores, min(k, n_items), dim=-1).indices
+    ranked = not scores.is_floating_point()
+    items = scores if ranked else top_k(scores, min(k, scores.shape[1]))[1]
     positive_u, positive_i = positive_u.to(items.device), positive_i.to(items.device)
-    wanted = (positive_u * n_items + positive_i).unique()
-    ranked = torch.arange(batch, device=items.device)[:, None] * n_items + items
-    place = torch.searchsorted(wanted, ranked).clamp_(max=max(len(wanted) - 1, 0))
-    found = wanted[place] == ranked if len(wanted) else torch.zeros_like(ranked)
-    count = torch.bincount(wanted // n_items, minlength=batch)
+    wanted = (positive_u * IDS + positive_i).unique()
+    pairs = torch.arange(len(items), device=items.device)[:, None] * IDS + items
+    place = torch.searchsorted(wanted, pairs).clamp_(max=max(len(wanted) - 1, 0))
+    found = wanted[place] == pairs if len(wanted) else torch.zeros_like(pairs)
+    count = torch.bincount(wanted // IDS, minlength=len(items))
     return items, torch.cat([found.long(), count[:, None]], dim=1)
 
 

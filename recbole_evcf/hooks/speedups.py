@@ -18,13 +18,16 @@ from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
+from recbole.trainer import Trainer
 from torch import Tensor
 
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.data.atomic import with_c_engine
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.evaluator.metrics import top_hits
+from recbole_evcf.evaluator.ranking import TopItems, gains
 from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook
+from recbole_evcf.model.last_layer import last_layer
 
 # This environment variable makes child processes do the same.
 SPEED_UP = "RECBOLE_EVCF_SPEED_UP"
@@ -58,14 +61,22 @@ class HitCollector(Collector):
     fast_for_all = False
     topk: list
 
+    @property
+    def only_ranks(self) -> bool:
+        """Whether nothing but the K best items of a user is asked for, and may be found fast."""
+        need = self.register.need
+        # Value metrics have a score for each interaction, and no ranking.
+        of_scores = any(need(name) for name in ("rec.meanrank", "rec.score", "data.label"))
+        fast = HitCollector.fast_for_all or is_vae(self.config) or is_sg(self.config)
+        return fast and not of_scores
+
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Any, positive_u: Tensor, positive_i: Tensor
     ) -> None:
-        """Collect what the metrics need from a batch; arguments as RecBole's."""
-        need, fast = self.register.need, HitCollector.fast_for_all
-        of_scores = any(need(name) for name in ("rec.meanrank", "rec.score", "data.label"))
-        if of_scores or not (fast or is_vae(self.config) or is_sg(self.config)):
-            # Value metrics have a score for each interaction, and no ranking.
+        """Collect what the metrics need from a batch; arguments as RecBole's, or instead of scores
+        what ``RankingTrainer`` has ranked."""
+        need = self.register.need
+        if not self.only_ranks:
             n_items = scores_tensor.shape[-1] if scores_tensor.dim() > 1 else math.inf
             asked = self.topk
             self.topk = [min(max(asked), n_items)]
@@ -76,6 +87,38 @@ class HitCollector(Collector):
             for name, value in zip(("rec.items", "rec.topk"), found):
                 if need(name):
                     self.data_struct.update_tensor(name, value)
+
+
+@extends(Trainer)
+class RankingTrainer(Trainer):
+    """A trainer that ranks by a last layer in two stages, where that is faster."""
+
+    _find: Callable | None = None
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate; arguments and result as RecBole's."""
+        # Once the weights are loaded, and until they change.
+        self._find = functools.cache(self._in_two_stages)
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._find = None
+
+    def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
+        parts = self._find and self._find()
+        if not parts:
+            return super()._full_sort_batch_eval(batched_data)
+        interaction, (row, item), *positives = batched_data
+        hidden, top_items = parts
+        k = min(max(self.config["topk"]), self.tot_item_num)
+        _, places = top_items(hidden(interaction[self.model.USER_ID]), k, row, item - 1)
+        return interaction, places + 1, *positives
+
+    def _in_two_stages(self) -> tuple[Callable, TopItems] | None:
+        layer = last_layer(self.model) if self.eval_collector.only_ranks else None
+        if layer is None or not gains(layer.weight):
+            return None
+        return layer.hidden, TopItems(layer.weight, layer.bias, layer.score)
 
 
 def _count(values: Any = ()) -> Counter:

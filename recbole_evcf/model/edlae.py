@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-# Items whose rows of a matrix are made at once.
-BLOCK = 512
+# Items whose rows of a matrix are made at once, and by how many threads at most: each holds a copy.
+BLOCK, THREADS = 256, 8
 
 
 class EDLAE(Baseline):
@@ -92,8 +94,11 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
     _invert(matrix)
     inverse_diagonal = diagonal.copy()
     diagonal[:] = 0
-    for rows in _blocks(len(matrix)):
+
+    def scale(rows: slice) -> None:
         matrix[rows] /= -inverse_diagonal
+
+    _by_blocks(scale, len(matrix))
     return torch.from_numpy(matrix)
 
 
@@ -110,24 +115,33 @@ def _gram(histories: Histories) -> np.ndarray:
     gram = np.empty((n_items, n_items), dtype=np.float32)
     by_user = histories.matrix()
     by_item = by_user.T.tocsr()
-    for rows in _blocks(n_items):
-        gram[rows] = (by_item[rows] @ by_user).toarray()
+
+    def multiply(rows: slice) -> None:
+        (by_item[rows] @ by_user).toarray(out=gram[rows])
+
+    _by_blocks(multiply, n_items)
     return gram
 
 
 def _invert(matrix: np.ndarray) -> None:
     """Replace a symmetric positive definite matrix by its inverse, by LAPACK's Cholesky."""
     # LAPACK counts by columns: its lower triangle is the upper one here.
-    _, failed = spotrf(matrix.T, lower=1, overwrite_a=1)
+    _, failed = spotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
     if not failed:
         _, failed = spotri(matrix.T, lower=1, overwrite_c=1)
     if failed:
         raise ValueError("the items' Gram matrix cannot be inverted: raise reg_weight.")
-    for rows in _blocks(len(matrix)):
+
+    def mirror(rows: slice) -> None:
         matrix[rows.stop :, rows] = matrix[rows, rows.stop :].T
         block = np.triu(matrix[rows, rows])
         matrix[rows, rows] = block + np.triu(block, 1).T
 
+    _by_blocks(mirror, len(matrix))
 
-def _blocks(n: int) -> list[slice]:
-    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+def _by_blocks(work: Callable[[slice], None], n: int) -> None:
+    """Do the work of each block of n rows in threads: NumPy and SciPy let others run meanwhile."""
+    blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+    with ThreadPoolExecutor(min(torch.get_num_threads(), THREADS)) as pool:
+        list(pool.map(work, blocks))

@@ -54,8 +54,10 @@ class OutputLayer(Linear):
         if h.device.type != "cpu":
             torch.addmm(self.bias, h, self.weight.T, out=out)
             return
-        for users, rows in zip(h.split(self.USERS), out.split(self.USERS)):
-            blocks = (x.split(self.ITEMS) for x in (self.bias, self.weight, rows.T))
+        # Blocks of one size: a few items or users left over would be rounded in another way.
+        n_users, n_items = -(-len(h) // self.USERS), -(-len(self.bias) // self.ITEMS)
+        for users, rows in zip(h.tensor_split(n_users or 1), out.tensor_split(n_users or 1)):
+            blocks = (x.tensor_split(n_items) for x in (self.bias, self.weight, rows.T))
             for bias, weight, block in zip(*blocks):
                 torch.addmm(bias, users, weight.T, out=block.T)
 

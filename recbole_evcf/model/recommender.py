@@ -174,16 +174,24 @@ class VAERecommender(GeneralRecommender):
         """Scores of the given user-item pairs, (pairs,)."""
         users, place = interaction[self.USER_ID].unique(return_inverse=True)
         items = interaction[self.ITEM_ID] - 1
-        hidden = self.network.last_hidden(self._histories.rows(users))[place]
+        hidden = self.last_hidden(users)[place]
         output = self.network.output
         # Item -1, the padding item, reads the last row; RecBole never ranks it.
         return (hidden * output.weight[items]).sum(1) + output.bias[items]
 
+    def last_hidden(self, users: Tensor) -> Tensor:
+        """The last hidden layer of users by id, (batch, width): see :meth:`VAE.last_hidden`."""
+        return self.network.last_hidden(self._histories.rows(users))
+
     @torch.no_grad()
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Scores of all items for the given users, (batch, items); the padding item has -inf."""
-        hidden = self.network.last_hidden(self._histories.rows(interaction[self.USER_ID]))
+    def item_scores(self, hidden: Tensor) -> Tensor:
+        """What the output layer makes of it, (batch, items); the padding item has -inf."""
         scores = hidden.new_empty(len(hidden), self.n_items)
         scores[:, 0] = -torch.inf
         self.network.output.score(hidden, scores[:, 1:])
         return scores
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores of all items for the given users, (batch, items); the padding item has -inf."""
+        return self.item_scores(self.last_hidden(interaction[self.USER_ID]))

@@ -44,15 +44,33 @@ class AdamNormGrad(torch.optim.Adam):
         # A gradient scaler must unscale first: the fused kernel would do so after our scaling.
         self._step_supports_amp_scaling = False
 
+    @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Any:
         """Take a step, as ``torch.optim.Adam.step`` does."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if gradients:
-            norms = torch._foreach_norm(gradients)
-            torch._foreach_add_(norms, self.EPSILON)
-            torch._foreach_div_(gradients, norms)
+        if all(g.device.type == "cpu" and g.dtype == torch.float32 for g in gradients):
+            return self._step_by_tensor()
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_add_(norms, self.EPSILON)
+        torch._foreach_div_(gradients, norms)
         return super().step(closure)
+
+    def _step_by_tensor(self) -> None:
+        """The same where memory is slow: the kernel divides, while the gradient is in the caches. A
+        GPU would rather start few kernels, and only in single precision does the kernel divide."""
+        for group in self.param_groups:
+            tensors: list[list[Tensor]] = [[] for _ in range(6)]
+            self._init_group(group, *tensors)
+            torch._foreach_add_(tensors[-1], 1)
+            for parameter, gradient, mean, square, step in zip(*tensors[:4], tensors[-1]):
+                norm = torch.linalg.vector_norm(gradient) + self.EPSILON
+                torch._fused_adam_(
+                    [parameter], [gradient], [mean], [square], [], [step], grad_scale=norm,
+                    lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+                    weight_decay=group["weight_decay"], eps=group["eps"],
+                    amsgrad=False, maximize=False,
+                )  # fmt: skip
 
 
 class VAETrainer(Trainer):

@@ -19,8 +19,10 @@ from recbole.evaluator import Collector
 from recbole.quick_start import run_recbole
 
 from allocating import run_and_allocate
-from build import SIZES
+from build import RS, SG, SIZES, build
 from recbole_evcf import speed_up_recbole
+from recbole_evcf.evaluator import ranking
+from recbole_evcf.evaluator.ranking import TopItems
 from recbole_evcf.hooks import speedups, training
 from recbole_evcf.hooks.wrapping import Forward
 from recbole_evcf.model import dropout, gaussian, layers, likelihood, vae
@@ -101,6 +103,43 @@ def test_metrics_on_ml_100k_are_the_same_to_1e_6(model):
     assert fast["test_result"]["ndcg@10"] > 0.05
     for phase in ("best_valid_result", "test_result"):
         assert fast[phase] == pytest.approx(plain[phase], abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "MultiVAE", "MultiDAE", "RecVAE"])
+@pytest.mark.parametrize("split", [RS, SG])
+def test_lists_found_in_two_stages_are_those_of_all_scores(model, split, monkeypatch):
+    speed_up_recbole()
+    # The first asks for the lists themselves.
+    asked = {"metrics": ["ItemCoverage", "NDCG"], "topk": [5, 20], "valid_metric": "NDCG@5"}
+    settings = {"train_neg_sample_args": None, "eval_args": split, "eval_batch_size": 10**6}
+    settings |= {**SIZES.get(model, NETWORK), **asked}
+    _, loaders, _, trainer = build(model, "ml-100k", settings)
+    certain, lists = [], []
+    by_candidates, collector = TopItems._by_candidates, trainer.eval_collector
+    collector.data_collect(loaders[0])
+    data = collector.get_data_struct
+
+    def noted(*arguments):
+        found = by_candidates(*arguments)
+        certain.append(found[2])
+        return found
+
+    def kept():
+        lists.append(data())
+        return lists[-1]
+
+    monkeypatch.setattr(TopItems, "_by_candidates", noted)
+    monkeypatch.setattr(collector, "get_data_struct", kept)
+    for name, value in {"FEW_ITEMS": 1, "GROUP": 4}.items():
+        monkeypatch.setattr(ranking, name, value)
+    for in_two_stages in (True, False):
+        monkeypatch.setattr(speedups, "gains", lambda weight, use=in_two_stages: use)
+        trainer.evaluate(loaders[2], load_best_model=False)
+    for name in ("rec.items", "rec.topk"):
+        assert torch.equal(lists[0].get(name), lists[1].get(name))
+    users = torch.cat(certain)
+    assert len(users) == len(loaders[2].uid_list)
+    assert users.float().mean() > 0.8
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator")
