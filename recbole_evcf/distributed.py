@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from multiprocessing import get_start_method, set_start_method
+from multiprocessing import get_start_method, parent_process, set_start_method
 from typing import Any
 
 import numpy as np
@@ -218,6 +218,17 @@ def _failure(error: ChildFailedError, keys: Mapping) -> Exception:
     raised = known(message) if known else ChildProcessError(f"{name} failed: {kind}: {message}")
     raised.__cause__ = RuntimeError(failure.message["extraInfo"]["py_callstack"])
     return raised
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, killed or not."""
+    if parent := parent_process():
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def how_ended(exit_code: int) -> str:

@@ -130,13 +130,26 @@ COMMANDS = {
         "Recommend items to users by their histories, with a trained model.",
         (
             _MODEL_FILE,
-            _option("--histories", "a .inter, .csv, .tsv or .jsonl file (default: its data set's)"),
-            _option("--output", "a .csv, .jsonl or .parquet file to write", required=True),
+            _option(
+                "--histories",
+                "a .inter, .csv, .tsv, .parquet or .jsonl file, or more, 'part-*.csv.gz' (default: "
+                "its data set's)",
+                nargs="+",
+                metavar="FILE",
+            ),
+            _option(
+                "--output",
+                "a .csv, .jsonl or .parquet file to write; for more, 'recs/*.parquet', in which "
+                "their names take the place of the *",
+                required=True,
+            ),
             _option("--topk", "items for each user, or all (default 20)", type=int, default=20),
             _switch("--include_seen", "recommend items of a user's history too"),
             _option("--allow_items", "recommend these items only", metavar="FILE"),
             _option("--block_items", "do not recommend these items", metavar="FILE"),
             _option("--separator", "between columns of the histories (default , in .csv)"),
+            _option("--nproc", "processes for many files (default 1)", type=int, default=1),
+            _switch("--overwrite", "of many files, write also those that are there already"),
         ),
     ),
     "reproduce": Command(
@@ -261,7 +274,9 @@ def check_files(options: argparse.Namespace) -> None:
     model_files = given.get("model_file", [])
     for file in [model_files] if isinstance(model_files, str) else model_files:
         files.existing(file, "There is no model file")
-    for name in {"histories", "allow_items", "block_items"} & given.keys():
+    for pattern in given.get("histories", ()):
+        files.matching(pattern)
+    for name in {"allow_items", "block_items"} & given.keys():
         files.existing(given[name], f"--{name}: there is no file")
 
 

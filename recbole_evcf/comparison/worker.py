@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from multiprocessing import parent_process, set_start_method
 from pathlib import Path
-from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +18,7 @@ from recbole_evcf.comparison.plan import settings_of_result
 from recbole_evcf.config.checks import can_resume
 from recbole_evcf.config.keys import differences
 from recbole_evcf.data.identity import digest_of_data
+from recbole_evcf.distributed import end_with_parent
 from recbole_evcf.evaluator.metrics import SE_SUFFIX, per_user_values, ranked_users, write_per_user
 from recbole_evcf.quick_start import load_data, new_model
 from recbole_evcf.results import Store, digest
@@ -57,18 +57,11 @@ def _write_output_to(path: str) -> None:
 
 
 def _start_and_end_as_a_command() -> None:
-    """Let the process start its own, as dataloaders with ``worker`` do, and end it when its
-    command is killed: the command's next run would write the same files."""
-    parent = parent_process()
-    if parent is None:
-        return
-    set_start_method(None, force=True)
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=end_with_parent, daemon=True).start()
+    """Let the process start its own, as dataloaders with ``worker`` do, and end with its command:
+    the command's next run would write the same files."""
+    if parent_process() is not None:
+        set_start_method(None, force=True)
+        end_with_parent()
 
 
 def execute(

@@ -1,5 +1,6 @@
 """Config files: those that come with the package, in a checkout and installed, and the user's."""
 
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,6 +45,17 @@ def existing(path: str, missing: str) -> None:
     """Raise a ValueError that begins with ``missing`` if there is no file."""
     if not os.path.exists(path):
         raise ValueError(f"{missing} {path}.")
+
+
+def matching(pattern: str, missing: str = "there is no such file") -> list[str]:
+    """The file of this name, or those that a pattern such as ``part-*.csv`` fits, sorted.
+
+    Where there is none, a ValueError ends with ``missing``.
+    """
+    files = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
+    if not files:
+        raise ValueError(f"{pattern}: {missing}")
+    return files
 
 
 def named_file(file: str, ending: str, missing: str) -> str:

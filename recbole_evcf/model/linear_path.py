@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # Where the search for the weight of the linear path begins, and its factor from step to step.
 FIRST_WEIGHT, STEP = 16.0, 2**0.5
+# The most that kept scores may occupy.
+KEPT_BYTES = 2**28
 
 
 class GatedHVampLinear(VAERecommender):
@@ -53,6 +57,8 @@ class GatedHVampLinear(VAERecommender):
     network_class = TwoLevelVAE
     vamp_prior = True
     linear_weight: Tensor
+    # By the ids of a batch of users, what no weight changes.
+    _kept: dict[bytes, tuple[Tensor, Tensor]] | None = None
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
@@ -85,6 +91,29 @@ class GatedHVampLinear(VAERecommender):
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Scores of all items for the given users, (batch, items); the padding item has -inf."""
-        scores = super().full_sort_predict(interaction)
-        scores[:, 1:] += self.linear_scores(self._histories.rows(interaction[self.USER_ID]))
+        scores, linear = self._parts(interaction)
+        scores[:, 1:] += self.linear_weight * linear
         return scores
+
+    def _parts(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """The network's scores, which may be written into, and x B."""
+        users, kept = interaction[self.USER_ID], self._kept
+        key = users.cpu().numpy().tobytes()
+        if kept is None or key not in kept:
+            network = super().full_sort_predict(interaction)
+            linear = weighted_sums(self.item_weights, self._histories.rows(users))
+            if kept is None or 2 * network.nbytes * (len(kept) + 1) > KEPT_BYTES:
+                return network, linear
+            kept[key] = network, linear
+        network, linear = kept[key]
+        return network.clone(), linear
+
+    @contextmanager
+    def kept_scores(self) -> Iterator[None]:
+        """A context in which users that are ranked again, with another weight, are not scored
+        again, as far as memory allows. The network and B must stay as they are."""
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None

@@ -142,13 +142,9 @@ class Recommender:
     def _frame(
         self, given: UserHistories, rows: slice, k: int, exclude_seen: bool, left_out: Tensor
     ) -> pd.DataFrame:
-        matrix, ids = given.histories[rows], given.model_ids
+        matrix = given.histories[rows]
         known = np.diff(matrix.indptr) > 0
-        scores = self.scores_without_history.repeat(len(known), 1)
-        if known.any() and ids is not None:
-            scores[known] = scores_of_users(self.model, ids[rows][known])
-        elif known.any():
-            scores[known] = _scores_of_histories(self.model, matrix[known])
+        scores = self._scores(matrix, None if given.model_ids is None else given.model_ids[rows])
         if exclude_seen:
             seen = Histories(given.seen[rows]).rows(torch.arange(len(known)))
             scores[seen.row.to(scores.device), seen.column.to(scores.device)] = -torch.inf
@@ -162,6 +158,23 @@ class Recommender:
         users, items = given.users[rows][row], self.item_tokens[columns[found]]
         ranked = {"user": users, "item": items, "score": values[found], "rank": place + 1}
         return pd.DataFrame({**ranked, "from_prior": ~known[row]})
+
+    def _scores(self, histories: scipy.sparse.csr_matrix, ids: Tensor | None) -> Tensor:
+        """Scores of users' histories, or of their ids, (users, items), which may be written to."""
+        known = np.diff(histories.indptr) > 0
+        # Where all are known, as most often, nothing is copied.
+        which = slice(None) if known.all() else known
+        if not known.any():
+            return self.scores_without_history.repeat(len(known), 1)
+        if ids is None:
+            found = _scores_of_histories(self.model, histories[which])
+        else:
+            found = scores_of_users(self.model, ids[which])
+        if known.all():
+            return found
+        scores = self.scores_without_history.repeat(len(known), 1)
+        scores[known] = found
+        return scores
 
     @cached_property
     def scores_without_history(self) -> Tensor:
@@ -238,8 +251,10 @@ def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
         except NotImplementedError:
             name = type(model).__name__
             raise ValueError(f"{name} cannot rank: it does not score all items at once.") from None
-    # RecBole's linear models always compute on the CPU; its padding item is left out.
-    return scores.reshape(len(users), -1)[:, 1:].to(model.device, torch.get_default_dtype())
+    # RecBole's linear models always compute on the CPU; its padding item is left out. RecBole's
+    # scores may be a part of the model.
+    scores = scores.reshape(len(users), -1)[:, 1:]
+    return scores.to(model.device, torch.get_default_dtype(), copy=not ours)
 
 
 def _scores_of_histories(model: Any, matrix: scipy.sparse.csr_matrix) -> Tensor:

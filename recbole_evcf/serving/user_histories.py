@@ -9,16 +9,18 @@ import json
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
+from pandas.io.common import get_handle
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
+from recbole_evcf.data.prepare.table import form_of
 from recbole_evcf.utils.text import one_line, shortened, shown
 
 # Accepted names of the column of users and of the column of items.
@@ -27,6 +29,7 @@ Fields = tuple[Sequence[str], Sequence[str]]
 Piece = tuple[Iterable[Hashable], np.ndarray, np.ndarray | pd.Series]
 
 SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
+FORMS = (*SEPARATORS, ".parquet", ".jsonl")
 # Spreadsheets start files with a byte order mark.
 ENCODING = "utf-8-sig"
 FORM = '{"user": "u1", "items": ["i1", "i2"]}'
@@ -84,11 +87,12 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
 def read_histories(
     path: str, catalogue: ItemCatalogue, fields: Fields, separator: str | None = None
 ) -> UserHistories:
-    """Read the histories of users from a file in UTF-8; its ending gives the format.
+    """Read the histories of users from a file; its ending gives the format.
 
-    ``.inter``, ``.csv`` and ``.tsv`` have a header, with RecBole's types (``user_id:token``) or
-    without, and an interaction in each row, in any order. Rows without a user or an item are left
-    out, with a remark. ``.jsonl`` has ``{"user": "u1", "items": ["i1", "i2"]}`` in each line.
+    ``.inter``, ``.csv`` and ``.tsv``, in UTF-8, have a header, with RecBole's types
+    (``user_id:token``) or without, and an interaction in each row, in any order; so has
+    ``.parquet``. Rows without a user or an item are left out, with a remark. ``.jsonl`` has
+    ``{"user": "u1", "items": ["i1", "i2"]}`` in each line. All may be compressed (``.csv.gz``).
     What is wrong with a file is a ``ValueError`` that names it.
 
     Args:
@@ -96,21 +100,22 @@ def read_histories(
         catalogue, fields: as of :func:`user_histories`; other columns are ignored.
         separator: between columns; None for that of the ending.
     """
-    ending, remarks = Path(path).suffix.lower(), list[str]()
-    with open(path, "rb") as file:
-        try:
-            if ending == ".jsonl":
-                pieces = _json_lines(file)
-            elif ending in SEPARATORS:
-                pieces = _table(file, fields, separator or SEPARATORS[ending], remarks)
-            else:
-                raise ValueError(f"histories are in {', '.join(SEPARATORS)} or .jsonl files.")
-            found = _collected(pieces, catalogue, remarks)
-            if not len(found):
-                raise ValueError("no line has a user and an item.")
-        # pandas' own errors too.
-        except ValueError as error:
-            raise ValueError(f"{path}: {one_line(error)}") from None
+    ending, remarks = form_of(path, FORMS), list[str]()
+    try:
+        if ending == ".parquet":
+            pieces = _rows(_parquet(path, fields), path, remarks)
+        elif ending == ".jsonl":
+            pieces = _json_lines(path)
+        elif ending:
+            pieces = _rows(_table(path, fields, separator or SEPARATORS[ending]), path, remarks)
+        else:
+            raise ValueError(f"histories are in {', '.join(FORMS[:-1])} or {FORMS[-1]} files.")
+        found = _collected(pieces, catalogue, remarks)
+        if not len(found):
+            raise ValueError("no line has a user and an item.")
+    # Readers and decompressors raise errors of every kind.
+    except Exception as error:
+        raise ValueError(f"{path}: {one_line(error)}") from None
     return found
 
 
@@ -272,32 +277,67 @@ def _is_list(given: Any) -> bool:
     return isinstance(given, Iterable) and not others and getattr(given, "ndim", 1) == 1
 
 
-def _table(file: BinaryIO, fields: Fields, separator: str, remarks: list[str]) -> Iterator[Piece]:
+def _table(path: str, fields: Fields, separator: str) -> Iterator[tuple[pd.Series, pd.Series]]:
     if len(separator) != 1 or separator in '"\r\n':
         raise ValueError(f"the separator must be one character, not {separator!r}.")
-    blanks = list[int]()
-    # All columns are read: otherwise pandas does not detect overlong rows.
-    options: dict[str, Any] = {"encoding": ENCODING, "dtype": object, "keep_default_na": False}
-    with pd.read_csv(file, sep=separator, chunksize=ROWS_AT_ONCE, **options) as reader:
+    options: dict[str, Any] = {"sep": separator, "encoding": ENCODING, "keep_default_na": False}
+    header = pd.read_csv(path, nrows=0, **options).columns
+    names = _names(header, fields)
+    # Of a category a Python object is made for each value, not for each row. All columns are read:
+    # otherwise pandas does not detect overlong rows.
+    dtype = dict.fromkeys(header, object) | dict.fromkeys(names, "category")
+    options |= {"chunksize": ROWS_AT_ONCE, "dtype": dtype, "low_memory": False}
+    with pd.read_csv(path, **options) as reader:
         for frame in reader:
             if not isinstance(frame.index, pd.RangeIndex):
                 raise ValueError("the rows have more columns than the header in line 1.")
-            frame.columns = [str(name).partition(":")[0] for name in frame.columns]
-            # A short row has missing values.
-            users, items = (_column(frame, names).fillna("") for names in fields)
-            blank = (users == "") | (items == "")
-            blanks += (1 + frame.index[blank]).tolist()
-            yield _of_pairs(users[~blank], items[~blank])
+            yield frame[names[0]], frame[names[1]]
+
+
+def _parquet(path: str, fields: Fields) -> Iterator[tuple[pd.Series, pd.Series]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        names = _names(file.schema_arrow.names, fields)
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
+            # Whole numbers become their digits.
+            users, items = (
+                pd.Series(batch[name].cast(pyarrow.string()).dictionary_encode().to_pandas())
+                for name in names
+            )
+            yield users, items
+
+
+def _names(header: Iterable[str], fields: Fields) -> list[str]:
+    """What the columns of users and items are called in a file, whose header may have types."""
+    header = list(header)
+    frame = pd.DataFrame([header], columns=[name.partition(":")[0] for name in header])
+    return [_column(frame, names).iloc[0] for names in fields]
+
+
+def _rows(
+    chunks: Iterable[tuple[pd.Series, pd.Series]], path: str, remarks: list[str]
+) -> Iterator[Piece]:
+    """The interactions in rows that have a user and an item; a remark counts the others."""
+    rows, blanks = 0, list[int]()
+    for users, items in chunks:
+        blank = users.isna() | (users == "") | items.isna() | (items == "")
+        blanks += (rows + 1 + np.flatnonzero(blank)).tolist()
+        rows += len(users)
+        yield _of_pairs(users[~blank], items[~blank])
     if blanks:
         left_out = f"left out {counted(len(blanks), 'row')} without a user or an item"
         first = f"the first being row {blanks[0]:,} below the header"
-        remarks.append(f"{file.name}: {left_out}, {first}")
+        remarks.append(f"{path}: {left_out}, {first}")
 
 
-def _json_lines(file: BinaryIO) -> Iterator[Piece]:
-    users = (_user_of_line(*each) for each in enumerate(file, 1) if each[1].strip())
-    while piece := list(itertools.islice(users, USERS_AT_ONCE)):
-        yield _of_lists(*zip(*piece))
+def _json_lines(path: str) -> Iterator[Piece]:
+    with get_handle(path, "rb", compression="infer", is_text=False) as opened:
+        lines = enumerate(opened.handle, 1)
+        users = (_user_of_line(*each) for each in lines if each[1].strip())
+        while piece := list(itertools.islice(users, USERS_AT_ONCE)):
+            yield _of_lists(*zip(*piece))
 
 
 def _user_of_line(number: int, line: bytes) -> tuple[str, list[str]]:

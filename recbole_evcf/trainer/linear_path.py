@@ -16,13 +16,15 @@ class LinearPathTrainer(VAETrainer):
         self, valid_data: Any, show_progress: bool = False
     ) -> tuple[float, dict[str, float]]:
         best: tuple[float, dict[str, float]] | None = None
-        for weight in self.model.candidate_weights():
-            before = float(self.model.linear_weight)
-            self.model.linear_weight.fill_(weight)
-            score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
-            if best is None or (score > best[0] if self.valid_metric_bigger else score < best[0]):
-                best = score, result
-            else:
-                self.model.linear_weight.fill_(before)
+        model, bigger = self.model, self.valid_metric_bigger
+        with model.kept_scores():
+            for weight in model.candidate_weights():
+                before = float(model.linear_weight)
+                model.linear_weight.fill_(weight)
+                score, result = super()._valid_epoch(valid_data, show_progress=show_progress)
+                if best is None or (score > best[0] if bigger else score < best[0]):
+                    best = score, result
+                else:
+                    model.linear_weight.fill_(before)
         assert best is not None
         return best

@@ -1,7 +1,12 @@
 """``recbole-evcf recommend`` and ``export`` by exit code, output and files."""
 
+import bz2
+import gzip
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +90,106 @@ def test_new_users_get_a_whole_file_or_none(recommend, model_file, ending, monke
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
 
+def written(folder="recs"):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+MANY = {
+    "a.csv.gz": "user,item\nann,i1\nann,i5\nben,x\n",
+    "b.tsv": "user_id:token\titem_id:token\nü\ti7\n",
+    "c.parquet": pd.DataFrame({"user": [7, 8, 7, None], "item": ["i2", "i3", "i4", "i1"]}),
+    "d.jsonl.bz2": '{"user": "dan", "items": ["i1", "i39"]}\n',
+}
+
+
+@pytest.fixture
+def parts():
+    pytest.importorskip("pyarrow")
+    for folder in ("in", "recs"):
+        Path(folder).mkdir()
+    for name, content in MANY.items():
+        if isinstance(content, str):
+            opened = {".gz": gzip.open, ".bz2": bz2.open}.get(Path(name).suffix, open)
+            with opened(f"in/{name}", "wt", encoding="utf-8") as file:
+                file.write(content)
+        else:
+            content.to_parquet(f"in/{name}")
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize("ending", READERS)
+def test_many_files_give_what_each_gives_alone(recommend, model_file, ending, capsys):
+    command = ["--topk=4"]
+    for name in MANY:
+        alone = f"--output=alone.{name[0]}.{ending}"
+        assert recommend(*command, f"--histories=in/{name}", alone) == 0
+    expected = {f"{path.name[6:]}": path.read_bytes() for path in Path().glob("alone.*")}
+    Path(f"recs/b.{ending}").write_text("mine")
+    capsys.readouterr()
+    many = [*command, "--histories", "in/a*", "in/[b-d].*", f"--output=recs/*.{ending}"]
+    assert recommend(*many) == 0
+    output = capsys.readouterr()
+    assert "1 of 4 files are there already" in output.err
+    assert "recbole-evcf: in/a.csv.gz: left out 1 interaction with 1 item" in output.err
+    assert "in/c.parquet: left out 1 row without a user or an item" in output.err
+    assert output.out.splitlines()[0] == f"recs/a.{ending}: 8 items for 2 users"
+    assert written() == {**expected, f"b.{ending}": b"mine"}
+    assert recommend(*many, "--overwrite", f"--nproc={2 if ending == 'csv' else 1}") == 0
+    assert written() == expected
+    found = READERS[ending](f"recs/c.{ending}")
+    users = {"7": ["i2", "i4"], "8": ["i3"]}
+    expected = Recommender.load(model_file).recommend(users, k=4)
+    assert found["user"].astype(str).tolist() == expected["user"].tolist()
+    assert found["item"].tolist() == expected["item"].tolist()
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_bad_file_among_good_ones_is_named(recommend, capsys):
+    Path("in/bad.csv").write_text("user,item\nann,i1\nann,i1,i2\n")
+    Path("in/cut.parquet").write_bytes(Path("in/c.parquet").read_bytes()[:-9])
+    Path("recs/a.csv.1.tmp").write_text("of a process that was killed")
+    command = ["--histories=in/*", "--output=recs/*.csv"]
+    assert recommend(*command) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    bad, cut = sorted(errors)
+    assert "error: in/bad.csv: " in bad
+    assert "Expected 2 fields in line 3, saw 3" in bad
+    assert "error: in/cut.parquet: " in cut
+    assert sorted(written()) == ["a.csv", "b.csv", "c.csv", "d.csv"]
+
+
+@pytest.mark.parametrize("killed", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_command_leaves_whole_files_and_the_same_command_goes_on(
+    recommend, model_file, killed
+):
+    rows = pd.DataFrame({"user": range(30_000), "item": "i1"})
+    for folder in ("in", "recs"):
+        Path(folder).mkdir()
+    for number in range(6):
+        rows.assign(user=rows["user"] + number).to_csv(f"in/{number}.csv", index=False)
+    command = ["--histories=in/*", "--output=recs/*.csv"]
+    words = ["recommend", f"--model_file={model_file}", *command, "--nproc=2"]
+    words = [sys.executable, "-m", "recbole_evcf", *words]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not list(Path("recs").glob("*.csv")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(killed)
+    error = process.communicate()[1]
+    assert process.returncode == (143 if killed == signal.SIGTERM else -killed)
+    assert "Traceback" not in error
+    ended = {path.name: path.stat().st_mtime_ns for path in Path("recs").glob("*.csv")}
+    assert 0 < len(ended) < 6
+    for name in ended:
+        assert len(pd.read_csv(f"recs/{name}")) == 600_000
+    if killed != signal.SIGKILL:
+        assert set(written()) == set(ended)
+    assert recommend(*command) == 0
+    assert sorted(written()) == [f"{number}.csv" for number in range(6)]
+    for name, time_written in ended.items():
+        assert Path(f"recs/{name}").stat().st_mtime_ns == time_written
+
+
 GOOD = "user,item\nann,i1\n"
 
 
@@ -101,6 +206,12 @@ GOOD = "user,item\nann,i1\n"
         (["--output=."], GOOD, "written to .csv"),
         (["--output=recs.parquet"], GOOD, "pip install pyarrow"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
+        (["--histories=new.*", "--output=no/*.csv"], GOOD, "there is no folder"),
+        (["--histories", "new.csv", "new.csv"], GOOD, "recs.csv must have a * for the names"),
+        (["--histories", "new.csv", "new.csv", "--output=*.jsonl"], GOOD, "for several files"),
+        (["--output=*.csv"], GOOD, "--output would replace new.csv"),
+        (["--nproc=0"], GOOD, "--nproc must be at least 1"),
+        (["--histories=none*.csv"], GOOD, "none*.csv: there is no such file"),
         (["--output=new.csv"], GOOD, "--output would replace new.csv"),
         (["--histories=none.csv"], GOOD, "none.csv"),
         (["--allow_items=none.txt"], GOOD, "none.txt"),

@@ -62,7 +62,11 @@ def test_validation_chooses_the_best_of_the_neighbours(settings, metric):
             metric.lower()
         ]
     model.linear_weight.fill_(16)
+    # The network ranks once for all three.
+    calls = []
+    model.network.decoder.register_forward_hook(lambda *_: calls.append(1))
     score, result = trainer._valid_epoch(loaders[1])
+    assert len(calls) == len(loaders[1])
     best = max(by_weight.values()) if trainer.valid_metric_bigger else min(by_weight.values())
     assert score == result[metric.lower()] == best == by_weight[float(model.linear_weight)]
 

@@ -230,7 +230,7 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
         ("h.jsonl", '{"user": "u1", "items": [1.5]}', FORM),
         ("h.jsonl", '{"user": "u1", "items": [""]}', FORM),
         ("h.jsonl", '{"user": "u1", "items": ["\\ud800"]}', FORM),
-        ("h.txt", "u1 a\n", r"histories are in .inter, .csv, .tsv or .jsonl files"),
+        ("h.txt", "u1 a\n", r"histories are in .inter, .csv, .tsv, .parquet or .jsonl files"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(name, content, message, tmp_path):

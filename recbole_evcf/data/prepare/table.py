@@ -1,16 +1,16 @@
 """A table of one's own, such as a shop's orders, as a data set that RecBole reads."""
 
 import csv
-import glob
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from recbole_evcf.config.files import matching
 from recbole_evcf.utils.text import shown
 
 # Usual names of columns, in lower case without other signs.
@@ -147,17 +147,14 @@ def _tables(raw: Any) -> Iterator[tuple[str, pd.DataFrame]]:
     if not all(isinstance(pattern, (str, Path)) for pattern in patterns):
         raise ValueError(f"a table is one or several files, or a DataFrame, not {shown(raw)}")
     for pattern in map(str, patterns):
-        files = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern))
-        if not files:
-            raise ValueError(f"{pattern}: there is no such file")
-        for file in files:
+        for file in matching(pattern):
             yield file, _read(file)
 
 
-def form_of(file: str | Path) -> str:
+def form_of(file: str | Path, forms: Collection[str] = FORMS) -> str:
     """The ending that says how a table's file is read, without that of a compression; or none."""
     endings = [end for end in Path(file).suffixes if end.lower() not in COMPRESSED]
-    return endings[-1].lower() if endings and endings[-1].lower() in FORMS else ""
+    return endings[-1].lower() if endings and endings[-1].lower() in forms else ""
 
 
 def _read(file: str) -> pd.DataFrame:

@@ -1,0 +1,97 @@
+"""Recommendations from many files of histories, each to a file of its own, by several processes."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from recbole_evcf.data.prepare.table import COMPRESSED
+from recbole_evcf.distributed import end_with_parent
+from recbole_evcf.serving.recommendation_files import Done, Wanted, recommend_to_file
+from recbole_evcf.serving.recommender import Recommender
+from recbole_evcf.utils.files import remove_leftovers
+from recbole_evcf.utils.packages import import_plugins
+from recbole_evcf.utils.text import one_line
+
+# A file of histories, and the one for recommendations.
+Pair = tuple[str, str]
+_load = cache(Recommender.load)
+
+
+def output_of(histories: str, pattern: str) -> str:
+    """The file of a pattern such as ``recs/*.csv``: the * is the other's name without endings."""
+    name = Path(histories)
+    while name.suffix.lower() in COMPRESSED:
+        name = name.with_suffix("")
+    folder, output = os.path.split(pattern)
+    return os.path.join(folder, output.replace("*", name.stem))
+
+
+def attempt(recommender: Recommender, pair: Pair, wanted: Wanted) -> Done | str:
+    """Do one of many files; return what was done, or one sentence that names the bad file."""
+    histories, output = pair
+    try:
+        remove_leftovers(output)
+        done = recommend_to_file(recommender, histories, output, wanted, progress=False)
+    except Exception as error:
+        said = one_line(error)
+    else:
+        return done._replace(remarks=[_naming(histories, remark) for remark in done.remarks])
+    return _naming(histories, said)
+
+
+def in_processes(
+    model_file: str, pairs: Sequence[Pair], wanted: Wanted, n_processes: int
+) -> Generator[Done | str, None, None]:
+    """Yield what :func:`attempt` returns of each pair as it is done, by a pool of processes.
+
+    Raises:
+        ChildProcessError: one of them was killed.
+    """
+    threads = max(1, torch.get_num_threads() // n_processes)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_processes, context, _begin, (threads,)) as pool:
+        try:
+            futures = [pool.submit(_attempt, model_file, pair, wanted) for pair in pairs]
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a process was killed (out of memory?): the same command does what is missing; "
+                "let it have fewer processes, --nproc."
+            ) from None
+        except BaseException:
+            # Also where the caller was interrupted.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _begin(threads: int) -> None:
+    """What a process does first: it ends with the command, and by it alone."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    sys.argv = sys.argv[:1]
+    import_plugins()
+    torch.set_num_threads(threads)
+
+
+def _attempt(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+    try:
+        return attempt(_load(model_file), pair, wanted)
+    except SystemExit:
+        # The pool would go on with the next.
+        os._exit(1)
+
+
+def _naming(file: str, said: str) -> str:
+    return said if file in said else f"{file}: {said}"

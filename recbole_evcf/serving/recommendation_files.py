@@ -1,0 +1,139 @@
+"""Recommendations to the users of a file of histories, or of a data set, into a file."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_evcf.serving.recommender import Recommender
+from recbole_evcf.serving.user_histories import UserHistories, counted, read_histories
+from recbole_evcf.utils.files import atomic_write
+
+# Progress is too short to measure a speed below this.
+MANY_USERS = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How files of histories are read, and what their users get, as the command's options say."""
+
+    topk: int
+    include_seen: bool
+    allow: tuple[str, ...] | None
+    block: tuple[str, ...]
+    separator: str | None
+
+
+class Done(NamedTuple):
+    """A line on the file that was written, and remarks."""
+
+    line: str
+    remarks: list[str]
+
+
+def recommend_to_file(
+    recommender: Recommender,
+    users: UserHistories | str,
+    output: str,
+    wanted: Wanted,
+    progress: bool = True,
+) -> Done:
+    """Write a file of recommendations, whole or not at all; its ending gives the format.
+
+    Args:
+        recommender: what recommends.
+        users: whom to, or the file of their histories.
+        output: a file of one of the endings in :data:`WRITERS`.
+        wanted: what, and how much of it.
+        progress: whether a terminal shows a bar.
+
+    Raises:
+        ValueError: the histories cannot be read, or the model cannot recommend.
+    """
+    if isinstance(users, str):
+        catalogue, fields = recommender.catalogue, recommender.field_names
+        users = read_histories(users, catalogue, fields, wanted.separator)
+    lists = wanted.allow, wanted.block
+    frames = recommender.recommend_in_batches(users, wanted.topk, not wanted.include_seen, *lists)
+    start, done = perf_counter(), Counter[str]()
+    # None: where there is a terminal.
+    hidden = None if progress else True
+    with (
+        atomic_write(output) as temporary,
+        tqdm(total=len(users), desc="recommending", unit=" users", disable=hidden) as bar,
+    ):
+        write = WRITERS[os.path.splitext(output)[1].lower()]
+        write(temporary, _counting(frames, done, bar))
+    seconds = perf_counter() - start
+    speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
+    line = f"{output}: {counted(done['rows'], 'item')} for {counted(done['users'], 'user')}{speed}"
+    remarks = [f"{remark}." for remark in users.remarks]
+    if done["of_prior"] == done["users"]:
+        remarks.append(
+            "no history has an item that the model knows, so that all users get its prior "
+            "recommendation: are these the item tokens of its data set?"
+        )
+    elif done["of_prior"]:
+        remarks.append(
+            "the model's prior recommendation went to "
+            f"{counted(done['of_prior'], 'user')} with no known item: from_prior marks them."
+        )
+    if done["users"] < len(users):
+        remarks.append(f"{counted(len(users) - done['users'], 'user')} had no item left.")
+    return Done(line, remarks)
+
+
+def _counting(
+    frames: Iterable[pd.DataFrame], done: Counter[str], bar: tqdm
+) -> Iterator[pd.DataFrame]:
+    """Yield the frames, counting their users and rows."""
+    for frame in frames:
+        yield frame
+        first = frame["rank"] == 1
+        of_prior = int((first & frame["from_prior"]).sum())
+        done.update(users=int(first.sum()), of_prior=of_prior, rows=len(frame))
+        bar.update(int(first.sum()))
+
+
+def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for number, frame in enumerate(frames):
+            frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
+
+
+def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for frame in frames:
+            # The shortest decimals that round-trip in single precision.
+            scores = frame["score"].astype(str).astype(float).tolist()
+            names = "user", "item", "from_prior"
+            users, items, marks = (frame[name].tolist() for name in names)
+            starts = [*np.flatnonzero(frame["rank"] == 1).tolist(), len(frame)]
+            for start, stop in pairwise(starts):
+                ranked = {"items": items[start:stop], "scores": scores[start:stop]}
+                line = {"user": users[start], **ranked, "from_prior": marks[start]}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path: str, frames: Iterable[pd.DataFrame]) -> None:
+    import pyarrow as arrow
+    from pyarrow.parquet import ParquetWriter
+
+    text, number = arrow.string(), arrow.float32()
+    columns = {"user": text, "item": text, "score": number, "rank": arrow.int32()}
+    schema = arrow.schema({**columns, "from_prior": arrow.bool_()})
+    with ParquetWriter(path, schema) as writer:
+        for frame in frames:
+            writer.write_table(arrow.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+# By the endings of files.
+WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
