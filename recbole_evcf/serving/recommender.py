@@ -19,7 +19,9 @@ from torch import Tensor
 from recbole_evcf.data.dataloader import SCORE_BYTES
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
+from recbole_evcf.evaluator.ranking import TopItems, gains, top_k
 from recbole_evcf.model.fold_in import folds_in, scoring, view_of
+from recbole_evcf.model.last_layer import last_layer
 from recbole_evcf.model.models import BASELINES, MODELS, item_vectors
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import prior_scores
@@ -30,6 +32,8 @@ from recbole_evcf.trainer.generators import drawing_apart
 
 # Enough users to keep a core busy.
 MAX_USERS = 2048
+# So many are ranked in two stages, for which the weights are rounded first.
+MANY_USERS = 256
 # ADMMSLIM adds noise of up to 1e-5 to its scores: smaller differences mean nothing.
 NOISE = 2e-5
 # A process has one stream of random numbers.
@@ -132,49 +136,63 @@ class Recommender:
         if left_out.all():
             raise ValueError("the lists of items leave none that the model could recommend.")
         nowhere = torch.from_numpy(left_out.nonzero()[0]).to(self.model.device)
-        batches = self._batches(len(histories))
-        return (self._frame(histories, rows, k, exclude_seen, nowhere) for rows in batches)
+        # Of the weights that the model has now.
+        layer = (
+            last_layer(self.model) if len(histories) >= MANY_USERS and not len(nowhere) else None
+        )
+        fast = layer and gains(layer.weight)
+        top_items = TopItems(layer.weight, layer.bias, layer.score) if layer and fast else None
+        parts = (histories.part(rows) for rows in self._batches(len(histories)))
+        return (self._frame(part, k, exclude_seen, nowhere, top_items) for part in parts)
 
     def _batches(self, n_users: int) -> Iterator[slice]:
         step = int(np.clip(SCORE_BYTES // (4 * len(self.catalogue)), 1, MAX_USERS))
         return (slice(start, start + step) for start in range(0, max(n_users, 1), step))
 
-    def _frame(
-        self, given: UserHistories, rows: slice, k: int, exclude_seen: bool, left_out: Tensor
-    ) -> pd.DataFrame:
-        matrix = given.histories[rows]
-        known = np.diff(matrix.indptr) > 0
-        scores = self._scores(matrix, None if given.model_ids is None else given.model_ids[rows])
-        if exclude_seen:
-            seen = Histories(given.seen[rows]).rows(torch.arange(len(known)))
-            scores[seen.row.to(scores.device), seen.column.to(scores.device)] = -torch.inf
-        scores[:, left_out] = -torch.inf
-        values, columns = (each.cpu().numpy() for each in scores.topk(k))
+    def _frame(self, given: UserHistories, k: int, *how: Any) -> pd.DataFrame:
+        known = np.diff(given.histories.indptr) > 0
+        values, columns = torch.empty(len(known), k), torch.empty(len(known), k, dtype=torch.long)
+        for group in (known, ~known):
+            if group.any():
+                found = self._top(given.part(group), group is known, k, *how)
+                values[group], columns[group] = (each.cpu() for each in found)
         # NaN ranks first.
-        if not (values[:, 0] < np.inf).all():
+        if not (values[:, 0] < torch.inf).all():
             raise ValueError("the model's scores are not numbers: its training went astray.")
-        found = np.isfinite(values)
-        row, place = found.nonzero()
-        users, items = given.users[rows][row], self.item_tokens[columns[found]]
-        ranked = {"user": users, "item": items, "score": values[found], "rank": place + 1}
-        return pd.DataFrame({**ranked, "from_prior": ~known[row]})
+        row, place = values.isfinite().numpy().nonzero()
+        items = self.item_tokens[columns.numpy()[row, place]]
+        ranked = {"user": given.users[row], "item": items, "score": values.numpy()[row, place]}
+        return pd.DataFrame({**ranked, "rank": place + 1, "from_prior": ~known[row]})
 
-    def _scores(self, histories: scipy.sparse.csr_matrix, ids: Tensor | None) -> Tensor:
-        """Scores of users' histories, or of their ids, (users, items), which may be written to."""
-        known = np.diff(histories.indptr) > 0
-        # Where all are known, as most often, nothing is copied.
-        which = slice(None) if known.all() else known
-        if not known.any():
-            return self.scores_without_history.repeat(len(known), 1)
-        if ids is None:
-            found = _scores_of_histories(self.model, histories[which])
+    @torch.no_grad()
+    def _top(
+        self,
+        given: UserHistories,
+        known: bool,
+        k: int,
+        exclude_seen: bool,
+        nowhere: Tensor,
+        top_items: TopItems | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The best scores of users who all have a known item, or none, and their columns."""
+        seen = Histories(given.seen).rows(torch.arange(len(given) if exclude_seen else 0))
+        left_out = seen.row.to(self.model.device), seen.column.to(self.model.device)
+        if known:
+            model, ids = self._scoring(given)
+            if top_items and (layer := last_layer(model)):
+                return top_items(layer.hidden(ids), k, *left_out)
+            scores = scores_of_users(model, ids)
         else:
-            found = scores_of_users(self.model, ids[which])
-        if known.all():
-            return found
-        scores = self.scores_without_history.repeat(len(known), 1)
-        scores[known] = found
-        return scores
+            scores = self.scores_without_history.repeat(len(given), 1)
+        scores[left_out] = -torch.inf
+        scores[:, nowhere] = -torch.inf
+        return top_k(scores, k)
+
+    def _scoring(self, given: UserHistories) -> tuple[Any, Tensor]:
+        """A model that scores some users, and their ids in it."""
+        if given.model_ids is not None:
+            return self.model, given.model_ids
+        return scoring(self.model, Histories(given.histories)), torch.arange(len(given))
 
     @cached_property
     def scores_without_history(self) -> Tensor:
@@ -192,7 +210,7 @@ class Recommender:
             # NAIS has no history to attend to.
             with suppress(RuntimeError, IndexError):
                 nobody = scipy.sparse.csr_matrix((1, len(self.catalogue)))
-                of_model = _scores_of_histories(model, nobody)[0]
+                of_model = scores_of_users(scoring(model, Histories(nobody)), torch.arange(1))[0]
                 if of_model.isfinite().all() and of_model.max() - of_model.min() > NOISE:
                     scores = of_model
         return scores.to(model.device)
@@ -251,15 +269,10 @@ def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
         except NotImplementedError:
             name = type(model).__name__
             raise ValueError(f"{name} cannot rank: it does not score all items at once.") from None
-    # RecBole's linear models always compute on the CPU; its padding item is left out. RecBole's
-    # scores may be a part of the model.
+    # RecBole's linear models always compute on the CPU; its padding item is left out. Scores may be
+    # a part of the model, and are written to.
     scores = scores.reshape(len(users), -1)[:, 1:]
     return scores.to(model.device, torch.get_default_dtype(), copy=not ours)
-
-
-def _scores_of_histories(model: Any, matrix: scipy.sparse.csr_matrix) -> Tensor:
-    view: Any = scoring(model, Histories(matrix))
-    return scores_of_users(view, torch.arange(matrix.shape[0]))
 
 
 def _at_most(k: Any, most: int) -> int:

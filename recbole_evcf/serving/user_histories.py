@@ -4,6 +4,8 @@ Every form becomes pieces, whose interactions are kept as two 32-bit numbers eac
 scattered over a file, and the 20 million of MovieLens-20M take 160 MB.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -58,6 +60,11 @@ class UserHistories:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def part(self, users: Any) -> UserHistories:
+        """Some of the users, by a slice or a mask; without remarks."""
+        ids = None if self.model_ids is None else self.model_ids[users]
+        return UserHistories(self.users[users], self.histories[users], self.seen[users], ids)
 
 
 def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> UserHistories:

@@ -162,10 +162,10 @@ def test_a_bad_file_among_good_ones_is_named(recommend, capsys):
 def test_a_killed_command_leaves_whole_files_and_the_same_command_goes_on(
     recommend, model_file, killed
 ):
-    rows = pd.DataFrame({"user": range(30_000), "item": "i1"})
+    rows = pd.DataFrame({"user": range(10_000), "item": "i1"})
     for folder in ("in", "recs"):
         Path(folder).mkdir()
-    for number in range(6):
+    for number in range(4):
         rows.assign(user=rows["user"] + number).to_csv(f"in/{number}.csv", index=False)
     command = ["--histories=in/*", "--output=recs/*.csv"]
     words = ["recommend", f"--model_file={model_file}", *command, "--nproc=2"]
@@ -179,13 +179,13 @@ def test_a_killed_command_leaves_whole_files_and_the_same_command_goes_on(
     assert process.returncode == (143 if killed == signal.SIGTERM else -killed)
     assert "Traceback" not in error
     ended = {path.name: path.stat().st_mtime_ns for path in Path("recs").glob("*.csv")}
-    assert 0 < len(ended) < 6
+    assert 0 < len(ended) < 4
     for name in ended:
-        assert len(pd.read_csv(f"recs/{name}")) == 600_000
+        assert len(pd.read_csv(f"recs/{name}")) == 200_000
     if killed != signal.SIGKILL:
         assert set(written()) == set(ended)
     assert recommend(*command) == 0
-    assert sorted(written()) == [f"{number}.csv" for number in range(6)]
+    assert sorted(written()) == [f"{number}.csv" for number in range(4)]
     for name, time_written in ended.items():
         assert Path(f"recs/{name}").stat().st_mtime_ns == time_written
 

@@ -11,7 +11,7 @@ from conftest import write_inter
 from recbole_evcf import Recommender
 from recbole_evcf.model.vae import prior_scores
 from recbole_evcf.quick_start import load_data_and_model
-from recbole_evcf.serving.user_histories import data_set_users
+from recbole_evcf.serving.user_histories import data_set_users, user_histories
 
 LISTS = [["i3", "i7", "i20"], ["i1"], ["i0", "i2", "i4", "i6", "i39"], ["i11", "i12"]]
 
@@ -134,6 +134,26 @@ def test_latent_vectors(model, width, tiny):
         z2 = (network.encoder if model == "Vamp" else network.encoder_z2)(x).mean
         upper = () if model == "Vamp" else (network.encoder_z1(x, z2).mean,)
     np.testing.assert_allclose(z[:1], torch.cat([*upper, z2], 1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["GatedHVamp", "MultiVAE"])
+def test_ranking_in_two_stages_gives_the_same(model, tiny, tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    rows = [(f"u{n % 50}", f"i{n}", 1) for n in range(4500)]
+    write_inter(tmp_path / "data", "tiny", rows)
+    recommender = Recommender.load(train(model, tiny))
+    lists = [[f"i{n}" for n in rng.integers(4600, size=rng.integers(9))] for _ in range(300)]
+    given = user_histories(lists, recommender.catalogue, recommender.field_names)
+    frames = {}
+    for fast in (False, True):
+        monkeypatch.setattr(
+            "recbole_evcf.serving.recommender.gains", lambda weight, fast=fast: fast
+        )
+        frames[fast] = pd.concat(recommender.recommend_in_batches(given, 7))
+        # The second time nobody's scores are made.
+        monkeypatch.delattr("recbole_evcf.serving.recommender.scores_of_users", raising=False)
+    pd.testing.assert_frame_equal(frames[True], frames[False], check_exact=True)
+    assert 0 < frames[True]["from_prior"].sum() < len(frames[True]) == 300 * 7
 
 
 def test_loading_uses_up_no_random_numbers(path):
