@@ -22,7 +22,7 @@ import torch
 
 from build import RS, build
 from conftest import make_tiny
-from recbole_evcf import distributed
+from recbole_evcf import cli, distributed
 from recbole_evcf.data.identity import digest_of_part
 from workers import free_port, train, train_all
 
@@ -220,13 +220,16 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("given", "message"), MISTAKES)
-def test_a_mistake_in_the_processes_is_one_line(given, message, refused):
+def test_a_mistake_in_the_processes_is_one_line(given, message, capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         words = [f"--{key}={value}" for key, value in given.items()]
         words = [word.replace("IN USE", str(other.getsockname()[1])) for word in words]
-        assert message in refused("run", "--gpu_id=", *words)
+        assert cli.main(["run", "--gpu_id=", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

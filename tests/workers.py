@@ -8,8 +8,10 @@ from unittest import mock
 
 import torch
 import torch.distributed as dist
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
 
-from build import build
 from recbole_evcf import distributed
 from recbole_evcf.data import dataloader
 
@@ -63,10 +65,15 @@ def train(model: str, settings: dict, dtype: str) -> dict:
 def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
     with (
         _default_dtype(getattr(torch, dtype)),
-        fake_wandb() as logged,
+        _fake_wandb() as logged,
         mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce,
     ):
-        _, (train_data, valid_data, test_data), network, trainer = build(model, "tiny", settings)
+        config = Config(model, "tiny", config_dict=dict(settings))
+        init_seed(config["seed"], config["reproducibility"])
+        train_data, valid_data, test_data = data_preparation(config, create_dataset(config))
+        init_seed(config["seed"], config["reproducibility"])
+        network = get_model(model)(config, train_data._dataset)
+        trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
         trained, ranked = _note(network)
         _, valid = trainer.fit(train_data, valid_data, callback_fn=callback)
         ranked.clear()
@@ -112,8 +119,7 @@ def _default_dtype(dtype):
 
 
 @contextlib.contextmanager
-def fake_wandb():
-    """W&B that sends nothing; what is called to log."""
+def _fake_wandb():
     before, fake = sys.modules.get("wandb"), mock.Mock(spec=["define_metric", "init", "log", "run"])
     fake.run.summary = {}
     sys.modules["wandb"] = fake
