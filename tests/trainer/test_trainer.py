@@ -268,3 +268,27 @@ def test_parameters_without_a_gradient_or_with_zeros_stay():
     parameters[0].grad = torch.zeros(2)
     AdamNormGrad(parameters, lr=1.0).step()
     assert [each.tolist() for each in parameters] == [[1, 1], [1, 1]]
+
+
+def test_compiled_layers_give_the_same_losses(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    settings = {**tiny, "epochs": 2, "eval_step": 0, "mlp_hidden_size": [8, 8]}
+    losses = []
+    for compiles in (False, True):
+        with torch.random.fork_rng():
+            trainer, network, *_ = fit("GatedHVamp", {**settings, "compile": compiles})
+        losses.append([*trainer.train_loss_dict.values()])
+        found = [name for name, module in network.named_modules() if module._compiled_call_impl]
+        assert ("network.decoder.joint" in found) == compiles
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_without_a_compiler_it_is_said_at_once(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    message = r"^compile: True cannot be done here \(InvalidCxxCompiler.*install what is missing"
+    with pytest.raises(ValueError, match=message):
+        build("Vamp", "tiny", {**tiny, "compile": True})
