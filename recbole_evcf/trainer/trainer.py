@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
+from recbole_evcf.trainer.checkpoint import tested_model_files
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.shared_processor import SharedProcessor
+from recbole_evcf.utils.text import one_line, shortened
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
@@ -98,6 +100,8 @@ class VAETrainer(Trainer):
 
     def __init__(self, config: Config, model: nn.Module):
         super().__init__(config, model)
+        if config["compile"]:
+            _compile(self.model)
         # Other data may have other items, and gloo aborts on what is too large.
         shapes = [[name, list(weight.shape)] for name, weight in self.model.state_dict().items()]
         distributed.agree(shapes, OTHER_DATA)
@@ -240,14 +244,24 @@ class VAETrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float] | None:
         """Evaluate on a dataloader; arguments and result are RecBole's."""
-        best = model_file or self.saved_model_file
-        loads = eval_data and load_best_model
-        # Of several processes only the first need have the file.
-        with distributed.file_of_first(best) if loads else contextlib.nullcontext() as path:
-            result = super().evaluate(eval_data, load_best_model, path, show_progress)
+        if load_best_model:
+            best = model_file or self.saved_model_file
+            tested_model_files.append(str(best))
+            if eval_data:
+                self._load(best)
+        result = super().evaluate(eval_data, False, show_progress=show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
         return distributed.from_first(result)
+
+    def _load(self, model_file: str) -> None:
+        # Of several processes only the first need have the file.
+        with distributed.file_of_first(model_file) as path:
+            self.logger.info(f"Loading model structure and parameters from {path}")
+            # Mapped: what is not read takes no memory, as the optimizer's moments.
+            state = torch.load(path, self.device, weights_only=True, mmap=True)
+            self.model.load_state_dict(state["state_dict"])
+            self.model.load_other_parameter(state.get("other_parameter"))
 
     def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:
         loss = totals.sum().item()
@@ -296,6 +310,21 @@ class VAETrainer(Trainer):
         # Where no validation follows.
         if self.resumption and self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
             self.resumption.after_epoch(epoch_idx)
+
+
+def _compile(model: nn.Module) -> None:
+    """Let torch compile the dense layers; others are functions with gradients of their own."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=next(model.parameters()).device))
+    # Whatever is missing, torch names it.
+    except Exception as error:
+        raise ValueError(
+            f"compile: True cannot be done here ({shortened(one_line(error), 120)}): install what "
+            "is missing, such as the C++ compiler g++, or leave out compile."
+        ) from error
+    for module in model.modules():
+        if isinstance(module, nn.Sequential):
+            module.compile()
 
 
 class _GatheringCollector(Collector):
