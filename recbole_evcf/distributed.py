@@ -522,6 +522,10 @@ def from_first(value: Any) -> Any:
 @contextmanager
 def file_of_first(path: str) -> Iterator[str]:
     """Return a path where this process can read the first one's file ``path``."""
+    if count() == 1:
+        # A file of many gigabytes is not read for nothing.
+        yield path
+        return
     data = _bytes_of_first(np.fromfile(path if is_first() else os.devnull, np.uint8))
     with tempfile.TemporaryDirectory() as folder:
         own = os.path.join(folder, os.path.basename(path))

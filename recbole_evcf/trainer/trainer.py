@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
+from recbole_evcf.trainer.checkpoint import tested_model_files
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.shared_processor import SharedProcessor
 from recbole_evcf.trainer.shares import Shares
@@ -278,14 +279,24 @@ class VAETrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float] | None:
         """Evaluate on a dataloader; arguments and result are RecBole's."""
-        best = model_file or self.saved_model_file
-        loads = eval_data and load_best_model
-        # Of several processes only the first need have the file.
-        with distributed.file_of_first(best) if loads else contextlib.nullcontext() as path:
-            result = super().evaluate(eval_data, load_best_model, path, show_progress)
+        if load_best_model:
+            best = model_file or self.saved_model_file
+            tested_model_files.append(str(best))
+            if eval_data:
+                self._load(best)
+        result = super().evaluate(eval_data, False, show_progress=show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
         return distributed.from_first(result)
+
+    def _load(self, model_file: str) -> None:
+        # Of several processes only the first need have the file.
+        with distributed.file_of_first(model_file) as path:
+            self.logger.info(f"Loading model structure and parameters from {path}")
+            # Mapped: what is not read takes no memory, as the optimizer's moments.
+            state = torch.load(path, self.device, weights_only=True, mmap=True)
+            self.model.load_state_dict(state["state_dict"])
+            self.model.load_other_parameter(state.get("other_parameter"))
 
     def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:
         loss = totals.sum().item()
