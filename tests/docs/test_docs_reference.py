@@ -81,6 +81,7 @@ def bounds():
     yield from (("dropout_prob", 0, True), ("dropout_prob", -0.1, False))
     outside = {"learning_rate": 0, "likelihood": "poisson", "learner": "x", "gated": 1}
     outside |= {"pseudo_inputs_init": "x", "mlp_hidden_size": [], "dropout_prob": 1}
+    outside |= {"sparse_input_gradient": 1}
     yield from ((key, value, False) for key, value in outside.items())
 
 
@@ -183,7 +184,7 @@ def test_names_of_the_guides_exist():
 def test_shell_examples_use_options_that_exist():
     options = {name for command in COMMANDS.values() for name, _ in command.options}
     options |= {"--help", "--version"}
-    keys = set(shipped("model/GatedHVamp")) | {"epochs", "checkpoint_dir", "gpu_id"}
+    keys = set(shipped("model/GatedHVamp")) | {"epochs", "checkpoint_dir", "data_path", "gpu_id"}
     for page in ("README.md", "docs/recipes.md", "docs/user-guide.md", "docs/developer-guide.md"):
         for block in code_blocks(read(page), "bash"):
             for line in block.replace("\\\n", " ").splitlines():

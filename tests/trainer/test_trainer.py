@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import sys
-import types
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -90,13 +90,7 @@ def test_the_kl_weight_follows_the_epochs_whoever_trains(tiny):
 
 
 def test_losses_are_named_wherever_they_are_logged(tiny, caplog, capsys, monkeypatch):
-    logged = []
-    fake = types.ModuleType("wandb")
-    fake.run = types.SimpleNamespace(summary={})
-    fake.init = lambda **kwargs: None
-    fake.define_metric = lambda *args, **kwargs: None
-    fake.log = lambda metrics, commit=True: logged.append(metrics)
-    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setitem(sys.modules, "wandb", fake := Mock(run=Mock(summary={})))
     settings = {**tiny, "warmup_epochs": 2, "state": "info", "log_wandb": True}
     states = []
     for shown in (True, False):
@@ -116,6 +110,7 @@ def test_losses_are_named_wherever_they_are_logged(tiny, caplog, capsys, monkeyp
     assert all(math.isfinite(value) and value > 0 for value in values)
     assert "reconstruction" in caplog.text
     assert "kl weight" in caplog.text
+    logged = [call.args[0] for call in fake.log.call_args_list]
     training = [entry for entry in logged if "train/train_loss" in entry][:2]
     assert [entry["train_step"] for entry in training] == [0, 1]
     assert {"reconstruction", "kl", "kl_weight"} == training[0]["train/train_loss"].keys()
