@@ -56,7 +56,7 @@ class PlainAdam(torch.optim.Adam):
         return super().step(closure)
 
 
-def plain_clamp_and_drop(x, p):
+def plain_clamp_and_drop(x, p, shard=None):
     if p == 0.0:
         return x.clamp(0, 1)
     # Drawn in the same pieces, for the same numbers.
