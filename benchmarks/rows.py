@@ -244,7 +244,7 @@ def builtins(run: Run) -> list[Row]:
     files = run.data.config_files or ("protocol/strong_generalization",)
     run = replace(run, data=replace(run.data, config_files=files))
     cases = [run.case("GatedMultiVAE", "evaluation", "GatedMultiVAE", {})]
-    names = ("MultiVAE", "RecVAE", "EASE")
+    names = ("MultiVAE", "RecVAE", "EASE", "EDLAE")
     for name in names:
         cases.append(run.case(name, "evaluation", name, {}))
         by_recbole = f"{name}, RecBole's loader"
