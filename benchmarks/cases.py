@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 import time
 import types
@@ -348,6 +349,8 @@ def _import(plugin: bool) -> None:
     an empty package, of which the repairs are imported.
     """
     if plugin:
+        # As the commands do.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         import recbole_evcf
 
         recbole_evcf.speed_up_recbole()

@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         commands.check_files(options)
+        # Before torch is imported: large tensors in 2 MB pages, where Linux has them. A step makes
+        # many anew, and the system clears each page at its first touch.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         recbole_evcf.activate()
         recbole_evcf.speed_up_recbole()
         import_plugins()

@@ -1,10 +1,17 @@
 """Short ways to RecBole's objects for a test."""
 
+import contextlib
 import math
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 import torch
+
+import recbole_evcf  # noqa: F401  (in a new process, it repairs what RecBole's own imports need)
+
+# isort: split
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
@@ -36,6 +43,25 @@ SIZES = {
     "NCEPLRec": {"rank": 10},
     "EASE": {"reg_weight": 5.0},
 }
+
+
+@contextlib.contextmanager
+def another_process(taking: str):
+    """A process that runs code, which takes a lock, and then waits until it is killed."""
+    code = f"{taking}\nimport sys\nprint('taken', flush=True)\nsys.stdin.read()"
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout.readline() == b"taken\n"
+        yield process
+        process.kill()
+
+
+def python(code: str, *words: str) -> str:
+    """What a new interpreter prints that runs code, which must end well."""
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def build(model: str, dataset: str, settings: dict):

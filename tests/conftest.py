@@ -2,12 +2,15 @@
 
 import logging
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import recbole_evcf  # noqa: F401  (registers the models, repairs RecBole)
+from recbole_evcf import cli
 from recbole_evcf.data.histories import Histories
 
 pytest_plugins = ["comparing", "fuzzing"]
@@ -42,6 +45,22 @@ def _without_waiting(monkeypatch):
 
 
 @pytest.fixture
+def refused(capsys):
+    """Function that gives a command with a mistake; the one line that it answers with."""
+
+    def call(command: str, *words) -> str:
+        capsys.readouterr()
+        assert cli.main([command, *words]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("recbole-evcf: error: ")
+        assert output.err.count("\n") == 1
+        return output.err
+
+    return call
+
+
+@pytest.fixture
 def dense() -> np.ndarray:
     """A binary history matrix, (users, items); user 0 is padding, user 3 has no history."""
     matrix = (np.random.default_rng(5).random((9, 12)) < 0.4).astype(np.int8)
@@ -63,11 +82,21 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def write_inter(folder, name: str, rows, header="user_id:token\titem_id:token\ttimestamp:float"):
-    """Write an atomic file ``folder/name/name.inter``."""
-    (folder / name).mkdir(parents=True, exist_ok=True)
+PAIRS = "user_id:token\titem_id:token"
+
+
+def write_inter(folder, name: str, rows, header=f"{PAIRS}\ttimestamp:float", ending="inter"):
+    """Write an atomic file ``folder/name/name.ending``."""
+    path = Path(folder, name, f"{name}.{ending}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [header, *("\t".join(map(str, row)) for row in rows)]
-    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def config_files(settings: dict, *others: str) -> str:
+    """Write settings to ``tiny.yaml``; the word of a command that reads it, after other files."""
+    Path("tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return f"--config_files={' '.join([*others, 'tiny.yaml'])}"
 
 
 def parts_made_elsewhere() -> dict[str, list[tuple[str, str]]]:
@@ -115,9 +144,7 @@ def five(tiny, tmp_path):
 
     def write(parts):
         for name, rows in zip(names, parts):
-            write_inter(tmp_path / "data", "five", rows, "user_id:token\titem_id:token")
-            path = tmp_path / "data" / "five" / "five.inter"
-            path.rename(path.with_name(f"five.{name}.inter"))
+            write_inter(tmp_path / "data", "five", rows, PAIRS, f"{name}.inter")
         columns = {"load_col": {"inter": ["user_id", "item_id"]}}
         return {**tiny, **columns, "benchmark_filename": names}
 

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -156,6 +157,19 @@ def damaged(draw, sound: bytes, most: int = 3) -> bytes:
             piece = b""
         content = content[:start] + piece + (b"" if kind == "end" else rest)
     return content
+
+
+def file_ends_well(reader: str, path: str, content: bytes, read: Callable[[str], Any]) -> Ending:
+    """As :func:`ends_well` of a file with that content, which a refusal must name."""
+    Path(path).write_bytes(content)
+    return ends_well(reader, lambda: read(path), [path])
+
+
+def empty(folder: str) -> Path:
+    """Make a folder that is empty, whatever an earlier case left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(folder).mkdir()
+    return Path(folder)
 
 
 def everything_under(folder: str | None) -> dict[str, bytes | None]:

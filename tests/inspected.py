@@ -6,8 +6,6 @@ from build import build
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection.measures import LatentModel
 
-SG = {"SG": [0.6, 0.2, 0.2]}
-
 
 def untrained(model: str, settings: dict, **more):
     """A recommender whose weights are large enough that everything differs, and its data.

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import yaml
 
+from conftest import config_files
 from recbole_evcf import __version__, cli
 from recbole_evcf.commands.options import COMMANDS
 from recbole_evcf.comparison.paper import TABLES
@@ -137,13 +137,6 @@ def test_kinds_and_tables_are_those_that_there_are():
         assert COMMANDS[name].options[0][1]["choices"] == list(expected)
 
 
-def test_it_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-m", "recbole_evcf", "--version"], capture_output=True, text=True
-    )
-    assert done.stdout == f"recbole-evcf {__version__}\n"
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -157,8 +150,7 @@ def test_processes_that_the_installed_command_starts_know_the_plugin(words, tiny
         "import sys\nfrom recbole_evcf.cli import main\n"
         "if __name__ == '__main__':\n    sys.exit(main())\n"
     )
-    Path("tiny.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1}))
-    words = [*words, "--dataset=tiny", "--config_files=tiny.yaml"]
+    words = [*words, "--dataset=tiny", config_files({**tiny, "epochs": 1})]
     done = subprocess.run([sys.executable, "recbole-evcf", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ndcg@10" in done.stdout.lower()

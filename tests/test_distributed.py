@@ -20,16 +20,15 @@ import psutil
 import pytest
 import torch
 
-from build import build
+from build import RS, build
 from conftest import make_tiny
 from recbole_evcf import cli, distributed
 from recbole_evcf.data.identity import digest_of_part
 from workers import free_port, train, train_all
 
-RO = {"order": "RO", "group_by": "user", "mode": "full"}
-SG = {"eval_args": {**RO, "split": {"SG": [0.5, 0.2, 0.3]}}}
-SAMPLED = {"eval_args": {**RO, "split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni20"}}
-ONE_TEST_USER = {"eval_args": {**RO, "split": {"SG": [-1, 4, 1]}}}
+SG = {"eval_args": {**RS, "split": {"SG": [0.5, 0.2, 0.3]}}}
+SAMPLED = {"eval_args": {**RS, "split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni20"}}
+ONE_TEST_USER = {"eval_args": {**RS, "split": {"SG": [-1, 4, 1]}}}
 DECAY = {"weight_decay": 0.01}
 GAUC = {"metrics": ["GAUC", "NDCG"], "valid_metric": "NDCG@10"}
 # By name: model and settings.
@@ -180,16 +179,6 @@ def test_only_the_first_process_writes(both, alone):
         assert np.array_equal(state["state_dict"][key], weight)
 
 
-def test_alone_nothing_is_exchanged():
-    tensor = torch.arange(3.0)
-    distributed.sum_up([tensor])
-    distributed.copy_from_first([tensor])
-    assert distributed.gather_rows(tensor) is tensor
-    assert torch.equal(tensor, torch.arange(3.0))
-    assert distributed.from_first({"a": 1}) == {"a": 1}
-    assert (distributed.count(), distributed.is_first(), distributed.part(5)) == (1, True, None)
-
-
 def test_other_data_and_settings_than_the_first_processs(monkeypatch):
     monkeypatch.setattr(distributed, "_group", distributed._Group(1, 2))
     monkeypatch.setattr(distributed, "from_first", lambda value: {"epochs": 3, "seed": 1})
@@ -268,10 +257,9 @@ def test_who_was_started_from_outside(environment, expected, monkeypatch):
     assert distributed.from_environment() == (dict(zip(names, expected)) if expected else {})
 
 
-def test_an_environment_that_is_incomplete(monkeypatch, capsys):
+def test_an_environment_that_is_incomplete(monkeypatch, refused):
     monkeypatch.setenv("RANK", "0")
-    assert cli.main(["run"]) == 2
-    assert "MASTER_ADDR and MASTER_PORT must be too" in capsys.readouterr().err
+    assert "MASTER_ADDR and MASTER_PORT must be too" in refused("run")
 
 
 def meet(number, count, what, port, end):

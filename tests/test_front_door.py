@@ -1,15 +1,14 @@
 """The names that ``recbole_evcf`` gives to Python: what they are, and their examples."""
 
 import doctest
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import recbole_evcf
+from build import python
 from recbole_evcf.model.models import BASELINES, MODELS
 
 NAMES = [name for name in recbole_evcf.__all__ if not name.startswith("_")]
@@ -44,9 +43,7 @@ def test_examples(name):
 
 def test_examples_in_a_process_of_their_own():
     code = f"import test_front_door as t; [t.run_examples(name) for name in {CHANGING}]"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr[-2000:].decode()
+    python(f"import sys; sys.path[:] = {sys.path}; {code}")
 
 
 def test_type_checkers_see_every_name():
@@ -66,5 +63,4 @@ def test_importing_the_package_registers_and_imports_no_feature():
         "features = 'comparison tuning inspection serving.recommender commands report'.split(); "
         "print([each for each in features if f'recbole_evcf.{each}' in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stderr[-2000:]
+    assert python(code) == "[]\n"

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.model.context_aware_recommender import kd_dagfm
@@ -19,6 +18,7 @@ from recbole.model.general_recommender import ldiffrec
 from recbole.utils import get_model
 
 from build import build
+from conftest import config_files
 from recbole_evcf import Recommender, cli
 
 CHECKOUT = Path(__file__).parents[1]
@@ -77,22 +77,14 @@ WRAPPED = {
 }
 
 
-def refused(capsys, *words) -> str:
-    """The one line in which a command ends."""
-    assert cli.main([*words]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
-
-
 @pytest.mark.parametrize("wrap", WRAPPED)
-def test_a_model_file_with_code(wrap, tiny, capsys):
+def test_a_model_file_with_code(wrap, tiny, refused):
     Path("h.csv").write_text("user,item\nann,i1\n")
     WRAPPED[wrap]()
     recommend = ["recommend", "--output=out.csv"]
     others = ["inspect", "--output=out"], ["export", "--output=out.onnx"]
     for command in (recommend, [*recommend, "--histories=h.csv"], *others):
-        error = refused(capsys, *command, "--model_file=m.pth")
+        error = refused(*command, "--model_file=m.pth")
         assert "not a model file that can be read without running code" in error
         assert not list(Path.cwd().glob("out*"))
     with pytest.raises(ValueError, match="without running code"):
@@ -112,29 +104,29 @@ COMMANDS += [[*TUNE, "--params_file=hyper/Vamp.hyper"]]
 
 
 @pytest.mark.parametrize("key", ["mlp_hidden_size", "dropout_prob", "eval_args", "learner", "x"])
-def test_settings_on_the_command_line(key, tiny, capsys):
+def test_settings_on_the_command_line(key, tiny, refused):
     # A setting nobody reads stays a string; it would take a training to see that it does no harm.
     epochs = ["--epochs=x"] if key == "x" else []
-    refused(capsys, "run", f"--{key}={CODE.replace('=', '')}", *epochs)
+    refused("run", f"--{key}={CODE.replace('=', '')}", *epochs)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("tag", TAGS)
-def test_tags_in_a_config_file(command, tag, capsys):
+def test_tags_in_a_config_file(command, tag, refused):
     Path("c.yaml").write_text(f"epochs: {tag}\n")
-    error = refused(capsys, *command, "--config_files=c.yaml")
+    error = refused(*command, "--config_files=c.yaml")
     assert "c.yaml: line 1: not valid YAML" in error
 
 
 @pytest.mark.parametrize("value", [CODE, f"[{CODE}]", TAG, f"[1, {TAG}]", f"(lambda: {CODE})()"])
-def test_overrides_of_a_comparison(value, capsys):
-    refused(capsys, "compare", "--dataset=ml-100k", f"--models=Vamp[anneal_cap={value}]")
+def test_overrides_of_a_comparison(value, refused):
+    refused("compare", "--dataset=ml-100k", f"--models=Vamp[anneal_cap={value}]")
 
 
 @pytest.mark.parametrize("text", [f"[{CODE}]", CODE, f"['{CODE}', {CODE}]"])
-def test_a_params_file(text, capsys):
+def test_a_params_file(text, refused):
     Path("p.hyper").write_text(f"anneal_cap choice {text}\n")
-    error = refused(capsys, *TUNE, "--params_file=p.hyper")
+    error = refused(*TUNE, "--params_file=p.hyper")
     assert "p.hyper, line 1: the range of anneal_cap must be a list" in error
 
 
@@ -153,10 +145,10 @@ def test_trials_of_a_search_are_data(tiny):
     file = Path("t/trials/0001.json")
     file.parent.mkdir(parents=True)
     file.write_bytes(pickle.dumps(Payload()))
-    Path("c.yaml").write_text(yaml.safe_dump({**tiny, "dataset": "tiny", "epochs": 1}))
+    files = config_files({**tiny, "dataset": "tiny", "epochs": 1})
     space = ["--params_file=hyper/Vamp.hyper", "--algo=random", "--max_evals=1", "--output=t"]
     # A trial that cannot be read is done again.
-    assert cli.main(["tune", "--model=Vamp", "--config_files=c.yaml", *space]) == 0
+    assert cli.main(["tune", "--model=Vamp", files, *space]) == 0
     json.loads(file.read_text())
 
 
@@ -187,8 +179,8 @@ class TestRecBolesModels:
         np.save(file, numbers)
         assert (ldiffrec.np.load(file, allow_pickle=True) == numbers).all()
 
-    def test_the_name_of_a_model_is_no_module(self, capsys, monkeypatch):
+    def test_the_name_of_a_model_is_no_module(self, refused, monkeypatch):
         Path("evil.py").write_text("import os\nos.mkdir('the-code-ran')\n")
         monkeypatch.syspath_prepend(os.getcwd())
         for name in ("evil", "../evil", ".evil", "evil.evil", "...evil"):
-            refused(capsys, "run", f"--model={name}")
+            refused("run", f"--model={name}")

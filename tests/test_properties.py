@@ -5,6 +5,7 @@ import yaml
 from recbole.config import Config
 from recbole.data import create_dataset
 
+from prepare_raw_files import write_files
 from recbole_evcf import cli
 from recbole_evcf.config.files import shipped_file, shipped_names
 
@@ -32,20 +33,15 @@ RATINGS = {
 
 @pytest.mark.parametrize("kind", ["ml-20m", "netflix"])
 def test_prepared_ratings_are_filtered_as_published(tmp_path, capsys, kind):
-    raw = tmp_path / "raw"
-    raw.mkdir()
+    rows = [(user, item, rating) for user, rated in RATINGS.items() for item, rating in rated]
     if kind == "ml-20m":
-        lines = [f"{u},{i},{r},1000" for u, rated in RATINGS.items() for i, r in rated]
-        text = "userId,movieId,rating,timestamp\n" + "\n".join(lines) + "\n"
-        (raw / "ratings.csv").write_text(text, encoding="utf-8")
+        name, lines = "ratings.csv", [f"{user},{item},{rating},1000" for user, item, rating in rows]
+        lines.insert(0, "userId,movieId,rating,timestamp")
     else:
-        by_movie = {}
-        for user, rated in RATINGS.items():
-            for item, rating in rated:
-                whole = max(1, int(rating))
-                by_movie.setdefault(item, []).append(f"{user},{whole},2005-09-06")
-        text = "".join(f"{item}:\n" + "\n".join(rows) + "\n" for item, rows in by_movie.items())
-        (raw / "combined_data_1.txt").write_text(text, encoding="utf-8")
+        # In whole stars, each below its film.
+        name, stars = "combined_data_1.txt", [(u, i, max(1, int(rating))) for u, i, rating in rows]
+        lines = [f"{item}:\n{user},{rating},2005-09-06" for user, item, rating in stars]
+    raw = write_files(tmp_path / "raw", {name: "\n".join(lines) + "\n"})
     output = str(tmp_path / "data")
     assert cli.main(["prepare", kind, f"--raw={raw}", f"--output={output}"]) == 0
     assert "published" in capsys.readouterr().out

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from build import another_process
 from recbole_evcf import results
 from recbole_evcf.results import Store, digest, read_sealed, write_sealed
 
@@ -19,14 +18,10 @@ CONTENT = {"b": [1, 2.5, None], "a": {"é": "x"}, "n": np.float32(0.5), "t": (1,
 PLAIN = {"b": [1, 2.5, None], "a": {"é": "x"}, "n": 0.5, "t": [1, 2]}
 
 
-def test_round_trip_in_order():
+def test_content_comes_back_in_order_under_a_sha256_that_anyone_can_compute():
     write_sealed("x.json", CONTENT)
     assert read_sealed("x.json") == PLAIN
     assert list(read_sealed("x.json")) == ["b", "a", "n", "t"]
-
-
-def test_the_seal_is_a_sha256_that_anyone_can_compute():
-    write_sealed("x.json", CONTENT)
     text = json.dumps(PLAIN, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert json.loads(Path("x.json").read_text(encoding="utf-8"))["sha256"] == digest
@@ -47,32 +42,14 @@ def test_a_number_that_an_editor_changed_is_refused():
         read_sealed("x.json")
 
 
-HOLD = """
-import sys
-from recbole_evcf.results import folder_held
-with folder_held(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+HOLD = "from recbole_evcf import results\nheld = results.folder_held('out')\nheld.__enter__()"
 
 
-@pytest.fixture
-def held_elsewhere():
-    """Another process that writes to the folder ``out``, until it is killed."""
-    command = [sys.executable, "-c", HOLD, "out"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"held\n"
-        yield process
-        process.kill()
-
-
-def test_a_folder_is_one_commands_until_its_process_has_gone(held_elsewhere):
-    message = "output folder out is in use by another command"
-    with pytest.raises(ValueError, match=message), results.folder_held("out"):
+def test_a_folder_is_one_commands_until_its_process_has_gone():
+    refused = pytest.raises(ValueError, match="output folder out is in use by another command")
+    with another_process(HOLD), refused, results.folder_held("out"):
         pytest.fail("it was another's")
-    # Killed, it has no chance to remove its lock.
-    held_elsewhere.kill()
-    held_elsewhere.wait()
+    # Killed, it had no chance to remove its lock.
     assert os.listdir("out") == ["results.lock"]
     with results.folder_held("out"):
         assert results.holds("out/results")

@@ -119,7 +119,7 @@ COMMANDS = {
                 )
             ),
             _option("--item_file", "of a table, one of its items, with the column --item"),
-            _option("--title", "the column of titles in it"),
+            _option("--title", "its column of titles (default: by its name, such as title, name)"),
             _option("--min_rating", "of a table, leave out lower ratings", type=float),
             _option("--min_user", "of a table, interactions a user must have", type=int),
             _option("--min_item", "of a table, interactions an item must have", type=int),

@@ -249,6 +249,7 @@ _TABLE = (
     Key("resume", _instance("True, False or the path of a model file", bool, str), "resumes the newest unfinished run of the same settings, or that of a model file; our models only", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
     Key("resumable", _instance("True or False", bool), "keeps the state of training beside the model file, to resume from; `run` does unless it is `False`", _PLUGIN | R.NOT_IN_A_FILE | R.NOT_TUNED),
     Key("torch_threads", whole(1), "threads of each process; none: torch's choice, all cores, or `OMP_NUM_THREADS`", _PLUGIN | _HERE | R.NOT_IN_A_FILE | R.NOT_TUNED),
+    Key("compile", _instance("True or False", bool), "torch compiles the dense layers of our models; no faster on the processors measured", _PLUGIN | R.NOT_TUNED),
     # RecBole's, where they matter here.
     Key("seed", whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
     Key("reproducibility", None, "deterministic algorithms of cuDNN's"),

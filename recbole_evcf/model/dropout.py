@@ -73,14 +73,14 @@ class _ClampAndDrop(torch.autograd.Function):
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
         ctx.dtype, ctx.scale = x.dtype, 1.0
-        for source, target, through in _pieces(x, result, passes):
-            clamped = source.clamp(0, 1)
-            torch.eq(clamped, source, out=through)
+        for source, target, through, clamped, factor in _pieces(x.dtype, x, result, passes):
+            torch.clamp(source, 0, 1, out=clamped)
+            torch.eq(clamped, source, out=through.view(torch.bool))
             if p:
                 keep, ctx.scale = keep_mask(source, p)
-                clamped.mul_(keep)
                 through.mul_(keep)
-            torch.mul(clamped, ctx.scale, out=target)
+                clamped.mul_(factor.copy_(keep))
+            target.copy_(clamped.mul_(ctx.scale))
         ctx.save_for_backward(passes)
         return result
 
@@ -88,10 +88,15 @@ class _ClampAndDrop(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
-        for source, target, through in _pieces(grad, result, passes):
-            torch.mul(source, ctx.scale, out=target).mul_(through)
+        for source, target, through, factor, _ in _pieces(ctx.dtype, grad, result, passes):
+            target.copy_(source).mul_(ctx.scale).mul_(factor.copy_(through))
         return result, None, None
 
 
-def _pieces(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(item_blocks(matrix, BLOCK) for matrix in matrices))
+def _pieces(dtype: torch.dtype, *matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Their blocks, one by one, with two buffers of that size: of tensors of several types torch
+    would make a new one in each operation, of which the system first clears the pages."""
+    blocks = list(zip(*(item_blocks(matrix, BLOCK) for matrix in matrices)))
+    buffers = [torch.empty_like(blocks[0][0], dtype=dtype) for _ in range(2)]
+    for block in blocks:
+        yield *block, *(buffer[: len(block[0])] for buffer in buffers)

@@ -135,6 +135,10 @@ class _DenseProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         x, *weights = ctx.saved_tensors
+        if x.dtype.itemsize < 4:
+            # One product loads the result once, and rounds it once.
+            by_item = torch.cat(weights, 1) @ torch.cat(grads, 1).T
+            return by_item.T, *(x.T @ grad for grad in grads)
         by_item = weights[0] @ grads[0].T
         for weight, grad in zip(weights[1:], grads[1:]):
             by_item.addmm_(weight, grad.T)

@@ -21,6 +21,7 @@ from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.shared_processor import SharedProcessor
+from recbole_evcf.utils.text import one_line, shortened
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
@@ -98,6 +99,8 @@ class VAETrainer(Trainer):
 
     def __init__(self, config: Config, model: nn.Module):
         super().__init__(config, model)
+        if config["compile"]:
+            _compile(self.model)
         # Other data may have other items, and gloo aborts on what is too large.
         shapes = [[name, list(weight.shape)] for name, weight in self.model.state_dict().items()]
         distributed.agree(shapes, OTHER_DATA)
@@ -296,6 +299,21 @@ class VAETrainer(Trainer):
         # Where no validation follows.
         if self.resumption and self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
             self.resumption.after_epoch(epoch_idx)
+
+
+def _compile(model: nn.Module) -> None:
+    """Let torch compile the dense layers; others are functions with gradients of their own."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=next(model.parameters()).device))
+    # Whatever is missing, torch names it.
+    except Exception as error:
+        raise ValueError(
+            f"compile: True cannot be done here ({shortened(one_line(error), 120)}): install what "
+            "is missing, such as the C++ compiler g++, or leave out compile."
+        ) from error
+    for module in model.modules():
+        if isinstance(module, nn.Sequential):
+            module.compile()
 
 
 class _GatheringCollector(Collector):

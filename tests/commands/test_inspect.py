@@ -1,6 +1,5 @@
 """``recbole-evcf inspect`` by its exit code, output and files."""
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -8,27 +7,22 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+import recbole_evcf
+from build import SG
 from recbole_evcf import cli
 
 
-def train(model, tiny, tmp_path, capsys, *settings):
-    """Train on the tiny data set; path of the model file and the printed test metrics."""
-    (tmp_path / "tiny.yaml").write_text(json.dumps({**tiny, "dataset": "tiny"}), encoding="utf-8")
-    files = f"--config_files={tmp_path / 'tiny.yaml'}"
-    assert cli.main(["run", f"--model={model}", files, "--result_file=r.json", *settings]) == 0
+def inspect(tiny, capsys, model, *words, **settings):
+    """Train and inspect a model; what is printed, and the metrics of the test users."""
+    trained = recbole_evcf.run(model, "tiny", **{**tiny, **settings})
     capsys.readouterr()
-    result = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["test_result"]
-    return str(next((tmp_path / "saved").glob(f"{model}-*.pth"))), result
+    path = f"--model_file={trained['model_file']}"
+    assert cli.main(["inspect", path, "--output=seen", *words]) == 0
+    return capsys.readouterr(), trained["test_result"]
 
 
-def inspect(*arguments):
-    return cli.main(["inspect", *arguments])
-
-
-def test_files_and_summary(tiny, tmp_path, capsys):
-    path, result = train("GatedHVamp", tiny, tmp_path, capsys)
-    assert inspect(f"--model_file={path}", "--dataset=tiny", "--output=seen") == 0
-    captured = capsys.readouterr()
+def test_files_and_summary(tiny, capsys):
+    captured, result = inspect(tiny, capsys, "GatedHVamp", "--dataset=tiny")
     lines = dict(line.split("  ", 1) for line in captured.out.splitlines() if "  " in line)
     lines = {name: value.strip() for name, value in lines.items()}
     assert lines["prior"] == "VampPrior, 7 components"
@@ -37,11 +31,9 @@ def test_files_and_summary(tiny, tmp_path, capsys):
     assert captured.out.endswith("seen/report.html and 11 CSV files beside it\n")
     assert "INFO" not in captured.err
     assert logging.getLogger().isEnabledFor(logging.ERROR)
-    assert len(list((tmp_path / "seen").iterdir())) == 12
-    users, components, items = (
-        pd.read_csv(tmp_path / "seen" / f"{name}.csv")
-        for name in ("users", "components", "component_items")
-    )
+    assert len(list(Path("seen").iterdir())) == 12
+    names = ("users", "components", "component_items")
+    users, components, items = (pd.read_csv(f"seen/{name}.csv") for name in names)
     assert set(users["user_id"]) == {f"u{user}" for user in range(60)}
     counts = users["component"].value_counts()
     for row in components.itertuples():
@@ -50,26 +42,26 @@ def test_files_and_summary(tiny, tmp_path, capsys):
     assert "name" not in items
 
 
-def test_one_test_user_has_no_error(tiny, tmp_path, capsys):
-    split = '{"split": {"SG": [58, 1, 1]}, "order": "RO", "group_by": "user", "mode": "full"}'
-    path, result = train("HVamp", tiny, tmp_path, capsys, f"--eval_args={split}")
-    assert inspect(f"--model_file={path}", "--output=seen") == 0
-    summary = capsys.readouterr().out
-    assert f"Recall@10 on test users  {result['recall@10']:.4f}\n" in re.sub(" {3,}", "  ", summary)
-    page = (tmp_path / "seen" / "report.html").read_text(encoding="utf-8")
+def test_one_test_user_has_no_error(tiny, capsys):
+    split = {**SG, "split": {"SG": [58, 1, 1]}}
+    captured, result = inspect(tiny, capsys, "HVamp", eval_args=split)
+    summary = re.sub(" {3,}", "  ", captured.out)
+    assert f"Recall@10 on test users  {result['recall@10']:.4f}\n" in summary
+    page = Path("seen/report.html").read_text(encoding="utf-8")
     assert "± nan" not in page
     assert ">nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
 
-def test_mistakes_are_one_line_and_leave_nothing(tiny, tmp_path, capsys, monkeypatch):
-    ease, _ = train("EASE", tiny, tmp_path, capsys)
-    path, _ = train("Vamp", tiny, tmp_path, capsys)
-    (tmp_path / "cut.pth").write_bytes(Path(path).read_bytes()[:5000])
-    (tmp_path / "file").write_text("x", encoding="utf-8")
-    torch.save({"config": {}, "state_dict": {}}, tmp_path / "empty.pth")
+def test_mistakes_are_one_line_and_leave_nothing(tiny, refused, monkeypatch):
+    ease, path = (
+        recbole_evcf.run(model, "tiny", **tiny)["model_file"] for model in ("EASE", "Vamp")
+    )
+    Path("cut.pth").write_bytes(Path(path).read_bytes()[:5000])
+    Path("file").write_text("x", encoding="utf-8")
+    torch.save({"config": {}, "state_dict": {}}, "empty.pth")
     other = {**torch.load(path, weights_only=True), "config": {"model": "Nope", "dataset": "tiny"}}
-    torch.save(other, tmp_path / "nope.pth")
-    inter = tmp_path / "data" / "tiny" / "tiny.inter"
+    torch.save(other, "nope.pth")
+    inter = Path(tiny["data_path"], "tiny", "tiny.inter")
     for file, argument, message in (
         ("none.pth", "--output=seen", "no model file none.pth"),
         ("empty.pth", "--output=seen", "empty.pth cannot be used: it does not fit"),
@@ -87,10 +79,7 @@ def test_mistakes_are_one_line_and_leave_nothing(tiny, tmp_path, capsys, monkeyp
             # What the file alone tells is refused before its data are read.
             if "changed" not in message and "fit" not in message:
                 patched.setattr("recbole_evcf.quick_start.create_dataset", None)
-            assert inspect(f"--model_file={file}", "--output=seen", argument) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert error.startswith("recbole-evcf: error: ")
+            error = refused("inspect", f"--model_file={file}", "--output=seen", argument)
         assert message in error
-        assert not (tmp_path / "seen").exists()
-        assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
+        assert not Path("seen").exists()
+        assert Path("file").read_text(encoding="utf-8") == "x"

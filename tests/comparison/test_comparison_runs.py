@@ -18,7 +18,7 @@ from recbole.config import Config
 from recbole.quick_start import run_recbole
 
 import acting
-from build import build
+from build import build, python
 from recbole_evcf.comparison import compare, worker
 from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run, settings_of_result
@@ -274,8 +274,7 @@ def test_the_peak_of_memory_is_that_of_the_process_alone():
     # A new program, without the package, whose imports are large themselves.
     code = f"from pathlib import Path\n{inspect.getsource(peak_memory)}\nprint(peak_memory())"
     code = f"from __future__ import annotations\n{code}"
-    command = [sys.executable, "-c", code]
-    peak = float(subprocess.run(command, capture_output=True, text=True).stdout)
+    peak = float(python(code))
     assert peak < 128 < kept.nbytes / 2**20
     del kept
     assert peak_memory() >= before + 39

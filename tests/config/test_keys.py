@@ -7,12 +7,7 @@ import pytest
 import recbole
 import yaml
 from recbole.config import Config
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import argument_list
 
 from recbole_evcf.config.checks import keys_of_all_models
 from recbole_evcf.config.keys import KEYS, Role, checked, with_role
@@ -23,10 +18,8 @@ READS = r"""config(?:_dict)?(?:\.get\(|\[)\s*["'](\w+)["']"""
 # Kinds of parameters of a search, and a part of eval_args; and two names that are only warned of.
 NO_KEYS = {"choice", "loguniform", "quniform", "uniform", "full", "queue"}
 OLD = {"neg_sampling", "training_neg_sample_num"}
-OF_RECBOLE = {
-    *(general_arguments + training_arguments + evaluation_arguments + dataset_arguments),
-    *keys_of_all_models(),
-}
+LISTS = [keys for keys in vars(argument_list).values() if isinstance(keys, list)]
+OF_RECBOLE = keys_of_all_models().union(*LISTS)
 
 
 def test_every_key_that_recboles_code_reads_is_known():
@@ -76,12 +69,24 @@ def test_whole_numbers_that_a_tuner_draws_as_floats():
     ("name", "value", "sentence"),
     [
         ("dropout_prob", 1, "a number of at least 0 and below 1, not 1."),
+        ("pseudo_inputs_mean", float("nan"), "a number, not nan."),
+        ("pseudo_inputs_std", -0.1, "a number of at least 0, not -0.1."),
+        ("warmup_epochs", 1.5, "a whole number of at least 0, not 1.5."),
+        ("n_pseudo_inputs", True, "a whole number of at least 1, not True."),
+        ("latent_dimension", None, "a whole number of at least 1, not None."),
         ("learning_rate", 0, "a number above 0, not 0."),
         ("anneal_cap", 10**400, "a number of at least 0, not 1000"),
         ("split_seed", 2**32, "a whole number of at least 0 and at most 4294967295, not 429496729"),
         ("learner", "sdg", "one of adam_norm_grad, adam, adamw, sgd, adagrad, rmsprop, not 'sdg'."),
         ("gated", 1, "True or False, not 1."),
-        ("mlp_hidden_size", [600, 0], "a list of whole numbers of at least 1, such as [600], not "),
+        *(
+            ("mlp_hidden_size", value, "a list of whole numbers of at least 1, such as [600], not ")
+            for value in ([600, 0], [], 600, ["a"])
+        ),
+        # Of WMF.
+        ("embedding_size", True, "a whole number of at least 1, not True."),
+        ("als_iterations", 1.5, "a whole number of at least 1, not 1.5."),
+        ("reg_weight", -1, "a number of at least 0, not -1."),
     ],
 )
 def test_sentences(name, value, sentence):

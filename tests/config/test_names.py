@@ -13,6 +13,7 @@ import yaml
 from recbole.config import Config
 from recbole.model.general_recommender import BPR
 
+from conftest import config_files
 from recbole_evcf import cli, register_model
 from recbole_evcf.config.checks import DECLARED, model_names, unknown_model
 from recbole_evcf.config.keys import KEYS, Role, with_role
@@ -96,7 +97,7 @@ def test_a_key_that_resembles_nothing(source):
 def test_options_of_the_program_that_runs_are_no_settings(caplog):
     """RecBole reads --key=value from the command line of any program."""
     from_words("BPR", {"cov-report": "html", "config_files": "a.yaml", "epochs": 3})
-    assert [record.getMessage().split()[0] for record in caplog.records] == ["cov-report"]
+    assert [text.split()[0] for text in caplog.messages] == ["cov-report"]
 
 
 def test_settings_of_some_models():
@@ -113,10 +114,9 @@ TUNE = ["tune", "--model=Vamp", "--params_file=hyper/Vamp.hyper", "--output=out"
 
 @pytest.mark.parametrize(("command", "what"), [(COMPARE, "a comparison"), (TUNE, "a search")])
 @pytest.mark.parametrize("word", ["--nproc=2", "--per_user_file=users.csv", "--world_size=2"])
-def test_settings_of_one_run_are_refused_where_there_are_several(command, what, word, capsys):
-    assert cli.main([*command, "--dataset=ml-100k", word]) == 2
+def test_settings_of_one_run_are_refused_where_there_are_several(command, what, word, refused):
     key = word[2:].partition("=")[0]
-    assert capsys.readouterr().err == (
+    assert refused(*command, "--dataset=ml-100k", word) == (
         f"recbole-evcf: error: {key} is a setting of one run, and {what} makes several: leave it "
         "out, or train that model with `recbole-evcf run`.\n"
     )
@@ -126,8 +126,7 @@ def test_settings_of_one_run_are_refused_where_there_are_several(command, what, 
     "command", [["run", "--model=FM"], ["compare", "--models=FM,Pop", "--output=out"]]
 )
 def test_a_model_that_learns_from_labels_names_what_is_missing(command, tiny, capsys):
-    Path("tiny.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1}), encoding="utf-8")
-    assert cli.main([*command, "--dataset=tiny", "--config_files=tiny.yaml"]) > 0
+    assert cli.main([*command, "--dataset=tiny", config_files({**tiny, "epochs": 1})]) > 0
     captured = capsys.readouterr()
     assert "FM learns from labels, and tiny has no column label: " in captured.err + captured.out
 
@@ -143,20 +142,16 @@ def test_a_model_that_learns_from_labels_names_what_is_missing(command, tiny, ca
         ("--mode=full", "eval_args={'mode': 'full'}"),
     ],
 )
-def test_every_command_refuses_it_at_once(command, word, said, capsys, monkeypatch):
+def test_every_command_refuses_it_at_once(command, word, said, refused, monkeypatch):
     monkeypatch.setattr("recbole.data.utils.create_dataset", None)
-    assert cli.main([*command, "--dataset=ml-100k", word]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("recbole-evcf: error: ")
-    assert error.count("\n") == 1
-    assert said in error
+    assert said in refused(*command, "--dataset=ml-100k", word)
 
 
 def test_a_users_model_may_have_keys_that_it_does_not_declare(caplog):
     register_model(Undeclared)
     config = from_dict("Undeclared", {"my_own_margin": 3})
     assert config["my_own_margin"] == 3
-    assert caplog.records[0].getMessage().startswith("my_own_margin is no setting of RecBole")
+    assert caplog.messages[0].startswith("my_own_margin is no setting of RecBole")
     for wrong in ("embeding_size", "lowest_val", "order", "config_file"):
         with pytest.raises(ValueError, match=wrong):
             from_dict("Undeclared", {wrong: 3})

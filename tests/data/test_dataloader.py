@@ -8,13 +8,11 @@ from recbole.sampler import RepeatableSampler, Sampler
 from recbole.utils import init_seed
 from recbole.utils.case_study import full_sort_topk
 
-from build import build, naive_result, pairs_of
+from build import RS, SG, build, naive_result, pairs_of
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader, TrainUserDataLoader
 
-RATIO = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
-LATEST = {**RATIO, "split": {"LS": "valid_and_test"}, "order": "TO"}
-BY_USERS = {**RATIO, "split": {"SG": [0.5, 0.2, 0.3]}}
-UNGROUPED = {**RATIO, "split": {"RS": [0.5, 0.2, 0.3]}, "group_by": "none"}
+LATEST = {**RS, "split": {"LS": "valid_and_test"}, "order": "TO"}
+UNGROUPED = {**RS, "split": {"RS": [0.5, 0.2, 0.3]}, "group_by": "none"}
 
 
 def recboles_loaders(config, loaders):
@@ -37,7 +35,7 @@ def contents(loader):
 
 
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"]
-COMPARED = [(RATIO, METRICS), (LATEST, METRICS), (UNGROUPED, METRICS), (RATIO, ["GAUC"])]
+COMPARED = [(RS, METRICS), (LATEST, METRICS), (UNGROUPED, METRICS), (RS, ["GAUC"])]
 
 
 @pytest.mark.parametrize(("eval_args", "metrics"), COMPARED)
@@ -78,7 +76,7 @@ def test_sampled_evaluation_keeps_recboles_loader(tiny):
     assert 0 < trainer.evaluate(loaders[2])["hit@10"] <= 1
 
 
-REPEATABLE = [("HVamp", LATEST), ("HVamp", RATIO), ("HVamp", BY_USERS), ("EASE", BY_USERS)]
+REPEATABLE = [("HVamp", LATEST), ("HVamp", RS), ("HVamp", SG), ("EASE", SG)]
 
 
 @pytest.mark.parametrize(("model", "eval_args"), REPEATABLE)
@@ -95,6 +93,6 @@ def test_repeatable_ranks_what_users_have_seen_too(tiny, model, eval_args):
 
 @pytest.mark.parametrize("model", ["FISM", "NAIS"])
 def test_repeatable_samples_negatives_as_recbole_does(tiny, model):
-    settings = {**tiny, "eval_args": BY_USERS, "repeatable": True}
+    settings = {**tiny, "eval_args": SG, "repeatable": True}
     _, loaders, _, _ = build(model, "tiny", settings)
     assert isinstance(loaders[0]._sampler, RepeatableSampler)

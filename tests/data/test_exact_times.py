@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from build import build, pairs_of
+from build import RS, build, pairs_of
 from conftest import write_inter
 
 
@@ -23,9 +23,8 @@ def seconds(tiny, tmp_path):
 
 
 def parts_of(model, settings, split):
-    arguments = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
     sequential = {"train_neg_sample_args": None} if model == "GRU4Rec" else {}
-    settings = {**settings, **sequential, "eval_args": arguments}
+    settings = {**settings, **sequential, "eval_args": {**RS, "split": split, "order": "TO"}}
     return [loader._dataset for loader in build(model, "seconds", settings)[1]]
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from build import SIZES, build
+from build import RS, SG, SIZES, build
 from conftest import write_inter
 from recbole_evcf.data.identity import ItemCatalogue
 
 SENTENCE = "the model was made for {} values of {}, and the dataloader's data set 'tiny' has others"
-SG = {"split": {"SG": [0.5, 0.2, 0.3]}, "order": "RO", "mode": "full"}
 SMALL = {"GRU4Rec": {"train_neg_sample_args": None, "eval_args": {"order": "TO"}}}
 
 
@@ -53,8 +52,9 @@ def test_items_there_and_back(tmp_path):
     assert len(back) == 5
 
 
-def test_items_of_a_training_part(tiny):
-    train = build("Vamp", "tiny", tiny)[1][0]._dataset
+@pytest.mark.parametrize("split", [{"SG": [0.5, 0.2, 0.3]}, {"RS": [0.8, 0.1, 0.1]}])
+def test_items_of_a_training_part(tiny, split):
+    train = build("Vamp", "tiny", {**tiny, "eval_args": {**RS, "split": split}})[1][0]._dataset
     catalogue = ItemCatalogue.from_dataset(train)
     items = train.id2token("item_id", train.inter_feat["item_id"].numpy()).tolist()
     counts = dict(zip(catalogue.tokens, catalogue.counts))

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 import recbole
-import yaml
 from recbole.config import Config
 from recbole.data import create_dataset
 
 from build import build
-from conftest import write_inter
-from recbole_evcf import cli
+from conftest import PAIRS, config_files, write_inter
 
 HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\tplace:token"
 TS = {"split": {"TS": [0.8, 0.1, 0.1]}, "group_by": "user", "mode": "full"}
@@ -90,13 +88,8 @@ def test_a_wrong_setting_is_refused_before_loading(rated, model, wrong, sentence
         (["--load_col={'inter': '*', 'item': ['item_id', 'class']}"], "item does not exist"),
     ],
 )
-def test_a_wrong_setting_on_the_command_line(rated, words, sentence, capsys):
-    Path("rated.yaml").write_text(yaml.safe_dump(rated), encoding="utf-8")
-    run = ["run", "--model=EASE", "--dataset=rated", "--config_files=rated.yaml"]
-    assert cli.main([*run, *words]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("recbole-evcf: error: ")
-    assert error.count("\n") == 1
+def test_a_wrong_setting_on_the_command_line(rated, words, sentence, refused):
+    error = refused("run", "--model=EASE", "--dataset=rated", config_files(rated), *words)
     assert sentence in error
     assert "could not be read" not in error
 
@@ -140,8 +133,7 @@ def test_files_that_are_not_asked_for_are_not_opened(rated, model, suffix):
 def test_three_benchmark_files_are_read(tiny, tmp_path):
     names = ["train", "valid", "test"]
     for name in names:
-        write_inter(tmp_path / "data", "made", [("u", "i")], "user_id:token\titem_id:token")
-        Path("data", "made", "made.inter").rename(Path("data", "made", f"made.{name}.inter"))
+        write_inter(tmp_path / "data", "made", [("u", "i")], PAIRS, f"{name}.inter")
     settings = {**tiny, "load_col": {"inter": ["user_id", "item_id"]}, "benchmark_filename": names}
     assert create_dataset(Config("EASE", "made", config_dict=settings)).file_size_list == [1] * 3
 

@@ -8,26 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import init_seed
 
-from build import build, pairs_of
+from build import RS, SG, build, pairs_of
 from recbole_evcf.quick_start import load_data_and_model
 
 BOTH = {"save_dataset": True, "save_dataloaders": True}
-RS_ARGS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-SG_ARGS = {**RS_ARGS, "split": {"SG": [0.5, 0.2, 0.3]}}
 
 
-def prepared(model, settings):
-    config = Config(model, "tiny", config_dict=dict(settings))
-    init_seed(config["seed"], config["reproducibility"])
-    return data_preparation(config, create_dataset(config))
-
-
-def content(loaders) -> list:
-    """Who has what, and when, in each part, in the parts' order."""
-    parts = [loader._dataset for loader in loaders]
+def content(settings) -> list:
+    """Who has what, and when, in each part of the data, in the parts' order."""
+    parts = [loader._dataset for loader in build("BPR", "tiny", settings)[1]]
     return [(pairs_of(part), part.inter_feat["timestamp"].tolist()) for part in parts]
 
 
@@ -42,7 +32,7 @@ def write_payload(*paths) -> None:
 
 
 KEYS = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
-REFUSED = [("HVamp", RS_ARGS, "HVamp"), ("EASE", SG_ARGS, r"the split by users \(SG\)")]
+REFUSED = [("HVamp", RS, "HVamp"), ("EASE", SG, r"the split by users \(SG\)")]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -56,7 +46,7 @@ def test_our_models_and_the_split_by_users_refuse_it(tiny, model, eval_args, nam
 
 def test_a_model_file_has_no_other_file_unpickled(tiny, monkeypatch):
     for model in ("HVamp", "BPR"):
-        _, loaders, _, trainer = build(model, "tiny", {**tiny, "eval_args": RS_ARGS})
+        _, loaders, _, trainer = build(model, "tiny", {**tiny, "eval_args": RS})
         trainer.fit(loaders[0], loaders[1], saved=True)
         state = torch.load(trainer.saved_model_file, weights_only=True)
         for key in ("dataset_save_path", "dataloaders_save_path"):
@@ -76,13 +66,13 @@ class TestRecBolesOwn:
 
     def test_said_where_it_is_turned_on(self, tiny, caplog):
         caplog.set_level(logging.WARNING)
-        settings = {**tiny, "eval_args": RS_ARGS}
-        before = content(prepared("BPR", settings))
-        assert not [r for r in caplog.records if "pickle" in r.getMessage()]
+        settings = {**tiny, "eval_args": RS}
+        before = content(settings)
+        assert "pickle" not in caplog.text
         for _ in range(2):
             caplog.clear()
-            assert content(prepared("BPR", {**settings, **BOTH})) == before
-            said = [r.getMessage() for r in caplog.records if "pickle" in r.getMessage()]
+            assert content({**settings, **BOTH}) == before
+            said = [text for text in caplog.messages if "pickle" in text]
             assert [text.split(" make ")[0] for text in said] == [
                 "save_dataset and dataset_save_path",
                 "save_dataloaders and dataloaders_save_path",
@@ -92,26 +82,26 @@ class TestRecBolesOwn:
         assert sorted(os.listdir("saved")) == names
 
     def test_read_only_if_asked_for(self, tiny):
-        prepared("BPR", {**tiny, **BOTH})
+        build("BPR", "tiny", {**tiny, **BOTH})
         write_payload(*Path("saved").iterdir())
-        prepared("BPR", tiny)
+        build("BPR", "tiny", tiny)
         assert not os.path.exists("the-code-ran")
 
     @pytest.mark.parametrize("keys", [["save_dataset"], ["save_dataloaders"], list(BOTH)])
     @pytest.mark.parametrize("key", ["split_seed", "seed", "eval_args"])
     def test_other_splits_are_not_mixed_up(self, tiny, keys, key):
-        change = {key: {**RS_ARGS, "split": {"RS": [8, 1, 1]}} if key == "eval_args" else 7}
-        settings = {**tiny, "eval_args": RS_ARGS}
+        change = {key: {**RS, "split": {"RS": [6, 2, 2]}} if key == "eval_args" else 7}
+        settings = {**tiny, "eval_args": RS}
         saving = dict.fromkeys(keys, True)
-        prepared("BPR", {**settings, **saving})
-        other = content(prepared("BPR", {**settings, **saving, **change}))
-        assert other == content(prepared("BPR", {**settings, **change}))
+        build("BPR", "tiny", {**settings, **saving})
+        other = content({**settings, **saving, **change})
+        assert other == content({**settings, **change})
 
     def test_a_corrupt_one_is_a_sentence(self, tiny):
-        prepared("BPR", {**tiny, **BOTH})
+        build("BPR", "tiny", {**tiny, **BOTH})
         for path in Path("saved").iterdir():
             path.write_bytes(path.read_bytes()[:-100])
         for key in BOTH:
             said = rf"{key} or {key[5:]}_save_path .* is corrupt"
             with pytest.raises(ValueError, match=said):
-                prepared("BPR", {**tiny, key: True})
+                build("BPR", "tiny", {**tiny, key: True})

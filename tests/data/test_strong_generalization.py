@@ -219,10 +219,10 @@ def test_loaders_yield_nothing_but_the_parts(rare, model):
 
 def test_items_are_those_of_training_with_their_features(rare, tmp_path):
     names = [f"i{n}" for n in range(40)] + [f"own{n}" for n in range(60)] + ["unused"]
-    lines = [f"{name}\ttitle of {name}\t{place}\tx {name}" for place, name in enumerate(names)]
+    titles = [(name, f"title of {name}", n, f"x {name}") for n, name in enumerate(names)]
     header = "item_id:token\ttitle:token\tplace:float\ttags:token_seq"
     # In another order than that of the interactions.
-    (tmp_path / "data" / "rare" / "rare.item").write_text("\n".join([header, *lines[::-1]]) + "\n")
+    write_inter(tmp_path / "data", "rare", titles[::-1], header, "item")
     columns = {**rare["load_col"], "item": ["item_id", "title", "place", "tags"]}
     _, loaders, model, _ = build("Vamp", "rare", {**rare, "load_col": columns})
     items = {item for _, item in parts_of_loaders(loaders)[0]}

@@ -81,6 +81,7 @@ def bounds():
     yield from (("dropout_prob", 0, True), ("dropout_prob", -0.1, False))
     outside = {"learning_rate": 0, "likelihood": "poisson", "learner": "x", "gated": 1}
     outside |= {"pseudo_inputs_init": "x", "mlp_hidden_size": [], "dropout_prob": 1}
+    outside |= {"sparse_input_gradient": 1}
     yield from ((key, value, False) for key, value in outside.items())
 
 

@@ -16,7 +16,7 @@ from recbole.quick_start import run_recbole
 
 from build import build, naive_metrics
 from conftest import write_inter
-from recbole_evcf.evaluator.metrics import TruncatedRecall, standard_error, top_hits, write_per_user
+from recbole_evcf.evaluator.metrics import TruncatedRecall, top_hits, write_per_user
 from recbole_evcf.hooks.speedups import HitCollector
 
 RS = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
@@ -239,10 +239,3 @@ def test_values_are_written_without_loss(tmp_path):
     table = pd.read_csv(tmp_path / "a.csv", float_precision="round_trip")
     for name, value in values.items():
         np.testing.assert_array_equal(table[name], value)
-
-
-def test_a_standard_error_is_the_sample_deviation_over_the_root_of_n():
-    values = np.random.default_rng(1).random(20)
-    assert standard_error(values) == pytest.approx(pd.Series(values).sem(), abs=1e-12)
-    assert math.isnan(standard_error(values[:1]))
-    assert standard_error(np.ones(5)) == 0

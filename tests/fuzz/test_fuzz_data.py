@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,7 +17,16 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
 import prepare_raw_files
-from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from fuzzing import (
+    ANY_BYTES,
+    ANY_VALUES,
+    cases,
+    command_ends_well,
+    damaged,
+    empty,
+    ends_well,
+    file_ends_well,
+)
 from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.data.prepare import prepare, raw
 from recbole_evcf.serving.user_histories import read_histories, read_tokens
@@ -48,10 +56,9 @@ times = st.sampled_from(["0", "1.5", "-3", "1e9", "nan", "inf", "", "NA", "x", "
 
 
 def write_set(files: dict[str, bytes]) -> None:
-    shutil.rmtree("data", ignore_errors=True)
-    Path("data/fuzzed").mkdir(parents=True)
+    folder = empty(empty("data") / "fuzzed")
     for name, content in files.items():
-        Path(f"data/fuzzed/fuzzed.{name}").write_bytes(content)
+        (folder / f"fuzzed.{name}").write_bytes(content)
 
 
 def read_set(reader: str, files: dict[str, bytes], **settings):
@@ -159,9 +166,8 @@ def small_chunks(monkeypatch):
 
 def all_or_nothing(kind: str, files: dict[str, bytes], packed: bytes | None = None) -> None:
     """Prepare, and check what is left on the disk: the rows that plain Python reads, or nothing."""
-    shutil.rmtree("case", ignore_errors=True)
-    Path("case").mkdir()
-    where, out = Path("case/raw.zip"), Path("case/out")
+    folder = empty("case")
+    where, out = folder / "raw.zip", folder / "out"
     if packed:
         where.write_bytes(packed)
     else:
@@ -210,9 +216,7 @@ JSON_LINES = b'{"user": "a", "item": 7, "time": 1.7e12}\n{"user": 1, "item": nul
 @given(data=st.data(), form=st.sampled_from([("csv", ORDERS), ("jsonl", JSON_LINES)]))
 def test_tables(data, form):
     ending, sound = form
-    shutil.rmtree("case", ignore_errors=True)
-    Path("case").mkdir()
-    file = Path(f"case/orders.{ending}")
+    file = empty("case") / f"orders.{ending}"
     file.write_bytes(data.draw(damaged(sound) | ANY_BYTES))
     read = partial(prepare, file, "shop", output="case/out")
     found = ends_well(f"prepare table, .{ending}", read, [str(file), "nothing is left"], "case")
@@ -230,10 +234,9 @@ def test_tables(data, form):
 def test_the_command_prepare(data, kind):
     sound = prepare_raw_files.FILES[kind]
     name = data.draw(st.sampled_from(sorted(sound)))
-    shutil.rmtree("raw", ignore_errors=True)
     content = data.draw(damaged(sound[name], most=1))
-    prepare_raw_files.write_files(Path("raw"), {**sound, name: content})
-    command = ["prepare", kind, "--raw=raw", "--name=tiny", "--output=out", "--overwrite"]
+    prepare_raw_files.write_files(empty("case") / "raw", {**sound, name: content})
+    command = ["prepare", kind, "--raw=case/raw", "--name=tiny", "--output=out", "--overwrite"]
     command_ends_well("the command prepare", command, ["raw"], "out")
 
 
@@ -263,10 +266,8 @@ json_tokens = tokens | st.just("\ud800")
 
 def read(ending: str, content: bytes):
     """The users' known items by user, and the remarks; None if they are refused."""
-    path = f"histories.{ending}"
-    Path(path).write_bytes(content)
-    reading = partial(read_histories, path, CATALOGUE, FIELDS)
-    users = ends_well(f"histories .{ending}", reading, [path]).result
+    reading = partial(read_histories, catalogue=CATALOGUE, fields=FIELDS)
+    users = file_ends_well(f"histories .{ending}", f"h.{ending}", content, reading).result
     if users is None:
         return None
     matrix = users.histories
@@ -327,8 +328,7 @@ def test_json_lines_are_read_as_pythons_json_module_reads_them(lines):
 @cases(60)
 @given(content=ANY_BYTES | damaged("i1\n\n  i2 \r\né\n".encode()))
 def test_lists_of_items(content):
-    Path("items.txt").write_bytes(content)
-    found = ends_well("item lists", lambda: read_tokens("items.txt"), ["items.txt"]).result
+    found = file_ends_well("item lists", "items.txt", content, read_tokens).result
     if found is not None:
         text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         assert found == [line.strip() for line in text.split("\n") if line.strip()]
@@ -342,9 +342,7 @@ def test_recommend_writes_a_whole_file_or_none(trained, data, ending, written):
         content = data.draw(st.sampled_from([content, b'{"user": "\\ud800", "items": ["i1"]}\n']))
     Path(f"new.{ending}").write_bytes(content)
     Path("block.txt").write_bytes(data.draw(ANY_BYTES | st.just(b"i2\ni3\n")))
-    shutil.rmtree("out", ignore_errors=True)
-    Path("out").mkdir()
-    target = f"out/recs.{written}"
+    target = empty("out") / f"recs.{written}"
     command = ["recommend", f"--model_file={trained.models['Vamp']}", f"--output={target}"]
     command += [f"--histories=new.{ending}", "--block_items=block.txt", "--topk=3"]
     names = [f"new.{ending}", "block.txt"]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzing import ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from fuzzing import ANY_VALUES, cases, command_ends_well, damaged, ends_well, file_ends_well
 from recbole_evcf import Recommender
 from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.trainer.checkpoint import load_checkpoint
@@ -47,11 +47,6 @@ def load(content: bytes, reader: str) -> None:
     assert not os.path.exists("made")
 
 
-def checkpoint(content: bytes, reader: str):
-    Path("x.pth").write_bytes(content)
-    return ends_well(reader, lambda: load_checkpoint("x.pth"), ["x.pth"])
-
-
 @cases(150)
 @given(data=st.data(), model=st.sampled_from(MODELS))
 def test_damaged_bytes(trained, data, model):
@@ -66,7 +61,7 @@ def test_a_single_flipped_bit_never_passes_for_other_weights(trained, data, mode
     sound = torch.load(trained.models[model], weights_only=True)
     content = bytearray(Path(trained.models[model]).read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << bit
-    ending = checkpoint(content, "model files, one bit flipped")
+    ending = file_ends_well("model files, one bit flipped", "x.pth", content, load_checkpoint)
     assert ending.refusal or dumped(ending.result) == dumped(sound)
 
 
@@ -220,7 +215,7 @@ def test_a_tensor_that_says_it_is_larger_than_what_is_stored(size):
     members[pickled] = members[pickled].replace(b"K\x03", b"J" + size.to_bytes(4, "little"))
     members[pickled.replace("data.pkl", "data/0")] = b"abc"
     content = packed(members.items())
-    ending = checkpoint(content, "model files, sizes")
+    ending = file_ends_well("model files, sizes", "x.pth", content, load_checkpoint)
     assert (ending.refusal is None) == (size < len(content) - content.index(b"abc"))
     if ending.refusal is None:
         assert ending.result["state_dict"]["x"].numpy().tobytes() in content
@@ -229,8 +224,7 @@ def test_a_tensor_that_says_it_is_larger_than_what_is_stored(size):
 @cases(60)
 @given(data=st.data())
 def test_load_data_and_model(trained, data):
-    Path("model.pth").write_bytes(mutated(trained, data))
-    ends_well("load_data_and_model", lambda: load_data_and_model("model.pth"), ["model.pth"])
+    file_ends_well("load_data_and_model", "model.pth", mutated(trained, data), load_data_and_model)
 
 
 @cases(30)

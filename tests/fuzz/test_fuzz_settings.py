@@ -9,14 +9,18 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from recbole.config import Config
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
+from recbole.utils import argument_list
 
-from fuzzing import ANY_BYTES, ANY_VALUES, cases, command_ends_well, damaged, ends_well
+from fuzzing import (
+    ANY_BYTES,
+    ANY_VALUES,
+    cases,
+    command_ends_well,
+    damaged,
+    empty,
+    ends_well,
+    file_ends_well,
+)
 from recbole_evcf.commands.options import read_settings
 from recbole_evcf.comparison.plan import make_plan, parse_models
 from recbole_evcf.config.files import read_config_file
@@ -25,8 +29,8 @@ from recbole_evcf.tuning.search import KINDS, read_params_file
 from recbole_evcf.tuning.tuning import check_parameters
 
 OURS = (*(field.name for field in fields(Settings)), "learner", "learning_rate", "epochs")
-RECBOLES = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
-RECBOLES |= {"model", "dataset", "split_seed", "standard_error", "no_such_key"}
+LISTS = [keys for keys in vars(argument_list).values() if isinstance(keys, list)]
+RECBOLES = {"model", "dataset", "split_seed", "standard_error", "no_such_key"}.union(*LISTS)
 # One is a number of processes, the others are of services on the network.
 RECBOLES -= {"worker", "log_wandb", "wandb_project"}
 KEYS = st.sampled_from(sorted({*OURS, *RECBOLES}))
@@ -143,8 +147,7 @@ def test_config_files_are_yaml(content):
 
 
 def read_config(content: bytes):
-    Path("own.yaml").write_bytes(content)
-    return ends_well("config files", lambda: read_config_file("own.yaml"), ["own.yaml"])
+    return file_ends_well("config files", "own.yaml", content, read_config_file)
 
 
 @cases(150)
@@ -168,8 +171,7 @@ def test_values_of_config_files(trained, key, value, model):
 @example("checkpoint_dir", "\0")
 def test_runs_with_values_of_config_files(trained, key, value):
     write_settings({key: value})
-    Path("out").mkdir(exist_ok=True)
-    Path("out/result.json").unlink(missing_ok=True)
+    empty("out")
     run = ["run", "--model=Vamp", "--dataset=tiny", "--result_file=out/result.json"]
     run.append(f"--config_files={trained.config_file} own.yaml")
     # RecBole's own words need not name the key.
@@ -198,8 +200,7 @@ lines = st.lists(st.tuples(names, kinds, ranges).map(" ".join), min_size=1, max_
 
 
 def read_space(content: bytes):
-    Path("own.hyper").write_bytes(content)
-    return ends_well("params files", lambda: read_params_file("own.hyper"), ["own.hyper"]).result
+    return file_ends_well("params files", "own.hyper", content, read_params_file).result
 
 
 def encoded(lines) -> bytes:

@@ -19,7 +19,7 @@ from recbole.utils import get_model
 from recbole.utils.case_study import full_sort_topk
 
 import recbole_evcf
-from build import build
+from build import RS, build
 from recbole_evcf.hooks import fixes_data
 
 INTER = """user_id:token\titem_id:token\trating:float
@@ -170,8 +170,7 @@ def test_rows_without_an_id_are_left_out(caplog):
     columns = [dataset.id2token(each, dataset.inter_feat[each].to_numpy()) for each in fields]
     assert list(zip(*columns)) == [("u1", "i2"), ("u2", "i3"), ("u3", "i1")]
     assert dataset.inter_feat["rating"].tolist() == [2, 5, 7]
-    logged = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
-    assert logged == [
+    assert [text for text in caplog.messages if "left out" in text] == [
         "In inter_feat, 2 rows have no user_id and are left out (line 2, 5).",
         "In inter_feat, 2 rows have no item_id and are left out (line 4, 7).",
     ]
@@ -303,7 +302,7 @@ def test_everything_else_in_settings_stays_a_string(text):
 @pytest.mark.parametrize("batch", [4096, 7])
 def test_pop_counts_every_training_interaction(tiny, split, batch):
     """RecBole's own counts an item once per batch, and sampled negatives too."""
-    how = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    how = {**RS, "split": split, "order": "TO"}
     settings = {**tiny, "eval_args": how, "train_batch_size": batch}
     _, loaders, network, trainer = build("Pop", "tiny", settings)
     trainer.fit(loaders[0], loaders[1], saved=False)

@@ -7,7 +7,9 @@ import torch
 from pages import Page
 from sklearn.decomposition import PCA
 
-from inspected import SG, untrained
+from build import RS, SG
+from conftest import write_inter
+from inspected import untrained
 from naive import affine
 from recbole_evcf.inspection import inspection
 from recbole_evcf.inspection.inspection import inspect_loaded, item_names
@@ -113,9 +115,8 @@ def seen(name, settings, tmp_path, **more):
 
 
 def test_sections_of_the_final_model(tiny, tmp_path):
-    items = "".join(f"i{item}\t{HOSTILE} {item}\n" for item in range(40))
-    path = tmp_path / "data" / "tiny" / "tiny.item"
-    path.write_text("item_id:token\ttitle:token\n" + items, encoding="utf-8")
+    titles = [(f"i{item}", f"{HOSTILE} {item}") for item in range(40)]
+    write_inter(tiny["data_path"], "tiny", titles, "item_id:token\ttitle:token", "item")
     found, page = seen("GatedHVamp", tiny, tmp_path)
     assert page.headings == [
         "Inside GatedHVamp on tiny",
@@ -142,8 +143,7 @@ def test_sections_of_the_final_model(tiny, tmp_path):
 
 
 def test_the_standard_normal_prior_has_what_applies(tiny, tmp_path):
-    split = {"split": SG, "order": "RO", "group_by": "user", "mode": "full"}
-    found, page = seen("GatedMultiVAE", tiny, tmp_path, eval_args=split, gated=False)
+    found, page = seen("GatedMultiVAE", tiny, tmp_path, eval_args=SG, gated=False)
     assert page.headings[1:3] == ["The prior", "Aggregated posterior and prior"]
     assert page.headings[4:6] == ["What z carries", "Quality of recommendations"]
     assert not {"components", "component_items", "gates"} & set(found.tables)
@@ -152,7 +152,7 @@ def test_the_standard_normal_prior_has_what_applies(tiny, tmp_path):
 
 
 def test_a_single_unit_has_no_plane_and_without_test_users_there_is_no_quality(tiny, tmp_path):
-    split = {"split": {"LS": "valid_only"}, "order": "RO", "group_by": "user", "mode": "full"}
+    split = {**RS, "split": {"LS": "valid_only"}}
     found, page = seen("Vamp", tiny, tmp_path, latent_dimension=1, eval_args=split)
     assert "Aggregated posterior and prior" not in page.headings
     assert "density" not in found.tables

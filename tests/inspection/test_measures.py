@@ -7,7 +7,8 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_divergence
 
-from inspected import SG, untrained
+from build import RS, SG
+from inspected import untrained
 from naive import affine, stack
 from recbole_evcf.inspection import measures
 from recbole_evcf.inspection.inspection import _Subject
@@ -130,9 +131,8 @@ def ranked(settings, k, **more):
     return loaders, trainer, subject, users, ranking
 
 
-@pytest.mark.parametrize("split", [{"RS": [0.8, 0.1, 0.1]}, SG])
+@pytest.mark.parametrize("split", [RS, SG], ids=["RS", "SG"])
 def test_rankings_are_what_recbole_evaluates(split, tiny):
-    split = {"split": split, "order": "RO", "group_by": "user", "mode": "full"}
     metrics = {"metrics": ["NDCG", "Recall", "TruncatedRecall"], "metric_decimal_place": 9}
     settings = {**tiny, **metrics, "eval_args": split, "topk": [4], "valid_metric": "NDCG@4"}
     loaders, trainer, *_, ranking = ranked(settings, 4)
@@ -144,9 +144,8 @@ def test_rankings_are_what_recbole_evaluates(split, tiny):
 
 
 def test_sampled_evaluation_has_the_same_phase(tiny):
-    split = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user"}
     full, sampled = (
-        ranked(tiny, 4, eval_args={**split, "mode": mode})[2].test for mode in ("full", "uni20")
+        ranked(tiny, 4, eval_args={**RS, "mode": mode})[2].test for mode in ("full", "uni20")
     )
     for part in ("positives", "seen"):
         assert (getattr(full, part).matrix() != getattr(sampled, part).matrix()).nnz == 0
@@ -268,8 +267,7 @@ def test_densities_are_those_of_projected_gaussians():
 
 @pytest.fixture
 def quality(tiny):
-    split = {"split": {"RS": [0.5, 0.1, 0.4]}, "order": "RO", "mode": "full"}
-    return ranked(tiny, 5, eval_args=split)[2:]
+    return ranked(tiny, 5, eval_args={**RS, "split": {"RS": [0.5, 0.1, 0.4]}})[2:]
 
 
 def test_by_history(quality):

@@ -5,9 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from recbole.quick_start import load_data_and_model, run_recbole
+from recbole.quick_start import load_data_and_model
 from recbole.utils import get_model, init_seed
-from recbole.utils.case_study import full_sort_topk
 
 from build import SG, SIZES, build, since_recbole_1_2_1
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, learns_from_samples
@@ -69,32 +68,6 @@ def learned(network):
     return {**other, **{name: to_dense(value) for name, value in network.state_dict().items()}}
 
 
-# Full ranking
-
-
-@pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE", "Pop"])
-def test_a_fold_in_item_is_never_recommended(five, model):
-    loaders, network, trainer = trained(model, five(make_parts()))
-    for loader in loaders[1:]:
-        users = loader.uid_list.numpy()
-        feat, fold_in = loader._dataset.inter_feat, loader._dataset.fold_in
-        least = 20 - int(fold_in.lengths.max())
-        _, top = full_sort_topk(users, network, loader, least)
-        for user, items in zip(users, top.tolist()):
-            shown = (fold_in.rows(torch.tensor([user])).column + 1).tolist()
-            assert shown
-            assert 0 not in items
-            assert not set(shown) & set(items)
-            assert len(set(items)) == least
-        trainer.evaluate(loader, load_best_model=False)
-        ranked = []
-        for batch in loader:
-            _, scores, _, _ = trainer._full_sort_batch_eval(batch)
-            ranked += [set(row.topk(least).indices.tolist()) for row in scores]
-        assert ranked == [set(items) for items in top.tolist()]
-        assert feat["user_id"].unique().tolist() == users.tolist()
-
-
 @pytest.mark.parametrize("model", ["GatedHVamp", "EASE", "ItemKNN", "MultiVAE"])
 def test_changing_the_targets_changes_no_score(five, model):
     parts, changed = make_parts(), make_parts()
@@ -128,15 +101,6 @@ def test_batches_of_any_size_give_the_same_metrics(five, model, monkeypatch):
 
 
 # RecBole's own models
-
-
-@pytest.mark.parametrize("model", FOLD_IN_MODELS)
-def test_every_model_runs_from_end_to_end(tiny, model):
-    how = {"eval_args": SG, "metrics": ["NDCG", "TruncatedRecall"], "valid_metric": "NDCG@10"}
-    settings = {**tiny, **how, **SMALL.get(model, {})}
-    result = run_recbole(model=model, dataset="tiny", config_dict=settings)
-    assert result["test_result"].keys() == {"ndcg@10", "truncatedrecall@10"}
-    assert all(0 < value <= 1 for value in result["test_result"].values())
 
 
 @pytest.mark.parametrize("model", [*FOLD_IN_MODELS, *OURS])
@@ -258,19 +222,6 @@ KNN = {"knn_method": "user"}, "knn_method: user .* set knn_method: item"
 def test_what_cannot_be_scored_is_refused(tiny, model, changes, message):
     with pytest.raises(ValueError, match=message):
         build(model, "tiny", {**tiny, "eval_args": SG, **SMALL.get(model, {}), **changes})
-
-
-@pytest.mark.parametrize("model", ["BPR", "EASE", "CDAE", "ItemKNN"])
-def test_without_the_split_by_users_recboles_models_are_as_they_were(tiny, model):
-    _, loaders, network, trainer = build(model, "tiny", tiny)
-    assert not hasattr(loaders[0]._dataset, "input_histories")
-    assert "get_rating_matrix" not in vars(network)
-    trainer.fit(loaders[0], loaders[1])
-    if model == "CDAE":
-        assert (network.h_user.weight[1:] != 0).any(1).all()
-    if model == "ItemKNN":
-        assert type(network.pred_mat).__name__ == "lil_matrix"
-    assert 0 < trainer.evaluate(loaders[2])["recall@10"] <= 1
 
 
 @pytest.mark.parametrize("name", ["tiny", "five"])

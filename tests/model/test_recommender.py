@@ -13,7 +13,7 @@ from recbole_evcf.model.vae import prior_scores
 MODELS = ["Vamp", "HVamp", "GatedMultiVAE", "GatedVamp", "GatedHVamp"]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "WMF"])
 def test_scores(tiny, name):
     _, (train, _, _), model, _ = build(name, "tiny", tiny)
     model.eval()
@@ -21,8 +21,11 @@ def test_scores(tiny, name):
     scores = model.full_sort_predict(Interaction({"user_id": users}))
     assert scores.shape == (3, train._dataset.item_num)
     assert (scores[:, 0] == -torch.inf).all()
-    hidden = model.network.last_hidden(model._histories.rows(users))
-    torch.testing.assert_close(scores[:, 1:], model.network.output(hidden))
+    if name == "WMF":
+        expected = model.user_vectors(users) @ model.item_factors.T
+    else:
+        expected = model.network.output(model.network.last_hidden(model._histories.rows(users)))
+    torch.testing.assert_close(scores[:, 1:], expected)
     pairs = {"user_id": torch.tensor([7, 3, 7]), "item_id": torch.tensor([1, 5, 40])}
     expected = torch.stack([scores[2, 1], scores[0, 5], scores[2, -1]])
     torch.testing.assert_close(model.predict(Interaction(pairs)), expected)

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 from pages import Page
 
-from conftest import write_inter
+from conftest import config_files, write_inter
 from recbole_evcf import cli
 from recbole_evcf.comparison import compare
 from recbole_evcf.tuning.report import write_report
@@ -30,6 +29,7 @@ HOSTILE = (
     "\x1b[31mred",
 )
 # What a data set may be called: no separators of folders.
+TITLES = "item_id:token\ttitle:token"
 NAME = "<img src=x onerror=alert(1)>&lt;\"'"
 
 
@@ -45,9 +45,8 @@ def hostile_tiny(tiny) -> list[str]:
         chosen = rng.choice(40, size=int(rng.integers(8, 20)), replace=False)
         rows += [(f"u{user} {HOSTILE[user % 3]}", items[item], int(user)) for item in chosen]
     write_inter(folder, NAME, rows)
-    lines = [f"{item}\t{title.replace(chr(34), '”')}" for item, title in zip(items, titles)]
-    text = "\n".join(["item_id:token\ttitle:token", *lines, ""])
-    (folder / NAME / f"{NAME}.item").write_text(text, encoding="utf-8")
+    titles = [title.replace('"', "”") for title in titles]
+    write_inter(folder, NAME, zip(items, titles), TITLES, "item")
     return words_of(tiny)
 
 
@@ -127,8 +126,8 @@ def test_reproduce(tiny, failing_unless, capsys):
     hostile_tiny(tiny)
     reason = failing_unless(lambda spec: spec.label == "Mult-VAE")
     more = ["--output=out", "--topk=[20,50,100]", f"--wandb_project={HOSTILE[1]}"]
-    Path("c.yaml").write_text(yaml.safe_dump({**tiny, "epochs": 1, "mlp_hidden_size": [8]}))
-    command = ["reproduce", "table1", f"--dataset={NAME}", "--config_files=c.yaml", *more]
+    files = config_files({**tiny, "epochs": 1, "mlp_hidden_size": [8]})
+    command = ["reproduce", "table1", f"--dataset={NAME}", files, *more]
     assert cli.main(command) == 1, printed(capsys)
     text = texts_of("out/table1.html")
     for each in (f"on {NAME}", reason, more[-1]):
@@ -137,9 +136,8 @@ def test_reproduce(tiny, failing_unless, capsys):
 
 def test_a_title_of_100000_characters_is_shortened(tiny):
     long = "T" * 100_000
-    rows = "".join(f"i{item}\t{item} {long}\n" for item in range(40))
-    path = Path(tiny["data_path"]) / "tiny" / "tiny.item"
-    path.write_text(f"item_id:token\ttitle:token\n{rows}", encoding="utf-8")
+    rows = [(f"i{item}", f"{item} {long}") for item in range(40)]
+    write_inter(tiny["data_path"], "tiny", rows, TITLES, "item")
     text = inspected("Vamp", "tiny", words_of(tiny))
     assert "T" * 58 not in text + Page("seen/report.html").drawn()
     assert "T" * 50 + "... (" in text

@@ -25,11 +25,6 @@ from recbole_evcf import cli
 KILLS = 24
 
 
-def only(folder: Path, pattern: str) -> Path:
-    (path,) = folder.glob(pattern)
-    return path
-
-
 def result(folder: Path) -> dict:
     content = json.loads((folder / "result.json").read_text())
     del content["model_file"]
@@ -118,7 +113,8 @@ def test_kills_at_random_moments_change_nothing(tiny, tmp_path):
     # They were killed in the midst of training, and that was not in vain.
     assert len(set(logged["resumed"])) > 3
     expected = result(tmp_path / "whole")
-    whole = torch.load(only(tmp_path / "whole" / "saved", "*.pth"), weights_only=True)
+    (path,) = (tmp_path / "whole" / "saved").glob("*.pth")
+    whole = torch.load(path, weights_only=True)
     for number in range(logged["finished"]):
         folder = tmp_path / f"killed-{number}"
         assert result(folder) == expected

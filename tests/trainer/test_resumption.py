@@ -7,15 +7,13 @@ import logging
 import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from build import build
+from build import another_process, build
 from conftest import write_inter
 from recbole_evcf.trainer import resumption
 from recbole_evcf.trainer.resumption import states_kept, unfinished_runs
@@ -98,6 +96,7 @@ KINDS = {
     "data start": {"pseudo_inputs_init": "data", "likelihood": "bernoulli"},
     "every other epoch": {"eval_step": 2},
     "no validation": {},
+    "complete": {},
     "wide": {"sampled_softmax": 5, "sparse_input_gradient": True, "pseudo_input_size": 3},
     "sampled": {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni5"}, "topk": [3]},
 }
@@ -109,10 +108,12 @@ def test_a_resumed_run_is_one_that_was_not_stopped(tiny, every_epoch, kind):
     how = {"model": settings.pop("model", "GatedHVamp"), "validate": kind != "no validation"}
     whole = train_and_test(settings, **how)
     kept = {**settings, "resumable": True}
-    stopped = train(kept, stop_before=3, **how)[0].saved_model_file
+    # One that is complete is only tested.
+    stop = 6 if kind == "complete" else 3
+    stopped = train(kept, stop_before=stop, **how)[0].saved_model_file
     resumed = train_and_test({**kept, "resume": True}, **how)
     assert resumed[0].saved_model_file == stopped
-    assert resumed[0].start_epoch == 3
+    assert resumed[0].start_epoch == stop
     assert_same(whole, resumed)
 
 
@@ -187,15 +188,6 @@ def test_epochs_may_be_raised_and_not_be_below_the_state(tiny):
     resumed = train_and_test({**kept, "epochs": 6, "resume": path})
     assert resumed[0].start_epoch > 0
     assert_same(whole, resumed)
-
-
-def test_training_that_was_complete_is_only_tested(tiny):
-    settings = {**tiny, "resume": True}
-    first = train({**settings, "epochs": 1})
-    metrics = first[0].evaluate(first[3][1])
-    again = train({**settings, "epochs": 1})
-    assert again[0].start_epoch == 1
-    assert_same((*first[:3], metrics), (*again[:3], again[0].evaluate(again[3][1])))
 
 
 @pytest.fixture
@@ -341,21 +333,11 @@ def test_a_finished_run_that_is_resumed_is_unfinished(tiny, every_epoch, scoring
     assert train({**settings, "epochs": 4, "resume": True})[0].saved_model_file == path
 
 
-HOLD = """
-import fcntl, sys
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
 def test_a_run_that_is_going_on_is_left_alone(stopped, caplog):
     settings, path = stopped
     before = {name: Path(name).read_bytes() for name in (path, state_beside(path))}
-    command = [sys.executable, "-c", HOLD, path + ".lock"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
+    lock = f"file = open({path + '.lock'!r}, 'w')\nfcntl.flock(file, fcntl.LOCK_EX)"
+    with another_process(f"import fcntl\n{lock}"):
         with caplog.at_level(logging.WARNING):
             beside, *_ = train({**settings, "resume": True}, stop_before=0)
         message = "is of a run that is still being trained: starting from scratch."
@@ -364,27 +346,21 @@ def test_a_run_that_is_going_on_is_left_alone(stopped, caplog):
         with pytest.raises(ValueError, match="is of a run that is still being trained"):
             train({**settings, "resume": path})
         assert {name: Path(name).read_bytes() for name in before} == before
-        # The system ends the lock with the process.
-        other.kill()
+    # The system ended the lock with the process.
     assert train({**settings, "resume": path})[0].start_epoch == 3
+
+
+def only_the_model(trainer):
+    """Whether nothing but the best model's file is left."""
+    return os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
 
 
 def test_a_run_is_locked_until_its_test_metrics_are_given(tiny):
     trainer, _, _, loaders = train({**tiny, "resumable": True})
+    state = state_beside(trainer.saved_model_file)
     with open(trainer.saved_model_file + ".lock", "w") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    trainer.evaluate(loaders[2])
-    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
-
-
-def test_a_run_that_wrote_nothing_leaves_nothing(tiny):
-    train({**tiny, "resumable": True}, stop_before=0)
-    assert os.listdir("saved") == []
-
-
-def test_the_state_is_removed_when_the_test_metrics_are_given(tiny):
-    trainer, _, _, loaders = train({**tiny, "resumable": True})
-    state = state_beside(trainer.saved_model_file)
+    # Neither by those of the validation, nor by ones that the command could not write.
     trainer.evaluate(loaders[1])
     with contextlib.suppress(OSError), states_kept():
         trainer.evaluate(loaders[2])
@@ -392,11 +368,12 @@ def test_the_state_is_removed_when_the_test_metrics_are_given(tiny):
     with states_kept():
         trainer.evaluate(loaders[2])
         assert os.path.exists(state)
-    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+    assert only_the_model(trainer)
     assert unfinished_runs(trainer.config) == []
 
 
 EVALUATED = {
+    "fully": {},
     "sampled": {"mode": "uni5"},
     "nothing to test on": {"split": {"RS": [0.8, 0.2, 0]}},
     "nothing to validate on": {"split": {"RS": [1, 0, 0]}},
@@ -408,24 +385,27 @@ def test_the_state_is_removed_however_a_run_is_evaluated(tiny, how):
     trainer, _, _, loaders = train({**tiny, "resumable": True, "eval_args": EVALUATED[how]})
     assert os.path.exists(state_beside(trainer.saved_model_file))
     trainer.evaluate(loaders[2])
-    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+    assert only_the_model(trainer)
 
 
 def test_validation_on_the_test_users_does_not_end_a_run(tiny):
     _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resumable": True, "epochs": 2})
     marked = []
-    trainer.fit(
-        *(loaders[0], loaders[2]),
-        callback_fn=lambda *_: marked.append(state_beside(trainer.saved_model_file)),
-    )
+
+    def mark(epoch, score):
+        marked.append(state_beside(trainer.saved_model_file))
+
+    trainer.fit(loaders[0], loaders[2], callback_fn=mark)
     assert len(marked) == 2
     trainer.evaluate(loaders[2])
-    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+    assert only_the_model(trainer)
 
 
-def test_by_default_there_is_no_state(tiny):
+def test_by_default_and_before_the_first_epoch_there_is_no_state(tiny):
+    train({**tiny, "resumable": True}, stop_before=0)
+    assert os.listdir("saved") == []
     trainer, *_ = train(tiny)
-    assert os.listdir("saved") == [os.path.basename(trainer.saved_model_file)]
+    assert only_the_model(trainer)
     assert "training" not in torch.load(trainer.saved_model_file, weights_only=True)
 
 

@@ -12,7 +12,7 @@ from recbole.config import Config
 from recbole.utils import init_logger
 from recbole.utils.utils import get_tensorboard
 
-from build import SIZES, build
+from build import SIZES, trained
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,7 @@ def _the_same_second(monkeypatch):
 
 
 def train(model, settings):
-    _, loaders, _, trainer = build(model, "tiny", settings)
-    trainer.fit(loaders[0], loaders[1])
+    loaders, trainer = trained(model, settings)
     return lambda: trainer.evaluate(loaders[2])
 
 

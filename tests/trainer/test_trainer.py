@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import sys
-import types
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -90,13 +90,7 @@ def test_the_kl_weight_follows_the_epochs_whoever_trains(tiny):
 
 
 def test_losses_are_named_wherever_they_are_logged(tiny, caplog, capsys, monkeypatch):
-    logged = []
-    fake = types.ModuleType("wandb")
-    fake.run = types.SimpleNamespace(summary={})
-    fake.init = lambda **kwargs: None
-    fake.define_metric = lambda *args, **kwargs: None
-    fake.log = lambda metrics, commit=True: logged.append(metrics)
-    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setitem(sys.modules, "wandb", fake := Mock(run=Mock(summary={})))
     settings = {**tiny, "warmup_epochs": 2, "state": "info", "log_wandb": True}
     states = []
     for shown in (True, False):
@@ -116,6 +110,7 @@ def test_losses_are_named_wherever_they_are_logged(tiny, caplog, capsys, monkeyp
     assert all(math.isfinite(value) and value > 0 for value in values)
     assert "reconstruction" in caplog.text
     assert "kl weight" in caplog.text
+    logged = [call.args[0] for call in fake.log.call_args_list]
     training = [entry for entry in logged if "train/train_loss" in entry][:2]
     assert [entry["train_step"] for entry in training] == [0, 1]
     assert {"reconstruction", "kl", "kl_weight"} == training[0]["train/train_loss"].keys()
@@ -273,3 +268,27 @@ def test_parameters_without_a_gradient_or_with_zeros_stay():
     parameters[0].grad = torch.zeros(2)
     AdamNormGrad(parameters, lr=1.0).step()
     assert [each.tolist() for each in parameters] == [[1, 1], [1, 1]]
+
+
+def test_compiled_layers_give_the_same_losses(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    settings = {**tiny, "epochs": 2, "eval_step": 0, "mlp_hidden_size": [8, 8]}
+    losses = []
+    for compiles in (False, True):
+        with torch.random.fork_rng():
+            trainer, network, *_ = fit("GatedHVamp", {**settings, "compile": compiles})
+        losses.append([*trainer.train_loss_dict.values()])
+        found = [name for name, module in network.named_modules() if module._compiled_call_impl]
+        assert ("network.decoder.joint" in found) == compiles
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_without_a_compiler_it_is_said_at_once(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    message = r"^compile: True cannot be done here \(InvalidCxxCompiler.*install what is missing"
+    with pytest.raises(ValueError, match=message):
+        build("Vamp", "tiny", {**tiny, "compile": True})

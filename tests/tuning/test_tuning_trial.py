@@ -1,15 +1,16 @@
 """One trial against RecBole's own way of training it, and Ray's trials against hyperopt's."""
 
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from pandas.testing import assert_frame_equal
 from recbole.config import Config
 from recbole.trainer import Trainer
 
 from build import build
+from conftest import config_files
 from recbole_evcf import cli
 from recbole_evcf.tuning.tuning import attempt_trial, evaluate_on_test_users
 
@@ -56,14 +57,13 @@ def test_recboles_own_models(tiny, model):
 
 class TestRay:
     @pytest.fixture
-    def command(self, tiny, tmp_path):
+    def command(self, tiny):
         pytest.importorskip("ray")
         settings = {**tiny, "model": "Vamp", "dataset": "tiny", "epochs": 4, "warmup_epochs": 1}
         # Relative, as users write it: Ray's workers must find it too.
         settings["data_path"] = "data"
-        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-        (tmp_path / "space.hyper").write_text("learning_rate choice [0.01, 1e30]\n")
-        return ["tune", "--config_files=tiny.yaml", "--params_file=space.hyper"]
+        Path("space.hyper").write_text("learning_rate choice [0.01, 1e30]\n")
+        return ["tune", config_files(settings), "--params_file=space.hyper"]
 
     def test_ray_trains_the_same_trials(self, command, capsys):
         assert cli.main([*command, "--output=one"]) == 0

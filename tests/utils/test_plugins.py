@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from recbole.config import Config
 
+from conftest import config_files
 from recbole_evcf import cli
 from recbole_evcf.utils.packages import PLUGINS
 
@@ -36,11 +36,10 @@ def plugin(tmp_path, monkeypatch):
     return write
 
 
-def test_a_comparison_in_processes_of_their_own_knows_a_plugins_model(plugin, tiny, tmp_path):
+def test_a_comparison_in_processes_of_their_own_knows_a_plugins_model(plugin, tiny):
     plugin("Another")
     tiny.pop("n_pseudo_inputs")
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
-    files = f"--config_files=protocol/strong_generalization {tmp_path / 'tiny.yaml'}"
+    files = config_files(tiny, "protocol/strong_generalization")
     small = ("--topk=[5]", "--valid_metric=NDCG@5", "--output=out")
     assert cli.main(["compare", "--models=Another", "--dataset=tiny", files, *small]) == 0
     assert "Another" in Path("out/comparison.csv").read_text(encoding="utf-8")
@@ -65,7 +64,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_a_plugin_that_cannot_be_imported_says_where(name, tmp_path, monkeypatch, capsys):
+def test_a_plugin_that_cannot_be_imported_says_where(name, tmp_path, monkeypatch, refused):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(PLUGINS, name)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
@@ -73,10 +72,8 @@ def test_a_plugin_that_cannot_be_imported_says_where(name, tmp_path, monkeypatch
     if code is not None:
         path.write_text(code, encoding="utf-8")
     for arguments in (["run"], ["inspect", f"--model_file={__file__}", "--output=o"]):
-        assert cli.main(arguments) == 2
-        error = capsys.readouterr().err
+        error = refused(*arguments)
         assert f"{PLUGINS} names {name.strip()!r}, which cannot be imported (" in error
         assert where.format(path) in error
-        assert error.count("\n") == 1
     with pytest.raises(ValueError, match=f"{PLUGINS} names"):
         Config("Vamp", "ml-100k")

@@ -18,9 +18,10 @@ USUAL = {
     "user": "user userid uid customer customerid client clientid member memberid visitor "
     "visitorid account accountid reviewer reviewerid session sessionid",
     "item": "item itemid iid movie movieid product productid sku article articleid asin book "
-    "bookid isbn song songid track trackid game gameid",
+    "bookid isbn song songid track trackid game gameid stockcode",
     "rating": "rating ratings stars score",
-    "time": "timestamp time datetime date unixtime createdat orderdate purchasedat",
+    "time": "timestamp time datetime date unixtime createdat orderdate invoicedate purchasedat",
+    "title": "title name productname producttitle itemname itemtitle movietitle booktitle",
 }
 FIELDS = {
     "user": "user_id:token",
@@ -70,7 +71,7 @@ def prepare_table(
         user, item, rating, time: names of columns; those not given are guessed by usual names, and
             rating and time may be missing. Times are seconds, milliseconds, microseconds or dates.
         item_file: a table of items, with a column of the name of the one in `raw`.
-        title: its column of titles.
+        title: its column of titles, guessed alike.
         min_rating, min_user, min_item: what to leave out.
 
     Returns:
@@ -180,6 +181,7 @@ def _read(file: str) -> pd.DataFrame:
     # Readers and decompressors raise errors of every kind.
     except Exception as error:
         said = str(error).rpartition("C error: ")[2].strip().partition("\n")[0]
+        said = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else said
         raise ValueError(f"{file}: cannot be read as a table ({said})") from None
 
 
@@ -212,7 +214,7 @@ def _columns(name: str, found: list[str], given: Mapping[str, str | None]) -> di
             raise ValueError(f"{name}: the {field} may be {some}: say which, --{field}={fit[0]}")
         if fit:
             columns[field] = fit[0]
-        elif column is not None or field in ("user", "item"):
+        elif column is not None or field in ("user", "item", "title"):
             missing = column or f"for the {field} by a usual name"
             names = ", ".join(found)
             raise ValueError(f"{name}: has no column {missing}; --{field} may be {names}")
@@ -278,10 +280,8 @@ def _core(frame: pd.DataFrame, min_user: int, min_item: int, report: _Report) ->
 def _write_items(file: Any, path: str, item: str | None, title: str | None, used: pd.Series) -> str:
     """Write titles as an atomic file; say how many of the used items have none."""
     ((name, table),) = _tables(file)
-    columns = _columns(name, list(table.columns), {"item": item})
-    if title not in table:
-        raise ValueError(f"{name}: --title must be one of {', '.join(table.columns)}")
-    titles = pd.DataFrame({"item": table[columns["item"]], "title": table[title]})
+    columns = _columns(name, list(table.columns), {"item": item, "title": title})
+    titles = table[[columns["item"], columns["title"]]].set_axis(["item", "title"], axis=1)
     titles["title"] = titles["title"].str.replace(r"[\s\x00-\x1f\x7f]+", " ", regex=True)
     titles = titles[titles["item"].isin(used)].drop_duplicates("item", keep="last")
     header = ["item_id:token", "title:token_seq"]
