@@ -1,9 +1,11 @@
 """Recommendations to the users of a file of histories, or of a data set, into a file."""
 
+import csv
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
@@ -71,7 +73,7 @@ def recommend_to_file(
         tqdm(total=len(users), desc="recommending", unit=" users", disable=hidden) as bar,
     ):
         write = WRITERS[os.path.splitext(output)[1].lower()]
-        write(temporary, _counting(frames, done, bar))
+        write(temporary, _counting(_ahead(frames), done, bar))
     seconds = perf_counter() - start
     speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
     line = f"{output}: {counted(done['rows'], 'item')} for {counted(done['users'], 'user')}{speed}"
@@ -91,6 +93,15 @@ def recommend_to_file(
     return Done(line, remarks)
 
 
+def _ahead(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yield the frames; the next is made while one is written."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
+
+
 def _counting(
     frames: Iterable[pd.DataFrame], done: Counter[str], bar: tqdm
 ) -> Iterator[pd.DataFrame]:
@@ -105,8 +116,12 @@ def _counting(
 
 def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         for number, frame in enumerate(frames):
-            frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
+            if number == 0:
+                writer.writerow(frame.columns)
+            columns = frame.assign(score=frame["score"].astype(str)).items()
+            writer.writerows(zip(*(column.tolist() for _, column in columns)))
 
 
 def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
