@@ -15,8 +15,8 @@ from recbole_evcf.serving.many_files import attempt, in_processes, output_of
 from recbole_evcf.serving.recommendation_files import WRITERS, Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import (
-    UserHistories,
     data_set_users,
+    read_histories,
     read_tokens,
     unknown_items,
 )
@@ -72,9 +72,11 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
     _check_outputs(outputs, [*histories, *filter(None, lists), options.model_file])
     allow, block = (path and tuple(read_tokens(path)) for path in lists)
     wanted = Wanted(options.topk, options.include_seen, allow, block or (), options.separator)
-    users: UserHistories | str
     if histories:
-        recommender, users = Recommender.load(options.model_file), histories[0]
+        recommender = Recommender.load(options.model_file)
+        items, fields = recommender.catalogue, recommender.field_names
+        if not many:
+            users = read_histories(histories[0], items, fields, options.separator)
     else:
         _, model, _, *parts, _ = quick_start.load_data_and_model(options.model_file)
         recommender, users = Recommender(model), data_set_users(*parts)

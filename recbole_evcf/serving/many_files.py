@@ -16,6 +16,7 @@ from recbole_evcf.data.prepare.table import COMPRESSED
 from recbole_evcf.distributed import end_with_parent
 from recbole_evcf.serving.recommendation_files import Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
+from recbole_evcf.serving.user_histories import read_histories
 from recbole_evcf.utils.files import remove_leftovers
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
@@ -38,7 +39,9 @@ def attempt(recommender: Recommender, pair: Pair, wanted: Wanted) -> Done | str:
     histories, output = pair
     try:
         remove_leftovers(output)
-        done = recommend_to_file(recommender, histories, output, wanted, progress=False)
+        items, fields = recommender.catalogue, recommender.field_names
+        users = read_histories(histories, items, fields, wanted.separator)
+        done = recommend_to_file(recommender, users, output, wanted, progress=False)
     except Exception as error:
         said = one_line(error)
     else:

@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_evcf.serving.recommender import Recommender
-from recbole_evcf.serving.user_histories import UserHistories, counted, read_histories
+from recbole_evcf.serving.user_histories import UserHistories, counted
 from recbole_evcf.utils.files import atomic_write
 
 # Progress is too short to measure a speed below this.
@@ -25,7 +25,7 @@ MANY_USERS = 100
 
 @dataclass(frozen=True)
 class Wanted:
-    """How files of histories are read, and what their users get, as the command's options say."""
+    """What users get, and how files of their histories are read, as the command's options say."""
 
     topk: int
     include_seen: bool
@@ -43,7 +43,7 @@ class Done(NamedTuple):
 
 def recommend_to_file(
     recommender: Recommender,
-    users: UserHistories | str,
+    users: UserHistories,
     output: str,
     wanted: Wanted,
     progress: bool = True,
@@ -52,17 +52,14 @@ def recommend_to_file(
 
     Args:
         recommender: what recommends.
-        users: whom to, or the file of their histories.
+        users: whom to.
         output: a file of one of the endings in :data:`WRITERS`.
         wanted: what, and how much of it.
         progress: whether a terminal shows a bar.
 
     Raises:
-        ValueError: the histories cannot be read, or the model cannot recommend.
+        ValueError: the model cannot recommend.
     """
-    if isinstance(users, str):
-        catalogue, fields = recommender.catalogue, recommender.field_names
-        users = read_histories(users, catalogue, fields, wanted.separator)
     lists = wanted.allow, wanted.block
     frames = recommender.recommend_in_batches(users, wanted.topk, not wanted.include_seen, *lists)
     start, done = perf_counter(), Counter[str]()
