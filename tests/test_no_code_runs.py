@@ -29,8 +29,8 @@ RULES = "S102,S202,S301,S302,S306,S307,S506,S602,S604,S605"
 # What they do not cover: loading with code, and modules imported by a name that somebody gives.
 LOADS = re.compile(r"torch\.load\((?!.*weights_only=True)|allow_pickle=True")
 IMPORTED = re.compile(r"import_module\((?!f?\"(recbole(?:_evcf)?|ray)[.\"])")
-# A loop over names beside it, and the modules that the environment variable names.
-OWN_NAMES = {"worker.py", "tuning.py", "packages.py"}
+# A loop over names beside it; modules that the environment variable names, and our own.
+OWN_NAMES = {"worker.py", "packages.py"}
 
 
 def faults(*paths: Path) -> list[str]:

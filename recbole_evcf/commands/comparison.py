@@ -4,10 +4,10 @@ import argparse
 import shutil
 
 from recbole_evcf.commands.options import read_seeds, read_settings, split_files, tell
-from recbole_evcf.comparison.compare import Comparison, finish_plan
+from recbole_evcf.comparison.compare import Comparison, finish_plan, runs_by
 from recbole_evcf.comparison.outcome import Outcome
 from recbole_evcf.comparison.paper import paper_table, reproduction_text, write_reproduction
-from recbole_evcf.comparison.plan import make_plan, parse_models
+from recbole_evcf.comparison.plan import Plan, make_plan, parse_models
 from recbole_evcf.comparison.report import caption, metric_table
 from recbole_evcf.config.files import DEFAULTS
 from recbole_evcf.utils.text import printable
@@ -28,7 +28,7 @@ def compare(options: argparse.Namespace, words: list[str]) -> int:
     files, seeds = split_files(options.config_files), read_seeds(options.seeds)
     settings = read_settings(words)
     plan = make_plan(specs, options.dataset, files, settings, seeds, options.baseline)
-    outcome = finish_plan(plan, options.output, tell)
+    outcome = _finish(plan, options)
     page = Comparison(outcome, options.output, options.command_line).report()
     if outcome.runs:
         width = shutil.get_terminal_size((120, 24)).columns
@@ -52,10 +52,16 @@ def reproduce(options: argparse.Namespace, words: list[str]) -> int:
             f"the table of the paper has {', '.join(missing)}, which metrics and topk do not ask "
             "for: leave them as the protocol has them."
         )
-    outcome = finish_plan(plan, options.output, tell)
+    outcome = _finish(plan, options)
     page = write_reproduction(outcome, table, options.output, options.command_line)
     print(f"\n{reproduction_text(outcome, table)}")
     return _end(outcome, f"{page}; the tables are beside it")
+
+
+def _finish(plan: Plan, options: argparse.Namespace) -> Outcome:
+    share = options.cpus_per_trial, options.gpus_per_trial
+    plan, runner = runs_by(plan, options.tool, options.ray_address, *share)
+    return finish_plan(plan, options.output, tell, runner)
 
 
 def _end(outcome: Outcome, files: str) -> int:

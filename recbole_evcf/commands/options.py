@@ -44,12 +44,19 @@ def _of_several(folder: str) -> tuple[Option, ...]:
         _FILES,
         _option("--seeds", "of the models, 2020,2021; the split has one", default=""),
         _option("--output", f"folder of all results (default {folder})", default=folder),
+        _option("--tool", "local (default), one run after another, or ray", default="local"),
+        *_RAY,
     )
 
 
 _SHIPPED = 'YAML files, "a.yaml b.yaml", or shipped ones such as protocol/strong_generalization'
 _FILES = _option("--config_files", _SHIPPED, default="")
 _MODEL_FILE = _option("--model_file", "of a trained model: saved/....pth", required=True)
+_RAY = (
+    _option("--ray_address", "of a Ray cluster, or auto (default: this machine)"),
+    _option("--cpus_per_trial", "with ray, default 1", type=float, default=1),
+    _option("--gpus_per_trial", "with ray, default 0; may be 0.5", type=float, default=0),
+)
 _EVERY_KEY = "Every key of RecBole's config and of the model may follow as --key=value."
 
 COMMANDS = {
@@ -150,6 +157,8 @@ COMMANDS = {
             _option("--separator", "between columns of the histories (default , in .csv)"),
             _option("--nproc", "processes for many files (default 1)", type=int, default=1),
             _switch("--overwrite", "of many files, write also those that are there already"),
+            _option("--tool", "of many files, local (default) or ray", default="local"),
+            *_RAY,
         ),
     ),
     "reproduce": Command(
@@ -195,9 +204,7 @@ COMMANDS = {
             _option("--early_stop", "end after so many trials without a better one", type=int),
             _option("--output", "folder for the results", required=True),
             _option("--tool", "hyperopt (default) or ray", default="hyperopt"),
-            _option("--ray_address", "of a Ray cluster, or auto (default: this machine)"),
-            _option("--cpus_per_trial", "with ray, default 1", type=float, default=1),
-            _option("--gpus_per_trial", "with ray, default 0; may be 0.5", type=float, default=0),
+            *_RAY,
             _option("--grace_period", "with ray, epochs before ASHA may stop a trial", type=int),
         ),
         _EVERY_KEY,

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from recbole_evcf import quick_start
 from recbole_evcf.commands.options import tell
 from recbole_evcf.config.files import matching
+from recbole_evcf.config.keys import choice
 from recbole_evcf.report.table import number
 from recbole_evcf.serving.many_files import attempt, in_processes, output_of
 from recbole_evcf.serving.recommendation_files import WRITERS, Done, Wanted, recommend_to_file
@@ -20,6 +21,7 @@ from recbole_evcf.serving.user_histories import (
     unknown_items,
 )
 from recbole_evcf.utils.files import check_target
+from recbole_evcf.utils.packages import extra
 from recbole_evcf.utils.text import printable
 
 
@@ -56,6 +58,7 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
         raise ValueError(f"--topk must be at least 1, not {options.topk}.")
     if options.nproc < 1:
         raise ValueError(f"--nproc must be at least 1, not {options.nproc}.")
+    choice("local", "ray").checked("--tool", options.tool)
     patterns = options.histories or ()
     histories = [file for pattern in patterns for file in matching(pattern)]
     many = "*" in os.path.basename(options.output)
@@ -88,9 +91,16 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
     if there := len(outputs) - len(pairs):
         kept = f"{there} of {len(outputs)} files are there already; --overwrite replaces them"
         tell(f"recbole-evcf: {kept}.")
-    if options.nproc == 1:
-        return _report(attempt(recommender, pair, wanted) for pair in pairs)
-    with closing(in_processes(options.model_file, pairs, wanted, options.nproc)) as outcomes:
+    work = options.model_file, pairs, wanted
+    if options.tool == "ray":
+        ray_files = extra("recbole_evcf.serving.ray_files", "--tool=ray", "Ray", "tune")
+        share = {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial}
+        outcomes = ray_files.by_ray(*work, share, options.ray_address)
+    elif options.nproc > 1:
+        outcomes = in_processes(*work, options.nproc)
+    else:
+        outcomes = (attempt(recommender, pair, wanted) for pair in pairs)
+    with closing(outcomes):
         return _report(outcomes)
 
 

@@ -1,7 +1,9 @@
 """Compare models on the same split; kept runs are reused and the others run."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from logging import getLogger
 from multiprocessing import get_context
 from typing import Any
@@ -12,8 +14,16 @@ from recbole_evcf.comparison.outcome import Outcome, read_outcome
 from recbole_evcf.comparison.plan import Plan, Run, make_plan, parse_models
 from recbole_evcf.comparison.report import write_comparison
 from recbole_evcf.comparison.worker import work
+from recbole_evcf.config.keys import choice
 from recbole_evcf.distributed import how_ended
 from recbole_evcf.results import Store, digest, folder_held
+from recbole_evcf.utils.packages import extra
+
+# Takes runs, the store, and what tells a line on a run; yields each run that has ended, and why it
+# failed, None if it did not.
+Runner = Callable[
+    [Iterable[Run], Store, Callable[[Run, str], None]], Iterator[tuple[Run, str | None]]
+]
 
 
 class Comparison:
@@ -47,6 +57,10 @@ def compare(
     seeds: Sequence[int] = (),
     baseline: str | None = None,
     output: str = "comparison",
+    tool: str = "local",
+    ray_address: str | None = None,
+    cpus_per_trial: float = 1,
+    gpus_per_trial: float = 0,
     **settings: object,
 ) -> Comparison:
     """Train and evaluate models on the same split, each in a separate process.
@@ -61,11 +75,14 @@ def compare(
         seeds: of the models; the split keeps one. By default that of the settings.
         baseline: the model that the others are tested against; by default the first.
         output: folder of all results.
+        tool: ``local``, one run after another, or ``ray``, in parallel.
+        ray_address: of a Ray cluster; None for this machine.
+        cpus_per_trial, gpus_per_trial: of each run with Ray; 0.5 puts two on one.
         settings: config keys for all models.
 
     Raises:
-        ValueError: a model, a setting or a seed is wrong, or the folder cannot be used; nothing
-            has been run.
+        ValueError: a model, a setting or a seed is wrong, or the folder or Ray cannot be used;
+            nothing has been run.
 
     >>> import recbole_evcf
     >>> comparison = recbole_evcf.compare(
@@ -82,12 +99,43 @@ def compare(
     """
     specs = parse_models(models if isinstance(models, str) else ",".join(models))
     plan = make_plan(specs, dataset, config_files, settings, seeds, baseline)
-    outcome = finish_plan(plan, output, getLogger(__name__).info)
+    plan, runner = runs_by(plan, tool, ray_address, cpus_per_trial, gpus_per_trial)
+    outcome = finish_plan(plan, output, getLogger(__name__).info, runner)
     call = f"recbole_evcf.compare({', '.join(spec.label for spec in specs)!r}, {dataset!r}, ...)"
     return Comparison(outcome, output, call)
 
 
-def finish_plan(plan: Plan, folder: str, log: Callable[[str], None]) -> Outcome:
+def one_by_one(
+    runs: Iterable[Run], store: Store, tell: Callable[[Run, str], None]
+) -> Iterator[tuple[Run, str | None]]:
+    """Do runs on this machine, one after another."""
+    for run in runs:
+        tell(run, "running")
+        yield run, run_in_process(run, store)
+
+
+def runs_by(
+    plan: Plan, tool: str, address: str | None, cpus: float, gpus: float
+) -> tuple[Plan, Runner]:
+    """Return what does the runs of a plan, and the plan with the device that they then have.
+
+    Raises:
+        ValueError: there is no such tool, or Ray is missing.
+    """
+    choice("local", "ray").checked("--tool", tool)
+    if tool == "local":
+        return plan, one_by_one
+    ray_runs = extra("recbole_evcf.comparison.ray_runs", "--tool=ray", "Ray", "tune")
+    # What this machine has does not matter.
+    device = {"device": "cuda" if gpus else "cpu"}
+    runs = (replace(run, settings={**run.settings, **device}) for run in plan.runs)
+    runner = partial(ray_runs.by_ray, share={"CPU": cpus, "GPU": gpus}, address=address)
+    return replace(plan, runs=tuple(runs)), runner
+
+
+def finish_plan(
+    plan: Plan, folder: str, log: Callable[[str], None], runner: Runner = one_by_one
+) -> Outcome:
     """Run what is not yet in the folder, and read all results; ``log`` takes a line on each run.
 
     Each run has a process of its own: its memory can be measured, a crash ends nothing else, and
@@ -98,24 +146,30 @@ def finish_plan(plan: Plan, folder: str, log: Callable[[str], None]) -> Outcome:
             been run.
     """
     finished, failures = {}, {}
+    numbers = {id(run): f"[{n}/{len(plan.runs)}]" for n, run in enumerate(plan.runs, start=1)}
+
+    def tell(run: Run, what: str) -> None:
+        log(f"{numbers[id(run)]} {run.spec.label}, seed {run.seed}: {what}")
+
     with folder_held(folder):
         store = Store(os.path.join(folder, "runs"))
-        for number, run in enumerate(plan.runs, start=1):
-            label = f"[{number}/{len(plan.runs)}] {run.spec.label}, seed {run.seed}"
+        # Models of other names may have the same settings.
+        left: dict[str, Run] = {}
+        for run in plan.runs:
             if kept := read_run(run, store):
                 finished[run.name] = kept
-                log(f"{label}: kept from before")
-                continue
-            log(f"{label}: running")
-            failure = run_in_process(run, store)
+                tell(run, "kept from before")
+            else:
+                left.setdefault(run.name, run)
+        for run, failure in runner(left.values(), store, tell):
             if found := None if failure else read_run(run, store):
                 finished[run.name] = found
                 epochs, seconds = len(found[0]["curve"]), found[0]["costs"]["total_seconds"]
-                log(f"{label}: {epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s")
+                tell(run, f"{epochs} {'epoch' if epochs == 1 else 'epochs'} in {seconds:.1f} s")
             else:
                 failures[run.name] = failure or "its files have been changed meanwhile"
                 path = store.path(run.name, ".log")
-                log(f"{label}: failed: {failures[run.name]} (log: {path})")
+                tell(run, f"failed: {failures[run.name]} (log: {path})")
     return read_outcome(plan, finished, failures)
 
 
@@ -135,15 +189,19 @@ def read_run(run: Run, store: Store) -> tuple[dict[str, Any], pd.DataFrame] | No
     return result, pd.read_csv(path, index_col="user_id", dtype={"user_id": str}, **exact)
 
 
+def request_of(run: Run, store: Store) -> dict[str, Any]:
+    """Return what :func:`~recbole_evcf.comparison.worker.execute` takes, beside the store."""
+    defaults = {"checkpoint_dir": str(store.folder.parent / "saved"), "show_progress": False}
+    return {**run.request, "settings": {**defaults, **run.request["settings"]}}
+
+
 def run_in_process(run: Run, store: Store) -> str | None:
     """Run in a separate process; return why it failed, None if it did not."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    path, saved = str(store.path(run.name, "")), str(store.folder.parent / "saved")
-    defaults = {"checkpoint_dir": saved, "show_progress": False}
-    request = {**run.request, "settings": {**defaults, **run.request["settings"]}}
+    arguments = (request_of(run, store), run.settings, str(store.path(run.name, "")), theirs)
     # A daemon could not start processes, as dataloaders with ``worker`` do.
-    process = context.Process(target=work, args=(request, run.settings, path, theirs), daemon=False)
+    process = context.Process(target=work, args=arguments, daemon=False)
     process.start()
     theirs.close()
     try:

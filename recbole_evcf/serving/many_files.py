@@ -23,7 +23,6 @@ from recbole_evcf.utils.text import one_line
 
 # A file of histories, and the one for recommendations.
 Pair = tuple[str, str]
-_load = cache(Recommender.load)
 
 
 def output_of(histories: str, pattern: str) -> str:
@@ -62,7 +61,7 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, context, _begin, (threads,)) as pool:
         try:
-            futures = [pool.submit(_attempt, model_file, pair, wanted) for pair in pairs]
+            futures = [pool.submit(attempt_apart, model_file, pair, wanted) for pair in pairs]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
@@ -84,16 +83,22 @@ def _begin(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     sys.argv = sys.argv[:1]
-    import_plugins()
     torch.set_num_threads(threads)
 
 
-def _attempt(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+def attempt_apart(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+    """:func:`attempt` in a process of several, which loads the model once."""
     try:
         return attempt(_load(model_file), pair, wanted)
     except SystemExit:
         # The pool would go on with the next.
         os._exit(1)
+
+
+@cache
+def _load(model_file: str) -> Recommender:
+    import_plugins()
+    return Recommender.load(model_file)
 
 
 def _naming(file: str, said: str) -> str:

@@ -6,8 +6,6 @@ Ray only provides processes and early stopping: the next trial comes from
 
 import contextlib
 import json
-import logging
-import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +13,6 @@ from typing import Any
 
 # Ray Tune needs it, but reports that only after the search.
 import pyarrow  # noqa: F401
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
@@ -24,8 +21,7 @@ from recbole.config import Config
 from recbole_evcf.config.checks import is_vae
 from recbole_evcf.tuning.search import Search
 from recbole_evcf.tuning.tuning import attempt_trial
-from recbole_evcf.utils import packages
-from recbole_evcf.utils.text import one_line
+from recbole_evcf.utils.ray import connected, gpus, settings_on
 
 try:
     from ray.tune import RunConfig
@@ -38,15 +34,6 @@ except ImportError:
     from ray.air.session import report as report_to_ray
 
     STAY_IN_FOLDER = {"chdir_to_trial_dir": False}
-
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # No tables in Ray's formats, and no Ctrl-C that ends the search as if finished.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
 
 
 def run(
@@ -62,8 +49,6 @@ def run(
     training. A cluster that cannot be reached or has no room for one is a ValueError.
     """
     config = search.config
-    # A cluster's workers may run in another folder; RecBole's default is ``dataset``.
-    shared = {**shared, "data_path": os.path.abspath(shared.get("data_path") or "dataset")}
     # Half of the trials pass each rung; rungs are at doubled epochs.
     asha = ASHAScheduler(
         time_attr="epoch",
@@ -71,13 +56,8 @@ def run(
         grace_period=min(grace_period or default_grace_period(config), config["epochs"]),
         reduction_factor=2,
     )
-    with _connected(address), tempfile.TemporaryDirectory() as folder:
-        for kind, wanted in share.items():
-            room = ray.cluster_resources().get(kind, 0)
-            if wanted > room:
-                asked = f"--{kind.lower()}s_per_trial={wanted:g}"
-                raise ValueError(f"{asked} is more than the {room:g} {kind}s that Ray has.")
-        train = tune.with_parameters(_train, shared=shared)
+    with connected(address, share), tempfile.TemporaryDirectory() as folder:
+        train = tune.with_parameters(_train, shared=settings_on(shared))
         tuner = tune.Tuner(
             tune.with_resources(train, {"cpu": share["CPU"], "gpu": share["GPU"]}),
             tune_config=tune.TuneConfig(
@@ -123,8 +103,7 @@ class _Proposals(Searcher):
 def _train(config: dict[str, Any], shared: dict[str, Any]) -> None:
     """Run a trial in a Ray process, which imports the plugin through this module."""
     params, model_file = json.loads(config["trial"])
-    # Otherwise every trial would take the machine's first GPU.
-    devices = ",".join(map(str, ray.get_gpu_ids()))
+    devices = gpus()
     settings = {**shared, "gpu_id": devices, "use_gpu": bool(devices), **params}
 
     def report(outcome: dict[str, Any]) -> None:
@@ -133,26 +112,3 @@ def _train(config: dict[str, Any], shared: dict[str, Any]) -> None:
 
     # Reported after each validation too, since ASHA may end the process right there.
     report(attempt_trial(settings, model_file, report))
-
-
-def _connected(address: str | None) -> Any:
-    """Return Ray's context, which disconnects when it ends."""
-    os.environ.update(QUIET)
-    # Each worker imports Ray Tune before our code. The repair is sent as code: by name, idle
-    # workers too would import the plugin and torch.
-    ray.cloudpickle.register_pickle_by_value(packages)
-    # Only settings and results pass through Ray's object store, by default a third of memory.
-    here = {"object_store_memory": 128 * 1024**2, "include_dashboard": False}
-    try:
-        return ray.init(
-            address=address,
-            runtime_env={"worker_process_setup_hook": packages.repair_numpy_names},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if address else here),
-        )
-    except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
-        where = f"the Ray cluster {address}" if address else "Ray on this machine"
-        raise ValueError(f"{where} cannot be used ({one_line(error)}).") from error
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(packages)

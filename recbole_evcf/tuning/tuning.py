@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import pandas as pd
@@ -31,6 +30,7 @@ from recbole_evcf.trainer.checkpoint import ConfigOfSettings
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.search import Parameter, Search, Trial, read_params_file
 from recbole_evcf.utils.files import plain_json, write_json, write_text
+from recbole_evcf.utils.packages import extra
 from recbole_evcf.utils.text import one_line, shortened
 
 # Trials with other values of these could not be compared, or not be kept.
@@ -125,7 +125,7 @@ def tune(
     whole(1, none=True).checked("--max_evals", max_evals)
     whole(1, none=True).checked("--early_stop", early_stop)
     if algo != "exhaustive":
-        _imported("hyperopt", "hyperopt")
+        extra("hyperopt", f"--algo={algo}", "hyperopt", "tune")
         if max_evals is None:
             raise ValueError(f"--algo={algo} has no end of its own: say how many --max_evals.")
     space = read_params_file(params_file)
@@ -160,7 +160,9 @@ def tune(
                     f"eval_args: {split} leaves nothing for validation or for testing."
                 )
             if tool == "ray":
-                ray_search = _imported("recbole_evcf.tuning.ray_search", "Ray and pyarrow")
+                ray_search = extra(
+                    "recbole_evcf.tuning.ray_search", "--tool=ray", "Ray and pyarrow", "tune"
+                )
                 share = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
                 ray_search.run(search, shared, share, ray_address, grace_period)
             while tool == "hyperopt" and (proposal := search.propose()) is not None:
@@ -168,14 +170,6 @@ def tune(
                 model_file = search.model_file(number)
                 search.settle(number, attempt_trial({**shared, **params}, model_file))
         return Tuning(_conclude(search, shared), output, search)
-
-
-def _imported(module: str, what: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        install = "pip install 'recbole-evcf[tune]'"
-        raise ValueError(f"This search needs {what} ({error}): {install}.") from None
 
 
 def check_parameters(

@@ -1,8 +1,12 @@
 """What must be so before RecBole is imported: NumPy's old names, and a user's own modules."""
 
+import contextlib
 import importlib
 import os
+import signal
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 # The names of RecBole's log handlers for a run.
 CONSOLE, LOG_FILE = "recbole console", "recbole file"
@@ -47,6 +51,32 @@ def import_plugins() -> None:
             found = missing is None or not f"{name}.".startswith(f"{missing}.")
             hint = "." if found else ": is its folder on PYTHONPATH?"
             raise ValueError(text + hint) from error
+
+
+def extra(module: str, what: str, packages: str, name: str) -> Any:
+    """Import a module that needs packages of an extra.
+
+    Raises:
+        ValueError: they are missing.
+    """
+    try:
+        with sigterm_kept():
+            return importlib.import_module(module)
+    except ImportError as error:
+        install = f"pip install 'recbole-evcf[{name}]'"
+        raise ValueError(f"{what} needs {packages} ({error}): {install}.") from None
+
+
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keep what SIGTERM does, which Ray changes when it is imported and again when it starts."""
+    terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Only the main thread may do it, and only there Ray does.
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, terminate)
 
 
 def import_failure(error: Exception) -> str:

@@ -29,6 +29,7 @@ WRONG = [
     (["--models=Pop", "--split_seed=x"], "split_seed must be"),
     (["--models=Pop", "--dataset=nope"], "nope"),
     (["--models=Pop,BPR", "--config_files=protocol/strong_generalization"], "BPR has no way"),
+    (["--models=Pop", "--tool=slurm"], "--tool must be local or ray, not 'slurm'"),
     (["--models=Pop", UNWRITABLE], "/dev/null/out cannot be written (Not a directory)"),
     (["table1"], "--dataset is missing"),
     (["table1", "--quick", "--topk=[5]", "--valid_metric=NDCG@5"], "the paper has ndcg@100"),
