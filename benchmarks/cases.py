@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import socket
 import sys
 import time
 import types
@@ -34,6 +35,52 @@ def epoch_after_evaluation(spec: dict) -> Callable[[], dict]:
     parts.build()
     parts.evaluate()
     return lambda: {"loss": parts.train()}
+
+
+def shared_epochs(spec: dict) -> Callable[[], dict]:
+    """Training epochs by ``processes`` that divide the cores, new ones each time: the seconds of
+    the fastest of some, and what is to be counted of a batch."""
+    _import(True)
+    from recbole_evcf import distributed
+
+    count = spec["processes"]
+
+    def run() -> dict:
+        if count == 1:
+            return _shared_epochs({}, spec)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        keys = distributed.layout(count, -1, 0, "127.0.0.1", port)
+        return distributed.launch(_shared_epochs, (spec,), keys)
+
+    return run
+
+
+def _shared_epochs(keys: dict, spec: dict) -> dict:
+    import torch
+
+    from recbole_evcf import distributed
+
+    if keys:
+        distributed.join(keys, torch.device("cpu"))
+    parts = _Parts(spec)
+    parts.build()
+    seconds = []
+    for epoch in range(1 + spec["epochs"]):
+        start = time.perf_counter()
+        losses = parts.trainer._train_epoch(parts.train_data, epoch)
+        seconds.append(time.perf_counter() - start)
+    distributed.leave()
+    users, batches = parts.train_users(), len(parts.train_data)
+    return {
+        "seconds": min(seconds[1:]),
+        "loss": losses["reconstruction"],
+        "items": parts.dataset.item_num - 1,
+        "users": len(users) // batches,
+        "entries": int(parts.model._histories.lengths[users].sum()) // batches,
+        "weights": [w.numel() for w in parts.model.parameters()],
+    }
 
 
 def published_epoch(spec: dict) -> Callable[[], dict]:

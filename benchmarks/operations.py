@@ -9,7 +9,8 @@ weight rows, E x H1, with a gradient of its weights only. Gated layers count twi
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,31 @@ def training_batch(network: Network, users: int, entries: int) -> Operations:
         dense += k * widths[-1] * 2 * network.latent
         dense += users * k * 2 * network.latent
     return Operations(3 * dense, 2 * forward.sparse)
+
+
+def training_share(network: Network, users: int, entries: int, processes: int) -> Operations:
+    """Of one training step, those of the process that has the most of them."""
+    own = [-(-number // processes) for number in (network.n_pseudo_inputs, users, entries)]
+    share = training_batch(replace(network, n_pseudo_inputs=own[0]), *own[1:])
+    # The density of each user's draw under all components.
+    others = own[1] * (network.n_pseudo_inputs - own[0]) * 2 * network.latent
+    return Operations(share.dense + 3 * others, share.sparse)
+
+
+def exchanged(network: Network, weights: Sequence[int], processes: int, size: int = 4) -> int:
+    """Bytes that a process sends in one training step, if it sends to each other process what that
+    needs: gradients, and then weights, all but the pseudo-inputs; the posteriors of those, and
+    their gradients; norms and losses.
+
+    Args:
+        weights: numbers of entries of the model's weights.
+        size: bytes of a number.
+    """
+    others, width = processes - 1, 2 * network.latent
+    k = network.n_pseudo_inputs
+    run = -(-(sum(weights) - k * network.items) // processes)
+    parts = 2 * run + -(-k // processes) * width + len(weights)
+    return size * (others * parts + 2 * others * (k * width + 2) // processes)
 
 
 def evaluation_batch(network: Network, users: int, entries: int) -> Operations:

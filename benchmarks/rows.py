@@ -13,6 +13,7 @@ from time import perf_counter
 
 from data import Data
 from measure import Case, Measured, measure, median_ratio
+from operations import Network, exchanged, training_share
 
 # RecBole's defaults; its MultiVAE cuts its latent dimension of 128 in two, mean and log-variance.
 RECBOLE_SIZES = {
@@ -289,6 +290,44 @@ def untouched(run: Run) -> list[Row]:
     return [replace(_compared(what, "RecBole alone", imported, alone), at_least=AS_FAST)]
 
 
+def processes(run: Run) -> list[Row]:
+    """Two processes of a core each against one of two; and what each of more does, counted."""
+    settings = {**PUBLISHED_SIZES, **run.sizes}
+    k, latent = settings["n_pseudo_inputs"], settings["latent_dimension"]
+    what = f"GatedHVamp, K = {k}, batch {settings['train_batch_size']}"
+    given = {"epochs": 3, "repetitions": run.repetitions}
+    two, one = run.measure(
+        run.case("two", "shared_epochs", "GatedHVamp", settings, processes=2, **given),
+        run.case("one", "shared_epochs", "GatedHVamp", settings, processes=1, **given),
+    )
+    if two.error or one.error:
+        return [_left_out(what, f"{two.error or one.error}")]
+    found, alone = two.results[0], one.results[0]
+    if not math.isclose(found["loss"], alone["loss"], rel_tol=LARGEST_DIFFERENCE["loss"]):
+        raise RuntimeError(f"The losses differ: {found['loss']} and {alone['loss']}.")
+    seconds = [[result["seconds"] for result in each.results] for each in (two, one)]
+    medians = (_seconds(median(each), None) for each in seconds)
+    rows = [
+        Row(
+            f"{what}, one training epoch, two processes of a core each",
+            "one process of two cores",
+            *medians,
+            median_ratio(*seconds),
+            at_least=1 / 1.15,
+        )
+    ]
+    network = Network(found["items"], tuple(settings["mlp_hidden_size"]), latent, True, 2, k)
+    whole = training_share(network, found["users"], found["entries"], 1).flop
+    for count in (2, 4, 8):
+        share = training_share(network, found["users"], found["entries"], count).flop
+        sent = exchanged(network, found["weights"], count)
+        note = f"each sends {sent / 1e6:.0f} MB a step"
+        counted = f"{share / 1e9:.1f} GFLOP", f"{whole / 1e9:.1f} GFLOP"
+        name = f"{what}, a step, counted, each of {count} processes"
+        rows.append(Row(name, "one process", *counted, whole / share, note=note))
+    return rows
+
+
 def load(run: Run) -> list[Row]:
     """From the file to the metrics: GatedHVamp against RecBole's MultiVAE without the plugin."""
     what = "GatedHVamp: file to metrics"
@@ -378,6 +417,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "linear": linear,
     "untouched": untouched,
     "load": load,
+    "processes": processes,
     "startup": startup,
 }
 

@@ -22,6 +22,7 @@ import torch
 
 from build import RS, build
 from conftest import make_tiny
+from operations import Network, exchanged
 from recbole_evcf import cli, distributed
 from recbole_evcf.data.identity import digest_of_part
 from workers import free_port, train, train_all
@@ -38,11 +39,14 @@ RUNS = {
     "two levels, deep, by users": ("HVamp", {**SG, "mlp_hidden_size": [16, 12]}),
     "bernoulli, by users": ("GatedVamp", {**SG, "likelihood": "bernoulli"}),
     "standard normal": ("GatedMultiVAE", SG),
+    "linear path": ("GatedHVampLinear", SG),
     # Steps in proportion to the gradient: a wrong scale would show, as Adam would hide it.
     "gradient descent": ("Vamp", {"learner": "sgd", "learning_rate": 0.05}),
     "clipped": ("Vamp", {"learner": "adam", "clip_grad_norm": {"max_norm": 0.5}, **DECAY}),
+    "scaled": ("GatedVamp", {"enable_scaler": True}),
     "a last batch of one": ("Vamp", {"train_batch_size": 59, "learner": "sgd"}),
     "one test user": ("GatedHVamp", {**ONE_TEST_USER, "seed": 3}),
+    "fewer pseudo-inputs": ("GatedHVamp", {"n_pseudo_inputs": 1, "learner": "sgd"}),
     "starting from data": ("Vamp", {"pseudo_inputs_init": "data"}),
     "sparse pseudo-inputs": ("GatedHVamp", {"pseudo_input_size": 5}),
     "sampled candidates": ("Vamp", SAMPLED),
@@ -55,7 +59,13 @@ RUNS = {
 # The tolerances of runs in less than double precision.
 ROUNDED = {"single precision": 1e-5, "bf16": 2e-3}
 # Two processes are stopped after the epoch, of which the second has no file, and go on.
-STOPPED = {"stopped": ("GatedHVamp", {**SG, "epochs": 5, "stop_after": 1})}
+LONGER = {**SG, "epochs": 5, "stopping_step": 9}
+STOPPED = {"stopped": ("GatedHVamp", {**LONGER, "stop_after": 1})}
+# One goes on for the other.
+HANDED_ON = {
+    "from one": ("GatedHVamp", {**LONGER, "resume": True}),
+    "to one": ("GatedHVamp", {**LONGER, "stop_after": 1, "resume": False}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +85,10 @@ def both(tiny_settings, tmp_path_factory):
     folders = [tmp_path_factory.mktemp(f"process{rank}") for rank in range(2)]
     runs = {
         name: (model, {**tiny_settings, **settings, "checkpoint_dir": f"saved/{name}"}, dtype(name))
-        for name, (model, settings) in {**RUNS, **STOPPED}.items()
+        for name, (model, settings) in {**RUNS, **STOPPED, **HANDED_ON}.items()
     }
+    before = {"checkpoint_dir": f"{folders[0]}/saved/from one", "stop_after": 1, "resume": False}
+    train("GatedHVamp", {**tiny_settings, **LONGER, **before}, "float64")
     port = free_port()
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         found = [
@@ -137,21 +149,32 @@ def test_each_user_is_trained_on_and_ranked_for_once(both, alone, name):
 
 
 def test_a_resumed_run_of_two_is_one_that_was_never_stopped(both, tiny_settings, tmp_path):
-    model, settings = STOPPED["stopped"]
-    settings = {**tiny_settings, **settings, "checkpoint_dir": str(tmp_path)}
-    del settings["stop_after"]
-    one = train(model, settings, "float64")
-    for two in (process["stopped"] for process in both[0]):
+    """Also where one process trained before, or trains after that."""
+    settings = {**tiny_settings, **LONGER, "checkpoint_dir": str(tmp_path)}
+    one = train("GatedHVamp", settings, "float64")
+    place = {"checkpoint_dir": f"{both[1][0]}/saved/to one", "resume": True}
+    resumed = [process[name] for name in ("stopped", "from one") for process in both[0]]
+    resumed.append(train("GatedHVamp", {**tiny_settings, **LONGER, **place}, "float64"))
+    for two in resumed:
         np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-10)
-        assert two["test"] == pytest.approx(one["test"], abs=1e-9)
+        for phase in ("valid", "test"):
+            assert two[phase] == pytest.approx(one[phase], abs=1e-9)
         assert 0 < len(two["trained"]) < len(one["trained"])
-    assert both[0][0]["stopped"]["valid"] == pytest.approx(one["valid"], abs=1e-9)
 
 
-def test_the_gradients_of_a_step_are_summed_at_once(both, alone):
-    for process in both[0]:
-        assert process["two levels"]["sums"] == len(process["two levels"]["trained"])
-    assert alone[0]("two levels")["sums"] == 0
+def test_the_pseudo_inputs_are_divided(both, alone):
+    for name, per_process in {"two levels": (3, 4), "fewer pseudo-inputs": (0, 1)}.items():
+        assert [process[name]["encoded"] for process in both[0]] == [{k} for k in per_process]
+        assert alone[0](name)["encoded"] == {sum(per_process)}
+
+
+def test_what_a_step_exchanges(both, alone):
+    """As the benchmarks count it."""
+    found = both[0][1]["two levels"]
+    weights = [weight.size for name, weight in found["weights"].items() if "warmup" not in name]
+    network = Network(40, (16,), 8, True, 2, 7)
+    assert found["sent"] == exchanged(network, weights, 2, np.float64().nbytes)
+    assert alone[0]("two levels")["sent"] == 0
 
 
 def test_a_last_batch_of_one_and_stopping_early_happen(both, alone):
@@ -166,7 +189,7 @@ def test_only_the_first_process_writes(both, alone):
     results, (folder, second) = both
     assert list(second.iterdir()) == []
     assert {"saved", "log_tensorboard", "users.csv"} <= {path.name for path in folder.iterdir()}
-    assert len(list(folder.glob("saved/*/*.pth"))) == len(RUNS) + len(STOPPED)
+    assert len(list(folder.glob("saved/*/*.pth"))) == len(RUNS) + len(STOPPED) + len(HANDED_ON)
     for process, run in product((0, 1), RUNS):
         assert (results[process][run]["logged to wandb"] > 0) == (process == 0)
     # What it writes is that of one process.

@@ -14,6 +14,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_evcf import distributed
 from recbole_evcf.data import dataloader
+from recbole_evcf.model import vae
 
 
 def free_port() -> int:
@@ -34,7 +35,11 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict) -> dict
     dataloader.SCORE_BYTES = 4 * 41 * 7
     keys = {"local_rank": rank, **distributed.layout(count, count, 0, "127.0.0.1", port)}
     distributed.join(keys, torch.device("cpu"))
-    results = {name: train(*run) for name, run in runs.items()}
+    results = {}
+    for name, run in runs.items():
+        # The others as between machines.
+        distributed._group.on_one_machine = "levels" not in name
+        results[name] = train(*run)
     distributed.leave()
     return results
 
@@ -46,7 +51,8 @@ class _StoppedError(Exception):
 def train(model: str, settings: dict, dtype: str) -> dict:
     """Losses, weights, metrics, and which users were trained on and ranked for, in order.
 
-    With ``stop_after`` among the settings, of a run that was stopped after that epoch and resumed.
+    With ``stop_after`` among the settings, of a run that was stopped after that epoch and resumed;
+    or none of these, if it is not to be: ``resume`` is False.
     """
     settings = dict(settings)
     stop_after = settings.pop("stop_after", None)
@@ -58,7 +64,8 @@ def train(model: str, settings: dict, dtype: str) -> dict:
 
         with contextlib.suppress(_StoppedError):
             _trained(model, {**settings, "resumable": True}, dtype, stop)
-        settings["resume"] = True
+        if not settings.setdefault("resume", True):
+            return {}
     return _trained(model, settings, dtype)
 
 
@@ -66,7 +73,8 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
     with (
         _default_dtype(getattr(torch, dtype)),
         _fake_wandb() as logged,
-        mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as all_reduce,
+        mock.patch.object(vae, "clamp_and_drop", wraps=vae.clamp_and_drop) as clamp_and_drop,
+        _sent_bytes() as sent,
     ):
         config = Config(model, "tiny", config_dict=dict(settings))
         init_seed(config["seed"], config["reproducibility"])
@@ -74,7 +82,9 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
         init_seed(config["seed"], config["reproducibility"])
         network = get_model(model)(config, train_data._dataset)
         trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
-        trained, ranked = _note(network)
+        # As RecBole sets it on a GPU.
+        trainer.enable_scaler = config["enable_scaler"]
+        trained, ranked, before = _note(network, sent)
         _, valid = trainer.fit(train_data, valid_data, callback_fn=callback)
         ranked.clear()
         test = trainer.evaluate(test_data)
@@ -88,15 +98,42 @@ def _trained(model: str, settings: dict, dtype: str, callback=None) -> dict:
         "training users": train_data.user_list["user_id"].tolist(),
         "held-out users": torch.as_tensor(test_data.uid_list).tolist(),
         "logged to wandb": logged.call_count,
-        "sums": all_reduce.call_count,
+        # Of the first step; between epochs more is exchanged.
+        "sent": before[1] - before[0],
+        "encoded": {len(call.args[0]) for call in clamp_and_drop.call_args_list},
     }
 
 
-def _note(network) -> tuple[list, list]:
-    trained, ranked = [], []
+@contextlib.contextmanager
+def _sent_bytes():
+    """What this process has sent, if the others are the only ones that it sends anything to, and of
+    sums once a part to be added up and once the sum of a part; in a list of one number."""
+    sent = [0.0]
+
+    def counted(name, argument, share):
+        original = getattr(dist, name)
+
+        def call(*tensors):
+            others = dist.get_world_size() - 1
+            sent[0] += tensors[argument].nbytes * share(others)
+            return original(*tensors)
+
+        return mock.patch.object(dist, name, call)
+
+    with (
+        counted("all_reduce", 0, lambda others: 2 * others / (others + 1)),
+        counted("all_to_all_single", 1, lambda others: others / (others + 1)),
+        counted("all_gather", 1, lambda others: others),
+    ):
+        yield sent
+
+
+def _note(network, sent) -> tuple[list, list, list]:
+    trained, ranked, before = [], [], []
     terms, scores = network.loss_terms, network.full_sort_predict
 
     def loss_terms(interaction, part=None):
+        before.append(sent[0])
         users = interaction["user_id"]
         trained.append((users if part is None else users[part.rows]).tolist())
         return terms(interaction) if part is None else terms(interaction, part)
@@ -106,7 +143,7 @@ def _note(network) -> tuple[list, list]:
         return scores(interaction)
 
     network.loss_terms, network.full_sort_predict = loss_terms, full_sort_predict
-    return trained, ranked
+    return trained, ranked, before
 
 
 @contextlib.contextmanager

@@ -54,11 +54,10 @@ def by_ray(
             # Not ray.wait(), which takes every signal for Ctrl-C.
             ended = next(as_completed(waiting))
             run = waiting.pop(ended)
-            files: dict[str, bytes] = {}
             try:
                 failure, files = ended.result()
             except RayTaskError as error:
-                failure = f"{type(error.cause).__name__}: {one_line(error.cause)}"
+                failure, files = f"{type(error.cause).__name__}: {one_line(error.cause)}", {}
             except RayError as error:
                 deaths[run.name] += 1
                 why = type(error).__name__
@@ -66,6 +65,7 @@ def by_ray(
                     waiting[start(run, f"its process died ({why}); it is tried again")] = run
                     continue
                 failure = f"its process died {deaths[run.name]} times ({why}: out of memory?)"
+                files = {".log": f"{failure}\n".encode()}
             for ending, content in files.items():
                 with atomic_write(str(store.path(run.name, ending))) as temporary:
                     Path(temporary).write_bytes(content)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.data.histories import BatchShard, HistoryBatch
 
 # Levels of a 16-bit draw.
 LEVELS = 2**16
@@ -27,14 +27,14 @@ def drop_entries(x: HistoryBatch, p: float) -> HistoryBatch:
     return replace(x, values=values * keep[rows] * scale)
 
 
-def clamp_and_drop(x: Tensor, p: float) -> Tensor:
+def clamp_and_drop(x: Tensor, p: float, shard: BatchShard | None = None) -> Tensor:
     """Pseudo-inputs (rows, items) clamped to [0, 1], then dropout of probability ``p``, in the
-    layout of ``x``; under autocast in its precision."""
+    layout of ``x``; under autocast in its precision. ``shard`` says which rows of all these are."""
     device = x.device.type
     half = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if half else x.dtype
     if p or (torch.is_grad_enabled() and x.requires_grad):
-        return _ClampAndDrop.apply(x, p, dtype)
+        return _ClampAndDrop.apply(x, p, dtype, shard)
     return x.clamp(0, 1).to(dtype)
 
 
@@ -56,11 +56,12 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     return keep.view(torch.uint8), LEVELS / (LEVELS - dropped)
 
 
-def item_blocks(matrix: Tensor, on_cpu: int) -> tuple[Tensor, ...]:
+def item_blocks(matrix: Tensor, on_cpu: int, rows: int | None = None) -> tuple[Tensor, ...]:
     """Views (items of a block, rows) of a (rows, items) matrix, which stay in the caches: on a
-    processor of at most ``on_cpu`` entries, but for a single item's."""
+    processor of at most ``on_cpu`` entries, but for a single item's. Of a matrix that is part of a
+    larger one with so many ``rows``, the items of a block are those of that one's."""
     size = on_cpu if matrix.device.type == "cpu" else LARGE_BLOCK
-    return matrix.T.split(max(size // max(len(matrix), 1), 1))
+    return matrix.T.split(max(size // max(rows or len(matrix), 1), 1))
 
 
 class _ClampAndDrop(torch.autograd.Function):
@@ -69,15 +70,22 @@ class _ClampAndDrop(torch.autograd.Function):
     starts at 0 or 1 would never move."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, p: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, p: float, dtype: torch.dtype, shard: BatchShard | None
+    ) -> Tensor:
         result = torch.empty_like(x, dtype=dtype)
         passes = torch.empty_like(x, dtype=torch.uint8)
         ctx.dtype, ctx.scale = x.dtype, 1.0
-        for source, target, through, clamped, factor in _pieces(x.dtype, x, result, passes):
+        total, rows = (len(x), slice(None)) if shard is None else (shard.total, shard.rows)
+        pieces = _pieces(x.dtype, x, result, passes, rows=total)
+        for source, target, through, clamped, factor in pieces:
             torch.clamp(source, 0, 1, out=clamped)
             torch.eq(clamped, source, out=through.view(torch.bool))
             if p:
-                keep, ctx.scale = keep_mask(source, p)
+                # Drawn for all rows: what one gets does not depend on how they are divided.
+                like = source if shard is None else source.new_empty(len(source), total)
+                keep, ctx.scale = keep_mask(like, p)
+                keep = keep[:, rows]
                 through.mul_(keep)
                 clamped.mul_(factor.copy_(keep))
             target.copy_(clamped.mul_(ctx.scale))
@@ -85,18 +93,20 @@ class _ClampAndDrop(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (passes,) = ctx.saved_tensors
         result = torch.empty_like(passes, dtype=ctx.dtype)
         for source, target, through, factor, _ in _pieces(ctx.dtype, grad, result, passes):
             target.copy_(source).mul_(ctx.scale).mul_(factor.copy_(through))
-        return result, None, None
+        return result, None, None, None
 
 
-def _pieces(dtype: torch.dtype, *matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _pieces(
+    dtype: torch.dtype, *matrices: Tensor, rows: int | None = None
+) -> Iterator[tuple[Tensor, ...]]:
     """Their blocks, one by one, with two buffers of that size: of tensors of several types torch
     would make a new one in each operation, of which the system first clears the pages."""
-    blocks = list(zip(*(item_blocks(matrix, BLOCK) for matrix in matrices)))
+    blocks = list(zip(*(item_blocks(matrix, BLOCK, rows) for matrix in matrices)))
     buffers = [torch.empty_like(blocks[0][0], dtype=dtype) for _ in range(2)]
     for block in blocks:
         yield *block, *(buffer[: len(block[0])] for buffer in buffers)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 # Items whose rows of a matrix are made at once, and by how many threads at most: each holds a copy.
-BLOCK, THREADS = 256, 8
+BLOCK, THREADS = 256, 4
 
 
 class EDLAE(Baseline):
@@ -103,7 +103,7 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
 
 
 def _gram(histories: Histories) -> np.ndarray:
-    """X^T X, (items, items), in blocks of its rows."""
+    """The upper triangle of X^T X, (items, items), in blocks of its rows; below it is anything."""
     n_items = histories.shape[1]
     needed, free = 4 * n_items**2, psutil.virtual_memory().available
     if needed > free:
@@ -117,7 +117,8 @@ def _gram(histories: Histories) -> np.ndarray:
     by_item = by_user.T.tocsr()
 
     def multiply(rows: slice) -> None:
-        (by_item[rows] @ by_user).toarray(out=gram[rows])
+        others = slice(rows.start, None)
+        gram[rows, others] = (by_item[rows] @ by_user[:, others]).toarray()
 
     _by_blocks(multiply, n_items)
     return gram

@@ -87,7 +87,8 @@ class _MixtureLogProb(torch.autograd.Function):
         return of_z, of_mean.to(ctx.dtype), of_log_variance.to(ctx.dtype)
 
 
-Posterior = Callable[[Tensor | HistoryBatch], Gaussian]
+# Of rows of items, and where several processes divide them which rows of how many these are.
+Posterior = Callable[..., Gaussian]
 
 
 class Prior(nn.Module):
@@ -111,6 +112,21 @@ class StandardNormalPrior(Prior):
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
+@dataclass(frozen=True)
+class OwnRows:
+    """The pseudo-inputs that one of several processes encodes and updates.
+
+    Attributes:
+        by_item: a copy of them, (items, own).
+        shard: which of all K they are.
+        gather: makes (K, width) of all processes' (own, width), with a gradient.
+    """
+
+    by_item: nn.Parameter
+    shard: BatchShard
+    gather: Callable[[Tensor], Tensor]
+
+
 class VampPrior(Prior):
     """The mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018),
 
@@ -118,12 +134,21 @@ class VampPrior(Prior):
 
     Args:
         pseudo_inputs: the u_k at the start, (K, items). The encoder clamps them to [0, 1].
+
+    Attributes:
+        own: while several processes train, what this one encodes.
     """
+
+    own: OwnRows | None = None
 
     def __init__(self, pseudo_inputs: Tensor):
         super().__init__()
         # As (items, K), the faster order for their gradient (layers.py).
         self.by_item = nn.Parameter(pseudo_inputs.T.contiguous())
+
+    def own_rows(self, shard: BatchShard, gather: Callable[[Tensor], Tensor]) -> OwnRows:
+        """The share of one of several processes."""
+        return OwnRows(nn.Parameter(self.by_item.detach()[:, shard.rows].clone()), shard, gather)
 
     @property
     def pseudo_inputs(self) -> Tensor:
@@ -132,7 +157,11 @@ class VampPrior(Prior):
 
     def components(self, posterior: Posterior) -> Gaussian:
         """The K posteriors q(z | u_k): mean and log-variance (K, latent)."""
-        return posterior(self.pseudo_inputs)
+        if self.own is None:
+            return posterior(self.pseudo_inputs)
+        part = posterior(self.own.by_item.T, self.own.shard)
+        both = self.own.gather(torch.cat([part.mean, part.log_variance], dim=1))
+        return Gaussian(*both.chunk(2, dim=1))
 
     def log_prob(self, z: Tensor, posterior: Posterior) -> Tensor:
         return mixture_log_prob(z, self.components(posterior))

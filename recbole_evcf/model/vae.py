@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_evcf.config.keys import checked
-from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.data.histories import BatchShard, HistoryBatch
 from recbole_evcf.model.dropout import clamp_and_drop, drop_entries
 from recbole_evcf.model.gaussian import Gaussian, Prior
 from recbole_evcf.model.layers import (
@@ -81,11 +81,11 @@ class HistoryEncoder(nn.Module):
         self.rest = hidden_layers(widths, layer)
         self.head = GaussianHead(widths[-1], settings.latent_dimension)
 
-    def forward(self, x: Input) -> Gaussian:
+    def forward(self, x: Input, shard: BatchShard | None = None) -> Gaussian:
         """A normalised batch of histories, or pseudo-inputs (rows, items), which are clamped to
-        [0, 1], -> q(z | x), (rows, latent)."""
+        [0, 1], -> q(z | x), (rows, latent); ``shard`` says which of all pseudo-inputs these are."""
         p = self.dropout_prob if self.training else 0.0
-        x = clamp_and_drop(x, p) if isinstance(x, Tensor) else drop_entries(x, p)
+        x = clamp_and_drop(x, p, shard) if isinstance(x, Tensor) else drop_entries(x, p)
         return self.head(self.rest(self.first(x)))
 
 

@@ -301,7 +301,7 @@ class Resumption:
         """Write the state of an epoch, unless that would take too much of the time."""
         trainer = self._trainer
         # The file of the best model holds its epoch's state already.
-        if trainer.best_epoch == epoch or monotonic() < self._due or not distributed.is_first():
+        if trainer.best_epoch == epoch or distributed.from_first(monotonic() < self._due):
             return
         start = monotonic()
         path = _marker(trainer.saved_model_file, self._settings)

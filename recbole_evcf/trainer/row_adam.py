@@ -10,8 +10,9 @@ from recbole_evcf.trainer.trainer import AdamNormGrad
 
 
 class RowAdam(torch.optim.Adam):
-    """Lazy Adam, as ``torch.optim.SparseAdam``, where a gradient is sparse: rows that are not in it
-    stay as they are, and so do their moments. Other parameters get Adam's usual step."""
+    """Adam, lazy and partially row-wise where a gradient is sparse: rows that are not in it, and
+    their moments, stay as they are, as in ``torch.optim.SparseAdam``; and a row has one second
+    moment, the mean over its entries, which saves a table. Other parameters get Adam's step."""
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Any:
@@ -28,17 +29,18 @@ class RowAdam(torch.optim.Adam):
         rows, values = gradient.indices()[0], self.scaled(gradient.values())
         state = self.state[table]
         if not state:
-            state["step"] = torch.zeros(())
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+            state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(table)
+            state["exp_avg_sq"] = table.new_zeros(len(table))
         state["step"] += 1
         beta1, beta2 = group["betas"]
+        squares = values.square().view(len(rows), -1).mean(1)
+        second = state["exp_avg_sq"][rows].lerp_(squares, 1 - beta2)
         first = state["exp_avg"][rows].lerp_(values, 1 - beta1)
-        second = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
         state["exp_avg"][rows], state["exp_avg_sq"][rows] = first, second
         steps = float(state["step"])
-        root = second.div_(1 - beta2**steps).sqrt_().add_(group["eps"])
-        size = group["lr"] / (1 - beta1**steps)
-        table[rows] = table[rows].addcdiv_(first, root, value=-size)
+        root = (second / (1 - beta2**steps)).sqrt_().add_(group["eps"])
+        size = group["lr"] / (1 - beta1**steps) / root
+        table[rows] = table[rows] - first * size.view(-1, *[1] * (table.dim() - 1))
 
     def scaled(self, gradient: Tensor) -> Tensor:
         """What the step is taken with, of the rows of a gradient."""

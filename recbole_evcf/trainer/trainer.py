@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
+from recbole_evcf.trainer.checkpoint import tested_model_files
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.shared_processor import SharedProcessor
+from recbole_evcf.trainer.shares import Shares
 from recbole_evcf.utils.text import one_line, shortened
 
 # Of a batch, reconstruction and KL before weighting.
@@ -36,9 +38,13 @@ class AdamNormGrad(torch.optim.Adam):
     authors trained: ``g / (|g| + 1e-7)``.
 
     Takes the arguments of ``torch.optim.Adam``. The steps run in torch's fused kernel.
+
+    Attributes:
+        of_parts: whether each of several processes updates a part of every tensor.
     """
 
     EPSILON = 1e-7
+    of_parts = False
 
     def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0):
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
@@ -50,14 +56,21 @@ class AdamNormGrad(torch.optim.Adam):
         """Take a step, as ``torch.optim.Adam.step`` does."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return super().step(closure)
+        norms: tuple[Tensor, ...] | None = None
+        if self.of_parts:
+            # A norm of norms: the rows are the processes'.
+            own = torch.stack(torch._foreach_norm(gradients))
+            norms = distributed.gather(own).norm(dim=0).unbind()
         if all(g.device.type == "cpu" and g.dtype == torch.float32 for g in gradients):
-            return self._step_by_tensor()
-        norms = torch._foreach_norm(gradients)
+            return self._step_by_tensor(iter(norms or map(torch.linalg.vector_norm, gradients)))
+        norms = norms or tuple(torch._foreach_norm(gradients))
         torch._foreach_add_(norms, self.EPSILON)
         torch._foreach_div_(gradients, norms)
         return super().step(closure)
 
-    def _step_by_tensor(self) -> None:
+    def _step_by_tensor(self, norms: Iterator[Tensor]) -> None:
         """The same where memory is slow: the kernel divides, while the gradient is in the caches. A
         GPU would rather start few kernels, and only in single precision does the kernel divide."""
         for group in self.param_groups:
@@ -65,7 +78,7 @@ class AdamNormGrad(torch.optim.Adam):
             self._init_group(group, *tensors)
             torch._foreach_add_(tensors[-1], 1)
             for parameter, gradient, mean, square, step in zip(*tensors[:4], tensors[-1]):
-                norm = torch.linalg.vector_norm(gradient) + self.EPSILON
+                norm = next(norms) + self.EPSILON
                 torch._fused_adam_(
                     [parameter], [gradient], [mean], [square], [], [step], grad_scale=norm,
                     lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
@@ -78,9 +91,10 @@ class VAETrainer(Trainer):
     """RecBole's ``Trainer`` for a :class:`~recbole_evcf.model.recommender.VAERecommender`: losses
     are means over users and carry their names, and the state of training may be kept on the disk.
 
-    With several processes, each computes a part of every batch, for training and for full ranking.
-    Gradients are summed before the optimizer sees them, and what is to be ranked is gathered before
-    the metrics are computed: all but rounding is as with one process.
+    With several processes, each computes a part of every batch, for training and for full ranking,
+    encodes a part of the pseudo-inputs and updates a part of the weights
+    (:mod:`~recbole_evcf.trainer.shares`). What is to be ranked is gathered before the metrics are
+    computed: all but rounding is as with one process.
 
     Attributes:
         resumption: keeps that state; None where it is not kept.
@@ -95,16 +109,19 @@ class VAETrainer(Trainer):
     PROGRESS += ("cur_step", "train_loss_dict")
     resumption: Resumption | None = None
     _validated: dict[str, float] | None = None
+    _shares: Shares | None = None
     _processor: SharedProcessor | None = None
 
     def __init__(self, config: Config, model: nn.Module):
+        # Other data may have other items, and gloo aborts on what is too large.
+        shapes = [[name, list(weight.shape)] for name, weight in model.state_dict().items()]
+        distributed.agree(shapes, OTHER_DATA)
+        distributed.copy_from_first(model.state_dict().values())
+        if distributed.count() > 1:
+            self._shares = Shares(model)
         super().__init__(config, model)
         if config["compile"]:
             _compile(self.model)
-        # Other data may have other items, and gloo aborts on what is too large.
-        shapes = [[name, list(weight.shape)] for name, weight in self.model.state_dict().items()]
-        distributed.agree(shapes, OTHER_DATA)
-        distributed.copy_from_first(self.model.state_dict().values())
         # Each has drawn a name of its own.
         self.saved_model_file = distributed.from_first(self.saved_model_file)
         if distributed.count() > 1:
@@ -147,6 +164,15 @@ class VAETrainer(Trainer):
             arguments = (train_data, valid_data, verbose, saved, show_progress)
             return super().fit(*arguments, after_validation)
 
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        if self._shares is None:
+            return super()._build_optimizer(**kwargs)
+        optimizer = super()._build_optimizer(**{"params": self._shares.weights, **kwargs})
+        self._shares.keep_state_whole(optimizer)
+        if isinstance(optimizer, AdamNormGrad):
+            optimizer.of_parts = True
+        return optimizer
+
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
         score, self._validated = super()._valid_epoch(*args, **kwargs)
         return score, self._validated
@@ -155,6 +181,9 @@ class VAETrainer(Trainer):
         if not kwargs:
             # RecBole saves the best epoch, before it notes its result.
             self.best_epoch, self.best_valid_result = epoch, self._validated
+        if not distributed.is_first():
+            # Its state is gathered for the process that writes it.
+            self.optimizer.state_dict()
         super()._save_checkpoint(epoch, verbose, **kwargs)
 
     def _train_epoch(
@@ -176,14 +205,15 @@ class VAETrainer(Trainer):
         totals, users = torch.zeros(2, device=self.device), 0
         finite_steps = torch.zeros((), dtype=torch.long, device=self.device)
         title = set_color(f"Train {epoch_idx:>5}", "pink")
-        for interaction in tqdm(train_data, title, ncols=100, disable=not show_progress):
-            # The ids stay on the host, where the histories look them up.
-            terms = self._train_batch(interaction, loss_func, scaler)
-            totals += torch.stack(terms) * len(interaction)
-            users += len(interaction)
-            finite_steps += totals.isfinite().all()
-            if self.device.type == "cpu":
-                self._check_losses(totals, epoch_idx, finite_steps)
+        with self._shares.training() if self._shares else contextlib.nullcontext():
+            for interaction in tqdm(train_data, title, ncols=100, disable=not show_progress):
+                # The ids stay on the host, where the histories look them up.
+                terms = self._train_batch(interaction, loss_func, scaler)
+                totals += torch.stack(terms) * len(interaction)
+                users += len(interaction)
+                finite_steps += totals.isfinite().all()
+                if self.device.type == "cpu":
+                    self._check_losses(totals, epoch_idx, finite_steps)
         self._check_losses(totals, epoch_idx, finite_steps)
         self._check_weights(epoch_idx)
         if self._processor and (advice := self._processor.advice()):
@@ -206,14 +236,20 @@ class VAETrainer(Trainer):
         loss = reconstruction + self.model.warmup.weight * kl
         scaler.scale(loss).backward()
         terms = reconstruction.detach(), kl.detach()
-        # The losses too: a number that is not finite ends all processes at once.
-        gradients = (weight.grad for weight in self.model.parameters())
-        distributed.sum_up([*terms, *(each for each in gradients if each is not None)])
+        # A number that is not finite ends all processes at once.
+        distributed.sum_up(terms)
+        if self._shares:
+            self._shares.sum_gradients(scaler.is_enabled())
         if self.clip_grad_norm:
             scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            if self._shares:
+                self._shares.clip(**self.clip_grad_norm)
+            else:
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         scaler.step(self.optimizer)
         scaler.update()
+        if self._shares:
+            self._shares.gather_weights()
         return terms
 
     def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
@@ -243,14 +279,24 @@ class VAETrainer(Trainer):
         show_progress: bool = False,
     ) -> dict[str, float] | None:
         """Evaluate on a dataloader; arguments and result are RecBole's."""
-        best = model_file or self.saved_model_file
-        loads = eval_data and load_best_model
-        # Of several processes only the first need have the file.
-        with distributed.file_of_first(best) if loads else contextlib.nullcontext() as path:
-            result = super().evaluate(eval_data, load_best_model, path, show_progress)
+        if load_best_model:
+            best = model_file or self.saved_model_file
+            tested_model_files.append(str(best))
+            if eval_data:
+                self._load(best)
+        result = super().evaluate(eval_data, False, show_progress=show_progress)
         if self.resumption:
             self.resumption.after_evaluation(eval_data)
         return distributed.from_first(result)
+
+    def _load(self, model_file: str) -> None:
+        # Of several processes only the first need have the file.
+        with distributed.file_of_first(model_file) as path:
+            self.logger.info(f"Loading model structure and parameters from {path}")
+            # Mapped: what is not read takes no memory, as the optimizer's moments.
+            state = torch.load(path, self.device, weights_only=True, mmap=True)
+            self.model.load_state_dict(state["state_dict"])
+            self.model.load_other_parameter(state.get("other_parameter"))
 
     def _check_losses(self, totals: Tensor, epoch: int, finite_steps: Tensor) -> None:
         loss = totals.sum().item()

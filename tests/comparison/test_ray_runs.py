@@ -57,8 +57,8 @@ def test_a_cluster_gives_what_this_machine_gives(sg, planned, in_process, cluste
     assert len(again) == 2
 
     # The killed run was resumed: no epoch that had been kept was trained again.
-    (log,) = Path("out/runs").glob("Mortal*.log")
-    kept = int(re.search(r"Resuming after epoch (\d+) from (.*)", log.read_text())[1])
+    log = Path("out/runs", f"{plan.runs[2].name}.log").read_text()
+    kept = int(re.search(r"Resuming after epoch (\d+) from", log)[1])
     trained = Path("data/mortal-1").read_text()
     assert trained == 5 * "." + "\n" + 2 * (EPOCHS - 1 - kept) * "."
 

@@ -184,7 +184,7 @@ def test_names_of_the_guides_exist():
 def test_shell_examples_use_options_that_exist():
     options = {name for command in COMMANDS.values() for name, _ in command.options}
     options |= {"--help", "--version"}
-    keys = set(shipped("model/GatedHVamp")) | {"epochs", "checkpoint_dir", "gpu_id"}
+    keys = set(shipped("model/GatedHVamp")) | {"epochs", "checkpoint_dir", "data_path", "gpu_id"}
     for page in ("README.md", "docs/recipes.md", "docs/user-guide.md", "docs/developer-guide.md"):
         for block in code_blocks(read(page), "bash"):
             for line in block.replace("\\\n", " ").splitlines():
