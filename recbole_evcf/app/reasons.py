@@ -11,12 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.inspection.measures import (
-    LatentModel,
-    component_items,
-    expected_log_density,
-    normal,
-)
+from recbole_evcf.inspection import measures
 from recbole_evcf.model.gaussian import Gaussian, VampPrior
 from recbole_evcf.serving.recommender import Recommender
 
@@ -31,12 +26,12 @@ class NearestComponents:
 
     @torch.no_grad()
     def __init__(self, recommender: Recommender, k: int = 6) -> None:
-        self._model = LatentModel(recommender.model.network)
+        self._model = measures.LatentModel(recommender.model.network)
         self._device = recommender.model.device
         mean, log_variance = self._model.components.mean, self._model.components.log_variance
         self._components = Gaussian(mean.cpu().double(), log_variance.cpu().double())
         average = recommender.scores_without_history.double().exp().cpu().numpy()
-        items = component_items(self._model, average, recommender.item_tokens, k)
+        items = measures.component_items(self._model, average, recommender.item_tokens, k)
         distinguishing = items[items["by"] == "distinction"]
         self._items = distinguishing.groupby("component")["item"].agg(list)
 
@@ -61,8 +56,8 @@ class NearestComponents:
         batch = Histories(history).to(self._device).rows(torch.zeros(1, dtype=torch.long))
         found = self._model.encoder(batch.normalized())
         posterior = Gaussian(found.mean.cpu().double(), found.log_variance.cpu().double())
-        expected = expected_log_density(posterior, self._components)[0]
-        kl, shares = -normal(posterior).entropy().sum() - expected, expected.softmax(0)
+        expected = measures.expected_log_density(posterior, self._components)[0]
+        kl, shares = -measures.normal(posterior).entropy().sum() - expected, expected.softmax(0)
         return [
             {
                 "component": number,

@@ -179,7 +179,7 @@ COMMANDS = {
         "Train a model and evaluate it, as RecBole's run_recbole does.",
         (
             _option("--model", f"model name (default {MODEL})"),
-            _option("--dataset", f"data set name (default {DATASET})"),
+            _option("--dataset", f"data set name, or a table's file (default {DATASET})"),
             _FILES,
             _option("--result_file", "JSON file to write the metrics to"),
             _option("--resume", KEYS["resume"].help, nargs="?", const=True, metavar="FILE"),

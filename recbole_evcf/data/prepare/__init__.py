@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -104,7 +105,12 @@ def prepared(dataset: Any, output: str) -> Any:
         # Less the time of its last change.
         same = before.rpartition(" of ")[0] == source.rpartition(" of ")[0]
         options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
-        getLogger().warning(prepare(dataset, name, output=output, overwrite=same, **options))
+        try:
+            report = prepare(dataset, name, output=output, overwrite=same, **options)
+        except ValueError as error:
+            command = f"recbole-evcf prepare table --raw={shlex.quote(str(dataset))} --name={name}"
+            raise ValueError(f"{error} (these are options of {command})") from None
+        getLogger().warning(report)
     return name
 
 

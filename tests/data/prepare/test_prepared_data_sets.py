@@ -60,7 +60,9 @@ def test_another_data_set_of_that_name_is_not_replaced(shop, capsys):
     Path("dataset/our-shop").mkdir(parents=True)
     Path("dataset/our-shop/our-shop.inter").write_text("mine")
     assert cli.main(["run", f"--dataset={shop}", *SMALL]) == 2
-    assert "our-shop: exists already" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "our-shop: exists already; pass overwrite" in error
+    assert "prepare table --raw='our shop.2026.csv' --name=our-shop)" in error
     assert Path("dataset/our-shop/our-shop.inter").read_text() == "mine"
 
 
