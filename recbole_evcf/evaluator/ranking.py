@@ -19,13 +19,13 @@ def gains(weight: Tensor) -> bool:
     # A method of torch's with an underscore is there in every version that we take.
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     single = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return single and _many(len(weight), _candidates(1)) and fast
+    return single and len(weight) >= FEW_ITEMS and fast
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """``torch.topk(scores, k)`` of (rows, items): values and places, those of ties too."""
     half = scores.dtype in (torch.bfloat16, torch.float16)
-    if half or scores.device.type != "cpu" or not _many(scores.shape[1], k + 1):
+    if half or scores.device.type != "cpu" or not _many(scores.shape[1], 12 * k):
         return torch.topk(scores, k)
     values, places = _greatest(scores, k + 1)
     # The order of ties, and of numbers that are none, is torch's own.
@@ -36,8 +36,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, places
 
 
-def _many(n_items: int, n: int) -> bool:
-    return n_items >= max(FEW_ITEMS, 4 * GROUP * n)
+def _many(n_items: int, groups: int) -> bool:
+    return n_items >= max(FEW_ITEMS, groups * GROUP)
 
 
 def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
     with the greatest maxima, or in what is left beside whole groups."""
     n_items = scores.shape[1]
     whole = n_items // GROUP * GROUP
-    groups = _maxima(scores[:, :whole].unflatten(1, (-1, GROUP))).topk(n).indices
+    groups = _greatest_groups(scores[:, :whole].unflatten(1, (-1, GROUP)), n)
     places = (groups[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
     rest = torch.arange(whole, n_items).expand(len(scores), -1)
     places = torch.cat([places, rest], dim=1)
@@ -53,14 +53,18 @@ def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return values, places.gather(1, chosen)
 
 
-def _maxima(grouped: Tensor) -> Tensor:
+def _greatest_groups(grouped: Tensor, n: int) -> Tensor:
     if grouped.dtype != torch.bfloat16:
-        return grouped.amax(2)
+        return grouped.amax(2).topk(n).indices
     # As whole numbers, which is many times as fast: above 0 they are in the order of the numbers
     # that they encode, below 0 in the opposite one.
     codes = grouped.view(torch.int16)
     greatest = codes.amax(2)
-    return torch.where(greatest < 0, codes.amin(2), greatest).view(torch.bfloat16).float()
+    values, groups = greatest.view(torch.bfloat16).float().topk(n)
+    if not (values[:, -1] >= 0).all():
+        greatest = torch.where(greatest < 0, codes.amin(2), greatest)
+        groups = greatest.view(torch.bfloat16).float().topk(n).indices
+    return groups
 
 
 class TopItems:
@@ -74,10 +78,10 @@ class TopItems:
     bound of a score, once what sums may lose in single precision is added. The items with the
     greatest bounds are scored again, in single precision: if the K-th of these scores is above the
     greatest bound that was left out, and none is equal to the next, the list is certain. The
-    other users are ranked by all scores.
+    other users are ranked by all scores; and all are where :func:`gains` says so.
 
     Args:
-        weight: W, (items, width), in single precision on the CPU, and not to be changed.
+        weight: W, (items, width), not to be changed.
         bias: b, (items,).
         score: the model's own scores of all items by h, (users, width) -> (users, items), or with
             columns before them that are not ranked.
@@ -85,6 +89,9 @@ class TopItems:
 
     def __init__(self, weight: Tensor, bias: Tensor, score: Callable[[Tensor], Tensor]):
         self.weight, self.bias, self.score = weight.detach(), bias.detach(), score
+        self.gains = gains(weight)
+        if not self.gains:
+            return
         # What a sum of so many terms may lose in any order, twice for the product in half
         # precision, whose hardware may cut off, and once for that in single precision; and more.
         self.rounding = (weight.shape[1] + 8) * 2.0**-22
@@ -108,7 +115,7 @@ class TopItems:
             scores and places of the K items, (users, K), the greatest first.
         """
         few = len(h) < FEW_USERS * torch.get_num_threads()
-        if few or not _many(len(self.weight), _candidates(k)):
+        if few or not self.gains or not _many(len(self.weight), 3 * _candidates(k)):
             return self._by_all(h, k, row, column)
         scores, places, certain = self._by_candidates(h, k, row, column)
         unsure = (~certain).nonzero().squeeze(1)
@@ -127,7 +134,7 @@ class TopItems:
         before = scores.shape[1] - len(self.weight)
         scores[:, :before] = -torch.inf
         scores[row, column + before] = -torch.inf
-        values, places = torch.topk(scores, k)
+        values, places = top_k(scores, k)
         return values, places - before
 
     def _by_candidates(

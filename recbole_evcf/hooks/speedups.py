@@ -18,6 +18,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
+from recbole.model.general_recommender import EASE
 from recbole.trainer import Trainer
 from torch import Tensor
 
@@ -25,8 +26,9 @@ from recbole_evcf.config.checks import is_vae
 from recbole_evcf.data.atomic import with_c_engine
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.evaluator.metrics import top_hits
-from recbole_evcf.evaluator.ranking import TopItems, gains
+from recbole_evcf.evaluator.ranking import TopItems
 from recbole_evcf.hooks.wrapping import Forward, exchange, extends, hook
+from recbole_evcf.model.edlae import sums_of_rows
 from recbole_evcf.model.last_layer import last_layer
 
 # This environment variable makes child processes do the same.
@@ -50,6 +52,7 @@ def speed_up_recbole() -> None:
     exchange(dataset_module, "Counter", _count)
     pandas = dataset_module.pd
     exchange(dataset_module, "pd", Forward(pandas, read_csv=with_c_engine(pandas.read_csv)))
+    hook(EASE, "full_sort_predict")(_scores_of_ease)
     HitCollector.fast_for_all = True
 
 
@@ -91,34 +94,45 @@ class HitCollector(Collector):
 
 @extends(Trainer)
 class RankingTrainer(Trainer):
-    """A trainer that ranks by a last layer in two stages, where that is faster."""
+    """A trainer that ranks by a last layer, in two stages where that is faster."""
 
-    _find: Callable | None = None
+    _parts: Callable | None = None
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; arguments and result as RecBole's."""
         # Once the weights are loaded, and until they change.
-        self._find = functools.cache(self._in_two_stages)
+        self._parts = functools.cache(self._in_two_parts)
         try:
             return super().evaluate(*args, **kwargs)
         finally:
-            self._find = None
+            self._parts = None
 
     def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
-        parts = self._find and self._find()
+        parts = self._parts and self._parts()
         if not parts:
             return super()._full_sort_batch_eval(batched_data)
         interaction, (row, item), *positives = batched_data
         hidden, top_items = parts
         k = min(max(self.config["topk"]), self.tot_item_num)
-        _, places = top_items(hidden(interaction[self.model.USER_ID]), k, row, item - 1)
+        users = interaction.to(self.device)[self.model.USER_ID]
+        _, places = top_items(hidden(users), k, row, item - 1)
         return interaction, places + 1, *positives
 
-    def _in_two_stages(self) -> tuple[Callable, TopItems] | None:
-        layer = last_layer(self.model) if self.eval_collector.only_ranks else None
-        if layer is None or not gains(layer.weight):
-            return None
-        return layer.hidden, TopItems(layer.weight, layer.bias, layer.score)
+    def _in_two_parts(self) -> tuple[Callable, TopItems] | None:
+        fast = HitCollector.fast_for_all or is_vae(self.config)
+        ranks = fast and self.eval_collector.only_ranks
+        layer = last_layer(self.model, sparse=True) if ranks else None
+        return layer and (layer.hidden, TopItems(layer.weight, layer.bias, layer.score))
+
+
+def _scores_of_ease(original: Callable, self: EASE, interaction: Any) -> Tensor:
+    rows = self.interaction_matrix[interaction[self.USER_ID].cpu().numpy()]
+    weights = np.asarray(self.item_similarity)
+    # Those of a loaded file may have another type.
+    if weights.dtype != np.float32 or rows.dtype != np.float32 or (rows.data != 1).any():
+        return original(self, interaction)
+    item, start = (torch.from_numpy(each).long() for each in (rows.indices, rows.indptr[:-1]))
+    return sums_of_rows(torch.from_numpy(weights), item, start).view(1, -1)
 
 
 def _count(values: Any = ()) -> Counter:

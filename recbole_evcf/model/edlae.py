@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 BLOCK, THREADS = 256, 4
 
 
+# Columns of it that a sum of its rows reads at once, if a row is read so often in a batch.
+COLUMNS, READ_AGAIN = 128, 8
+
+
 class EDLAE(Baseline):
     """EDLAE, "emphasized denoising linear autoencoder" (Steck, NeurIPS 2020).
 
@@ -71,7 +75,18 @@ class EDLAE(Baseline):
 
 def weighted_sums(item_weights: Tensor, histories: HistoryBatch) -> Tensor:
     """x B, the sum of the weight rows of each history's items, (batch, items)."""
-    return F.embedding_bag(histories.column, item_weights, histories.offsets, mode="sum")
+    return sums_of_rows(item_weights, histories.column, histories.offsets)
+
+
+def sums_of_rows(table: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
+    """Sums of rows of a table, each in turn, as ``F.embedding_bag`` makes them, (bags, width)."""
+    if table.device.type != "cpu" or len(row) < READ_AGAIN * len(table):
+        return F.embedding_bag(row, table, offsets, mode="sum")
+    # Columns that fit into a core's cache, as the rows are read again and again.
+    result = table.new_empty(len(offsets), table.shape[1])
+    for columns, sums in zip(table.split(COLUMNS, 1), result.split(COLUMNS, 1)):
+        sums.copy_(F.embedding_bag(row, columns, offsets, mode="sum"))
+    return result
 
 
 def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -> Tensor:

@@ -138,6 +138,7 @@ def _padded(histories: Histories) -> tuple[Tensor, Tensor]:
 def _show_rows(model: Any, histories: Histories) -> None:
     """Autoencoders ask for rows."""
     known, pad = histories.to(model.device), nn.functional.pad
+    model.histories_shown = known
     model.get_rating_matrix = lambda users: pad(known.rows(users).dense(), (1, 0))
 
 

@@ -15,7 +15,10 @@ from recbole.data.dataset import Dataset
 from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 
+from build import RS, SG, SIZES, build
 from recbole_evcf import speed_up_recbole
+from recbole_evcf.model import edlae
+from recbole_evcf.model.last_layer import last_layer
 
 speed_up_recbole()
 
@@ -70,6 +73,37 @@ def test_rows_of_an_interaction_are_recboles(index):
     assert list(result.columns) == ["a", "b"]
     for name in columns:
         assert torch.equal(result[name], expected[name])
+
+
+@pytest.mark.parametrize("split", [RS, SG])
+def test_ease_scores_the_same_numbers(tiny, split, monkeypatch):
+    monkeypatch.setattr(edlae, "READ_AGAIN", 1)
+    monkeypatch.setattr(edlae, "COLUMNS", 7)
+    _, loaders, network, _ = build("EASE", "tiny", {**tiny, "eval_args": split})
+    users = {"user_id": loaders[2]._dataset.inter_feat["user_id"].repeat(3)}
+    expected = type(network).full_sort_predict.__wrapped__(network, users)
+    assert torch.equal(network.full_sort_predict(users), expected)
+    # More than once is not once.
+    network.interaction_matrix.data[:] = 2
+    assert torch.equal(network.full_sort_predict(users), 2 * expected)
+
+
+@pytest.mark.parametrize("model", ["MultiVAE", "MultiDAE", "RecVAE"])
+@pytest.mark.parametrize("split", [RS, SG])
+def test_autoencoders_in_two_parts_score_as_they_do(tiny, model, split):
+    settings = {**tiny, "train_neg_sample_args": None, **SIZES[model], "eval_args": split}
+    _, loaders, network, _ = build(model, "tiny", settings)
+    users = loaders[2]._dataset.inter_feat["user_id"].unique()
+    layer = last_layer(network.eval(), sparse=True)
+    with torch.no_grad():
+        expected = network.full_sort_predict({"user_id": users}).view(len(users), -1)
+        scores = layer.score(layer.hidden(users))
+    torch.testing.assert_close(scores, expected)
+    assert expected.std() > 1e-4
+    alone = layer.hidden(users) @ layer.weight.T + layer.bias
+    torch.testing.assert_close(alone, scores[:, 1:])
+    # Nothing of it is left in the model.
+    assert torch.equal(network.full_sort_predict({"user_id": users}).view(len(users), -1), expected)
 
 
 SPEED = """

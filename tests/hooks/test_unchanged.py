@@ -17,6 +17,7 @@ from recbole.data.dataset import dataset as dataset_module
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from recbole.quick_start import run_recbole
+from recbole.trainer import Trainer
 
 from allocating import run_and_allocate
 from build import RS, SG, SIZES, build
@@ -55,7 +56,7 @@ class PlainAdam(torch.optim.Adam):
         return super().step(closure)
 
 
-def plain_clamp_and_drop(x, p):
+def plain_clamp_and_drop(x, p, shard=None):
     if p == 0.0:
         return x.clamp(0, 1)
     # Drawn in the same pieces, for the same numbers.
@@ -84,6 +85,8 @@ def without_what_was_made_fast(patch):
     patch.setattr(likelihood.Multinomial, "log_prob", staticmethod(plain_multinomial))
     patch.setattr(gaussian, "mixture_log_prob", plain_mixture)
     patch.setattr(training, "AdamNormGrad", PlainAdam)
+    evaluated = Trainer._full_sort_batch_eval
+    patch.setattr(speedups.RankingTrainer, "_full_sort_batch_eval", evaluated)
     patch.setattr(speedups.HitCollector, "eval_batch_collect", Collector.eval_batch_collect)
     patch.setattr(Interaction, "__getitem__", Interaction.__getitem__.__wrapped__)
     for name in ("split_by_ratio", "_grouped_index"):
@@ -133,7 +136,7 @@ def test_lists_found_in_two_stages_are_those_of_all_scores(model, split, monkeyp
     for name, value in {"FEW_ITEMS": 1, "GROUP": 4}.items():
         monkeypatch.setattr(ranking, name, value)
     for in_two_stages in (True, False):
-        monkeypatch.setattr(speedups, "gains", lambda weight, use=in_two_stages: use)
+        monkeypatch.setattr(ranking, "gains", lambda weight, use=in_two_stages: use)
         trainer.evaluate(loaders[2], load_best_model=False)
     for name in ("rec.items", "rec.topk"):
         assert torch.equal(lists[0].get(name), lists[1].get(name))
