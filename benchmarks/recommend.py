@@ -2,6 +2,7 @@
 
     python benchmarks/recommend.py                                     # generated models
     python benchmarks/recommend.py --model_file=saved/GatedHVamp-....pth
+    python benchmarks/recommend.py --against=OTHER --repetitions=5    # and another checkout
 
 Each is scored for users with histories of 100 items on average, from tokens in lists to ranked
 tokens in a DataFrame, and from a CSV file to a CSV file. The generated models are GatedHVamp with
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from time import perf_counter
@@ -35,7 +37,19 @@ def main() -> None:
     parser.add_argument("--model_file", help="measure this model alone")
     parser.add_argument("--users", type=int, default=20_000, help="how many (default 20,000)")
     parser.add_argument("--topk", type=int, default=20)
+    parser.add_argument("--against", help="folder of another checkout, measured in turn with this")
+    parser.add_argument("--repetitions", type=int, default=1, help="of both (default 1)")
     options = parser.parse_args()
+    if options.against:
+        others = [f"--{name}={getattr(options, name)}" for name in ("users", "topk")]
+        others += [f"--model_file={options.model_file}"] if options.model_file else []
+        here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        for checkout in [options.against, here] * options.repetitions:
+            print(f"\n{checkout}", flush=True)
+            path = {"PYTHONPATH": os.path.abspath(checkout)}
+            command = [sys.executable, __file__, *others]
+            subprocess.run(command, env={**os.environ, **path}, check=True)
+        return
     sys.argv = sys.argv[:1]
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
     print("model                     items   users  Python  users/s  CSV to CSV users/s")

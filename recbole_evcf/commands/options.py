@@ -157,6 +157,8 @@ COMMANDS = {
             _option("--separator", "between columns of the histories (default , in .csv)"),
             _option("--nproc", "processes for many files (default 1)", type=int, default=1),
             _switch("--overwrite", "of many files, write also those that are there already"),
+            _option("--tool", "of many files, local (default) or ray", default="local"),
+            *_RAY,
         ),
     ),
     "reproduce": Command(

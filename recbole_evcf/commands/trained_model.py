@@ -9,17 +9,19 @@ from importlib.util import find_spec
 from recbole_evcf import quick_start
 from recbole_evcf.commands.options import tell
 from recbole_evcf.config.files import matching
+from recbole_evcf.config.keys import choice
 from recbole_evcf.report.table import number
 from recbole_evcf.serving.many_files import attempt, in_processes, output_of
 from recbole_evcf.serving.recommendation_files import WRITERS, Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import (
-    UserHistories,
     data_set_users,
+    read_histories,
     read_tokens,
     unknown_items,
 )
 from recbole_evcf.utils.files import check_target
+from recbole_evcf.utils.packages import extra
 from recbole_evcf.utils.text import printable
 
 
@@ -56,6 +58,7 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
         raise ValueError(f"--topk must be at least 1, not {options.topk}.")
     if options.nproc < 1:
         raise ValueError(f"--nproc must be at least 1, not {options.nproc}.")
+    choice("local", "ray").checked("--tool", options.tool)
     patterns = options.histories or ()
     histories = [file for pattern in patterns for file in matching(pattern)]
     many = "*" in os.path.basename(options.output)
@@ -69,9 +72,11 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
     _check_outputs(outputs, [*histories, *filter(None, lists), options.model_file])
     allow, block = (path and tuple(read_tokens(path)) for path in lists)
     wanted = Wanted(options.topk, options.include_seen, allow, block or (), options.separator)
-    users: UserHistories | str
     if histories:
-        recommender, users = Recommender.load(options.model_file), histories[0]
+        recommender = Recommender.load(options.model_file)
+        items, fields = recommender.catalogue, recommender.field_names
+        if not many:
+            users = read_histories(histories[0], items, fields, options.separator)
     else:
         _, model, _, *parts, _ = quick_start.load_data_and_model(options.model_file)
         recommender, users = Recommender(model), data_set_users(*parts)
@@ -86,9 +91,16 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
     if there := len(outputs) - len(pairs):
         kept = f"{there} of {len(outputs)} files are there already; --overwrite replaces them"
         tell(f"recbole-evcf: {kept}.")
-    if options.nproc == 1:
-        return _report(attempt(recommender, pair, wanted) for pair in pairs)
-    with closing(in_processes(options.model_file, pairs, wanted, options.nproc)) as outcomes:
+    work = options.model_file, pairs, wanted
+    if options.tool == "ray":
+        ray_files = extra("recbole_evcf.serving.ray_files", "--tool=ray", "Ray", "tune")
+        share = {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial}
+        outcomes = ray_files.by_ray(*work, share, options.ray_address)
+    elif options.nproc > 1:
+        outcomes = in_processes(*work, options.nproc)
+    else:
+        outcomes = (attempt(recommender, pair, wanted) for pair in pairs)
+    with closing(outcomes):
         return _report(outcomes)
 
 

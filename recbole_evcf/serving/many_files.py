@@ -16,13 +16,13 @@ from recbole_evcf.data.prepare.table import COMPRESSED
 from recbole_evcf.distributed import end_with_parent
 from recbole_evcf.serving.recommendation_files import Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
+from recbole_evcf.serving.user_histories import read_histories
 from recbole_evcf.utils.files import remove_leftovers
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
 # A file of histories, and the one for recommendations.
 Pair = tuple[str, str]
-_load = cache(Recommender.load)
 
 
 def output_of(histories: str, pattern: str) -> str:
@@ -39,7 +39,9 @@ def attempt(recommender: Recommender, pair: Pair, wanted: Wanted) -> Done | str:
     histories, output = pair
     try:
         remove_leftovers(output)
-        done = recommend_to_file(recommender, histories, output, wanted, progress=False)
+        items, fields = recommender.catalogue, recommender.field_names
+        users = read_histories(histories, items, fields, wanted.separator)
+        done = recommend_to_file(recommender, users, output, wanted, progress=False)
     except Exception as error:
         said = one_line(error)
     else:
@@ -59,7 +61,7 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_processes, context, _begin, (threads,)) as pool:
         try:
-            futures = [pool.submit(_attempt, model_file, pair, wanted) for pair in pairs]
+            futures = [pool.submit(attempt_apart, model_file, pair, wanted) for pair in pairs]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
@@ -81,16 +83,22 @@ def _begin(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     sys.argv = sys.argv[:1]
-    import_plugins()
     torch.set_num_threads(threads)
 
 
-def _attempt(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+def attempt_apart(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+    """:func:`attempt` in a process of several, which loads the model once."""
     try:
         return attempt(_load(model_file), pair, wanted)
     except SystemExit:
         # The pool would go on with the next.
         os._exit(1)
+
+
+@cache
+def _load(model_file: str) -> Recommender:
+    import_plugins()
+    return Recommender.load(model_file)
 
 
 def _naming(file: str, said: str) -> str:

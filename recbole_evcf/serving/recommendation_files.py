@@ -1,9 +1,11 @@
 """Recommendations to the users of a file of histories, or of a data set, into a file."""
 
+import csv
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
@@ -14,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from recbole_evcf.serving.recommender import Recommender
-from recbole_evcf.serving.user_histories import UserHistories, counted, read_histories
+from recbole_evcf.serving.user_histories import UserHistories, counted
 from recbole_evcf.utils.files import atomic_write
 
 # Progress is too short to measure a speed below this.
@@ -23,7 +25,7 @@ MANY_USERS = 100
 
 @dataclass(frozen=True)
 class Wanted:
-    """How files of histories are read, and what their users get, as the command's options say."""
+    """What users get, and how files of their histories are read, as the command's options say."""
 
     topk: int
     include_seen: bool
@@ -41,7 +43,7 @@ class Done(NamedTuple):
 
 def recommend_to_file(
     recommender: Recommender,
-    users: UserHistories | str,
+    users: UserHistories,
     output: str,
     wanted: Wanted,
     progress: bool = True,
@@ -50,17 +52,14 @@ def recommend_to_file(
 
     Args:
         recommender: what recommends.
-        users: whom to, or the file of their histories.
+        users: whom to.
         output: a file of one of the endings in :data:`WRITERS`.
         wanted: what, and how much of it.
         progress: whether a terminal shows a bar.
 
     Raises:
-        ValueError: the histories cannot be read, or the model cannot recommend.
+        ValueError: the model cannot recommend.
     """
-    if isinstance(users, str):
-        catalogue, fields = recommender.catalogue, recommender.field_names
-        users = read_histories(users, catalogue, fields, wanted.separator)
     lists = wanted.allow, wanted.block
     frames = recommender.recommend_in_batches(users, wanted.topk, not wanted.include_seen, *lists)
     start, done = perf_counter(), Counter[str]()
@@ -71,7 +70,7 @@ def recommend_to_file(
         tqdm(total=len(users), desc="recommending", unit=" users", disable=hidden) as bar,
     ):
         write = WRITERS[os.path.splitext(output)[1].lower()]
-        write(temporary, _counting(frames, done, bar))
+        write(temporary, _counting(_ahead(frames), done, bar))
     seconds = perf_counter() - start
     speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
     line = f"{output}: {counted(done['rows'], 'item')} for {counted(done['users'], 'user')}{speed}"
@@ -91,6 +90,15 @@ def recommend_to_file(
     return Done(line, remarks)
 
 
+def _ahead(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yield the frames; the next is made while one is written."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
+
+
 def _counting(
     frames: Iterable[pd.DataFrame], done: Counter[str], bar: tqdm
 ) -> Iterator[pd.DataFrame]:
@@ -105,8 +113,12 @@ def _counting(
 
 def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         for number, frame in enumerate(frames):
-            frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
+            if number == 0:
+                writer.writerow(frame.columns)
+            columns = frame.assign(score=frame["score"].astype(str)).items()
+            writer.writerows(zip(*(column.tolist() for _, column in columns)))
 
 
 def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:

@@ -290,10 +290,9 @@ def _table(path: str, fields: Fields, separator: str) -> Iterator[tuple[pd.Serie
     options: dict[str, Any] = {"sep": separator, "encoding": ENCODING, "keep_default_na": False}
     header = pd.read_csv(path, nrows=0, **options).columns
     names = _names(header, fields)
-    # Of a category a Python object is made for each value, not for each row. All columns are read:
-    # otherwise pandas does not detect overlong rows.
-    dtype = dict.fromkeys(header, object) | dict.fromkeys(names, "category")
-    options |= {"chunksize": ROWS_AT_ONCE, "dtype": dtype, "low_memory": False}
+    # All columns are read: otherwise pandas does not detect overlong rows. Not as categories, of
+    # which pandas makes numbers where it can.
+    options |= {"chunksize": ROWS_AT_ONCE, "dtype": object, "low_memory": False}
     with pd.read_csv(path, **options) as reader:
         for frame in reader:
             if not isinstance(frame.index, pd.RangeIndex):

@@ -144,6 +144,20 @@ def test_many_files_give_what_each_gives_alone(recommend, model_file, ending, ca
 
 
 @pytest.mark.usefixtures("parts")
+def test_ray_gives_what_this_process_gives(recommend, capsys):
+    pytest.importorskip("ray")
+    Path("in/bad.csv").write_text("user,item\nann,i1\nann,i1,i2\n")
+    command = ["--histories=in/*", "--output=recs/*.csv"]
+    assert recommend(*command) == 2
+    expected = written()
+    capsys.readouterr()
+    assert recommend(*command, "--overwrite", "--tool=ray") == 2
+    assert "in/bad.csv: Error tokenizing data. C error: Expected 2" in capsys.readouterr().err
+    assert written() == expected
+    assert len(expected) == len(MANY)
+
+
+@pytest.mark.usefixtures("parts")
 def test_a_bad_file_among_good_ones_is_named(recommend, capsys):
     Path("in/bad.csv").write_text("user,item\nann,i1\nann,i1,i2\n")
     Path("in/cut.parquet").write_bytes(Path("in/c.parquet").read_bytes()[:-9])

@@ -207,6 +207,11 @@ def test_rows_without_a_user_or_an_item_are_left_out_with_a_remark(separator, tm
     assert found.remarks == [f"{path}: left out {rows}"]
 
 
+def test_ids_of_digits_are_no_numbers(tmp_path):
+    found = read_file(tmp_path / "h.csv", "user,item\n07,7\n7.0,07\n1e3,7.0\n")
+    assert by_user(found, KNOWN) == {"07": {"7"}, "7.0": set(), "1e3": set()}
+
+
 NO_ROW = "no line has a user and an item"
 FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\]\}'
 
