@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from recbole_evcf import __version__
@@ -109,7 +109,7 @@ COMMANDS = {
             ),
             _option(
                 "--raw",
-                "of a table its .csv, .tsv, .parquet or .jsonl file, oror more, 'orders-*.csv.gz'; "
+                "of a table its .csv, .tsv, .parquet or .jsonl file, or several, 'orders-*.csv.gz'; "
                 "otherwise their folder, or for ml-20m its zip file",
                 required=True,
             ),
@@ -150,14 +150,14 @@ COMMANDS = {
                 "their names take the place of the *",
                 required=True,
             ),
-            _option("--topk", "items for each user, or all (default 20)", type=int, default=20),
+            _option("--topk", "items for each user; fewer if fewer are left (default 20)", type=int, default=20),
             _switch("--include_seen", "recommend items of a user's history too"),
             _option("--allow_items", "recommend these items only", metavar="FILE"),
             _option("--block_items", "do not recommend these items", metavar="FILE"),
             _option("--separator", "between columns of the histories (default , in .csv)"),
             _option("--nproc", "processes for many files (default 1)", type=int, default=1),
-            _switch("--overwrite", "of many files, write also those that are there already"),
-            _option("--tool", "of many files, local (default) or ray", default="local"),
+            _switch("--overwrite", "with many files, replace those that exist"),
+            _option("--tool", "of many files", choices=["local", "ray"], default="local"),
             *_RAY,
         ),
     ),
@@ -210,6 +210,35 @@ COMMANDS = {
         _EVERY_KEY,
     ),
 }
+
+# Commands, options of theirs, when these have an effect, and what else to say.
+_USES: tuple[tuple[str, str, Callable[[argparse.Namespace], Any], str], ...] = (
+    (
+        "compare recommend reproduce tune",
+        "ray_address cpus_per_trial gpus_per_trial grace_period",
+        lambda given: given.tool == "ray",
+        "is for --tool=ray",
+    ),
+    (
+        "recommend",
+        "nproc overwrite tool",
+        lambda given: "*" in os.path.basename(given.output),
+        "is for many files: --output needs a *, such as recs/*.parquet",
+    ),
+    (
+        "recommend",
+        "output",
+        lambda given: given.histories or "*" not in os.path.basename(given.output),
+        "has a *, in the place of which the names of --histories come: name these",
+    ),
+    (
+        "recommend",
+        "nproc",
+        lambda given: given.tool != "ray",
+        "is not for --tool=ray, which starts as many as --cpus_per_trial lets it",
+    ),
+    ("prepare", "title", lambda given: given.item_file, "is a column of --item_file: name it too"),
+)
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -269,6 +298,16 @@ def _settings_of_our_models() -> str:
         lines.append(textwrap.fill(text, 100, subsequent_indent=" " * 36))
     rest = "RecBole's are described at https://recbole.io/docs, under Config Introduction."
     return "\n".join([*lines, "", rest])
+
+
+def check_use(options: argparse.Namespace) -> None:
+    """Raise a ValueError if an option is given that has no effect without another one."""
+    defaults = {name: more.get("default") for name, more in COMMANDS[options.command].options}
+    for commands, names, has_effect, why in _USES:
+        for name in names.split() if options.command in commands.split() else ():
+            value = getattr(options, name, None)
+            if value not in (None, False, defaults.get(f"--{name}")) and not has_effect(options):
+                raise ValueError(f"--{name} {why}.")
 
 
 def check_files(options: argparse.Namespace) -> None:

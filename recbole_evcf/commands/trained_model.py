@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from importlib.util import find_spec
@@ -9,19 +11,21 @@ from importlib.util import find_spec
 from recbole_evcf import quick_start
 from recbole_evcf.commands.options import tell
 from recbole_evcf.config.files import matching
-from recbole_evcf.config.keys import choice
+from recbole_evcf.data.prepare.table import form_of
 from recbole_evcf.report.table import number
 from recbole_evcf.serving.many_files import attempt, in_processes, output_of
 from recbole_evcf.serving.recommendation_files import WRITERS, Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import (
+    FORMS,
+    SEPARATORS,
     data_set_users,
     read_histories,
     read_tokens,
     unknown_items,
 )
 from recbole_evcf.utils.files import check_target
-from recbole_evcf.utils.packages import extra
+from recbole_evcf.utils.packages import with_ray
 from recbole_evcf.utils.text import printable
 
 
@@ -58,22 +62,26 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
         raise ValueError(f"--topk must be at least 1, not {options.topk}.")
     if options.nproc < 1:
         raise ValueError(f"--nproc must be at least 1, not {options.nproc}.")
-    choice("local", "ray").checked("--tool", options.tool)
-    patterns = options.histories or ()
-    histories = [file for pattern in patterns for file in matching(pattern)]
+    named = [file for pattern in options.histories or () for file in matching(pattern)]
+    # A file may be named twice.
+    histories = list({os.path.abspath(file): file for file in named}.values())
     many = "*" in os.path.basename(options.output)
-    if many != bool(histories) and len(histories) != 1:
+    if len(histories) > 1 and not many:
         raise ValueError(
-            f"--output={options.output} must have a * for the names of --histories if there are "
-            f"several files, such as recs/*.parquet, and none without; there are {len(histories)}."
+            f"--output={options.output} needs a * if --histories names several files, such as "
+            f"recs/*.parquet; it names {len(histories)}."
         )
+    if options.separator and not any(form_of(file, FORMS) in SEPARATORS for file in histories):
+        raise ValueError(f"--separator is for histories in {', '.join(SEPARATORS)} files.")
     outputs = [output_of(file, options.output) for file in histories] or [options.output]
     lists = options.allow_items, options.block_items
     _check_outputs(outputs, [*histories, *filter(None, lists), options.model_file])
     allow, block = (path and tuple(read_tokens(path)) for path in lists)
     wanted = Wanted(options.topk, options.include_seen, allow, block or (), options.separator)
     if histories:
-        recommender = Recommender.load(options.model_file)
+        # With Ray, this process leaves the GPUs to others.
+        device = "cpu" if options.tool == "ray" else None
+        recommender = Recommender.load(options.model_file, device)
         items, fields = recommender.catalogue, recommender.field_names
         if not many:
             users = read_histories(histories[0], items, fields, options.separator)
@@ -89,15 +97,17 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
         pair for pair in zip(histories, outputs) if options.overwrite or not os.path.exists(pair[1])
     ]
     if there := len(outputs) - len(pairs):
-        kept = f"{there} of {len(outputs)} files are there already; --overwrite replaces them"
-        tell(f"recbole-evcf: {kept}.")
+        kept = f"{there} of {len(outputs)} files are there already, and are kept as they are"
+        tell(f"recbole-evcf: {kept}, whichever model wrote them; --overwrite replaces them.")
+    if not pairs:
+        return 0
     work = options.model_file, pairs, wanted
     if options.tool == "ray":
-        ray_files = extra("recbole_evcf.serving.ray_files", "--tool=ray", "Ray", "tune")
-        share = {"CPU": options.cpus_per_trial, "GPU": options.gpus_per_trial}
+        given = options.cpus_per_trial, options.gpus_per_trial
+        ray_files, share = with_ray("serving.ray_files", *given)
         outcomes = ray_files.by_ray(*work, share, options.ray_address)
-    elif options.nproc > 1:
-        outcomes = in_processes(*work, options.nproc)
+    elif (n_processes := min(options.nproc, len(pairs))) > 1:
+        outcomes = in_processes(*work, n_processes)
     else:
         outcomes = (attempt(recommender, pair, wanted) for pair in pairs)
     with closing(outcomes):
@@ -107,6 +117,9 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
 def _check_outputs(outputs: list[str], read: list[str]) -> None:
     """Raise a ValueError if the files cannot be written, before work is spent."""
     sources = {os.path.realpath(path): path for path in read}
+    # Other systems usually ignore the case of a file's name.
+    same = str.casefold if sys.platform in ("darwin", "win32") else str
+    times = Counter(map(same, outputs))
     for output in outputs:
         ending = os.path.splitext(output)[1].lower()
         if ending not in WRITERS:
@@ -118,7 +131,7 @@ def _check_outputs(outputs: list[str], read: list[str]) -> None:
             raise ValueError("Parquet needs the package pyarrow: pip install pyarrow")
         if source := sources.get(os.path.realpath(output)):
             raise ValueError(f"--output would replace {source}, which is read: give another name.")
-        if outputs.count(output) > 1:
+        if times[same(output)] > 1:
             raise ValueError(f"{output} would be written for several files: rename one of them.")
 
 

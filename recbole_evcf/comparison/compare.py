@@ -17,7 +17,7 @@ from recbole_evcf.comparison.worker import work
 from recbole_evcf.config.keys import choice
 from recbole_evcf.distributed import how_ended
 from recbole_evcf.results import Store, digest, folder_held
-from recbole_evcf.utils.packages import extra
+from recbole_evcf.utils.packages import with_ray
 
 # Takes runs, the store, and what tells a line on a run; yields each run that has ended, and why it
 # failed, None if it did not.
@@ -125,11 +125,11 @@ def runs_by(
     choice("local", "ray").checked("--tool", tool)
     if tool == "local":
         return plan, one_by_one
-    ray_runs = extra("recbole_evcf.comparison.ray_runs", "--tool=ray", "Ray", "tune")
+    ray_runs, share = with_ray("comparison.ray_runs", cpus, gpus)
     # What this machine has does not matter.
     device = {"device": "cuda" if gpus else "cpu"}
     runs = (replace(run, settings={**run.settings, **device}) for run in plan.runs)
-    runner = partial(ray_runs.by_ray, share={"CPU": cpus, "GPU": gpus}, address=address)
+    runner = partial(ray_runs.by_ray, share=share, address=address)
     return replace(plan, runs=tuple(runs)), runner
 
 

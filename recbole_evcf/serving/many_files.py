@@ -17,7 +17,6 @@ from recbole_evcf.distributed import end_with_parent
 from recbole_evcf.serving.recommendation_files import Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import read_histories
-from recbole_evcf.utils.files import remove_leftovers
 from recbole_evcf.utils.packages import import_plugins
 from recbole_evcf.utils.text import one_line
 
@@ -38,15 +37,12 @@ def attempt(recommender: Recommender, pair: Pair, wanted: Wanted) -> Done | str:
     """Do one of many files; return what was done, or one sentence that names the bad file."""
     histories, output = pair
     try:
-        remove_leftovers(output)
         items, fields = recommender.catalogue, recommender.field_names
         users = read_histories(histories, items, fields, wanted.separator)
-        done = recommend_to_file(recommender, users, output, wanted, progress=False)
-    except Exception as error:
-        said = one_line(error)
-    else:
+        done = recommend_to_file(recommender, users, output, wanted, no_bar=True)
         return done._replace(remarks=[_naming(histories, remark) for remark in done.remarks])
-    return _naming(histories, said)
+    except Exception as error:
+        return _naming(histories, one_line(error))
 
 
 def in_processes(
@@ -55,7 +51,7 @@ def in_processes(
     """Yield what :func:`attempt` returns of each pair as it is done, by a pool of processes.
 
     Raises:
-        ChildProcessError: one of them was killed.
+        ChildProcessError: one of them ended before its time.
     """
     threads = max(1, torch.get_num_threads() // n_processes)
     context = multiprocessing.get_context("spawn")
@@ -66,8 +62,8 @@ def in_processes(
                 yield future.result()
         except BrokenProcessPool:
             raise ChildProcessError(
-                "a process was killed (out of memory?): the same command does what is missing; "
-                "let it have fewer processes, --nproc."
+                "a process could not start or was killed (out of memory?): use a smaller --nproc; "
+                "without --overwrite, the command does what is missing."
             ) from None
         except BaseException:
             # Also where the caller was interrupted.
@@ -86,19 +82,21 @@ def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def attempt_apart(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+def attempt_apart(
+    model_file: str, pair: Pair, wanted: Wanted, device: str | None = None
+) -> Done | str:
     """:func:`attempt` in a process of several, which loads the model once."""
     try:
-        return attempt(_load(model_file), pair, wanted)
+        return attempt(_load(model_file, device), pair, wanted)
     except SystemExit:
         # The pool would go on with the next.
         os._exit(1)
 
 
 @cache
-def _load(model_file: str) -> Recommender:
+def _load(model_file: str, device: str | None) -> Recommender:
     import_plugins()
-    return Recommender.load(model_file)
+    return Recommender.load(model_file, device)
 
 
 def _naming(file: str, said: str) -> str:

@@ -2,15 +2,10 @@
 
 import os
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import as_completed
-
-import ray
-from ray.exceptions import RayError
 
 from recbole_evcf.serving.many_files import Pair, attempt_apart
 from recbole_evcf.serving.recommendation_files import Done, Wanted
-from recbole_evcf.utils.ray import connected
-from recbole_evcf.utils.text import one_line
+from recbole_evcf.utils.ray import Failure, connected, gpus, results
 
 
 def by_ray(
@@ -24,18 +19,16 @@ def by_ray(
     :func:`~recbole_evcf.serving.many_files.in_processes`.
 
     ``share`` and ``address`` are those of :func:`~recbole_evcf.utils.ray.connected`. A file whose
-    worker dies is tried again, three times as Ray does it.
+    worker dies is tried again, see :func:`~recbole_evcf.utils.ray.results`.
     """
+    # Workers may run in another folder.
+    model_file = os.path.abspath(model_file)
+    calls = {pair[0]: (model_file, tuple(map(os.path.abspath, pair)), wanted) for pair in pairs}
     with connected(address, share):
-        task = ray.remote(num_cpus=share["CPU"], num_gpus=share["GPU"])(attempt_apart)
-        # Workers may run in another folder.
-        model_file = os.path.abspath(model_file)
-        waiting = {}
-        for histories, output in pairs:
-            pair = os.path.abspath(histories), os.path.abspath(output)
-            waiting[task.remote(model_file, pair, wanted).future()] = histories
-        for ended in as_completed(waiting):
-            try:
-                yield ended.result()
-            except RayError as error:
-                yield f"{waiting[ended]}: its process failed ({one_line(error)})."
+        for histories, outcome in results(_attempt, calls, share):
+            yield f"{histories}: {outcome.reason}." if isinstance(outcome, Failure) else outcome
+
+
+def _attempt(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:
+    """On the GPU that Ray has given, not on that of the file's settings."""
+    return attempt_apart(model_file, pair, wanted, "cuda" if gpus() else "cpu")

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from recbole_evcf.results import file_held
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import UserHistories, counted
-from recbole_evcf.utils.files import atomic_write
+from recbole_evcf.utils.files import atomic_write, remove_leftovers
 
 # Progress is too short to measure a speed below this.
 MANY_USERS = 100
@@ -46,7 +47,7 @@ def recommend_to_file(
     users: UserHistories,
     output: str,
     wanted: Wanted,
-    progress: bool = True,
+    no_bar: bool | None = None,
 ) -> Done:
     """Write a file of recommendations, whole or not at all; its ending gives the format.
 
@@ -55,27 +56,27 @@ def recommend_to_file(
         users: whom to.
         output: a file of one of the endings in :data:`WRITERS`.
         wanted: what, and how much of it.
-        progress: whether a terminal shows a bar.
+        no_bar: whether no progress is shown; None shows it on a terminal.
 
     Raises:
-        ValueError: the model cannot recommend.
+        ValueError: the model cannot recommend, or another command is writing the file.
     """
     lists = wanted.allow, wanted.block
     frames = recommender.recommend_in_batches(users, wanted.topk, not wanted.include_seen, *lists)
     start, done = perf_counter(), Counter[str]()
-    # None: where there is a terminal.
-    hidden = None if progress else True
     with (
+        file_held(output),
         atomic_write(output) as temporary,
-        tqdm(total=len(users), desc="recommending", unit=" users", disable=hidden) as bar,
+        tqdm(total=len(users), desc="recommending", unit=" users", disable=no_bar) as bar,
     ):
+        remove_leftovers(output)
         write = WRITERS[os.path.splitext(output)[1].lower()]
         write(temporary, _counting(_ahead(frames), done, bar))
     seconds = perf_counter() - start
     speed = f" ({len(users) / seconds:,.0f} a second)" if len(users) >= MANY_USERS else ""
     line = f"{output}: {counted(done['rows'], 'item')} for {counted(done['users'], 'user')}{speed}"
     remarks = [f"{remark}." for remark in users.remarks]
-    if done["of_prior"] == done["users"]:
+    if 0 < done["of_prior"] == done["users"]:
         remarks.append(
             "no history has an item that the model knows, so that all users get its prior "
             "recommendation: are these the item tokens of its data set?"

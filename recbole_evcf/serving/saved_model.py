@@ -1,6 +1,7 @@
 """Build a trained model from its file alone, without a data set or code from the file."""
 
 import math
+import os
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ LEARNED_IN_CONSTRUCTOR = (
     *(model.__name__ for model in BASELINES),
     *("EASE", "SLIMElastic", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec"),
 )
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 # What they read of the config when they score.
 READ_WHEN_SCORING = "reg_weight", "reg_exponent", "alpha", "center_columns", "beta", "q"
 # Beside what fold-in requires: with several categories, it reads its items' vectors from a file.
@@ -113,9 +115,13 @@ def _checked_name(path: str, settings: Any) -> str:
 
 
 def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn.Module:
+    visible = os.environ.get(VISIBLE)
     config = restored_config(checkpoint["config"])
     if device is not None:
         config["device"] = torch.device(device)
+        # RecBole has hidden all GPUs but that of the file.
+        os.environ.pop(VISIBLE, None)
+        os.environ |= {} if visible is None else {VISIBLE: visible}
     if issubclass(config.model_class, VAERecommender):
         # The file holds the trained values: none is drawn from histories.
         config["pseudo_inputs_init"] = "normal"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue
-from recbole_evcf.data.prepare.table import form_of
+from recbole_evcf.data.prepare.table import as_strings, form_of
 from recbole_evcf.utils.text import one_line, shortened, shown
 
 # Accepted names of the column of users and of the column of items.
@@ -85,7 +85,8 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
     if isinstance(given, Mapping) and all(any(n in given for n in names) for names in fields):
         given = pd.DataFrame(given)
     if isinstance(given, pd.DataFrame):
-        piece = _of_pairs(*(_column(given, names) for names in fields))
+        columns = list(given.columns)
+        piece = _of_pairs(*(given[_one_of(names, columns)] for names in fields))
     else:
         piece = _of_lists(*_lists(given, len(catalogue)))
     return _collected([piece], catalogue, [])
@@ -226,12 +227,11 @@ def _collected(
     return UserHistories(names.infer_objects().to_numpy(), matrix, matrix, remarks=remarks)
 
 
-def _column(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
-    """Return the column that has one of some names; a ``ValueError`` names those there are."""
-    columns = list(frame.columns)
+def _one_of(names: Sequence[str], columns: list[str]) -> str:
+    """Return the name that one column alone has; a ``ValueError`` names those there are."""
     for name in names:
         if columns.count(name) == 1:
-            return frame[name]
+            return name
     found = ", ".join(map(shown, columns))
     raise ValueError(f"one column must be named {' or '.join(names)}; the columns are {found}.")
 
@@ -288,12 +288,12 @@ def _table(path: str, fields: Fields, separator: str) -> Iterator[tuple[pd.Serie
     if len(separator) != 1 or separator in '"\r\n':
         raise ValueError(f"the separator must be one character, not {separator!r}.")
     options: dict[str, Any] = {"sep": separator, "encoding": ENCODING, "keep_default_na": False}
-    header = pd.read_csv(path, nrows=0, **options).columns
-    names = _names(header, fields)
-    # All columns are read: otherwise pandas does not detect overlong rows. Not as categories, of
-    # which pandas makes numbers where it can.
-    options |= {"chunksize": ROWS_AT_ONCE, "dtype": object, "low_memory": False}
-    with pd.read_csv(path, **options) as reader:
+    # Not as categories, of which pandas makes numbers where it can.
+    options |= {"dtype": object, "low_memory": False}
+    # As a row: of a header, pandas would rename the second of two equal names.
+    names = _names(pd.read_csv(path, header=None, nrows=1, **options).iloc[0], fields)
+    # All columns are read: otherwise pandas does not detect overlong rows.
+    with pd.read_csv(path, chunksize=ROWS_AT_ONCE, **options) as reader:
         for frame in reader:
             if not isinstance(frame.index, pd.RangeIndex):
                 raise ValueError("the rows have more columns than the header in line 1.")
@@ -301,41 +301,50 @@ def _table(path: str, fields: Fields, separator: str) -> Iterator[tuple[pd.Serie
 
 
 def _parquet(path: str, fields: Fields) -> Iterator[tuple[pd.Series, pd.Series]]:
-    import pyarrow
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
         names = _names(file.schema_arrow.names, fields)
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
-            # Whole numbers become their digits.
             users, items = (
-                pd.Series(batch[name].cast(pyarrow.string()).dictionary_encode().to_pandas())
-                for name in names
+                pd.Series(_text(batch[name]).dictionary_encode().to_pandas()) for name in names
             )
             yield users, items
 
 
+def _text(column: Any) -> Any:
+    """A Parquet file's column as strings: of numbers and dates those of ``prepare table``."""
+    import pyarrow
+
+    encoded = column.dictionary_encode()
+    names = encoded.dictionary
+    if pyarrow.types.is_primitive(names.type):
+        names = pyarrow.array(as_strings(names.to_pandas()), pyarrow.string())
+    return names.cast(pyarrow.string()).take(encoded.indices)
+
+
 def _names(header: Iterable[str], fields: Fields) -> list[str]:
     """What the columns of users and items are called in a file, whose header may have types."""
-    header = list(header)
-    frame = pd.DataFrame([header], columns=[name.partition(":")[0] for name in header])
-    return [_column(frame, names).iloc[0] for names in fields]
+    found = list(header)
+    columns = [name.partition(":")[0] for name in found]
+    return [found[columns.index(_one_of(names, columns))] for names in fields]
 
 
 def _rows(
     chunks: Iterable[tuple[pd.Series, pd.Series]], path: str, remarks: list[str]
 ) -> Iterator[Piece]:
     """The interactions in rows that have a user and an item; a remark counts the others."""
-    rows, blanks = 0, list[int]()
+    rows = left_out = first = 0
     for users, items in chunks:
         blank = users.isna() | (users == "") | items.isna() | (items == "")
-        blanks += (rows + 1 + np.flatnonzero(blank)).tolist()
+        if blank.any():
+            first = first or rows + 1 + int(blank.to_numpy().argmax())
+            left_out += int(blank.sum())
         rows += len(users)
         yield _of_pairs(users[~blank], items[~blank])
-    if blanks:
-        left_out = f"left out {counted(len(blanks), 'row')} without a user or an item"
-        first = f"the first being row {blanks[0]:,} below the header"
-        remarks.append(f"{path}: {left_out}, {first}")
+    if left_out:
+        what = f"{counted(left_out, 'row')} without a user or an item"
+        remarks.append(f"{path}: left out {what}, the first being row {first:,} below the header")
 
 
 def _json_lines(path: str) -> Iterator[Piece]:

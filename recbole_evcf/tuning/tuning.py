@@ -30,7 +30,7 @@ from recbole_evcf.trainer.checkpoint import ConfigOfSettings
 from recbole_evcf.tuning.report import write_report
 from recbole_evcf.tuning.search import Parameter, Search, Trial, read_params_file
 from recbole_evcf.utils.files import plain_json, write_json, write_text
-from recbole_evcf.utils.packages import extra
+from recbole_evcf.utils.packages import extra, with_ray
 from recbole_evcf.utils.text import one_line, shortened
 
 # Trials with other values of these could not be compared, or not be kept.
@@ -160,11 +160,8 @@ def tune(
                     f"eval_args: {split} leaves nothing for validation or for testing."
                 )
             if tool == "ray":
-                ray_search = extra(
-                    "recbole_evcf.tuning.ray_search", "--tool=ray", "Ray and pyarrow", "tune"
-                )
-                share = {"CPU": cpus_per_trial, "GPU": gpus_per_trial}
-                ray_search.run(search, shared, share, ray_address, grace_period)
+                ray, share = with_ray("tuning.ray_search", cpus_per_trial, gpus_per_trial)
+                ray.run(search, shared, share, ray_address, grace_period)
             while tool == "hyperopt" and (proposal := search.propose()) is not None:
                 number, params = proposal
                 model_file = search.model_file(number)

@@ -53,6 +53,12 @@ def import_plugins() -> None:
             raise ValueError(text + hint) from error
 
 
+def with_ray(module: str, cpus: float, gpus: float) -> tuple[Any, dict[str, float]]:
+    """Import a module of ours that needs Ray; return it, and what each of its tasks gets."""
+    imported = extra(f"recbole_evcf.{module}", "--tool=ray", "Ray", "tune")
+    return imported, {"CPU": cpus, "GPU": gpus}
+
+
 def extra(module: str, what: str, packages: str, name: str) -> Any:
     """Import a module that needs packages of an extra.
 
@@ -63,8 +69,7 @@ def extra(module: str, what: str, packages: str, name: str) -> Any:
         with sigterm_kept():
             return importlib.import_module(module)
     except ImportError as error:
-        install = f"pip install 'recbole-evcf[{name}]'"
-        raise ValueError(f"{what} needs {packages} ({error}): {install}.") from None
+        raise ValueError(f'{what} needs {packages} ({error}): pip install ".[{name}]"') from None
 
 
 @contextlib.contextmanager

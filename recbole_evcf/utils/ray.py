@@ -1,12 +1,16 @@
-"""Connect to Ray, on this machine or a cluster: quiet, and with room for what is asked of it."""
+"""Connect to Ray, on this machine or a cluster, quietly, and have it call a function many times."""
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 
 from recbole_evcf.utils import packages
 from recbole_evcf.utils.text import one_line
@@ -19,6 +23,15 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+# How often a call is made again when its worker or its machine has died.
+RETRIES = 3
+
+
+class Failure(NamedTuple):
+    """Why a call failed, in one sentence, and all that is known of it."""
+
+    reason: str
+    details: str
 
 
 @contextlib.contextmanager
@@ -36,8 +49,56 @@ def connected(address: str | None, share: Mapping[str, float]) -> Iterator[None]
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(has.get(kind, 0) >= share[kind] for kind in share) for has in machines):
             asked = " ".join(f"--{kind.lower()}s_per_trial={share[kind]:g}" for kind in share)
-            raise ValueError(f"{asked} is more than any machine has that Ray knows.")
+            raise ValueError(f"{asked} is more than any machine of the Ray cluster has.")
         yield
+
+
+def results(
+    function: Callable[..., Any],
+    calls: Mapping[str, tuple],
+    share: Mapping[str, float],
+    retried: Callable[[str, str], None] = lambda name, what: None,
+    **options: Any,
+) -> Iterator[tuple[str, Any]]:
+    """Yield each call's name and what it returned, or a :class:`Failure`, as they end.
+
+    Args:
+        function: what is called, on the machines of the cluster that this process is connected to.
+        calls: its arguments, by names.
+        share: the ``CPU`` and ``GPU`` of each call.
+        retried: hears the name of a call that is made again since its process died, and why.
+        options: others of Ray's for a task.
+    """
+    # By itself Ray would call it again without a word, and without end where memory is short.
+    options |= {"num_cpus": share["CPU"], "num_gpus": share["GPU"], "max_retries": 0}
+    task = ray.remote(**options)(function)
+    deaths: Counter[str] = Counter()
+    waiting: dict[str, Future] = {}
+    # Not ray.wait(), which takes every signal for Ctrl-C.
+    ended: SimpleQueue[str] = SimpleQueue()
+
+    def start(name: str) -> None:
+        waiting[name] = task.remote(*calls[name]).future()
+        waiting[name].add_done_callback(lambda _: ended.put(name))
+
+    for name in calls:
+        start(name)
+    while waiting:
+        name = ended.get()
+        try:
+            outcome = waiting.pop(name).result()
+        except RayTaskError as error:
+            outcome = Failure(f"{type(error.cause).__name__}: {one_line(error.cause)}", str(error))
+        except RayError as error:
+            deaths[name] += 1
+            why = type(error).__name__
+            if deaths[name] <= RETRIES:
+                retried(name, f"its process died ({why}); it is tried again")
+                start(name)
+                continue
+            reason = f"its process died {deaths[name]} times ({why}: out of memory?)"
+            outcome = Failure(reason, f"{reason}\n{error}")
+        yield name, outcome
 
 
 def settings_on(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -153,9 +153,15 @@ def _tables(raw: Any) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def form_of(file: str | Path, forms: Collection[str] = FORMS) -> str:
-    """The ending that says how a table's file is read, without that of a compression; or none."""
-    endings = [end for end in Path(file).suffixes if end.lower() not in COMPRESSED]
-    return endings[-1].lower() if endings and endings[-1].lower() in forms else ""
+    """The ending that says how a table's file is read, without that of a compression; or none.
+
+    A compressed Parquet file, which nobody reads, is a ValueError.
+    """
+    suffixes = [end.lower() for end in Path(file).suffixes]
+    form = next((end for end in reversed(suffixes) if end not in COMPRESSED), "")
+    if form == ".parquet" and suffixes[-1] != form:
+        raise ValueError(f"{file}: Parquet is compressed inside; unpack this file first.")
+    return form if form in forms else ""
 
 
 def _read(file: str) -> pd.DataFrame:
@@ -188,10 +194,11 @@ def _read(file: str) -> pd.DataFrame:
 def _strings(table: pd.DataFrame, first: int = 2) -> pd.DataFrame:
     """All values as strings, empty where there is none, by the number of the line."""
     table = table.set_axis(table.index + first).set_axis([str(c) for c in table.columns], axis=1)
-    return table.astype(str) if table.empty else table.apply(_as_strings)
+    return table.astype(str) if table.empty else table.apply(as_strings)
 
 
-def _as_strings(column: pd.Series) -> pd.Series:
+def as_strings(column: pd.Series) -> pd.Series:
+    """A column's values as strings, whole numbers as their digits; empty where one is missing."""
     missing = column.isna() | column.map(lambda value: isinstance(value, (list, dict)))
     known = column[~missing]
     if pd.api.types.is_float_dtype(column) and ((known % 1 == 0) & (known.abs() < 2**53)).all():
