@@ -35,8 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.remark = "."
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        commands.check_use(options)
-        commands.check_files(options)
+        commands.check(options)
         # Before torch is imported: large tensors in 2 MB pages, where Linux has them. A step makes
         # many anew, and the system clears each page at its first touch.
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -133,17 +133,6 @@ def release(path: str) -> None:
 
 
 @contextlib.contextmanager
-def file_held(path: str) -> Iterator[None]:
-    """Reserve a file for this process within the block; a ValueError if another writes it."""
-    if not take(path):
-        raise ValueError(f"{path} is being written by another command: wait for it.")
-    try:
-        yield
-    finally:
-        release(path)
-
-
-@contextlib.contextmanager
 def folder_held(folder: str) -> Iterator[None]:
     """Make a folder, and reserve it for this command within the block.
 

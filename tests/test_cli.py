@@ -122,6 +122,19 @@ def test_help_and_mistakes_import_neither_recbole_nor_torch():
         assert words in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["compare", "--models=Pop", "--ray_address=auto"], "--ray_address is for --tool=ray."),
+        (["reproduce", "table1", "--gpus_per_trial=1"], "--gpus_per_trial is for --tool=ray."),
+        (["tune", *NEEDED["tune"], "--grace_period=2"], "--grace_period is for --tool=ray."),
+        (["prepare", "table", "--raw=r", "--title=t"], "--title is the name of a column of"),
+    ],
+)
+def test_an_option_without_effect_is_refused(words, line, refused):
+    assert line in refused(*words)
+
+
 def test_help_of_run_lists_the_settings_of_our_models(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])

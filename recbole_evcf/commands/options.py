@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from recbole_evcf import __version__
@@ -109,8 +109,8 @@ COMMANDS = {
             ),
             _option(
                 "--raw",
-                "of a table its .csv, .tsv, .parquet or .jsonl file, or several, 'orders-*.csv.gz'; "
-                "otherwise their folder, or for ml-20m its zip file",
+                "of a table its .csv, .tsv, .parquet or .jsonl file, or several, "
+                "'orders-*.csv.gz'; otherwise their folder, or for ml-20m its zip file",
                 required=True,
             ),
             _option("--name", "name of the data set (default: the kind; a table needs one)"),
@@ -150,7 +150,12 @@ COMMANDS = {
                 "their names take the place of the *",
                 required=True,
             ),
-            _option("--topk", "items for each user; fewer if fewer are left (default 20)", type=int, default=20),
+            _option(
+                "--topk",
+                "items for each user; fewer if fewer are left (default 20)",
+                type=int,
+                default=20,
+            ),
             _switch("--include_seen", "recommend items of a user's history too"),
             _option("--allow_items", "recommend these items only", metavar="FILE"),
             _option("--block_items", "do not recommend these items", metavar="FILE"),
@@ -210,35 +215,6 @@ COMMANDS = {
         _EVERY_KEY,
     ),
 }
-
-# Commands, options of theirs, when these have an effect, and what else to say.
-_USES: tuple[tuple[str, str, Callable[[argparse.Namespace], Any], str], ...] = (
-    (
-        "compare recommend reproduce tune",
-        "ray_address cpus_per_trial gpus_per_trial grace_period",
-        lambda given: given.tool == "ray",
-        "is for --tool=ray",
-    ),
-    (
-        "recommend",
-        "nproc overwrite tool",
-        lambda given: "*" in os.path.basename(given.output),
-        "is for many files: --output needs a *, such as recs/*.parquet",
-    ),
-    (
-        "recommend",
-        "output",
-        lambda given: given.histories or "*" not in os.path.basename(given.output),
-        "has a *, in the place of which the names of --histories come: name these",
-    ),
-    (
-        "recommend",
-        "nproc",
-        lambda given: given.tool != "ray",
-        "is not for --tool=ray, which starts as many as --cpus_per_trial lets it",
-    ),
-    ("prepare", "title", lambda given: given.item_file, "is a column of --item_file: name it too"),
-)
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -300,18 +276,26 @@ def _settings_of_our_models() -> str:
     return "\n".join([*lines, "", rest])
 
 
-def check_use(options: argparse.Namespace) -> None:
-    """Raise a ValueError if an option is given that has no effect without another one."""
+def _check_effects(options: argparse.Namespace) -> None:
+    """Raise a ValueError if an option is given that does nothing without another one."""
     defaults = {name: more.get("default") for name, more in COMMANDS[options.command].options}
-    for commands, names, has_effect, why in _USES:
-        for name in names.split() if options.command in commands.split() else ():
-            value = getattr(options, name, None)
-            if value not in (None, False, defaults.get(f"--{name}")) and not has_effect(options):
+    tool, items = (getattr(options, name, None) for name in ("tool", "item_file"))
+    apart = options.command != "recommend" or "*" in os.path.basename(options.output)
+    of_ray = ("ray_address", "cpus_per_trial", "gpus_per_trial", "grace_period")
+    for names, has_effect, why in (
+        (of_ray, tool == "ray", "is for --tool=ray"),
+        (("nproc", "overwrite", "tool"), apart, "is for many files: --output needs a *"),
+        (("nproc",), tool != "ray", "is not for --tool=ray, which has --cpus_per_trial"),
+        (("title",), items, "is the name of a column of --item_file, which is missing"),
+    ):
+        for name in () if has_effect else names:
+            if getattr(options, name, None) not in (None, False, defaults.get(f"--{name}")):
                 raise ValueError(f"--{name} {why}.")
 
 
-def check_files(options: argparse.Namespace) -> None:
-    """Raise a ValueError if a file that is named by an option does not exist."""
+def check(options: argparse.Namespace) -> None:
+    """Raise a ValueError if an option has no effect, or names a file that does not exist."""
+    _check_effects(options)
     given = {name: value for name, value in vars(options).items() if value}
     for file in split_files(given.get("config_files", "")):
         files.named_file(file, ".yaml", "There is no config file")

@@ -58,30 +58,26 @@ def inspect(options: argparse.Namespace, words: list[str]) -> None:
 
 def recommend(options: argparse.Namespace, words: list[str]) -> int:
     """Rank items for new users, or for those of the data set."""
-    if options.topk < 1:
-        raise ValueError(f"--topk must be at least 1, not {options.topk}.")
-    if options.nproc < 1:
-        raise ValueError(f"--nproc must be at least 1, not {options.nproc}.")
+    for name in ("topk", "nproc"):
+        if (count := getattr(options, name)) < 1:
+            raise ValueError(f"--{name} must be at least 1, not {count}.")
     named = [file for pattern in options.histories or () for file in matching(pattern)]
     # A file may be named twice.
     histories = list({os.path.abspath(file): file for file in named}.values())
     many = "*" in os.path.basename(options.output)
-    if len(histories) > 1 and not many:
-        raise ValueError(
-            f"--output={options.output} needs a * if --histories names several files, such as "
-            f"recs/*.parquet; it names {len(histories)}."
-        )
+    if many != bool(histories) and len(histories) != 1:
+        needs = "needs a * if --histories names several files, such as recs/*.parquet; it names"
+        raise ValueError(f"--output={options.output} {needs} {len(histories) or 'none'}.")
     if options.separator and not any(form_of(file, FORMS) in SEPARATORS for file in histories):
-        raise ValueError(f"--separator is for histories in {', '.join(SEPARATORS)} files.")
+        raise ValueError(f"--separator is for --histories in {', '.join(SEPARATORS)} files.")
     outputs = [output_of(file, options.output) for file in histories] or [options.output]
     lists = options.allow_items, options.block_items
     _check_outputs(outputs, [*histories, *filter(None, lists), options.model_file])
     allow, block = (path and tuple(read_tokens(path)) for path in lists)
     wanted = Wanted(options.topk, options.include_seen, allow, block or (), options.separator)
     if histories:
-        # With Ray, this process leaves the GPUs to others.
-        device = "cpu" if options.tool == "ray" else None
-        recommender = Recommender.load(options.model_file, device)
+        # Ray gives the GPUs to others.
+        recommender = Recommender.load(options.model_file, "cpu" if options.tool == "ray" else None)
         items, fields = recommender.catalogue, recommender.field_names
         if not many:
             users = read_histories(histories[0], items, fields, options.separator)
@@ -99,10 +95,8 @@ def recommend(options: argparse.Namespace, words: list[str]) -> int:
     if there := len(outputs) - len(pairs):
         kept = f"{there} of {len(outputs)} files are there already, and are kept as they are"
         tell(f"recbole-evcf: {kept}, whichever model wrote them; --overwrite replaces them.")
-    if not pairs:
-        return 0
     work = options.model_file, pairs, wanted
-    if options.tool == "ray":
+    if options.tool == "ray" and pairs:
         given = options.cpus_per_trial, options.gpus_per_trial
         ray_files, share = with_ray("serving.ray_files", *given)
         outcomes = ray_files.by_ray(*work, share, options.ray_address)

@@ -15,7 +15,7 @@ from recbole_evcf.comparison.plan import Run
 from recbole_evcf.comparison.worker import work
 from recbole_evcf.results import Store
 from recbole_evcf.utils.files import atomic_write
-from recbole_evcf.utils.ray import Failure, connected, gpus, results, settings_on
+from recbole_evcf.utils.ray import connected, gpus, results, settings_on
 
 
 def by_ray(
@@ -35,11 +35,10 @@ def by_ray(
         for run in left.values():
             tell(run, "waits for Ray")
         # A worker ends with its run.
-        options = {"retried": lambda name, what: tell(left[name], what), "max_calls": 1}
-        for name, outcome in results(_work, calls, share, **options):
-            if isinstance(outcome, Failure):
-                outcome = outcome.reason, {".log": f"{outcome.details}\n".encode()}
-            failure, files = outcome
+        for name, done, why in results(
+            _work, calls, share, lambda name, what: tell(left[name], what), max_calls=1
+        ):
+            failure, files = done or (why.splitlines()[0], {".log": f"{why}\n".encode()})
             for ending, content in files.items():
                 with atomic_write(str(store.path(name, ending))) as temporary:
                     Path(temporary).write_bytes(content)

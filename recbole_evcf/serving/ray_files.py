@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping, Sequence
 
 from recbole_evcf.serving.many_files import Pair, attempt_apart
 from recbole_evcf.serving.recommendation_files import Done, Wanted
-from recbole_evcf.utils.ray import Failure, connected, gpus, results
+from recbole_evcf.utils.ray import connected, gpus, results
 
 
 def by_ray(
@@ -25,8 +25,8 @@ def by_ray(
     model_file = os.path.abspath(model_file)
     calls = {pair[0]: (model_file, tuple(map(os.path.abspath, pair)), wanted) for pair in pairs}
     with connected(address, share):
-        for histories, outcome in results(_attempt, calls, share):
-            yield f"{histories}: {outcome.reason}." if isinstance(outcome, Failure) else outcome
+        for histories, done, failure in results(_attempt, calls, share):
+            yield done or f"{histories}: {failure.splitlines()[0]}."
 
 
 def _attempt(model_file: str, pair: Pair, wanted: Wanted) -> Done | str:

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_evcf.results import file_held
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import UserHistories, counted
-from recbole_evcf.utils.files import atomic_write, remove_leftovers
+from recbole_evcf.utils.files import atomic_write
 
 # Progress is too short to measure a speed below this.
 MANY_USERS = 100
@@ -59,17 +58,15 @@ def recommend_to_file(
         no_bar: whether no progress is shown; None shows it on a terminal.
 
     Raises:
-        ValueError: the model cannot recommend, or another command is writing the file.
+        ValueError: the model cannot recommend.
     """
     lists = wanted.allow, wanted.block
     frames = recommender.recommend_in_batches(users, wanted.topk, not wanted.include_seen, *lists)
     start, done = perf_counter(), Counter[str]()
     with (
-        file_held(output),
         atomic_write(output) as temporary,
         tqdm(total=len(users), desc="recommending", unit=" users", disable=no_bar) as bar,
     ):
-        remove_leftovers(output)
         write = WRITERS[os.path.splitext(output)[1].lower()]
         write(temporary, _counting(_ahead(frames), done, bar))
     seconds = perf_counter() - start

@@ -28,7 +28,6 @@ LEARNED_IN_CONSTRUCTOR = (
     *(model.__name__ for model in BASELINES),
     *("EASE", "SLIMElastic", "ADMMSLIM", "ItemKNN", "AsymKNN", "NCEPLRec"),
 )
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 # What they read of the config when they score.
 READ_WHEN_SCORING = "reg_weight", "reg_exponent", "alpha", "center_columns", "beta", "q"
 # Beside what fold-in requires: with several categories, it reads its items' vectors from a file.
@@ -115,13 +114,13 @@ def _checked_name(path: str, settings: Any) -> str:
 
 
 def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn.Module:
-    visible = os.environ.get(VISIBLE)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     config = restored_config(checkpoint["config"])
     if device is not None:
         config["device"] = torch.device(device)
         # RecBole has hidden all GPUs but that of the file.
-        os.environ.pop(VISIBLE, None)
-        os.environ |= {} if visible is None else {VISIBLE: visible}
+        del os.environ["CUDA_VISIBLE_DEVICES"]
+        os.environ |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     if issubclass(config.model_class, VAERecommender):
         # The file holds the trained values: none is drawn from histories.
         config["pseudo_inputs_init"] = "normal"

@@ -306,21 +306,19 @@ def _parquet(path: str, fields: Fields) -> Iterator[tuple[pd.Series, pd.Series]]
     with parquet.ParquetFile(path) as file:
         names = _names(file.schema_arrow.names, fields)
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
-            users, items = (
-                pd.Series(_text(batch[name]).dictionary_encode().to_pandas()) for name in names
-            )
+            users, items = (_text(batch[name].dictionary_encode()) for name in names)
             yield users, items
 
 
-def _text(column: Any) -> Any:
+def _text(column: Any) -> pd.Series:
     """A Parquet file's column as strings: of numbers and dates those of ``prepare table``."""
     import pyarrow
 
-    encoded = column.dictionary_encode()
-    names = encoded.dictionary
-    if pyarrow.types.is_primitive(names.type):
-        names = pyarrow.array(as_strings(names.to_pandas()), pyarrow.string())
-    return names.cast(pyarrow.string()).take(encoded.indices)
+    values = column.dictionary
+    if pyarrow.types.is_primitive(values.type):
+        values = pyarrow.array(as_strings(values.to_pandas()), pyarrow.string())
+    text = values.cast(pyarrow.string()).take(column.indices)
+    return pd.Series(text.dictionary_encode().to_pandas())
 
 
 def _names(header: Iterable[str], fields: Fields) -> list[str]:
@@ -337,9 +335,8 @@ def _rows(
     rows = left_out = first = 0
     for users, items in chunks:
         blank = users.isna() | (users == "") | items.isna() | (items == "")
-        if blank.any():
-            first = first or rows + 1 + int(blank.to_numpy().argmax())
-            left_out += int(blank.sum())
+        first = first or (blank.any() and rows + 1 + int(blank.to_numpy().argmax()))
+        left_out += int(blank.sum())
         rows += len(users)
         yield _of_pairs(users[~blank], items[~blank])
     if left_out:

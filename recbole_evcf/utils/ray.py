@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -25,13 +25,6 @@ QUIET = {
 }
 # How often a call is made again when its worker or its machine has died.
 RETRIES = 3
-
-
-class Failure(NamedTuple):
-    """Why a call failed, in one sentence, and all that is known of it."""
-
-    reason: str
-    details: str
 
 
 @contextlib.contextmanager
@@ -57,19 +50,15 @@ def results(
     function: Callable[..., Any],
     calls: Mapping[str, tuple],
     share: Mapping[str, float],
-    retried: Callable[[str, str], None] = lambda name, what: None,
+    tell: Callable[[str, str], None] = lambda name, what: None,
     **options: Any,
-) -> Iterator[tuple[str, Any]]:
-    """Yield each call's name and what it returned, or a :class:`Failure`, as they end.
+) -> Iterator[tuple[str, Any, str]]:
+    """Call a function with the arguments in ``calls``; yield, as they end, the name of each, what
+    it returned, and why it failed: "", or lines of which the first is the reason.
 
-    Args:
-        function: what is called, on the machines of the cluster that this process is connected to.
-        calls: its arguments, by names.
-        share: the ``CPU`` and ``GPU`` of each call.
-        retried: hears the name of a call that is made again since its process died, and why.
-        options: others of Ray's for a task.
+    A call whose process died is made again, which ``tell`` hears. ``options`` are Ray's of a task.
     """
-    # By itself Ray would call it again without a word, and without end where memory is short.
+    # By itself Ray would try again without a word, and without end where memory is short.
     options |= {"num_cpus": share["CPU"], "num_gpus": share["GPU"], "max_retries": 0}
     task = ray.remote(**options)(function)
     deaths: Counter[str] = Counter()
@@ -84,21 +73,20 @@ def results(
     for name in calls:
         start(name)
     while waiting:
-        name = ended.get()
+        name, found, failure = ended.get(), None, ""
         try:
-            outcome = waiting.pop(name).result()
+            found = waiting.pop(name).result()
         except RayTaskError as error:
-            outcome = Failure(f"{type(error.cause).__name__}: {one_line(error.cause)}", str(error))
+            failure = f"{type(error.cause).__name__}: {one_line(error.cause)}\n{error}"
         except RayError as error:
             deaths[name] += 1
             why = type(error).__name__
             if deaths[name] <= RETRIES:
-                retried(name, f"its process died ({why}); it is tried again")
+                tell(name, f"its process died ({why}); it is tried again")
                 start(name)
                 continue
-            reason = f"its process died {deaths[name]} times ({why}: out of memory?)"
-            outcome = Failure(reason, f"{reason}\n{error}")
-        yield name, outcome
+            failure = f"its process died {deaths[name]} times ({why}: out of memory?)\n{error}"
+        yield name, found, failure
 
 
 def settings_on(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from build import trained
+from build import another_process, trained
 from recbole_evcf import Recommender, cli
+from recbole_evcf.commands import trained_model
 
 
 @pytest.fixture
@@ -126,10 +127,10 @@ def test_many_files_give_what_each_gives_alone(recommend, model_file, ending, ca
     expected = {f"{path.name[6:]}": path.read_bytes() for path in Path().glob("alone.*")}
     Path(f"recs/b.{ending}").write_text("mine")
     capsys.readouterr()
-    many = [*command, "--histories", "in/a*", "in/[b-d].*", f"--output=recs/*.{ending}"]
+    many = [*command, "--histories", "in/a*", "in/[a-d].*", f"--output=recs/*.{ending}"]
     assert recommend(*many) == 0
     output = capsys.readouterr()
-    assert "1 of 4 files are there already" in output.err
+    assert "1 of 4 files are there already, and are kept as they are, whichever" in output.err
     assert "recbole-evcf: in/a.csv.gz: left out 1 interaction with 1 item" in output.err
     assert "in/c.parquet: left out 1 row without a user or an item" in output.err
     assert output.out.splitlines()[0] == f"recs/a.{ending}: 8 items for 2 users"
@@ -155,6 +156,55 @@ def test_ray_gives_what_this_process_gives(recommend, capsys):
     assert "in/bad.csv: Error tokenizing data. C error: Expected 2" in capsys.readouterr().err
     assert written() == expected
     assert len(expected) == len(MANY)
+
+
+@pytest.mark.parametrize(("gpus", "device"), [("", "cpu"), ("3", "cuda")])
+def test_rays_gpu_is_taken_and_not_that_of_the_file(gpus, device, monkeypatch):
+    ray_files = pytest.importorskip("recbole_evcf.serving.ray_files")
+    monkeypatch.setattr(ray_files, "gpus", lambda: gpus)
+    monkeypatch.setattr(ray_files, "attempt_apart", lambda *words: words)
+    assert ray_files._attempt("m.pth", ("a", "b"), None) == ("m.pth", ("a", "b"), None, device)
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_is_there_starts_no_process_and_few_files_few(recommend, monkeypatch):
+    monkeypatch.setattr(trained_model, "with_ray", None)
+    sizes = []
+
+    def in_processes(model_file, pairs, wanted, size):
+        sizes.append(size)
+        yield "not done"
+
+    monkeypatch.setattr(trained_model, "in_processes", in_processes)
+    command = ["--histories=in/*", "--output=recs/*.csv"]
+    assert recommend(*command, "--nproc=8") == 2
+    assert sizes == [4]
+    assert recommend(*command) == 0
+    assert recommend(*command, "--tool=ray") == 0
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_file_that_another_command_writes_is_left_to_it(recommend, capsys):
+    Path("recs/b.csv.7.tmp").write_text("the other's")
+    command = ["--histories=in/*", "--output=recs/*.csv"]
+    with another_process("from recbole_evcf.results import take\nassert take('recs/b.csv')"):
+        assert recommend(*command) == 2
+    assert "in/b.tsv: recs/b.csv is being written by another command" in capsys.readouterr().err
+    assert {"a.csv", "b.csv.7.tmp", "c.csv", "d.csv"} <= set(written())
+    assert recommend(*command) == 0
+    assert sorted(written()) == ["a.csv", "b.csv", "c.csv", "d.csv"]
+
+
+@pytest.mark.parametrize(("system", "same"), [("linux", False), ("darwin", True), ("win32", True)])
+def test_names_that_a_system_takes_for_one_are_refused(system, same, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    caught = None
+    try:
+        trained_model._check_outputs(["A.csv", "a.csv"], [])
+    except ValueError as error:
+        caught = str(error)
+    expected = "A.csv would be written for several files: rename one of them."
+    assert caught == (expected if same else None)
 
 
 @pytest.mark.usefixtures("parts")
@@ -199,7 +249,9 @@ def test_a_killed_command_leaves_whole_files_and_the_same_command_goes_on(
     if killed != signal.SIGKILL:
         assert set(written()) == set(ended)
     assert recommend(*command) == 0
-    assert sorted(written()) == [f"{number}.csv" for number in range(4)]
+    # Killed as it had just written a file, a process leaves the lock.
+    whole = [name for name in sorted(written()) if not name.endswith(".lock")]
+    assert whole == [f"{number}.csv" for number in range(4)]
     for name, time_written in ended.items():
         assert Path(f"recs/{name}").stat().st_mtime_ns == time_written
 
@@ -221,10 +273,16 @@ GOOD = "user,item\nann,i1\n"
         (["--output=recs.parquet"], GOOD, "pip install pyarrow"),
         (["--output=no/recs.csv"], GOOD, "there is no folder"),
         (["--histories=new.*", "--output=no/*.csv"], GOOD, "there is no folder"),
-        (["--histories", "new.csv", "new.csv"], GOOD, "recs.csv must have a * for the names"),
-        (["--histories", "new.csv", "new.csv", "--output=*.jsonl"], GOOD, "for several files"),
+        (["--histories", "new.csv", "new.txt"], GOOD, "parquet; it names 2."),
+        (["--histories", "new.csv", "new.txt", "--output=*.jsonl"], GOOD, "for several files"),
+        (["--nproc=2"], GOOD, "--nproc is for many files: --output needs a *"),
+        (["--overwrite"], GOOD, "--overwrite is for many files: --output needs a *"),
+        (["--tool=ray"], GOOD, "--tool is for many files: --output needs a *"),
+        (["--tool=ray", "--nproc=2", "--output=*.jsonl"], GOOD, "--nproc is not for --tool=ray"),
+        (["--ray_address=auto"], GOOD, "--ray_address is for --tool=ray."),
+        (["--separator=;", "--histories=new.jsonl"], GOOD, "--separator is for --histories in"),
         (["--output=*.csv"], GOOD, "--output would replace new.csv"),
-        (["--nproc=0"], GOOD, "--nproc must be at least 1"),
+        (["--nproc=0", "--output=*.jsonl"], GOOD, "--nproc must be at least 1"),
         (["--histories=none*.csv"], GOOD, "none*.csv: there is no such file"),
         (["--output=new.csv"], GOOD, "--output would replace new.csv"),
         (["--histories=none.csv"], GOOD, "none.csv"),
@@ -237,7 +295,8 @@ def test_a_mistake_is_one_line_and_no_file(
     model_file, arguments, content, message, refused, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    Path("new.csv").write_text(content)
+    for name in ("new.csv", "new.txt", "new.jsonl"):
+        Path(name).write_text(content)
     before = set(Path().iterdir())
     exports = "export" in arguments
     command = ["export"] if exports else ["recommend", "--histories=new.csv"]
@@ -276,6 +335,14 @@ def test_what_is_left_out_is_reported(recommend, rows, message, capsys):
     found = pd.read_csv("recs.csv")
     assert found["user"].unique().tolist() == ["ann", "ben"]
     assert found["from_prior"].all() == ("x" in rows)
+
+
+def test_users_with_no_item_left_are_not_called_unknown(recommend, capsys):
+    Path("new.csv").write_text("user,item\nann,i1\n")
+    Path("allow.txt").write_text("i1\n")
+    words = ["--histories=new.csv", "--allow_items=allow.txt", "--output=recs.csv"]
+    assert recommend(*words) == 0
+    assert capsys.readouterr().err == "recbole-evcf: 1 user had no item left.\n"
 
 
 @pytest.mark.parametrize("command", ["recommend", "export", "inspect"])

@@ -38,7 +38,7 @@ def cluster():
 
 def test_a_cluster_gives_what_this_machine_gives(sg, planned, in_process, cluster, monkeypatch):
     monkeypatch.setenv(PLUGINS, "mortal")
-    monkeypatch.setattr(ray_runs, "RETRIES", 1)
+    monkeypatch.setattr("recbole_evcf.utils.ray.RETRIES", 1)
     import_plugins()
     settings = {**sg, "epochs": EPOCHS, "data_path": "data", "state": "info"}
     good = "EASE,Vamp,Mortal[deaths=1]"
@@ -79,8 +79,21 @@ def test_a_cluster_gives_what_this_machine_gives(sg, planned, in_process, cluste
 def test_what_no_machine_has_is_said_at_once(sg, planned, cluster):
     # There are two CPUs, but not on one machine.
     plan, runner = runs_by(planned("EASE", sg), "ray", cluster.address, 2, 0)
-    with pytest.raises(ValueError, match=r"--cpus_per_trial=2 .* is more than any machine has"):
+    with pytest.raises(ValueError, match=r"--cpus_per_trial=2 .* is more than any machine of"):
         finish_plan(plan, "out", print, runner)
+
+
+def test_a_call_that_fails_is_said_in_a_line_and_in_the_log(sg, planned, cluster, monkeypatch):
+    def fail(*arguments):
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr(ray_runs, "_work", fail)
+    plan, runner = runs_by(planned("EASE", sg), "ray", cluster.address, 1, 0)
+    outcome = finish_plan(plan, "out", print, runner)
+    assert [reason for _, _, reason in outcome.failures] == ["KeyError: a b"]
+    log = Path("out/runs", f"{plan.runs[0].name}.log").read_text()
+    assert log.startswith("KeyError: a b\n")
+    assert "in fail" in log
 
 
 def test_without_ray_one_line_says_what_to_install(tiny, capsys, monkeypatch):
@@ -89,7 +102,7 @@ def test_without_ray_one_line_says_what_to_install(tiny, capsys, monkeypatch):
     assert cli.main(["compare", "--models=EASE", "--dataset=tiny", "--tool=ray", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("recbole-evcf: error: --tool=ray needs Ray")
-    assert error.endswith("pip install 'recbole-evcf[tune]'.\n")
+    assert error.endswith('pip install ".[tune]"\n')
     assert not Path("comparison").exists()
 
 

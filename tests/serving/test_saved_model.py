@@ -185,6 +185,15 @@ def test_a_device_that_is_not_there_is_named(path, device):
         Recommender.load(path, device=device)
 
 
+@pytest.mark.parametrize("visible", [None, "5"])
+def test_on_a_given_device_the_files_gpu_hides_no_other(path, visible, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    Recommender.load(path, "cpu")
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
 class Greedy(Vamp):
     """Its constructor reads more of its data set than a file has, once ``read`` says so."""
 

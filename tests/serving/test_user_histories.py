@@ -10,6 +10,7 @@ import scipy.sparse
 import torch
 
 from recbole_evcf.data.identity import ItemCatalogue
+from recbole_evcf.data.prepare.table import prepare_table
 from recbole_evcf.serving.user_histories import (
     item_token,
     read_histories,
@@ -212,6 +213,23 @@ def test_ids_of_digits_are_no_numbers(tmp_path):
     assert by_user(found, KNOWN) == {"07": {"7"}, "7.0": set(), "1e3": set()}
 
 
+@pytest.mark.usefixtures("_pieces")
+@pytest.mark.parametrize(
+    ("users", "tokens"), [([1.0, 2.0, None, None, 4.0], "124"), ([True, False], ["True", "False"])]
+)
+def test_numbers_in_parquet_are_what_prepare_makes_of_them(users, tokens, tmp_path):
+    pytest.importorskip("pyarrow")
+    items = [4006381333931.0, None, 7.0, np.nan, 4006381333931.0][: len(users)]
+    path = str(tmp_path / "h.parquet")
+    pd.DataFrame({"user": users, "item": items}).to_parquet(path)
+    found = read_histories(path, catalogue(["7", "4006381333931"]), FIELDS)
+    expected = {tokens[0]: {"4006381333931"}} | ({"4": {"4006381333931"}} if users[2:] else {})
+    assert by_user(found, ["7", "4006381333931"]) == expected
+    prepare_table(path, str(tmp_path / "made"))
+    made = pd.read_csv(tmp_path / "made.inter", sep="\t", dtype=str)
+    assert dict(made.itertuples(index=False, name=None)) == {u: min(i) for u, i in expected.items()}
+
+
 NO_ROW = "no line has a user and an item"
 FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\]\}'
 
@@ -227,6 +245,8 @@ FORM = r'is not JSON in UTF-8 of the form \{"user": "u1", "items": \["i1", "i2"\
         ("h.csv", "user,item\nu1,a,b\nu2,b,c\n", "more columns than the header"),
         ("h.csv", b"user,item\nu\xff,a\n", "codec can't decode byte 0xff"),
         ("h.inter", "user\titem:token\titem:float\nu1\ta\t1\n", "one column must be named"),
+        ("h.csv", "user,item,item\nu1,a,b\n", "one column must be named item_id or item"),
+        ("h.parquet.gz", b"PAR1", "Parquet is compressed inside"),
         ("h.jsonl", "\n \n", NO_ROW),
         ("h.jsonl", '{"user": "u1", "items": ["a"]}\n{"user": ', f"line 2 {FORM}"),
         ("h.jsonl", "[" * 100000, f"line 1 {FORM}"),

@@ -153,13 +153,10 @@ def _tables(raw: Any) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def form_of(file: str | Path, forms: Collection[str] = FORMS) -> str:
-    """The ending that says how a table's file is read, without that of a compression; or none.
-
-    A compressed Parquet file, which nobody reads, is a ValueError.
-    """
-    suffixes = [end.lower() for end in Path(file).suffixes]
-    form = next((end for end in reversed(suffixes) if end not in COMPRESSED), "")
-    if form == ".parquet" and suffixes[-1] != form:
+    """The ending that says how a table's file is read, without that of a compression; or none."""
+    name = str(file).lower()
+    form = next((end for end in Path(name).suffixes[::-1] if end not in COMPRESSED), "")
+    if form == ".parquet" and not name.endswith(form):
         raise ValueError(f"{file}: Parquet is compressed inside; unpack this file first.")
     return form if form in forms else ""
 
