@@ -247,9 +247,9 @@ def test_a_killed_command_leaves_whole_files_and_the_same_command_goes_on(
     for name in ended:
         assert len(pd.read_csv(f"recs/{name}")) == 200_000
     if killed != signal.SIGKILL:
-        assert set(written()) == set(ended)
+        assert {name for name in written() if not name.endswith(".lock")} == set(ended)
     assert recommend(*command) == 0
-    # Killed as it had just written a file, a process leaves the lock.
+    # A process that is killed may leave a lock.
     whole = [name for name in sorted(written()) if not name.endswith(".lock")]
     assert whole == [f"{number}.csv" for number in range(4)]
     for name, time_written in ended.items():
