@@ -112,9 +112,9 @@ def digest_of_data(config: Config) -> str:
     """
     download_missing(config)
     folder, name = Path(config["data_path"]), config["dataset"]
-    found = {path for path in folder.iterdir() if path.name.startswith(f"{name}.")}
-    found = {*found, folder / EMBEDDINGS} - {folder / f"{name}.yaml"}
-    files = sorted(path for path in found if path.is_file())
+    found = [path for path in folder.iterdir() if path.name.startswith(f"{name}.")]
+    others = {*found, folder / EMBEDDINGS} - {folder / f"{name}.yaml"}
+    files = sorted(filter(Path.is_file, others))
     return digest(*(part for path in files for part in (path.name, path)))
 
 

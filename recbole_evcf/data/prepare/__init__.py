@@ -52,8 +52,7 @@ def prepare(
         name: What to call the data set; needed for `table` and `pro_sg`, otherwise the kind.
         kind: One of `KINDS`.
         output: The folder of data sets to write to; created if necessary.
-        overwrite: Whether to replace a data set of that name. "keep" replaces what was prepared,
-            and keeps other files `NAME.*` and lines of `NAME.yaml`.
+        overwrite: Whether to replace a data set of that name; "keep" keeps what was added to it.
         **options: Of a table, see :func:`~recbole_evcf.data.prepare.table.prepare_table`: its
             columns `user`, `item`, `rating`, `time`, an `item_file` with `title`, and
             `min_rating`, `min_user`, `min_item`.
@@ -118,10 +117,10 @@ def prepared(dataset: Any, output: str) -> Any:
             options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
             getLogger().warning(prepare(dataset, name, "table", output, same and "keep", **options))
     except (ValueError, TypeError) as error:
-        where = f"{folder / name}.yaml, options: " if isinstance(error, json.JSONDecodeError) else ""
+        at = f"{folder / name}.yaml, options: " if isinstance(error, json.JSONDecodeError) else ""
         words = (f"--raw={dataset}", f"--name={name}", f"--output={output}")
         command = shlex.join(["recbole-evcf", "prepare", "table", *words])
-        raise ValueError(f"{where}{error}; options of the table can be given to: {command}") from None
+        raise ValueError(f"{at}{error}; options of the table can be given to: {command}") from None
     finally:
         release(str(folder))
     return name

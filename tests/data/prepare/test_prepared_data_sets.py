@@ -67,8 +67,8 @@ def test_another_data_set_of_that_name_is_not_replaced(shop, capsys):
     assert cli.main(["run", f"--dataset={shop}", *SMALL]) == 2
     error = capsys.readouterr().err
     assert "our-shop: exists already; pass overwrite" in error
-    command = "recbole-evcf prepare table '--raw=our shop.2026.csv' --name=our-shop --output=dataset/"
-    assert f"; options of the table can be given to: {command}\n" in error
+    words = "prepare table '--raw=our shop.2026.csv' --name=our-shop --output=dataset/"
+    assert f"; options of the table can be given to: recbole-evcf {words}\n" in error
     assert Path("dataset/our-shop/our-shop.inter").read_text() == "mine"
 
 
