@@ -125,14 +125,15 @@ def test_a_changed_file_is_prepared_with_the_options_of_before(shop):
 def test_what_was_added_to_a_data_set_is_kept_when_its_file_changes(shop):
     prepared(shop, "dataset")
     config, users = Path("dataset/our-shop/our-shop.yaml"), Path("dataset/our-shop/our-shop.user")
-    config.write_text(config.read_text() + "  user: [user_id, age]\n# Mine, for ü:\ntopk: 7\n")
+    own = "  user: [user_id, age]\n# Mine, for ü:\ntopk: [7, 10]\n"
+    config.write_text(config.read_text() + own)
     users.write_text("user_id:token\tage:float\nC-001\t30\n")
     pd.read_csv(shop)[["customer", "sku"]].to_csv(shop, index=False)
     os.utime(shop, (1, 1))
-    assert Config("Pop", str(shop))["topk"] == [7]
+    assert Config("Pop", str(shop))["topk"] == [7, 10]
     columns = {"inter": ["user_id", "item_id"], "user": ["user_id", "age"]}
-    assert yaml.safe_load(config.read_text()) == {"load_col": columns, "topk": 7}
-    assert config.read_text().endswith("# Mine, for ü:\ntopk: 7\n")
+    assert yaml.safe_load(config.read_text()) == {"load_col": columns, "topk": [7, 10]}
+    assert config.read_text().endswith(own)
     assert users.read_text().endswith("\nC-001\t30\n")
     assert "timestamp" not in Path("dataset/our-shop/our-shop.inter").read_text()
     prepare(shop, "our-shop", overwrite=True)
@@ -184,7 +185,7 @@ print(Config("Pop", sys.argv[1])["topk"])
 def test_of_processes_that_ask_at_once_one_prepares_and_the_others_wait(shop):
     prepared(shop, "dataset")
     with Path("dataset/our-shop/our-shop.yaml").open("a") as file:
-        file.write("topk: 7\n")
+        file.write("topk: [7, 10]\n")
     os.utime(shop, (1, 1))
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     words = [sys.executable, "-c", AT_ONCE, str(shop)]
@@ -195,7 +196,7 @@ def test_of_processes_that_ask_at_once_one_prepares_and_the_others_wait(shop):
         process.stdin.write("\n")
         process.stdin.flush()
     said = [process.communicate(timeout=60) for process in processes]
-    assert [output for output, _ in said] == ["[7]\n"] * 3, said
+    assert [output for output, _ in said] == ["[7, 10]\n"] * 3, said
     assert sum("prepared from table" in error for _, error in said) == 1
     assert os.listdir("dataset") == ["our-shop"]
 
