@@ -113,9 +113,8 @@ def digest_of_data(config: Config) -> str:
     download_missing(config)
     folder, name = Path(config["data_path"]), config["dataset"]
     found = [path for path in folder.iterdir() if path.name.startswith(f"{name}.")]
-    others = {*found, folder / EMBEDDINGS} - {folder / f"{name}.yaml"}
-    files = sorted(filter(Path.is_file, others))
-    return digest(*(part for path in files for part in (path.name, path)))
+    files = sorted({*found, folder / EMBEDDINGS} - {folder / f"{name}.yaml"})
+    return digest(*(part for path in files if path.is_file() for part in (path.name, path)))
 
 
 def digest_of_part(dataset: Dataset, *histories: Histories) -> str:
