@@ -6,11 +6,7 @@ import torch
 from build import build
 from recbole_evcf.inspection.inspection import inspect_loaded
 from recbole_evcf.serving.recommender import scores_of_users
-from recbole_evcf.trainer.generators import (
-    drawing_apart,
-    generator_states,
-    set_generator_states,
-)
+from recbole_evcf.trainer.generators import drawing_apart, generator_states, set_generator_states
 
 
 def test_draws_are_those_of_the_seed_and_leave_no_trace():
@@ -26,9 +22,7 @@ def test_draws_are_those_of_the_seed_and_leave_no_trace():
 
 
 def test_each_process_goes_on_on_its_own_gpu_as_the_first_did(monkeypatch):
-    gpus = first, second = [torch.Generator(), torch.Generator()]
-    # The first process's, which the second then has in its place.
-    current = [first, second]
+    first, second = current = [torch.Generator(), torch.Generator()]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_rng_state", lambda: current[0].get_state())
     monkeypatch.setattr("torch.cuda.set_rng_state", lambda state: current[0].set_state(state))

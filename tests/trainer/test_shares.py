@@ -20,9 +20,11 @@ def test_a_prior_that_would_not_be_trained_is_refused(tiny, monkeypatch):
     network.network.prior.__class__ = OfAll
     monkeypatch.setattr(distributed, "_group", distributed._Group(0, 2))
     shares = Shares(network)
-    with (
-        pytest.raises(ValueError, match=r"^OfAll reads pseudo_inputs, .* leave out nproc\.$"),
-        shares.training(),
-    ):
-        sum(network.loss_terms(next(iter(loaders[0])))).backward()
-        shares.sum_gradients()
+
+    def step():
+        with shares.training():
+            sum(network.loss_terms(next(iter(loaders[0])))).backward()
+            shares.sum_gradients()
+
+    with pytest.raises(ValueError, match=r"^OfAll reads pseudo_inputs, .* leave out nproc\.$"):
+        step()
