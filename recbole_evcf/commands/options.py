@@ -109,7 +109,7 @@ COMMANDS = {
             ),
             _option(
                 "--raw",
-                "of a table its .csv, .tsv, .parquet or .jsonl file, oror more, 'orders-*.csv.gz'; "
+                "of a table its .csv, .tsv, .parquet or .jsonl file, or more, 'orders-*.csv.gz'; "
                 "otherwise their folder, or for ml-20m its zip file",
                 required=True,
             ),
