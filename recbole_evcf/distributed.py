@@ -443,10 +443,12 @@ def _shared_rows(size: int, like: Tensor) -> list[Tensor] | None:
     """Memory of each process, (count, size), that all can write; None where there is none."""
     if not (_group.on_one_machine and like.device.type == "cpu" and hasattr(os, "memfd_create")):
         return None
-    name = from_first(uuid4().hex)
-    file = os.memfd_create(name)
-    os.ftruncate(file, count() * size * like.itemsize)
+    name, file = from_first(uuid4().hex), -1
     shared = []
+    # Where it is forbidden, the others learn it all the same.
+    with suppress(OSError):
+        file = os.memfd_create(name)
+        os.ftruncate(file, count() * size * like.itemsize)
     # In containers of their own they may not see each other, or others by these numbers.
     with suppress(OSError, RuntimeError):
         for process, number in gather(torch.tensor([os.getpid(), file])).tolist():
@@ -455,18 +457,17 @@ def _shared_rows(size: int, like: Tensor) -> list[Tensor] | None:
                 mapped = torch.from_file(path, True, count() * size, dtype=like.dtype)
                 shared.append(mapped.view(count(), size))
     all_shared = (gather(torch.tensor(len(shared))) == count()).all()
-    os.close(file)
+    if file >= 0:
+        os.close(file)
     return shared if all_shared else None
 
 
-def gather_rows(rows: Tensor) -> Tensor:
-    """Return the rows of all processes, the first one's first; each may have any number."""
+def gather_rows(rows: Tensor, numbers: Sequence[int] = ()) -> Tensor:
+    """Return the rows of all processes, the first one's first; each may have any number of them
+    (``numbers``, where they are known)."""
     if count() == 1:
         return rows
-    return _gather_rows(rows, gather(torch.tensor(len(rows))).tolist())
-
-
-def _gather_rows(rows: Tensor, numbers: list[int]) -> Tensor:
+    numbers = numbers or gather(torch.tensor(len(rows))).tolist()
     padded = rows.new_zeros(max(numbers), *rows.shape[1:])
     padded[: len(rows)] = rows
     return torch.cat([each[:number] for each, number in zip(gather(padded), numbers)])
@@ -483,7 +484,7 @@ class _GatherParts(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, total: int) -> Tensor:
         numbers = [len(shard_of(total, rank, count())) for rank in range(count())]
         ctx.rows = shard_of(total, _group.rank, count()).rows
-        return _gather_rows(rows, numbers)
+        return gather_rows(rows, numbers)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

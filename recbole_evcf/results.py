@@ -101,14 +101,14 @@ class Store:
         return content["value"] if content.get("key") == plain_json(dict(key)) else None
 
 
-def take(path: str) -> bool:
-    """Take a lock; return True if this process now has it, False if another does."""
+def take(path: str, wait: bool = False) -> bool:
+    """Take a lock; return whether this process now has it: not if another does, unless we wait."""
     # Any thread may release it.
     lock = FileLock(_lock_file(path), thread_local=False)
     if lock.lock_file in _held:
         return True
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(blocking=wait)
     except Timeout:
         return False
     except (NotImplementedError, OSError) as error:

@@ -31,6 +31,8 @@ SG = {"eval_args": {**RS, "split": {"SG": [0.5, 0.2, 0.3]}}}
 SAMPLED = {"eval_args": {**RS, "split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni20"}}
 ONE_TEST_USER = {"eval_args": {**RS, "split": {"SG": [-1, 4, 1]}}}
 DECAY = {"weight_decay": 0.01}
+DESCENT = {"learner": "sgd", "learning_rate": 0.05}
+LARGEST = {"max_norm": 0.01, "norm_type": "inf"}
 GAUC = {"metrics": ["GAUC", "NDCG"], "valid_metric": "NDCG@10"}
 # By name: model and settings.
 RUNS = {
@@ -41,8 +43,9 @@ RUNS = {
     "standard normal": ("GatedMultiVAE", SG),
     "linear path": ("GatedHVampLinear", SG),
     # Steps in proportion to the gradient: a wrong scale would show, as Adam would hide it.
-    "gradient descent": ("Vamp", {"learner": "sgd", "learning_rate": 0.05}),
+    "gradient descent": ("Vamp", DESCENT),
     "clipped": ("Vamp", {"learner": "adam", "clip_grad_norm": {"max_norm": 0.5}, **DECAY}),
+    "clipped by the largest": ("Vamp", {"clip_grad_norm": LARGEST, **DESCENT}),
     "scaled": ("GatedVamp", {"enable_scaler": True}),
     "a last batch of one": ("Vamp", {"train_batch_size": 59, "learner": "sgd"}),
     "one test user": ("GatedHVamp", {**ONE_TEST_USER, "seed": 3}),
@@ -211,6 +214,27 @@ def test_other_data_and_settings_than_the_first_processs(monkeypatch):
     distributed.agree_on({"epochs": 3, "seed": 1})
     with pytest.raises(ValueError, match=r"^seed is 2 here and 1 on the first machine"):
         distributed.agree_on({"epochs": 3, "seed": 2})
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_memory_is_shared_unless_that_is_forbidden(forbidden, monkeypatch):
+    """All gather as often: none waits for another."""
+    gathered = []
+
+    def gather(tensor):
+        gathered.append(tensor)
+        return torch.stack([tensor, tensor])
+
+    def refused(name):
+        raise PermissionError
+
+    monkeypatch.setattr(distributed, "_group", distributed._Group(0, 2, on_one_machine=True))
+    monkeypatch.setattr(distributed, "from_first", lambda value: value)
+    monkeypatch.setattr(distributed, "gather", gather)
+    if forbidden:
+        monkeypatch.setattr(os, "memfd_create", refused)
+    assert (distributed._shared_rows(3, torch.zeros(1)) is None) == forbidden
+    assert len(gathered) == 2
 
 
 def test_the_digest_of_data_sees_users_items_and_what_is_shown(tiny_settings):

@@ -104,7 +104,8 @@ def download_missing(config: Config) -> None:
 
 
 def digest_of_data(config: Config) -> str:
-    """Return the digest of a data set's files: new data under an old name are other data.
+    """Return the digest of a data set's files: new data under an old name are other data. Left out
+    is its config file, of which the settings count elsewhere.
 
     Raises:
         ValueError: there are no data, nor can they be downloaded.
@@ -112,8 +113,8 @@ def digest_of_data(config: Config) -> str:
     download_missing(config)
     folder, name = Path(config["data_path"]), config["dataset"]
     found = [path for path in folder.iterdir() if path.name.startswith(f"{name}.")]
-    files = sorted(path for path in [*found, folder / EMBEDDINGS] if path.is_file())
-    return digest(*(part for path in files for part in (path.name, path)))
+    files = sorted({*found, folder / EMBEDDINGS} - {folder / f"{name}.yaml"})
+    return digest(*(part for path in files if path.is_file() for part in (path.name, path)))
 
 
 def digest_of_part(dataset: Dataset, *histories: Histories) -> str:

@@ -73,12 +73,11 @@ class CheckedConfig(Config):
         # Importing a module may raise anything.
         except Exception:
             raise unknown_model(str(model or self.external_config_dict["model"])) from None
+        if getattr(self, "is_restored", False):
+            return name, model_class, checked("dataset", dataset)
         folder = self.external_config_dict.get("data_path") or DATA_PATH
-        is_restored = getattr(self, "is_restored", False)
-        dataset = dataset if is_restored else prepared(dataset, folder)
-        checked("dataset", dataset)
-        path = os.path.join(folder, dataset, f"{dataset}.yaml")
-        if not is_restored and os.path.isfile(path):
+        dataset = checked("dataset", prepared(dataset, folder))
+        if os.path.isfile(path := os.path.join(folder, dataset, f"{dataset}.yaml")):
             self._read_file_of_dataset(path)
         return name, model_class, dataset
 

@@ -37,7 +37,8 @@ SPEED_UP = "RECBOLE_EVCF_SPEED_UP"
 
 @functools.cache
 def speed_up_recbole() -> None:
-    """Make RecBole read, split and evaluate faster for all models, with the same results.
+    """Make RecBole read, split and evaluate faster for all models, with the same results (under
+    the split by users, those of MultiVAE, MultiDAE and RecVAE are the same but for rounding).
 
     The command ``recbole-evcf`` does it. It holds for the processes that are started later, too. A
     second call does nothing.

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 # Items whose rows of a matrix are made at once, and by how many threads at most: each holds a copy.
 BLOCK, THREADS = 256, 4
-
-
-# Columns of it that a sum of its rows reads at once, if a row is read so often in a batch.
+# Columns of a table that a sum of its rows reads at once, if a row is read so often in a batch.
 COLUMNS, READ_AGAIN = 128, 8
 
 

@@ -72,7 +72,7 @@ def last_layer(model: Any, sparse: bool = False) -> LastLayer | None:
     """
     if isinstance(model, VAERecommender):
         output = model.network.output
-        if not _has(model, VAERecommender) or type(output) is not OutputLayer:
+        if not _has(model, VAERecommender, "item_scores") or type(output) is not OutputLayer:
             return None
         return LastLayer(model.last_hidden, model.item_scores, output.weight, output.bias)
     name = type(model).__name__
@@ -94,7 +94,8 @@ def last_layer(model: Any, sparse: bool = False) -> LastLayer | None:
     return LastLayer(hidden, layer, layer.weight[1:], layer.bias[1:])
 
 
-def _has(model: Any, cls: Any) -> bool:
-    """Whether a model scores as this class of its does."""
-    own = type(model).full_sort_predict is cls.full_sort_predict
-    return own and "full_sort_predict" not in vars(model)
+def _has(model: Any, cls: Any, *names: str) -> bool:
+    """Whether a model scores as this class of its does, with these methods too."""
+    names = ("full_sort_predict", *names)
+    same = all(getattr(type(model), name) is getattr(cls, name) for name in names)
+    return same and vars(model).keys().isdisjoint(names)

@@ -34,18 +34,20 @@ def generator_states(loaders: Sequence) -> dict:
         "python": to_plain(random.getstate()),
         "numpy": to_plain(np.random.get_state()),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of several processes each draws the same numbers from a GPU of its own.
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "loaders": [loader.generator.get_state() if loader else None for loader in loaders],
     }
 
 
 def set_generator_states(states: dict, loaders: Sequence) -> None:
-    """Restore :func:`generator_states`, on a machine with as many GPUs."""
+    """Restore :func:`generator_states`, on the current GPU."""
     random.setstate(from_plain(states["python"]))
     np.random.set_state(from_plain(states["numpy"]))
     torch.set_rng_state(states["torch"].cpu())
-    for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(state.cpu(), device)
+    if states["cuda"] and torch.cuda.is_available():
+        # Earlier files have those of all GPUs, the one that was drawn from first.
+        torch.cuda.set_rng_state(states["cuda"][0].cpu())
     for loader, state in zip(loaders, states["loaders"]):
         if loader and state is not None:
             loader.generator.set_state(state.cpu())

@@ -87,7 +87,15 @@ class Shares:
     def sum_gradients(self, may_overflow: bool = False) -> None:
         """Give each of :attr:`weights` its gradient, of all processes together. Where they
         ``may_overflow``, all have numbers that are not finite, or none: a scaler leaves out a step.
+
+        Raises:
+            ValueError: the prior learns from pseudo-inputs that nobody here updates.
         """
+        if self._by_item is not None and self._by_item.grad is not None:
+            raise ValueError(
+                f"{type(self._prior).__name__} reads pseudo_inputs, of which each process updates "
+                "a part: let it read own, as VampPrior.components does, or leave out nproc."
+            )
         grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._whole]
         entries = [grad.reshape(-1) for grad in grads]
         for number in range(distributed.count()):
@@ -114,9 +122,10 @@ class Shares:
 
     def clip(self, max_norm: float, norm_type: float = 2.0, **more: Any) -> None:
         """Do as ``torch.nn.utils.clip_grad_norm_``, to the gradients of all processes as one."""
-        grads = [weight.grad for weight in self.weights if weight.grad is not None]
+        # An empty part has no largest entry.
+        grads = [w.grad for w in self.weights if w.grad is not None and w.grad.numel()]
         norms = distributed.gather(get_total_norm(grads, norm_type, **more))
-        total = torch.linalg.vector_norm(norms, norm_type)
+        total = torch.linalg.vector_norm(norms, float(norm_type))
         clip_grads_with_norm_(self.weights, max_norm, total)
 
     def keep_state_whole(self, optimizer: Optimizer) -> None:

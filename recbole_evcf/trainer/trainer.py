@@ -37,14 +37,11 @@ class AdamNormGrad(torch.optim.Adam):
     """Adam on gradients that are first scaled to unit L2 norm, tensor by tensor, as the paper's
     authors trained: ``g / (|g| + 1e-7)``.
 
-    Takes the arguments of ``torch.optim.Adam``. The steps run in torch's fused kernel.
-
-    Attributes:
-        of_parts: whether each of several processes updates a part of every tensor.
+    Takes the arguments of ``torch.optim.Adam``. The steps run in torch's fused kernel; each of
+    several processes updates a part of every tensor.
     """
 
     EPSILON = 1e-7
-    of_parts = False
 
     def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0):
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
@@ -59,7 +56,7 @@ class AdamNormGrad(torch.optim.Adam):
         if not gradients:
             return super().step(closure)
         norms: tuple[Tensor, ...] | None = None
-        if self.of_parts:
+        if distributed.count() > 1:
             # A norm of norms: the rows are the processes'.
             own = torch.stack(torch._foreach_norm(gradients))
             norms = distributed.gather(own).norm(dim=0).unbind()
@@ -76,6 +73,8 @@ class AdamNormGrad(torch.optim.Adam):
         for group in self.param_groups:
             tensors: list[list[Tensor]] = [[] for _ in range(6)]
             self._init_group(group, *tensors)
+            if not tensors[0]:
+                continue
             torch._foreach_add_(tensors[-1], 1)
             for parameter, gradient, mean, square, step in zip(*tensors[:4], tensors[-1]):
                 norm = next(norms) + self.EPSILON
@@ -149,7 +148,8 @@ class VAETrainer(Trainer):
                 self.resumption.after_epoch(epoch)
 
         self.best_epoch, self.resumption = self.start_epoch - 1, None
-        self._processor = SharedProcessor() if self.device.type == "cpu" else None
+        alone = self.device.type == "cpu" and distributed.count() == 1
+        self._processor = SharedProcessor() if alone else None
         if self.config["resume"] or self.config["resumable"]:
             if not saved:
                 raise ValueError("resume and resumable need model files: leave out saved=False.")
@@ -169,8 +169,6 @@ class VAETrainer(Trainer):
             return super()._build_optimizer(**kwargs)
         optimizer = super()._build_optimizer(**{"params": self._shares.weights, **kwargs})
         self._shares.keep_state_whole(optimizer)
-        if isinstance(optimizer, AdamNormGrad):
-            optimizer.of_parts = True
         return optimizer
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
@@ -294,7 +292,7 @@ class VAETrainer(Trainer):
         with distributed.file_of_first(model_file) as path:
             self.logger.info(f"Loading model structure and parameters from {path}")
             # Mapped: what is not read takes no memory, as the optimizer's moments.
-            state = torch.load(path, self.device, weights_only=True, mmap=True)
+            state = torch.load(path, "cpu", weights_only=True, mmap=True)
             self.model.load_state_dict(state["state_dict"])
             self.model.load_other_parameter(state.get("other_parameter"))
 

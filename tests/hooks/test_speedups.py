@@ -106,6 +106,15 @@ def test_autoencoders_in_two_parts_score_as_they_do(tiny, model, split):
     assert torch.equal(network.full_sort_predict({"user_id": users}).view(len(users), -1), expected)
 
 
+@pytest.mark.parametrize("name", ["full_sort_predict", "item_scores"])
+def test_a_model_that_scores_in_its_own_way_has_no_two_parts(tiny, name):
+    network = build("Vamp", "tiny", tiny)[2]
+    assert last_layer(network) is not None
+    method = getattr(network, name)
+    network.__class__ = type("Own", (type(network),), {name: lambda _, x: -method(x)})
+    assert last_layer(network) is None
+
+
 SPEED = """
 import subprocess, sys
 from collections import Counter

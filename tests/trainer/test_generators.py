@@ -6,7 +6,7 @@ import torch
 from build import build
 from recbole_evcf.inspection.inspection import inspect_loaded
 from recbole_evcf.serving.recommender import scores_of_users
-from recbole_evcf.trainer.generators import drawing_apart
+from recbole_evcf.trainer.generators import drawing_apart, generator_states, set_generator_states
 
 
 def test_draws_are_those_of_the_seed_and_leave_no_trace():
@@ -19,6 +19,21 @@ def test_draws_are_those_of_the_seed_and_leave_no_trace():
     with pytest.raises(RuntimeError), drawing_apart(7):
         torch.rand(1).view(5)
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_each_process_goes_on_on_its_own_gpu_as_the_first_did(monkeypatch):
+    first, second = current = [torch.Generator(), torch.Generator()]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda: current[0].get_state())
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state: current[0].set_state(state))
+    states = generator_states(())
+    expected = torch.rand(4, generator=first)
+    # As earlier versions wrote them.
+    of_all = {**states, "cuda": [*states["cuda"], second.get_state()]}
+    current.reverse()
+    for each in (states, of_all):
+        set_generator_states(each, ())
+        assert torch.equal(torch.rand(4, generator=second), expected)
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 from recbole.config import Config
+from recbole.trainer import Trainer
 
 from build import build
+from recbole_evcf import distributed
 from recbole_evcf.trainer import shared_processor
 from recbole_evcf.trainer.shared_processor import Clocks, SharedProcessor
 
@@ -68,6 +70,16 @@ def test_short_epochs_are_judged_together_and_the_line_comes_once(monkeypatch, t
     trainer.fit(loaders[0])
     # RecBole notes an epoch after it: this is in the third.
     assert said == [2]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_that_train_together_are_no_other_programs(count, monkeypatch, tiny):
+    _, loaders, _, trainer = build("Vamp", "tiny", tiny)
+    monkeypatch.setattr(distributed, "_group", distributed._Group(0, count))
+    monkeypatch.setattr(distributed, "from_first", lambda value: value)
+    monkeypatch.setattr(Trainer, "fit", lambda *_: None)
+    trainer.fit(loaders[0])
+    assert (trainer._processor is None) == (count > 1)
 
 
 def test_busy_processes_are_noticed():

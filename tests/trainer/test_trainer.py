@@ -264,10 +264,10 @@ def test_steps_follow_the_formula(weight_decay):
 
 
 def test_parameters_without_a_gradient_or_with_zeros_stay():
-    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
-    parameters[0].grad = torch.zeros(2)
-    AdamNormGrad(parameters, lr=1.0).step()
-    assert [each.tolist() for each in parameters] == [[1, 1], [1, 1]]
+    first, *others, last = parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    first.grad = torch.zeros(2)
+    AdamNormGrad([{"params": [first, *others]}, {"params": [last]}], lr=1.0).step()
+    assert [each.tolist() for each in parameters] == [[1, 1]] * 3
 
 
 def test_compiled_layers_give_the_same_losses(tiny, monkeypatch, tmp_path):

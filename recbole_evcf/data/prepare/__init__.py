@@ -7,10 +7,10 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timezone
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
 from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
 from recbole_evcf.data.prepare.table import form_of, prepare_table, table_config
+from recbole_evcf.results import release, take
 
 FORMATS: dict[str, Callable[..., list[str]]] = {
     "table": prepare_table,
@@ -28,8 +29,8 @@ FORMATS: dict[str, Callable[..., list[str]]] = {
 KINDS = tuple(FORMATS)
 # What makes the text of a config file, for the kinds that need one.
 CONFIGS = {"table": table_config, "pro_sg": split_config}
-# Begins the comment that keeps the options.
-OPTIONS = "# Options: "
+# Begin the comments that say what a data set was prepared from, and how.
+SOURCE, OPTIONS = "# Prepared from ", "# Options: "
 
 
 def prepare(
@@ -37,7 +38,7 @@ def prepare(
     name: str | None = None,
     kind: str = "table",
     output: str | Path = "dataset",
-    overwrite: bool = False,
+    overwrite: bool | Literal["keep"] = False,
     **options: Any,
 ) -> str:
     """Prepare a data set: the folder `OUTPUT/NAME` appears complete or not at all.
@@ -51,7 +52,7 @@ def prepare(
         name: What to call the data set; needed for `table` and `pro_sg`, otherwise the kind.
         kind: One of `KINDS`.
         output: The folder of data sets to write to; created if necessary.
-        overwrite: Whether to replace a data set of that name.
+        overwrite: Whether to replace a data set of that name; "keep" keeps what was added to it.
         **options: Of a table, see :func:`~recbole_evcf.data.prepare.table.prepare_table`: its
             columns `user`, `item`, `rating`, `time`, an `item_file` with `title`, and
             `min_rating`, `min_user`, `min_item`.
@@ -77,19 +78,25 @@ def prepare(
     if name is None and kind in CONFIGS:
         raise ValueError(f"{kind} needs a name for the data set, as its raw files have none")
     name = kind if name is None else name
-    with new_dataset(raw, output, name, overwrite) as folder:
-        path = str(folder / name)
+    with new_dataset(raw, output, name, bool(overwrite)) as folder:
+        path, old, source = str(folder / name), Path(output, name), _source(raw, options)
         report = FORMATS[kind](raw if kind == "table" else open_raw(raw), path, **options)
         if kind in CONFIGS:
-            text = f"{_source(raw, options)}\n{CONFIGS[kind](path)}"
-            Path(f"{path}.yaml").write_text(text, encoding="utf-8")
+            text = CONFIGS[kind](path)
+            if overwrite == "keep" and old.is_dir():
+                written = shutil.ignore_patterns(*(file.name for file in folder.iterdir()))
+                shutil.copytree(old, folder, ignore=written, dirs_exist_ok=True)
+                kept = (line for line in _lines(old) if not line.startswith((SOURCE, OPTIONS)))
+                text = "".join(kept).replace(CONFIGS[kind](str(old / name)), text) or text
+            Path(f"{path}.yaml").write_text(f"{source}\n{text}", "utf-8", "surrogateescape")
     return "\n".join([f"{Path(output) / name}: prepared from {kind}", *report])
 
 
 def prepared(dataset: Any, output: str) -> Any:
     """Return the name of a data set; of a table's file, once it is prepared in `output`.
 
-    A file that has changed is prepared again with the options of the last time.
+    A file that has changed is prepared again with the options of the last time; what the user has
+    added to the data set is kept. One process prepares, and others wait for it.
 
     Raises:
         ValueError: as :func:`prepare`; or another data set has the file's name.
@@ -97,35 +104,48 @@ def prepared(dataset: Any, output: str) -> Any:
     if not (isinstance(dataset, (str, Path)) and form_of(dataset) and Path(dataset).is_file()):
         return dataset
     name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")
-    config = Path(output) / name / f"{name}.yaml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    before, after, *_ = [*text.splitlines(), "", ""]
-    source = _source(dataset, {}).splitlines()[0]
-    if before != source:
-        # Less the time of its last change.
-        same = before.rpartition(" of ")[0] == source.rpartition(" of ")[0]
-        options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
-        try:
-            report = prepare(dataset, name, output=output, overwrite=same, **options)
-        except ValueError as error:
-            command = f"recbole-evcf prepare table --raw={shlex.quote(str(dataset))} --name={name}"
-            raise ValueError(f"{error} (these are options of {command})") from None
-        getLogger().warning(report)
+    folder, source = Path(output, name), _source(dataset, {}).partition("\n")[0] + "\n"
+    if _lines(folder)[0] == source:
+        return name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    take(str(folder), wait=True)
+    try:
+        before, after, *_ = _lines(folder)
+        if before != source:
+            # Less the time of its last change.
+            same = before.rpartition(" of ")[0] == source.rpartition(" of ")[0]
+            options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
+            getLogger().warning(prepare(dataset, name, "table", output, same and "keep", **options))
+    except (ValueError, TypeError) as error:
+        at = f"{folder / name}.yaml, options: " if isinstance(error, json.JSONDecodeError) else ""
+        words = (f"--raw={dataset}", f"--name={name}", f"--output={output}")
+        command = shlex.join(["recbole-evcf", "prepare", "table", *words])
+        raise ValueError(f"{at}{error}; options of the table can be given to: {command}") from None
+    finally:
+        release(str(folder))
     return name
+
+
+def _lines(folder: Path) -> list[str]:
+    """The lines of a data set's config file, if it has one, and two empty ones."""
+    text = ""
+    with suppress(OSError):
+        text = (folder / f"{folder.name}.yaml").read_text("utf-8", "surrogateescape")
+    return [*text.splitlines(keepends=True), "", ""]
 
 
 def _source(raw: Any, options: dict[str, Any]) -> str:
     """Comments on what a data set was prepared from, by which a changed file is known, and how."""
     items = options.get("item_file")
     if isinstance(raw, pd.DataFrame) or isinstance(items, pd.DataFrame):
-        return "# Prepared from a table"
+        return f"{SOURCE}a table"
     if not Path(str(raw)).is_file():
-        return f"# Prepared from {raw}"
-    changed = datetime.fromtimestamp(Path(raw).stat().st_mtime).isoformat(" ")
+        return f"{SOURCE}{raw}"
+    changed = datetime.fromtimestamp(Path(raw).stat().st_mtime, timezone.utc).isoformat(" ")
     kept = options if items is None else {**options, "item_file": str(Path(items).resolve())}
     # NumPy's numbers too.
     given = json.dumps(kept, default=float)
-    return f"# Prepared from {Path(raw).resolve()} of {changed}\n{OPTIONS}{given}"
+    return f"{SOURCE}{Path(raw).resolve()} of {changed}\n{OPTIONS}{given}"
 
 
 @contextmanager

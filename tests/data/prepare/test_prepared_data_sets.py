@@ -1,6 +1,9 @@
 """A table's file is a data set, and a config file beside a data set is read by itself."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from recbole.quick_start import run_recbole
 from build import build
 from conftest import parts_made_elsewhere
 from recbole_evcf import cli, compare, prepare, run, tune
+from recbole_evcf.comparison.plan import settings_of_result
+from recbole_evcf.data.identity import digest_of_data
 from recbole_evcf.data.prepare import prepared
 
 SMALL = ["--mlp_hidden_size=[8]", "--latent_dimension=4", "--n_pseudo_inputs=3", "--epochs=1"]
@@ -62,7 +67,8 @@ def test_another_data_set_of_that_name_is_not_replaced(shop, capsys):
     assert cli.main(["run", f"--dataset={shop}", *SMALL]) == 2
     error = capsys.readouterr().err
     assert "our-shop: exists already; pass overwrite" in error
-    assert "prepare table --raw='our shop.2026.csv' --name=our-shop)" in error
+    words = "prepare table '--raw=our shop.2026.csv' --name=our-shop --output=dataset/"
+    assert f"; options of the table can be given to: recbole-evcf {words}\n" in error
     assert Path("dataset/our-shop/our-shop.inter").read_text() == "mine"
 
 
@@ -114,6 +120,98 @@ def test_a_changed_file_is_prepared_with_the_options_of_before(shop):
     prepare(shop, "our-shop", output=folder.parent, overwrite=True, item_file=items, **options)
     with pytest.raises(ValueError, match="our-shop: exists already"):
         prepared(shop, str(folder.parent))
+
+
+def test_what_was_added_to_a_data_set_is_kept_when_its_file_changes(shop):
+    prepared(shop, "dataset")
+    config, users = Path("dataset/our-shop/our-shop.yaml"), Path("dataset/our-shop/our-shop.user")
+    own = "  user: [user_id, age]\n# Mine, for ü:\ntopk: [7, 10]\n"
+    config.write_text(config.read_text() + own)
+    users.write_text("user_id:token\tage:float\nC-001\t30\n")
+    pd.read_csv(shop)[["customer", "sku"]].to_csv(shop, index=False)
+    os.utime(shop, (1, 1))
+    assert Config("Pop", str(shop))["topk"] == [7, 10]
+    columns = {"inter": ["user_id", "item_id"], "user": ["user_id", "age"]}
+    assert yaml.safe_load(config.read_text()) == {"load_col": columns, "topk": [7, 10]}
+    assert config.read_text().endswith(own)
+    assert users.read_text().endswith("\nC-001\t30\n")
+    assert "timestamp" not in Path("dataset/our-shop/our-shop.inter").read_text()
+    prepare(shop, "our-shop", overwrite=True)
+    assert sorted(os.listdir(config.parent)) == ["our-shop.inter", "our-shop.yaml"]
+    assert "topk" not in config.read_text()
+
+
+def test_equal_data_are_the_same_whenever_and_wherever_they_were_prepared(shop, monkeypatch):
+    def key():
+        config = Config("Pop", str(shop))
+        return settings_of_result(config, digest_of_data(config))
+
+    before, written = key(), os.stat("dataset/our-shop/our-shop.inter").st_mtime_ns
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert key() == before
+    time.tzset()
+    assert os.stat("dataset/our-shop/our-shop.inter").st_mtime_ns == written
+    os.utime(shop, (1, 1))
+    assert key() == before
+    assert os.stat("dataset/our-shop/our-shop.inter").st_mtime_ns != written
+    with shop.open("a") as file:
+        file.write("C-999,SKU3A,1700000000000\n")
+    assert key() != before
+
+
+# As slow as a large table, with a gap between the renames.
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from recbole.config import Config
+from recbole_evcf.data.prepare import FORMATS
+
+def slow(function, seconds):
+    def slowed(*args, **options):
+        done = function(*args, **options)
+        time.sleep(seconds)
+        return done
+    return slowed
+
+FORMATS["table"], Path.rename = slow(FORMATS["table"], 0.5), slow(Path.rename, 0.5)
+print(flush=True)
+sys.stdin.readline()
+print(Config("Pop", sys.argv[1])["topk"])
+"""
+
+
+def test_of_processes_that_ask_at_once_one_prepares_and_the_others_wait(shop):
+    prepared(shop, "dataset")
+    with Path("dataset/our-shop/our-shop.yaml").open("a") as file:
+        file.write("topk: [7, 10]\n")
+    os.utime(shop, (1, 1))
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    words = [sys.executable, "-c", AT_ONCE, str(shop)]
+    processes = [subprocess.Popen(words, text=True, **pipes) for _ in range(3)]
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [output for output, _ in said] == ["[7, 10]\n"] * 3, said
+    assert sum("prepared from table" in error for _, error in said) == 1
+    assert os.listdir("dataset") == ["our-shop"]
+
+
+@pytest.mark.parametrize("options", ["{", "[1]", '{"min_users": 3}'])
+def test_options_that_were_damaged(shop, options):
+    prepared(shop, "dataset")
+    config = Path("dataset/our-shop/our-shop.yaml")
+    config.write_text(config.read_text().replace("# Options: {}", f"# Options: {options}"))
+    before = config.read_text()
+    os.utime(shop, (1, 1))
+    where = "dataset/our-shop/our-shop.yaml, options: Expecting" if options == "{" else ""
+    with pytest.raises(ValueError, match=f"^{where}.*; options of the table can be given to: rec"):
+        prepared(shop, "dataset")
+    assert config.read_text() == before
 
 
 def test_the_file_beside_a_data_set_is_below_the_users(tiny):
