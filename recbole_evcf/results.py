@@ -133,6 +133,17 @@ def release(path: str) -> None:
 
 
 @contextlib.contextmanager
+def held(path: str, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock within the block, which is given what :func:`take` returns."""
+    taken = take(path, wait)
+    try:
+        yield taken
+    finally:
+        if taken:
+            release(path)
+
+
+@contextlib.contextmanager
 def folder_held(folder: str) -> Iterator[None]:
     """Make a folder, and reserve it for this command within the block.
 

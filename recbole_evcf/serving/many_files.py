@@ -14,7 +14,7 @@ import torch
 
 from recbole_evcf.data.prepare.table import COMPRESSED
 from recbole_evcf.distributed import end_with_parent
-from recbole_evcf.results import release, take
+from recbole_evcf.results import held
 from recbole_evcf.serving.recommendation_files import Done, Wanted, recommend_to_file
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import read_histories
@@ -39,17 +39,16 @@ def attempt(recommender: Recommender, pair: Pair, wanted: Wanted) -> Done | str:
     """Do one of many files; return what was done, or one sentence that names the bad file."""
     histories, output = pair
     try:
-        if not take(output):
-            raise ValueError(f"{output} is being written by another command.")
-        remove_leftovers(output)
-        items, fields = recommender.catalogue, recommender.field_names
-        users = read_histories(histories, items, fields, wanted.separator)
-        done = recommend_to_file(recommender, users, output, wanted, no_bar=True)
+        with held(output) as free:
+            if not free:
+                raise ValueError(f"{output} is being written by another command.")
+            remove_leftovers(output)
+            items, fields = recommender.catalogue, recommender.field_names
+            users = read_histories(histories, items, fields, wanted.separator)
+            done = recommend_to_file(recommender, users, output, wanted, no_bar=True)
         return done._replace(remarks=[_naming(histories, remark) for remark in done.remarks])
     except Exception as error:
         return _naming(histories, one_line(error))
-    finally:
-        release(output)
 
 
 def in_processes(

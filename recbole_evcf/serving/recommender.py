@@ -136,12 +136,12 @@ class Recommender:
         if left_out.all():
             raise ValueError("the lists of items leave none that the model could recommend.")
         nowhere = torch.from_numpy(left_out.nonzero()[0]).to(self.model.device)
-        # Of the weights that the model has now.
-        layer = (
-            last_layer(self.model) if len(histories) >= MANY_USERS and not len(nowhere) else None
-        )
-        fast = layer and gains(layer.weight)
-        top_items = TopItems(layer.weight, layer.bias, layer.score) if layer and fast else None
+        top_items = None
+        if len(histories) >= MANY_USERS and not len(nowhere):
+            # Of the weights that the model has now.
+            layer = last_layer(self.model)
+            if layer and gains(layer.weight):
+                top_items = TopItems(layer.weight, layer.bias, layer.score)
         parts = (histories.part(rows) for rows in self._batches(len(histories)))
         return (self._frame(part, k, exclude_seen, nowhere, top_items) for part in parts)
 

@@ -18,7 +18,7 @@ from recbole_evcf.data.prepare.pro_sg import prepare_pro_sg, split_config
 from recbole_evcf.data.prepare.ratings import prepare_ml_20m, prepare_netflix
 from recbole_evcf.data.prepare.raw import open_raw
 from recbole_evcf.data.prepare.table import form_of, prepare_table, table_config
-from recbole_evcf.results import release, take
+from recbole_evcf.results import held
 
 FORMATS: dict[str, Callable[..., list[str]]] = {
     "table": prepare_table,
@@ -108,10 +108,11 @@ def prepared(dataset: Any, output: str) -> Any:
     if _lines(folder)[0] == source:
         return name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    take(str(folder), wait=True)
     try:
-        before, after, *_ = _lines(folder)
-        if before != source:
+        with held(str(folder), wait=True):
+            before, after, *_ = _lines(folder)
+            if before == source:
+                return name
             # Less the time of its last change.
             same = before.rpartition(" of ")[0] == source.rpartition(" of ")[0]
             options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
@@ -121,8 +122,6 @@ def prepared(dataset: Any, output: str) -> Any:
         words = (f"--raw={dataset}", f"--name={name}", f"--output={output}")
         command = shlex.join(["recbole-evcf", "prepare", "table", *words])
         raise ValueError(f"{at}{error}; options of the table can be given to: {command}") from None
-    finally:
-        release(str(folder))
     return name
 
 
