@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 # Where the search for the weight of the linear path begins, and its factor from step to step.
 FIRST_WEIGHT, STEP = 16.0, 2**0.5
+# EDLAE's lambda and p to choose from, and where the choice begins.
+REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
+DROPOUT_PROBS = (0.1, 0.3, 0.5, 0.7)
+FIRST_SETTINGS = 300.0, 0.3
 # The most that kept scores may occupy.
 KEPT_BYTES = 2**28
 
@@ -34,14 +38,14 @@ class GatedHVampLinear(VAERecommender):
     with the decoder's logits f, the item-item weights B of
     :class:`~recbole_evcf.model.edlae.EDLAE`, and one weight w. The network is trained as if it
     were alone. The validation users choose w: each validation compares the present weight with its
-    two neighbours on a scale of square roots of two, and keeps the best. (Fitted on the training
-    users, B has seen their targets: their likelihood could choose neither w nor a network beside
-    it.)
+    two neighbours on a scale of square roots of two, and keeps the best. They choose EDLAE's lambda
+    and p before the first epoch, by how B does alone. (Fitted on the training users, B has seen
+    their targets: their likelihood could choose neither these nor a network beside it.)
 
     Args:
         config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has ``linear_reg_weight``
-            and ``linear_dropout_prob``, EDLAE's lambda and p, and ``linear_weight``, w or
-            ``auto``.
+            and ``linear_dropout_prob``, EDLAE's lambda and p, and ``linear_weight``, w, each a
+            number or ``auto``.
         dataset: the training part of RecBole's ``Dataset``.
 
     Raises:
@@ -62,14 +66,28 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        keys = ("linear_reg_weight", "linear_dropout_prob", "linear_weight")
-        reg_weight, dropout_prob, weight = (checked(key, config[key]) for key in keys)
+        weight = checked("linear_weight", config["linear_weight"])
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
         self.register_buffer("linear_weight", torch.tensor(float(weight)))
-        weights = item_weights(Histories.from_dataset(dataset), reg_weight, dropout_prob)
+        keys = ("linear_reg_weight", "linear_dropout_prob")
+        given = [checked(key, config[key]) for key in keys]
+        # What validation chooses from; of a number that is given, that alone.
+        all_settings = zip(given, (REG_WEIGHTS, DROPOUT_PROBS))
+        self.candidate_settings = [many if one == "auto" else (one,) for one, many in all_settings]
+        start = zip(given, FIRST_SETTINGS)
+        self.linear_settings = [first if one == "auto" else one for one, first in start]
+        weights = item_weights(Histories.from_dataset(dataset), *self.linear_settings)
         # No gradient: the optimizer leaves it alone.
         self.item_weights = nn.Parameter(weights, requires_grad=False)
+
+    def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:
+        """Compute B with lambda and p from the training users' histories."""
+        if settings != self.linear_settings:
+            # Two at once might not fit into memory.
+            self.item_weights.data = self.item_weights.new_empty(0)
+            self.item_weights.data = item_weights(histories, *settings).to(self.device)
+            self.linear_settings = settings
 
     def candidate_weights(self) -> list[float]:
         """The weights of the linear path that the next validation compares, the present one first;

@@ -1,16 +1,67 @@
-"""The trainer of a network with a linear path, whose weight the validation users choose."""
+"""The trainer of a network with a linear path, which the validation users choose."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from recbole_evcf import distributed
+from recbole_evcf.data.histories import Histories
 from recbole_evcf.trainer.trainer import VAETrainer
+
+# Beside so large a weight of the linear path the network's logits are nothing.
+ALONE = 1e6
 
 
 class LinearPathTrainer(VAETrainer):
     """Trains a :class:`~recbole_evcf.model.linear_path.GatedHVampLinear`.
 
-    Each validation is repeated with the weights of the linear path next to the present one, and
-    the best of them stays.
+    Before the first epoch, ``linear_reg_weight`` and ``linear_dropout_prob`` climb from where they
+    begin to neighbours that rank better without the network, as long as there are any. Each
+    validation is then repeated with the weights of the linear path next to the present one, and the
+    best of them stays.
     """
+
+    _validated_by: Any = None
+
+    def fit(
+        self, train_data: Any, valid_data: Any = None, *args: Any, **kwargs: Any
+    ) -> tuple[float, dict[str, float] | None]:
+        """Train; arguments and result are RecBole's."""
+        self._validated_by = valid_data
+        return super().fit(train_data, valid_data, *args, **kwargs)
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any
+    ) -> dict[str, float]:
+        if (
+            epoch_idx == 0
+            and self._validated_by
+            and max(map(len, self.model.candidate_settings)) > 1
+        ):
+            self._choose_linear_path(Histories.from_dataset(train_data._dataset))
+        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+
+    def _choose_linear_path(self, histories: Histories) -> None:
+        model, tried = self.model, dict[tuple[float, ...], float]()
+        axes, weight = model.candidate_settings, float(model.linear_weight)
+
+        def score(settings: list[float]) -> float:
+            if (key := tuple(settings)) not in tried:
+                model.fit_linear_path(histories, settings)
+                value, _ = super(LinearPathTrainer, self)._valid_epoch(self._validated_by)
+                tried[key] = value if self.valid_metric_bigger else -value
+            return tried[key]
+
+        model.linear_weight.fill_(ALONE)
+        best = climbed(score, axes, model.linear_settings)
+        model.linear_weight.fill_(weight)
+        model.fit_linear_path(histories, best)
+        # Rounding may differ between machines.
+        distributed.copy_from_first([model.item_weights])
+        self.logger.info(
+            f"linear path: linear_reg_weight {best[0]:g} and linear_dropout_prob {best[1]:g}, "
+            f"{self.valid_metric} {abs(tried[tuple(best)]):.4f} alone, are the best of "
+            f"{len(tried)} that validation tried"
+        )
 
     def _valid_epoch(
         self, valid_data: Any, show_progress: bool = False
@@ -28,3 +79,21 @@ class LinearPathTrainer(VAETrainer):
                     model.linear_weight.fill_(before)
         assert best is not None
         return best
+
+
+def climbed(
+    score: Callable[[list[float]], float], axes: list[Sequence[float]], start: list[float]
+) -> list[float]:
+    """Go from a point of a grid to neighbours along one axis with a greater score, until none is."""
+    best, before = start, None
+    while best != before:
+        before = best
+        for number, axis in enumerate(axes):
+            for step in (1, -1):
+                place = axis.index(best[number]) + step
+                while 0 <= place < len(axis):
+                    neighbour = [*best[:number], axis[place], *best[number + 1 :]]
+                    if not score(neighbour) > score(best):
+                        break
+                    best, place = neighbour, place + step
+    return best

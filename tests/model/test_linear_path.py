@@ -1,4 +1,4 @@
-"""GatedHVampLinear: GatedHVamp and EDLAE added up, with a weight that validation chooses."""
+"""GatedHVampLinear: GatedHVamp and EDLAE added up, as validation chooses."""
 
 import pytest
 import torch
@@ -7,10 +7,12 @@ from recbole.utils import get_trainer
 from build import build
 from recbole_evcf import Recommender
 from recbole_evcf.model.edlae import item_weights
-from recbole_evcf.trainer.linear_path import LinearPathTrainer
+from recbole_evcf.model.linear_path import DROPOUT_PROBS, FIRST_SETTINGS, REG_WEIGHTS
+from recbole_evcf.trainer.linear_path import LinearPathTrainer, climbed
 
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
 SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
+AUTO = {"linear_reg_weight": "auto", "linear_dropout_prob": "auto"}
 OWN = {"linear_reg_weight": 2.0, "linear_dropout_prob": 0.3, "epochs": 4, "n_pseudo_inputs": 5}
 
 
@@ -24,7 +26,7 @@ def users(loaders):
 
 
 def test_the_network_is_trained_as_if_it_were_alone(settings):
-    given = {**settings, "warmup_epochs": None, "total_anneal_steps": 4000}
+    given = {**settings, **AUTO, "warmup_epochs": None, "total_anneal_steps": 4000}
     networks = []
     for name in ("GatedHVampLinear", "GatedHVamp"):
         _, loaders, model, trainer = build(name, "tiny", given)
@@ -75,6 +77,80 @@ def test_a_given_weight_stays(settings):
     _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, "linear_weight": 5})
     trainer.fit(*loaders[:2])
     assert float(model.linear_weight) == 5
+
+
+@pytest.mark.parametrize("metric", ["NDCG@10", "AveragePopularity@10"])
+def test_validation_chooses_lambda_and_p_by_how_edlae_does_alone(settings, metric):
+    given = {**settings, "metrics": ["NDCG", "AveragePopularity"], "valid_metric": metric}
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**given, **AUTO})
+    trainer.fit(*loaders[:2])
+    sign = 1 if trainer.valid_metric_bigger else -1
+
+    def alone(reg_weight, dropout_prob):
+        keys = {"reg_weight": reg_weight, "dropout_prob": dropout_prob}
+        _, loaders, edlae, trainer = build("EDLAE", "tiny", {**given, **keys})
+        trainer.eval_collector.data_collect(loaders[0])
+        result = trainer.evaluate(loaders[1], load_best_model=False)
+        return sign * result[metric.lower()], edlae
+
+    reg_weight, dropout_prob = model.linear_settings
+    score, edlae = alone(reg_weight, dropout_prob)
+    assert torch.equal(model.item_weights, edlae.item_weights)
+    assert score > alone(*FIRST_SETTINGS)[0]
+    for axis, place in ((REG_WEIGHTS, 0), (DROPOUT_PROBS, 1)):
+        at = axis.index(model.linear_settings[place])
+        for value in axis[max(at - 1, 0) : at + 2]:
+            neighbour = [reg_weight, dropout_prob]
+            neighbour[place] = value
+            assert alone(*neighbour)[0] <= score
+    assert float(model.linear_weight) < 1000
+
+
+def test_a_number_that_is_given_stays(settings):
+    given = {**settings, "linear_reg_weight": "auto", "linear_dropout_prob": 0.25}
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", given)
+    trainer.fit(*loaders[:2])
+    assert model.linear_settings[0] in REG_WEIGHTS
+    assert model.linear_settings[1] == 0.25
+
+
+def test_without_validation_nothing_is_chosen(settings):
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, **AUTO})
+    before = model.item_weights.clone()
+    trainer.fit(loaders[0], saved=False)
+    assert tuple(model.linear_settings) == FIRST_SETTINGS
+    assert torch.equal(model.item_weights, before)
+
+
+def test_a_resumed_run_keeps_what_was_chosen(settings, tmp_path):
+    given = {**settings, **AUTO, "resumable": True, "checkpoint_dir": str(tmp_path)}
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", given)
+
+    def stop(epoch, score):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(
+            *loaders[:2], callback_fn=lambda epoch, score: epoch == 1 and stop(epoch, score)
+        )
+    chosen = model.item_weights.clone()
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**given, "resume": True})
+    trainer._choose_linear_path = stop
+    trainer.fit(*loaders[:2])
+    assert torch.equal(model.item_weights, chosen)
+
+
+@pytest.mark.parametrize("start", [[0, 0], [4, 3], [2, 1]])
+def test_climbing_ends_where_no_neighbour_is_better(start):
+    asked = []
+
+    def score(point):
+        asked.append(point)
+        return -abs(point[0] - 3) - abs(point[1] - 2)
+
+    assert climbed(score, [range(5), range(4)], start) == [3, 2]
+    assert all(0 <= x < 5 and 0 <= y < 4 for x, y in asked)
+    assert climbed(lambda point: 0.0, [range(5), range(4)], start) == start
 
 
 def test_a_model_file_holds_all_of_it(settings):
