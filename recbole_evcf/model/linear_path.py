@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FIRST_WEIGHT, STEP = 16.0, 2**0.5
 # EDLAE's lambda and p to choose from, and where the choice begins.
 REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
-DROPOUT_PROBS = (0.1, 0.3, 0.5, 0.7)
+DROPOUT_PROBS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 FIRST_SETTINGS = 300.0, 0.3
 # The most that kept scores may occupy.
 KEPT_BYTES = 2**28

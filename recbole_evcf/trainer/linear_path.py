@@ -32,11 +32,8 @@ class LinearPathTrainer(VAETrainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> dict[str, float]:
-        if (
-            epoch_idx == 0
-            and self._validated_by
-            and max(map(len, self.model.candidate_settings)) > 1
-        ):
+        is_chosen = any(len(values) > 1 for values in self.model.candidate_settings)
+        if epoch_idx == 0 and self._validated_by and is_chosen:
             self._choose_linear_path(Histories.from_dataset(train_data._dataset))
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
@@ -84,7 +81,7 @@ class LinearPathTrainer(VAETrainer):
 def climbed(
     score: Callable[[list[float]], float], axes: list[Sequence[float]], start: list[float]
 ) -> list[float]:
-    """Go from a point of a grid to neighbours along one axis with a greater score, until none is."""
+    """Go from a point of a grid to better and better neighbours along an axis, until none is."""
     best, before = start, None
     while best != before:
         before = best
