@@ -27,6 +27,7 @@ from recbole_evcf import __version__
 from recbole_evcf.config.files import properties_path
 from recbole_evcf.config.keys import KEYS, Role, checked, whole, with_role
 from recbole_evcf.data.strong_generalization import is_sg
+from recbole_evcf.model.baseline import Baseline
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS
 from recbole_evcf.model.recommender import VAERecommender
@@ -115,9 +116,18 @@ def _check_sparse_gradients(config: Config) -> None:
 
 
 def is_vae(config: Config) -> bool:
-    """Whether the config's model is one of ours, or a subclass of one."""
+    """Whether the config's model is one of our networks, or a subclass of one."""
+    return _is_a(config, VAERecommender)
+
+
+def is_ours(config: Config) -> bool:
+    """Whether the config's model is one of our networks or baselines, or a subclass of one."""
+    return _is_a(config, VAERecommender, Baseline)
+
+
+def _is_a(config: Config, *classes: type) -> bool:
     model_class = getattr(config, "model_class", None)
-    return isinstance(model_class, type) and issubclass(model_class, VAERecommender)
+    return isinstance(model_class, type) and issubclass(model_class, classes)
 
 
 def can_resume(config: Config) -> bool:

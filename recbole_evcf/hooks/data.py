@@ -15,7 +15,7 @@ from recbole.data import utils
 from recbole.data.dataset import Dataset
 from recbole.sampler import RepeatableSampler, Sampler
 
-from recbole_evcf.config.checks import is_vae
+from recbole_evcf.config.checks import is_ours
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.data import atomic
 from recbole_evcf.data.dataloader import (
@@ -46,7 +46,7 @@ class CheckedDataset(Dataset):
             parts = build_parts(self)
         else:
             # Without the plugin, RecBole's models run when all times are missing, and so they do.
-            if in_time and (is_vae(config) or self.time_field not in self.inter_feat):
+            if in_time and (is_ours(config) or self.time_field not in self.inter_feat):
                 times_of(self)
             # RecBole shuffles with torch's generator, which the model's seed has set.
             with nullcontext() if seed is None else drawing_apart(split_seed(config)):
@@ -88,7 +88,7 @@ class CheckedDataset(Dataset):
         return feat
 
     def _check_interactions(self, path: str, feat: Any) -> None:
-        ours = is_sg(self.config) or is_vae(self.config)
+        ours = is_sg(self.config) or is_ours(self.config)
         # RecBole keeps missing ids in benchmark files, where they become padding.
         if ours and self.benchmark_filename_list is not None:
             for field in (self.uid_field, self.iid_field):
@@ -115,7 +115,7 @@ class CheckedDataset(Dataset):
 @hook(utils, "get_dataloader")
 def _get_dataloader(original: Callable, config: Config, phase: str) -> Any:
     if phase == "train":
-        samples = learns_from_samples(config["model"]) if is_sg(config) else not is_vae(config)
+        samples = learns_from_samples(config["model"]) if is_sg(config) else not is_ours(config)
         return original(config, phase) if samples else TrainUserDataLoader
     return FullSortHistoryDataLoader if _ranks_by_history(config) else original(config, phase)
 
@@ -138,7 +138,7 @@ def _create_samplers(original: Callable, config: Config, dataset: Dataset, built
 
 def _ranks_by_history(config: Config) -> bool:
     of_all_items = set(config["eval_args"]["mode"].values()) == {"full"}
-    return is_sg(config) or (is_vae(config) and of_all_items)
+    return is_sg(config) or (is_ours(config) and of_all_items)
 
 
 @hook(utils, "create_dataset")

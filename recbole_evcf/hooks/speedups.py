@@ -22,7 +22,7 @@ from recbole.model.general_recommender import EASE
 from recbole.trainer import Trainer
 from torch import Tensor
 
-from recbole_evcf.config.checks import is_vae
+from recbole_evcf.config.checks import is_ours
 from recbole_evcf.data.atomic import with_c_engine
 from recbole_evcf.data.strong_generalization import is_sg
 from recbole_evcf.evaluator.metrics import top_hits
@@ -71,7 +71,7 @@ class HitCollector(Collector):
         need = self.register.need
         # Value metrics have a score for each interaction, and no ranking.
         of_scores = any(need(name) for name in ("rec.meanrank", "rec.score", "data.label"))
-        fast = HitCollector.fast_for_all or is_vae(self.config) or is_sg(self.config)
+        fast = HitCollector.fast_for_all or is_ours(self.config) or is_sg(self.config)
         return fast and not of_scores
 
     def eval_batch_collect(
@@ -120,7 +120,7 @@ class RankingTrainer(Trainer):
         return interaction, places + 1, *positives
 
     def _in_two_parts(self) -> tuple[Callable, TopItems] | None:
-        fast = HitCollector.fast_for_all or is_vae(self.config)
+        fast = HitCollector.fast_for_all or is_ours(self.config)
         ranks = fast and self.eval_collector.only_ranks
         layer = last_layer(self.model, sparse=True) if ranks else None
         return layer and (layer.hidden, TopItems(layer.weight, layer.bias, layer.score))

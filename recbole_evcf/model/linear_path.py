@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-# Where the search for the weight of the linear path begins, and its factor from step to step.
-FIRST_WEIGHT, STEP = 16.0, 2**0.5
+# Where the search for the weight of the linear path begins, its factor from step to step, and what
+# it does not go beyond: there the network is lost in the scores, and all weights seem alike.
+FIRST_WEIGHT, STEP, LEAST, MOST = 16.0, 2**0.5, 1.0, 256.0
 # EDLAE's lambda and p to choose from, and where the choice begins.
 REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
 DROPOUT_PROBS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
@@ -38,9 +39,10 @@ class GatedHVampLinear(VAERecommender):
     with the decoder's logits f, the item-item weights B of
     :class:`~recbole_evcf.model.edlae.EDLAE`, and one weight w. The network is trained as if it
     were alone. The validation users choose w: each validation compares the present weight with its
-    two neighbours on a scale of square roots of two, and keeps the best. They choose EDLAE's lambda
-    and p before the first epoch, by how B does alone. (Fitted on the training users, B has seen
-    their targets: their likelihood could choose neither these nor a network beside it.)
+    two neighbours on a scale of square roots of two, and with the first, and keeps the best. They
+    choose EDLAE's lambda and p before the first epoch, by how B does alone. (Fitted on the training
+    users, B has seen their targets: their likelihood could choose neither these nor a network
+    beside it.)
 
     Args:
         config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has ``linear_reg_weight``
@@ -93,7 +95,11 @@ class GatedHVampLinear(VAERecommender):
         """The weights of the linear path that the next validation compares, the present one first;
         no other if the config gives it."""
         weight = float(self.linear_weight)
-        return [weight, weight / STEP, weight * STEP] if self.is_weight_chosen else [weight]
+        if not self.is_weight_chosen:
+            return [weight]
+        # The best weight of an early network may be far from that of a later one.
+        others = weight / STEP, weight * STEP, FIRST_WEIGHT
+        return [weight, *(w for w in others if LEAST <= w <= MOST and w != weight)]
 
     def linear_scores(self, history: HistoryBatch) -> Tensor:
         """w x B, (batch, items): what the linear path adds to the network's logits."""

@@ -56,7 +56,9 @@ def test_validation_chooses_the_best_of_the_neighbours(settings, metric):
     _, loaders, model, trainer = build("GatedHVampLinear", "tiny", given)
     assert isinstance(trainer, LinearPathTrainer)
     trainer.eval_collector.data_collect(loaders[0])
-    assert model.candidate_weights() == pytest.approx([16, 16 / 2**0.5, 16 * 2**0.5])
+    first, *neighbours = model.candidate_weights()
+    assert first == 16
+    assert sorted(neighbours) == pytest.approx([16 / 2**0.5, 16 * 2**0.5])
     by_weight = {}
     for weight in model.candidate_weights():
         model.linear_weight.fill_(weight)
@@ -64,13 +66,22 @@ def test_validation_chooses_the_best_of_the_neighbours(settings, metric):
             metric.lower()
         ]
     model.linear_weight.fill_(16)
-    # The network ranks once for all three.
+    # The network ranks once for all.
     calls = []
     model.network.decoder.register_forward_hook(lambda *_: calls.append(1))
     score, result = trainer._valid_epoch(loaders[1])
     assert len(calls) == len(loaders[1])
     best = max(by_weight.values()) if trainer.valid_metric_bigger else min(by_weight.values())
     assert score == result[metric.lower()] == best == by_weight[float(model.linear_weight)]
+
+
+def test_the_search_for_the_weight_stays_in_sight_of_the_network(settings):
+    model = build("GatedHVampLinear", "tiny", settings)[2]
+    for weight, others in [(256.0, [16, 181.02]), (1.0, [2**0.5, 16]), (64.0, [16, 45.25, 90.51])]:
+        model.linear_weight.fill_(weight)
+        present, *rest = model.candidate_weights()
+        assert present == weight
+        assert sorted(rest) == pytest.approx(others, abs=0.01)
 
 
 def test_a_given_weight_stays(settings):
