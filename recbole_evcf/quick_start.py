@@ -176,7 +176,7 @@ def load_data_and_model(model_file: str, check: Callable[[Config], None] | None 
     Raises:
         ValueError: the file is missing, corrupt or no model file; or its data set has changed.
     """
-    checkpoint = load_checkpoint(model_file, "cpu")
+    checkpoint = load_checkpoint(model_file, "cpu", {"optimizer"})
     with _fitting(model_file):
         config = restored_config(checkpoint["config"])
         if check is not None:

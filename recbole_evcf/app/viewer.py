@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse
 
 from recbole_evcf.app.reasons import ItemWeights, NearestComponents
+from recbole_evcf.serving.recommendation_files import shortest_decimals
 from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import UserHistories, item_token, user_histories
 from recbole_evcf.utils.text import shown
@@ -146,9 +147,8 @@ class Viewer:
         if lists:
             frames = of.recommend_in_batches(known, k)
             for user, rows in pd.concat(frames).groupby("user", sort=False):
-                # The shortest decimals that round-trip in single precision.
-                scores = rows["score"].astype(str).astype(float)
-                answers[user] |= {"items": rows["item"].tolist(), "scores": scores.tolist()}
+                scores = shortest_decimals(rows["score"])
+                answers[user] |= {"items": rows["item"].tolist(), "scores": scores}
         return known, answers
 
     def compare(self, history: Sequence[str | int], k: int = 20) -> dict[str, Any]:

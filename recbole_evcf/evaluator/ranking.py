@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Items whose maximum is looked at before they are.
 GROUP = 32
+# Columns of a product: BLAS is slower for other numbers than multiples of it.
+WIDTH = 32
 # Users that are scored again in one product.
 TOGETHER = 8
 # Of fewer items, or for fewer users in each thread, nothing is gained.
@@ -42,11 +45,13 @@ def _many(n_items: int, groups: int) -> bool:
 
 def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The n greatest of each row and their places, ties in any order: they are in the n groups
-    with the greatest maxima, or in what is left beside whole groups."""
+    with the greatest maxima, or in what is left beside whole groups. Neighbours are in different
+    groups: so the maxima are those of vectors."""
     n_items = scores.shape[1]
-    whole = n_items // GROUP * GROUP
-    groups = _greatest_groups(scores[:, :whole].unflatten(1, (-1, GROUP)), n)
-    places = (groups[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
+    n_groups = n_items // GROUP
+    whole = n_groups * GROUP
+    groups = _greatest_groups(scores[:, :whole].unflatten(1, (GROUP, n_groups)), n)
+    places = (groups[:, :, None] + n_groups * torch.arange(GROUP)).flatten(1)
     rest = torch.arange(whole, n_items).expand(len(scores), -1)
     places = torch.cat([places, rest], dim=1)
     values, chosen = scores.gather(1, places).topk(n)
@@ -55,14 +60,14 @@ def _greatest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 def _greatest_groups(grouped: Tensor, n: int) -> Tensor:
     if grouped.dtype != torch.bfloat16:
-        return grouped.amax(2).topk(n).indices
+        return grouped.amax(1).topk(n).indices
     # As whole numbers, which is many times as fast: above 0 they are in the order of the numbers
     # that they encode, below 0 in the opposite one.
     codes = grouped.view(torch.int16)
-    greatest = codes.amax(2)
+    greatest = codes.amax(1)
     values, groups = greatest.view(torch.bfloat16).float().topk(n)
     if not (values[:, -1] >= 0).all():
-        greatest = torch.where(greatest < 0, codes.amin(2), greatest)
+        greatest = torch.where(greatest < 0, codes.amin(1), greatest)
         groups = greatest.view(torch.bfloat16).float().topk(n).indices
     return groups
 
@@ -100,7 +105,7 @@ class TopItems:
         rest += 0.02 * rest.abs() + self.rounding * self.bias.abs() + 1e-30
         norms = _up(_norm(low.float())), _up(_norm(self.weight - low.float()))
         self.largest = norms[0].float().amax(), self.bias.abs().amax()
-        self.low = torch.cat([low, torch.stack([high, rest.bfloat16(), *norms], dim=1)], dim=1)
+        self.low = _padded(torch.cat([low, torch.stack([high, rest.bfloat16(), *norms], 1)], 1))
 
     @torch.no_grad()
     def __call__(self, h: Tensor, k: int, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,7 +150,7 @@ class TopItems:
         error = _norm(h - low.float()) + self.rounding * norm
         one = torch.ones_like(norm, dtype=torch.bfloat16)
         low = torch.cat([low, torch.stack([one, one, _up(error), _up(norm)], dim=1)], dim=1)
-        bounds = low @ self.low.T
+        bounds = _padded(low) @ self.low.T
         bounds[row, column] = -torch.inf
         bound, places = _greatest(bounds, _candidates(k))
         bound = bound.float()
@@ -174,6 +179,10 @@ class TopItems:
 
 def _candidates(k: int) -> int:
     return k + k // 2 + 16
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x, (0, -x.shape[1] % WIDTH))
 
 
 def _norm(x: Tensor) -> Tensor:

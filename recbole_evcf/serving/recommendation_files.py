@@ -109,21 +109,38 @@ def _counting(
         bar.update(int(first.sum()))
 
 
+def shortest_decimals(scores: pd.Series) -> list[float]:
+    """Numbers of single precision as those with the fewest decimals that round to them, which
+    Python prints with these decimals: 0.1, where the exact number is 0.100000001490116."""
+    exact = scores.to_numpy(np.float64)
+    found, sizes = np.full(len(exact), np.nan), np.abs(exact)
+    # Powers of ten that are exact.
+    left = np.flatnonzero((sizes > 1e-10) & (sizes < 1e10))
+    # Fewer than 6 digits are 6 that end in zeros; 9 are always enough.
+    for digits in range(6, 10):
+        scale = 10.0 ** (digits - 1 - np.floor(np.log10(sizes[left])))
+        found[left] = np.rint(exact[left] * scale) / scale
+        left = left[found[left].astype(np.float32) != exact[left]]
+    others = np.flatnonzero(found.astype(np.float32) != exact)
+    found[others] = scores.iloc[others].astype(str).astype(float)
+    return found.tolist()
+
+
 def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for number, frame in enumerate(frames):
             if number == 0:
                 writer.writerow(frame.columns)
-            columns = frame.assign(score=frame["score"].astype(str)).items()
-            writer.writerows(zip(*(column.tolist() for _, column in columns)))
+            columns = [column.tolist() for _, column in frame.drop(columns="score").items()]
+            columns.insert(frame.columns.get_loc("score"), shortest_decimals(frame["score"]))
+            writer.writerows(zip(*columns))
 
 
 def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for frame in frames:
-            # The shortest decimals that round-trip in single precision.
-            scores = frame["score"].astype(str).astype(float).tolist()
+            scores = shortest_decimals(frame["score"])
             names = "user", "item", "from_prior"
             users, items, marks = (frame[name].tolist() for name in names)
             starts = [*np.flatnonzero(frame["rank"] == 1).tolist(), len(frame)]

@@ -32,6 +32,8 @@ LEARNED_IN_CONSTRUCTOR = (
 READ_WHEN_SCORING = "reg_weight", "reg_exponent", "alpha", "center_columns", "beta", "q"
 # Beside what fold-in requires: with several categories, it reads its items' vectors from a file.
 NEEDED = {"LDiffRec": {"n_cate": 1}}
+# What initial weights are drawn by.
+DRAWS = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
 
 
 def load_model(path: str, device: str | torch.device | None = None) -> nn.Module:
@@ -53,7 +55,7 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
     except (RuntimeError, AssertionError) as error:
         cause = shortened(one_line(error), 200)
         raise ValueError(f"the device {device} cannot be used here: {cause}") from None
-    checkpoint = load_checkpoint(path, "cpu")
+    checkpoint = load_checkpoint(path, "cpu", {"optimizer"})
     name = _checked_name(path, checkpoint["config"])
     try:
         # Initial values are replaced by the file's, so they must use up no random numbers.
@@ -70,13 +72,17 @@ def load_model(path: str, device: str | torch.device | None = None) -> nn.Module
 
 class AllocationBound(TorchDispatchMode):
     """A context in which new tensors may hold little more than a model's weights, ``state``, and
-    ``more`` numbers, whatever sizes its file names; what exceeds that is a ``ValueError``."""
+    ``more`` numbers, whatever sizes its file names; what exceeds that is a ``ValueError``.
+
+    With ``draws`` False, weights are not drawn: the file's follow.
+    """
 
     # torch.device("meta") would not do: RecBole's autoencoders index NumPy arrays with tensors in
     # their constructors, and tensors on that device hold no numbers.
 
-    def __init__(self, state: Mapping[str, Tensor], more: int = 0) -> None:
+    def __init__(self, state: Mapping[str, Tensor], more: int = 0, draws: bool = True) -> None:
         super().__init__()
+        self._draws = draws
         n_bytes = sum(value.untyped_storage().nbytes() for value in state.values())
         # A constructor creates little but its weights.
         self._left = 8 * n_bytes + 10**7 + more
@@ -87,6 +93,8 @@ class AllocationBound(TorchDispatchMode):
             self._left -= math.prod(args[0])
             if self._left < 0:
                 raise ValueError("the sizes that it gives are larger than its weights.")
+        if func in DRAWS and not self._draws:
+            return args[0]
         return func(*args, **(kwargs or {}))
 
 
@@ -150,7 +158,8 @@ def _build(name: str, checkpoint: dict, device: str | torch.device | None) -> nn
         for key in READ_WHEN_SCORING:
             setattr(model, key, config[key])
     else:
-        with AllocationBound(state):
+        # All that our networks draw is in the file.
+        with AllocationBound(state, draws=not issubclass(model_class, VAERecommender)):
             model = model_class(config, dataset)
     model.load_state_dict(state)
     model.load_other_parameter(checkpoint.get("other_parameter"))

@@ -27,8 +27,8 @@ from recbole_evcf.utils.text import one_line, shortened, shown
 
 # Accepted names of the column of users and of the column of items.
 Fields = tuple[Sequence[str], Sequence[str]]
-# Users; and for each interaction the place of its user among them, and its item.
-Piece = tuple[Iterable[Hashable], np.ndarray, np.ndarray | pd.Series]
+# Users, and tokens of items; and for each interaction the places of its user and of its token.
+Piece = tuple[Iterable[Hashable], Sequence[Any], np.ndarray, np.ndarray]
 
 SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
 FORMS = (*SEPARATORS, ".parquet", ".jsonl")
@@ -88,7 +88,7 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
         columns = list(given.columns)
         piece = _of_pairs(*(given[_one_of(names, columns)] for names in fields))
     else:
-        piece = _of_lists(*_lists(given, len(catalogue)))
+        piece = _of_lists(*_lists(given, len(catalogue)), _columns(catalogue))
     return _collected([piece], catalogue, [])
 
 
@@ -113,7 +113,7 @@ def read_histories(
         if ending == ".parquet":
             pieces = _rows(_parquet(path, fields), path, remarks)
         elif ending == ".jsonl":
-            pieces = _json_lines(path)
+            pieces = _json_lines(path, _columns(catalogue))
         elif ending:
             pieces = _rows(_table(path, fields, separator or SEPARATORS[ending]), path, remarks)
         else:
@@ -180,39 +180,62 @@ def unknown_items(tokens: Collection[str]) -> str:
     return f"{counted(len(tokens), 'item')} that the model does not know: {names}"
 
 
+def _columns(catalogue: ItemCatalogue) -> dict[str, int]:
+    return {token: column for column, token in enumerate(catalogue.tokens)}
+
+
 def _of_pairs(users: pd.Series, items: pd.Series) -> Piece:
     # Columns as they are: of strings, pandas would make a Python object for each row first.
     owners, names = pd.factorize(users)
     if (owners < 0).any():
         raise ValueError(NAMELESS)
-    return names.tolist(), owners, items
+    places, tokens = _distinct(items)
+    return names.tolist(), tokens, owners, places
 
 
-def _of_lists(users: Collection[Hashable], lists: Collection[list]) -> Piece:
+def _of_lists(
+    users: Collection[Hashable], lists: Collection[list], columns: Mapping[str, int]
+) -> Piece:
     lengths = list(map(len, lists))
-    items = np.fromiter(itertools.chain.from_iterable(lists), dtype=object, count=sum(lengths))
-    return users, np.repeat(np.arange(len(lists)), lengths), items
+    owners, count = np.repeat(np.arange(len(lists)), lengths), sum(lengths)
+    items = itertools.chain.from_iterable(lists)
+    try:
+        places = np.fromiter(map(columns.__getitem__, items), dtype=np.int32, count=count)
+        return users, list(columns), owners, places
+    # An item that the model does not know, or no string.
+    except (KeyError, TypeError):
+        items = itertools.chain.from_iterable(lists)
+        places, tokens = _distinct(np.fromiter(items, dtype=object, count=count))
+        return users, tokens, owners, places
+
+
+def _distinct(items: np.ndarray | pd.Series) -> tuple[np.ndarray, list]:
+    """The place of each item among the different ones, and these."""
+    try:
+        places, distinct = pd.factorize(items, use_na_sentinel=False)
+    # A list among them.
+    except TypeError:
+        places, distinct = np.arange(len(items)), items
+    return places, distinct.tolist()
 
 
 def _collected(
     pieces: Iterable[Piece], catalogue: ItemCatalogue, remarks: list[str]
 ) -> UserHistories:
     """Put pieces together, users in order of first appearance; ``remarks`` gets what is unknown."""
-    columns, rows = pd.Index(catalogue.tokens), dict[Hashable, int]()
+    columns, rows = _columns(catalogue), dict[Hashable, int]()
     pairs, unknown, left_out = [np.empty((2, 0), dtype=np.int32)], set[str](), 0
-    for users, owners, items in pieces:
-        try:
-            codes, distinct = pd.factorize(items, use_na_sentinel=False)
-        # A list among them.
-        except TypeError:
-            codes, distinct = np.arange(len(items)), items
-        tokens = np.array(list(map(item_token, distinct.tolist())), dtype=object)
-        places = columns.get_indexer(tokens)
-        unknown.update(tokens[places < 0])
-        known = places[codes] >= 0
-        left_out += int((~known).sum())
+    for users, tokens, owners, places in pieces:
+        tokens = list(map(item_token, tokens))
+        of_tokens = np.array([columns.get(token, -1) for token in tokens], dtype=np.int32)
+        found = of_tokens[places]
+        known = found >= 0
+        if not known.all():
+            unknown.update(token for token, column in zip(tokens, of_tokens) if column < 0)
+            left_out += int((~known).sum())
+            found, owners = found[known], owners[known]
         numbers = np.array([rows.setdefault(user, len(rows)) for user in users], dtype=np.int32)
-        pairs.append(np.stack([numbers[owners[known]], places[codes[known]].astype(np.int32)]))
+        pairs.append(np.stack([numbers[owners], found]))
     names = pd.Series(list(rows), dtype=object)
     if names.isna().any():
         raise ValueError(NAMELESS)
@@ -333,23 +356,30 @@ def _rows(
 ) -> Iterator[Piece]:
     """The interactions in rows that have a user and an item; a remark counts the others."""
     rows = left_out = first = 0
-    for users, items in chunks:
-        blank = users.isna() | (users == "") | items.isna() | (items == "")
-        first = first or (blank.any() and rows + 1 + int(blank.to_numpy().argmax()))
-        left_out += int(blank.sum())
-        rows += len(users)
-        yield _of_pairs(users[~blank], items[~blank])
+    for user_of_row, item_of_row in chunks:
+        owners, users = pd.factorize(user_of_row)
+        places, tokens = pd.factorize(item_of_row)
+        # What is missing has the place -1, the last.
+        blank = np.append(users == "", True)[owners] | np.append(tokens == "", True)[places]
+        if blank.any():
+            first = first or rows + 1 + int(blank.argmax())
+            left_out += int(blank.sum())
+            yield _of_pairs(user_of_row[~blank], item_of_row[~blank])
+        else:
+            yield users.tolist(), tokens.tolist(), owners, places
+        rows += len(blank)
     if left_out:
         what = f"{counted(left_out, 'row')} without a user or an item"
         remarks.append(f"{path}: left out {what}, the first being row {first:,} below the header")
 
 
-def _json_lines(path: str) -> Iterator[Piece]:
+def _json_lines(path: str, columns: Mapping[str, int]) -> Iterator[Piece]:
     with get_handle(path, "rb", compression="infer", is_text=False) as opened:
         lines = enumerate(opened.handle, 1)
         users = (_user_of_line(*each) for each in lines if each[1].strip())
         while piece := list(itertools.islice(users, USERS_AT_ONCE)):
-            yield _of_lists(*zip(*piece))
+            names, lists = zip(*piece)
+            yield _of_lists(names, lists, columns)
 
 
 def _user_of_line(number: int, line: bytes) -> tuple[str, list[str]]:

@@ -8,7 +8,7 @@ import contextlib
 import copy
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -168,8 +168,10 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
     write_archive(path, plain)
 
 
-def load_checkpoint(path: str, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint onto a device; no code in the file runs.
+def load_checkpoint(
+    path: str, device: str | torch.device = "cpu", without: Set[str] = frozenset()
+) -> dict[str, Any]:
+    """Read a checkpoint onto a device, but for some of its parts; no code in the file runs.
 
     Raises:
         ValueError: there is no such file, or it is corrupt, or no checkpoint of this kind.
@@ -179,7 +181,7 @@ def load_checkpoint(path: str, device: str | torch.device = "cpu") -> dict[str, 
         with warnings.catch_warnings():
             # PyTorch warns of the pickle of a file that is not a checkpoint.
             warnings.simplefilter("ignore")
-            state = read_archive(path, device)
+            state = read_archive(path, device, without)
     # Corrupt bytes make zipfile and the unpickler raise exceptions of every kind.
     except Exception as error:
         raise ValueError(

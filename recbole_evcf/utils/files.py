@@ -5,7 +5,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,8 +103,11 @@ def write_archive(path: str, state: Any) -> None:
         ) from None
 
 
-def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
+def read_archive(
+    path: str, device: str | torch.device = "cpu", without: Set[str] = frozenset()
+) -> Any:
     """Read a file of ``torch.save`` onto a device; no code in it runs, and checksums are compared.
+    Of a dict, some keys may be left out.
 
     Raises:
         Exception: of any kind, if the file is corrupt.
@@ -113,6 +116,8 @@ def read_archive(path: str, device: str | torch.device = "cpu") -> Any:
     # Mapped, a tensor that claims to be larger than what the file holds of it is an error; read in
     # PyTorch's usual way, it would take what follows it in this process's memory.
     state = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=True)
+    if isinstance(state, dict):
+        state = {key: value for key, value in state.items() if key not in without}
     return _copied(state, {}, device)
 
 

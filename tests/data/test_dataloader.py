@@ -38,11 +38,13 @@ METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision", "MAP"]
 COMPARED = [(RS, METRICS), (LATEST, METRICS), (UNGROUPED, METRICS), (RS, ["GAUC"])]
 
 
+@pytest.mark.parametrize("model", ["GatedVamp", "EDLAE", "WMF"])
 @pytest.mark.parametrize(("eval_args", "metrics"), COMPARED)
-def test_full_sort_gives_what_recboles_gives(tiny, eval_args, metrics):
+def test_full_sort_gives_what_recboles_gives(tiny, model, eval_args, metrics):
     settings = {**tiny, "eval_args": eval_args, "metrics": metrics, "topk": [3, 10]}
     settings["valid_metric"] = "GAUC" if "GAUC" in metrics else "NDCG@10"
-    config, loaders, model, trainer = build("GatedVamp", "tiny", settings)
+    config, loaders, model, trainer = build(model, "tiny", settings)
+    assert isinstance(loaders[0], TrainUserDataLoader)
     for ours, theirs in zip(loaders[1:], recboles_loaders(config, loaders)):
         assert isinstance(ours, FullSortHistoryDataLoader)
         assert contents(ours) == contents(theirs)

@@ -14,7 +14,8 @@ from build import RS, SG, SIZES, since_recbole_1_2_1, trained
 from recbole_evcf import Recommender, register_model
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.models import BASELINES, MODELS, Vamp
-from recbole_evcf.serving.saved_model import load_model
+from recbole_evcf.serving.saved_model import AllocationBound, load_model
+from recbole_evcf.trainer.checkpoint import load_checkpoint
 
 SMALL = {
     **SIZES,
@@ -130,6 +131,24 @@ def refused(path, message):
         load_model(path)
     assert "\n" not in str(caught.value)
     assert os.path.basename(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["HVamp", "GatedHVampLinear"])
+def test_a_model_is_the_files_without_the_optimizer(model, tiny):
+    trainer, path = saved(model, tiny)[1:]
+    state, loaded = torch.get_rng_state(), load_model(path)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    assert "optimizer" in load_checkpoint(path)
+    assert "optimizer" not in load_checkpoint(path, without={"optimizer"})
+
+
+def test_weights_that_the_file_replaces_are_not_drawn():
+    for draws in (True, False):
+        with AllocationBound({"weight": torch.zeros(9)}, draws=draws):
+            weights = torch.zeros(3).normal_(), torch.nn.init.uniform_(torch.zeros(3))
+        assert all(weight.any() == draws for weight in weights)
 
 
 def test_no_file_no_model_and_half_a_model(path, tmp_path):
