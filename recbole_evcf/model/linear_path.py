@@ -68,12 +68,11 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        weight = checked("linear_weight", config["linear_weight"])
+        keys = ("linear_reg_weight", "linear_dropout_prob", "linear_weight")
+        *given, weight = (checked(key, config[key]) for key in keys)
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
         self.register_buffer("linear_weight", torch.tensor(float(weight)))
-        keys = ("linear_reg_weight", "linear_dropout_prob")
-        given = [checked(key, config[key]) for key in keys]
         # What validation chooses from; of a number that is given, that alone.
         all_settings = zip(given, (REG_WEIGHTS, DROPOUT_PROBS))
         self.candidate_settings = [many if one == "auto" else (one,) for one, many in all_settings]
