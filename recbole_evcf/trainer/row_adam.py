@@ -8,6 +8,9 @@ from torch import Tensor
 
 from recbole_evcf.trainer.trainer import AdamNormGrad
 
+# Numbers of a table that fit into a core's cache with their gradient and moments.
+AT_ONCE = 2**17
+
 
 class RowAdam(torch.optim.Adam):
     """Adam, lazy and partially row-wise where a gradient is sparse: rows that are not in it, and
@@ -26,29 +29,33 @@ class RowAdam(torch.optim.Adam):
         return super().step(closure)
 
     def _step_rows(self, table: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        rows, values = gradient.indices()[0], self.scaled(gradient.values())
         state = self.state[table]
         if not state:
             state["step"], state["exp_avg"] = torch.zeros(()), torch.zeros_like(table)
             state["exp_avg_sq"] = table.new_zeros(len(table))
         state["step"] += 1
-        beta1, beta2 = group["betas"]
-        squares = values.square().view(len(rows), -1).mean(1)
-        second = state["exp_avg_sq"][rows].lerp_(squares, 1 - beta2)
-        first = state["exp_avg"][rows].lerp_(values, 1 - beta1)
-        state["exp_avg"][rows], state["exp_avg_sq"][rows] = first, second
-        steps = float(state["step"])
-        root = (second / (1 - beta2**steps)).sqrt_().add_(group["eps"])
-        size = group["lr"] / (1 - beta1**steps) / root
-        table[rows] = table[rows] - first * size.view(-1, *[1] * (table.dim() - 1))
+        steps, (beta1, beta2) = float(state["step"]), group["betas"]
+        all_values = gradient.values()
+        divisor, at_once = self.divisor(all_values), max(AT_ONCE // (table[:1].numel() or 1), 1)
+        for rows, values in zip(gradient.indices()[0].split(at_once), all_values.split(at_once)):
+            values = values / divisor
+            squares = values.square().view(len(rows), -1).mean(1)
+            second = state["exp_avg_sq"][rows].lerp_(squares, 1 - beta2)
+            first = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - beta1)
+            state["exp_avg_sq"].index_copy_(0, rows, second)
+            state["exp_avg"].index_copy_(0, rows, first)
+            root = second.div_(1 - beta2**steps).sqrt_().add_(group["eps"])
+            size = root.reciprocal_().mul_(group["lr"] / (1 - beta1**steps))
+            change = first.mul_(size.view(-1, *[1] * (table.dim() - 1)))
+            table.index_copy_(0, rows, table.index_select(0, rows).sub_(change))
 
-    def scaled(self, gradient: Tensor) -> Tensor:
-        """What the step is taken with, of the rows of a gradient."""
-        return gradient
+    def divisor(self, gradient: Tensor) -> Tensor | float:
+        """What the rows of a gradient are divided by first."""
+        return 1.0
 
 
 class RowAdamNormGrad(RowAdam, AdamNormGrad):
     """The same of AdamNormGrad."""
 
-    def scaled(self, gradient: Tensor) -> Tensor:
-        return gradient / (gradient.norm() + self.EPSILON)
+    def divisor(self, gradient: Tensor) -> Tensor | float:
+        return gradient.norm() + self.EPSILON

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from build import build
 from conftest import write_inter
 from recbole_evcf.config.checks import check_processes
+from recbole_evcf.trainer import row_adam
 from recbole_evcf.trainer.row_adam import RowAdam, RowAdamNormGrad
 
 SAMPLED = {"sampled_softmax": 5}
@@ -17,7 +18,9 @@ SAMPLED = {"sampled_softmax": 5}
 
 @pytest.mark.parametrize("optimizer_class", [RowAdam, RowAdamNormGrad])
 @pytest.mark.parametrize("shape", [(6, 3), (6,)])
-def test_steps_follow_the_formula_row_by_row(optimizer_class, shape):
+@pytest.mark.parametrize("at_once", [1, 6, 1000])
+def test_steps_follow_the_formula_row_by_row(optimizer_class, shape, at_once, monkeypatch):
+    monkeypatch.setattr(row_adam, "AT_ONCE", at_once)
     torch.manual_seed(0)
     table, whole = torch.nn.Parameter(torch.randn(shape)), torch.nn.Parameter(torch.ones(2))
     optimizer = optimizer_class([table, whole], lr=0.1)
