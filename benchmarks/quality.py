@@ -4,7 +4,7 @@
 
 Each model of the list gets the same number of trials of its shipped search space, drawn by the same
 seed. The best settings are then trained with each seed, and tested. Everything finished is kept in
-the folder, so that the same command resumes.
+the folder, so that the same command resumes. Trials are drawn without repetition.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ METRICS = {
     "show_progress": False,
     "state": "error",
 }
+# Those that are not trained by gradients.
+CLOSED_FORM = ("EASE", "ADMMSLIM", "EDLAE", "WMF")
 SPLIT = ["protocol/strong_generalization"]
 
 
@@ -37,6 +39,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--models", default=",".join(BEST))
     parser.add_argument("--trials", type=int, default=10, help="of each model")
     parser.add_argument("--seeds", default="2020,2021,2022")
+    parser.add_argument("--bf16", action="store_true", help="train networks in half precision")
     parser.add_argument("--baseline", default="GatedHVampLinear")
     parser.add_argument("--output", default="quality", type=Path)
     arguments = parser.parse_args(words)
@@ -44,10 +47,11 @@ def main(words: list[str] | None = None) -> None:
     del sys.argv[1:]
     data = find(arguments.data, arguments.output)
     files, settings = [*(data.config_files or SPLIT)], {**data.settings, **METRICS}
-    chosen = {
-        model: tuned(model, data.name, arguments, files, settings)
-        for model in arguments.models.split(",")
-    }
+    chosen = {}
+    for model in arguments.models.split(","):
+        amp = {"enable_amp": True} if arguments.bf16 and model not in CLOSED_FORM else {}
+        best = tuned(model, data.name, arguments, files, {**settings, **amp})
+        chosen[model] = {**best, **amp}
     comparison = recbole_evcf.compare(
         [spelled(model, params) for model, params in chosen.items()],
         data.name,
@@ -74,7 +78,7 @@ def tuned(
         dataset,
         output=str(arguments.output / "tuning" / model),
         config_files=files,
-        algo="random",
+        algo="exhaustive",
         max_evals=arguments.trials,
         log=print,
         **settings,
