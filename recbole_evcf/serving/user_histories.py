@@ -291,7 +291,7 @@ def _lists(given: Any, n_items: int) -> tuple[list[Hashable], list[list]]:
             "histories must be lists of item tokens, one for each user, such as "
             '[["50", "172"]]; a dict or Series of such lists, a DataFrame or a matrix.'
         )
-    items = [each.tolist() if hasattr(each, "tolist") else list(each) for each in lists]
+    items = [each if isinstance(each, list) else _as_list(each) for each in lists]
     whole_rows = (each for each in items if len(each) == n_items > 2)
     if any(all(isinstance(n, (int, float)) and n in (0, 1) for n in row) for row in whole_rows):
         raise ValueError(
@@ -299,6 +299,10 @@ def _lists(given: Any, n_items: int) -> tuple[list[Hashable], list[list]]:
             "array, (users, items)."
         )
     return users, items
+
+
+def _as_list(given: Any) -> list:
+    return given.tolist() if hasattr(given, "tolist") else list(given)
 
 
 def _is_list(given: Any) -> bool:
