@@ -4,6 +4,7 @@ A function is pickled by the name of its module. Those here make a process that 
 them (``torch.multiprocessing``, a Ray worker) import the plugin by itself.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from recbole.utils import get_model, init_logger, init_seed
 from recbole_evcf import distributed
 from recbole_evcf.config import files
 from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plain_settings
+from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
+from recbole_evcf.model.baseline import Baseline
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.resumption import discard, states_kept
@@ -215,6 +218,8 @@ def _fitting(model_file: str) -> Iterator[None]:
 def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
+    if issubclass(config.model_class, Baseline):
+        dataset = _with_nothing_to_learn(dataset)
     with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = new_model(config, dataset)
     # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.
@@ -224,6 +229,14 @@ def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return model
+
+
+def _with_nothing_to_learn(dataset: Any) -> Any:
+    """A data set whose users have their input histories, and from which a constructor that would
+    learn what the model file holds learns nothing."""
+    bare = copy.copy(dataset)
+    bare.input_histories, bare.inter_feat = Histories.input_of(dataset), dataset.inter_feat[:0]
+    return bare
 
 
 def _check_items(trained: np.ndarray, now: np.ndarray) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.quick_start import objective_function, run_recbole
 from recbole.trainer import HyperTuning
+from recbole.utils import get_model
 from recbole.utils.case_study import full_sort_topk
 
 import recbole_evcf
-from build import python, trained
+from build import RS, SG, python, trained
 from recbole_evcf import quick_start
+from recbole_evcf.data.histories import Histories
 
 
 @pytest.mark.parametrize("model", ["BPR", "Vamp"])
@@ -33,6 +36,27 @@ def test_results_are_plain_floats_on_one_line(tiny, caplog, model):
         assert len(lines) == 1
         assert ast.literal_eval(lines[0].split(": ", 1)[1]) == result[key]
     assert type(result["best_valid_score"]) is float
+
+
+@pytest.mark.parametrize(("model", "learns"), [("EDLAE", "item_weights"), ("WMF", "fold_in")])
+@pytest.mark.parametrize("split", [RS, SG])
+def test_a_model_that_comes_back_does_not_learn_again(tiny, monkeypatch, model, learns, split):
+    loaders, trainer = trained(model, {**tiny, "eval_args": split, "epochs": 1})
+    users = loaders[2].uid_list[:5]
+    expected = trainer.model.full_sort_predict({"user_id": users})
+    module = sys.modules[get_model(model).__module__]
+    given = []
+    original = getattr(module, learns)
+
+    def watched(*args):
+        given.extend(len(each.columns) for each in args if isinstance(each, Histories))
+        return original(*args)
+
+    monkeypatch.setattr(module, learns, watched)
+    _, loaded, *_ = quick_start.load_data_and_model(trainer.saved_model_file)
+    assert not any(given)
+    scores = loaded.full_sort_predict({"user_id": users})
+    assert torch.equal(scores, expected)
 
 
 def test_recboles_hyper_tuning_prints_plain_floats(tiny, capsys):
