@@ -218,10 +218,11 @@ def _fitting(model_file: str) -> Iterator[None]:
 def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
-    if issubclass(config.model_class, Baseline):
-        dataset = _with_nothing_to_learn(dataset)
+    learned = issubclass(config.model_class, Baseline)
     with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
-        model = new_model(config, dataset)
+        model = new_model(config, _with_nothing_to_learn(dataset) if learned else dataset)
+    if learned:
+        model.item_catalogue = ItemCatalogue.from_dataset(dataset)
     # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.
     if "item_catalogue" in checkpoint:
         trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens

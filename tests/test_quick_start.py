@@ -57,6 +57,10 @@ def test_a_model_that_comes_back_does_not_learn_again(tiny, monkeypatch, model, 
     assert not any(given)
     scores = loaded.full_sort_predict({"user_id": users})
     assert torch.equal(scores, expected)
+    # By which people without a history are recommended to.
+    counts = trainer.model.item_catalogue.counts
+    assert counts.any()
+    np.testing.assert_array_equal(loaded.item_catalogue.counts, counts)
 
 
 def test_recboles_hyper_tuning_prints_plain_floats(tiny, capsys):
