@@ -2,9 +2,9 @@
 
     python benchmarks/quality.py --data=ml-1m-pro_sg:PATH --trials=10 --output=FOLDER
 
-Each model of the list gets the same number of trials of its shipped search space, drawn by the same
-seed. The best settings are then trained with each seed, and tested. Everything finished is kept in
-the folder, so that the same command resumes. Trials are drawn without repetition.
+Each model of the list gets the same number of different trials of its shipped search space, or all
+of a smaller space, drawn by the same seed. The best settings are then trained with each seed, and
+tested. Everything finished is kept in the folder, so that the same command resumes.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,11 @@ class ItemCatalogue:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """The column of each token."""
+        return {token: column for column, token in enumerate(self.tokens)}
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> ItemCatalogue:

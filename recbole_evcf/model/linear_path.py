@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
     from recbole.data.interaction import Interaction
 
-# Where the search for the weight of the linear path begins, its factor from step to step, and what
-# it does not go beyond: there the network is lost in the scores, and all weights seem alike.
-FIRST_WEIGHT, STEP, LEAST, MOST = 16.0, 2**0.5, 1.0, 256.0
+# Weights of the linear path to choose from: beyond these the network is lost in the scores, and all
+# seem alike. And where the choice begins.
+WEIGHTS, FIRST_WEIGHT = [2 ** (n / 2) for n in range(17)], 16.0
 # EDLAE's lambda and p to choose from, and where the choice begins.
 REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
 DROPOUT_PROBS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
@@ -77,7 +77,8 @@ class GatedHVampLinear(VAERecommender):
         all_settings = zip(given, (REG_WEIGHTS, DROPOUT_PROBS))
         self.candidate_settings = [many if one == "auto" else (one,) for one, many in all_settings]
         start = zip(given, FIRST_SETTINGS)
-        self.linear_settings = [first if one == "auto" else one for one, first in start]
+        self.first_settings = [first if one == "auto" else one for one, first in start]
+        self.linear_settings = self.first_settings
         weights = item_weights(Histories.from_dataset(dataset), *self.linear_settings)
         # No gradient: the optimizer leaves it alone.
         self.item_weights = nn.Parameter(weights, requires_grad=False)
@@ -85,7 +86,8 @@ class GatedHVampLinear(VAERecommender):
     def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:
         """Compute B with lambda and p from the training users' histories."""
         if settings != self.linear_settings:
-            # Two at once might not fit into memory.
+            # Two at once might not fit into memory. If this is interrupted, there are none.
+            self.linear_settings = []
             self.item_weights.data = self.item_weights.new_empty(0)
             self.item_weights.data = item_weights(histories, *settings).to(self.device)
             self.linear_settings = settings
@@ -96,9 +98,10 @@ class GatedHVampLinear(VAERecommender):
         weight = float(self.linear_weight)
         if not self.is_weight_chosen:
             return [weight]
+        place = min(range(len(WEIGHTS)), key=lambda n: abs(WEIGHTS[n] - weight))
         # The best weight of an early network may be far from that of a later one.
-        others = weight / STEP, weight * STEP, FIRST_WEIGHT
-        return [weight, *(w for w in others if LEAST <= w <= MOST and w != weight)]
+        others = {*WEIGHTS[max(place - 1, 0) : place + 2], FIRST_WEIGHT} - {WEIGHTS[place]}
+        return [WEIGHTS[place], *sorted(others)]
 
     def linear_scores(self, history: HistoryBatch) -> Tensor:
         """w x B, (batch, items): what the linear path adds to the network's logits."""

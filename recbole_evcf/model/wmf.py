@@ -70,6 +70,9 @@ class WMF(Baseline):
 
     def _alternate(self, histories: Histories, seed: int) -> Tensor:
         """Item vectors, (items, factors), by alternating least squares over the training users."""
+        if not len(histories.columns):
+            # A model that is loaded gets its vectors from the file.
+            return torch.zeros(histories.shape[1], self.embedding_size)
         matrix = histories.matrix()
         # Held-out users have no row, and so no share in the weights.
         matrix = matrix[np.diff(matrix.indptr) > 0]

@@ -19,6 +19,8 @@ from recbole_evcf.serving.recommender import Recommender
 from recbole_evcf.serving.user_histories import UserHistories, counted
 from recbole_evcf.utils.files import atomic_write
 
+# Powers of ten, all exact.
+POWERS = np.array([float(f"1e{n}") for n in range(20)])
 # Progress is too short to measure a speed below this.
 MANY_USERS = 100
 
@@ -114,11 +116,10 @@ def shortest_decimals(scores: pd.Series) -> list[float]:
     Python prints with these decimals: 0.1, where the exact number is 0.100000001490116."""
     exact = scores.to_numpy(np.float64)
     found, sizes = np.full(len(exact), np.nan), np.abs(exact)
-    # Powers of ten that are exact.
-    left = np.flatnonzero((sizes > 1e-10) & (sizes < 1e10))
+    left = np.flatnonzero((sizes > 1e-10) & (sizes < 1e5))
     # Fewer than 6 digits are 6 that end in zeros; 9 are always enough.
     for digits in range(6, 10):
-        scale = 10.0 ** (digits - 1 - np.floor(np.log10(sizes[left])))
+        scale = POWERS[digits - 1 - np.floor(np.log10(sizes[left])).astype(int)]
         found[left] = np.rint(exact[left] * scale) / scale
         left = left[found[left].astype(np.float32) != exact[left]]
     others = np.flatnonzero(found.astype(np.float32) != exact)

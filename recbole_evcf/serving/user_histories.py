@@ -27,8 +27,9 @@ from recbole_evcf.utils.text import one_line, shortened, shown
 
 # Accepted names of the column of users and of the column of items.
 Fields = tuple[Sequence[str], Sequence[str]]
-# Users, and tokens of items; and for each interaction the places of its user and of its token.
-Piece = tuple[Iterable[Hashable], Sequence[Any], np.ndarray, np.ndarray]
+# Users, and tokens of items; and for each interaction the places of its user and of its token. None
+# in place of tokens: the places are the model's columns.
+Piece = tuple[Iterable[Hashable], Sequence[Any] | None, np.ndarray, np.ndarray]
 
 SEPARATORS = {".inter": "\t", ".csv": ",", ".tsv": "\t"}
 FORMS = (*SEPARATORS, ".parquet", ".jsonl")
@@ -88,7 +89,7 @@ def user_histories(given: Any, catalogue: ItemCatalogue, fields: Fields) -> User
         columns = list(given.columns)
         piece = _of_pairs(*(given[_one_of(names, columns)] for names in fields))
     else:
-        piece = _of_lists(*_lists(given, len(catalogue)), _columns(catalogue))
+        piece = _of_lists(*_lists(given, len(catalogue)), catalogue.columns)
     return _collected([piece], catalogue, [])
 
 
@@ -113,7 +114,7 @@ def read_histories(
         if ending == ".parquet":
             pieces = _rows(_parquet(path, fields), path, remarks)
         elif ending == ".jsonl":
-            pieces = _json_lines(path, _columns(catalogue))
+            pieces = _json_lines(path, catalogue.columns)
         elif ending:
             pieces = _rows(_table(path, fields, separator or SEPARATORS[ending]), path, remarks)
         else:
@@ -180,10 +181,6 @@ def unknown_items(tokens: Collection[str]) -> str:
     return f"{counted(len(tokens), 'item')} that the model does not know: {names}"
 
 
-def _columns(catalogue: ItemCatalogue) -> dict[str, int]:
-    return {token: column for column, token in enumerate(catalogue.tokens)}
-
-
 def _of_pairs(users: pd.Series, items: pd.Series) -> Piece:
     # Columns as they are: of strings, pandas would make a Python object for each row first.
     owners, names = pd.factorize(users)
@@ -201,7 +198,7 @@ def _of_lists(
     items = itertools.chain.from_iterable(lists)
     try:
         places = np.fromiter(map(columns.__getitem__, items), dtype=np.int32, count=count)
-        return users, list(columns), owners, places
+        return users, None, owners, places
     # An item that the model does not know, or no string.
     except (KeyError, TypeError):
         items = itertools.chain.from_iterable(lists)
@@ -223,14 +220,15 @@ def _collected(
     pieces: Iterable[Piece], catalogue: ItemCatalogue, remarks: list[str]
 ) -> UserHistories:
     """Put pieces together, users in order of first appearance; ``remarks`` gets what is unknown."""
-    columns, rows = _columns(catalogue), dict[Hashable, int]()
+    columns, rows = catalogue.columns, dict[Hashable, int]()
     pairs, unknown, left_out = [np.empty((2, 0), dtype=np.int32)], set[str](), 0
-    for users, tokens, owners, places in pieces:
-        tokens = list(map(item_token, tokens))
-        of_tokens = np.array([columns.get(token, -1) for token in tokens], dtype=np.int32)
-        found = of_tokens[places]
-        known = found >= 0
-        if not known.all():
+    for users, given, owners, places in pieces:
+        found = places
+        if given is not None:
+            tokens = list(map(item_token, given))
+            of_tokens = np.array([columns.get(token, -1) for token in tokens], dtype=np.int32)
+            found = of_tokens[places]
+            known = found >= 0
             unknown.update(token for token, column in zip(tokens, of_tokens) if column < 0)
             left_out += int((~known).sum())
             found, owners = found[known], owners[known]

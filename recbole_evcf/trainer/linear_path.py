@@ -16,8 +16,9 @@ class LinearPathTrainer(VAETrainer):
 
     Before the first epoch, ``linear_reg_weight`` and ``linear_dropout_prob`` climb from where they
     begin to neighbours that rank better without the network, as long as there are any. Each
-    validation is then repeated with the weights of the linear path next to the present one, and the
-    best of them stays.
+    validation is then repeated with the weights of the linear path next to the present one, and
+    with the first, and the best of them stays. With sampled negatives these are drawn anew each
+    time, so that the choice follows their noise too: full ranking is what it is meant for.
     """
 
     _validated_by: Any = None
@@ -32,8 +33,10 @@ class LinearPathTrainer(VAETrainer):
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> dict[str, float]:
-        is_chosen = any(len(values) > 1 for values in self.model.candidate_settings)
-        if epoch_idx == 0 and self._validated_by and is_chosen:
+        model = self.model
+        is_chosen = any(len(values) > 1 for values in model.candidate_settings)
+        validates = self._validated_by and self.eval_step > 0 and model.linear_weight > 0
+        if epoch_idx == 0 and is_chosen and validates:
             self._choose_linear_path(Histories.from_dataset(train_data._dataset))
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
@@ -49,8 +52,10 @@ class LinearPathTrainer(VAETrainer):
             return tried[key]
 
         model.linear_weight.fill_(ALONE)
-        best = climbed(score, axes, model.linear_settings)
-        model.linear_weight.fill_(weight)
+        try:
+            best = climbed(score, axes, model.first_settings)
+        finally:
+            model.linear_weight.fill_(weight)
         model.fit_linear_path(histories, best)
         # Rounding may differ between machines.
         distributed.copy_from_first([model.item_weights])

@@ -19,10 +19,12 @@ from recbole_evcf.commands import trained_model
 from recbole_evcf.serving.recommendation_files import shortest_decimals
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e4, 1e12])
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e4, 1e7, 1e12])
 def test_scores_have_the_fewest_decimals(scale):
     scores = np.random.default_rng(0).normal(size=5000) * scale
-    scores = pd.Series([*scores, 0.0, 0.1, 16777216.0, -1e-45, 3.4e38], dtype=np.float32)
+    scores = pd.Series(
+        [*scores, 0.0, 0.1, 1e5, 33554430.0, 16777216.0, -1e-45, 3.4e38], dtype=np.float32
+    )
     found = shortest_decimals(scores)
     assert np.array(found, dtype=np.float32).tolist() == scores.tolist()
     # NumPy's shortest decimals are the reference.

@@ -84,6 +84,28 @@ def test_the_search_for_the_weight_stays_in_sight_of_the_network(settings):
         assert sorted(rest) == pytest.approx(others, abs=0.01)
 
 
+def test_an_interrupted_search_leaves_the_weight(settings, monkeypatch):
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, **AUTO})
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_evcf.trainer.linear_path.climbed", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(*loaders[:2], saved=False)
+    assert float(model.linear_weight) == 16
+    trainer.fit(*loaders[:2], saved=False)
+    assert float(model.linear_weight) <= 256
+
+
+@pytest.mark.parametrize("nothing", [{"eval_step": 0}, {"linear_weight": 0}])
+def test_nothing_is_chosen_that_nobody_would_look_at(settings, nothing):
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, **AUTO, **nothing})
+    trainer.fit(*loaders[:2], saved=False)
+    assert tuple(model.linear_settings) == FIRST_SETTINGS
+
+
 def test_a_given_weight_stays(settings):
     _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, "linear_weight": 5})
     trainer.fit(*loaders[:2])
