@@ -18,6 +18,7 @@ from typing import Any
 import recbole_evcf
 from data import find
 from recbole_evcf.model.models import BEST
+from recbole_evcf.serving.saved_model import LEARNED_IN_CONSTRUCTOR
 
 METRICS = {
     "metrics": ["NDCG", "TruncatedRecall"],
@@ -27,8 +28,6 @@ METRICS = {
     "show_progress": False,
     "state": "error",
 }
-# Those that are not trained by gradients.
-CLOSED_FORM = ("EASE", "ADMMSLIM", "EDLAE", "WMF")
 SPLIT = ["protocol/strong_generalization"]
 
 
@@ -49,7 +48,8 @@ def main(words: list[str] | None = None) -> None:
     files, settings = [*(data.config_files or SPLIT)], {**data.settings, **METRICS}
     chosen = {}
     for model in arguments.models.split(","):
-        amp = {"enable_amp": True} if arguments.bf16 and model not in CLOSED_FORM else {}
+        # The others have no steps.
+        amp = {"enable_amp": True} if arguments.bf16 and model not in LEARNED_IN_CONSTRUCTOR else {}
         best = tuned(model, data.name, arguments, files, {**settings, **amp})
         chosen[model] = {**best, **amp}
     comparison = recbole_evcf.compare(

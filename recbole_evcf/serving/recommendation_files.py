@@ -133,9 +133,8 @@ def _write_csv(path: str, frames: Iterable[pd.DataFrame]) -> None:
         for number, frame in enumerate(frames):
             if number == 0:
                 writer.writerow(frame.columns)
-            columns = [column.tolist() for _, column in frame.drop(columns="score").items()]
-            columns.insert(frame.columns.get_loc("score"), shortest_decimals(frame["score"]))
-            writer.writerows(zip(*columns))
+            columns = frame.assign(score=shortest_decimals(frame["score"])).items()
+            writer.writerows(zip(*(column.tolist() for _, column in columns)))
 
 
 def _write_json_lines(path: str, frames: Iterable[pd.DataFrame]) -> None:
