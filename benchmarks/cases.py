@@ -40,24 +40,27 @@ def epoch_after_evaluation(spec: dict) -> Callable[[], dict]:
 def shared_epochs(spec: dict) -> Callable[[], dict]:
     """Training epochs by ``processes`` that divide the cores, new ones each time: the seconds of
     the fastest of some, and what is to be counted of a batch."""
+    return lambda: in_processes(_shared_epochs, spec, spec["processes"])
+
+
+def in_processes(function: Callable[[dict, dict], dict], spec: dict, count: int) -> dict:
+    """What a function of a module gives in the first of ``count`` processes that divide the cores;
+    it gets RecBole's keys of its process, none if it is alone, and the specification."""
     _import(True)
     from recbole_evcf import distributed
 
-    count = spec["processes"]
-
-    def run() -> dict:
-        if count == 1:
-            return _shared_epochs({}, spec)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        keys = distributed.layout(count, -1, 0, "127.0.0.1", port)
-        return distributed.launch(_shared_epochs, (spec,), keys)
-
-    return run
+    if count == 1:
+        return function({}, spec)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    keys = distributed.layout(count, -1, 0, "127.0.0.1", port)
+    return distributed.launch(function, (spec,), keys)
 
 
-def _shared_epochs(keys: dict, spec: dict) -> dict:
+@contextlib.contextmanager
+def joined(keys: dict, spec: dict) -> Iterator[_Parts]:
+    """All parts of a case, in one of the processes that :func:`in_processes` has started."""
     import torch
 
     from recbole_evcf import distributed
@@ -66,12 +69,17 @@ def _shared_epochs(keys: dict, spec: dict) -> dict:
         distributed.join(keys, torch.device("cpu"))
     parts = _Parts(spec)
     parts.build()
-    seconds = []
-    for epoch in range(1 + spec["epochs"]):
-        start = time.perf_counter()
-        losses = parts.trainer._train_epoch(parts.train_data, epoch)
-        seconds.append(time.perf_counter() - start)
+    yield parts
     distributed.leave()
+
+
+def _shared_epochs(keys: dict, spec: dict) -> dict:
+    seconds = []
+    with joined(keys, spec) as parts:
+        for epoch in range(1 + spec["epochs"]):
+            start = time.perf_counter()
+            losses = parts.trainer._train_epoch(parts.train_data, epoch)
+            seconds.append(time.perf_counter() - start)
     users, batches = parts.train_users(), len(parts.train_data)
     return {
         "seconds": min(seconds[1:]),
