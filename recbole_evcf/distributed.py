@@ -23,7 +23,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from multiprocessing import get_start_method, parent_process, set_start_method
+from multiprocessing import (
+    current_process,
+    get_start_method,
+    parent_process,
+    set_start_method,
+)
 from typing import Any
 from uuid import uuid4
 
@@ -44,6 +49,8 @@ from recbole_evcf.data.histories import BatchShard, shard_of
 PATIENCE = timedelta(minutes=10)
 # Seconds a failed process has to report why, before others report lost contact.
 GRACE = 5.0
+# The exit code of :func:`end_unguarded`.
+UNGUARDED = 78
 # Errors of a process that its parent raises again, by name; the first that fits counts.
 MISTAKES = {
     cls.__name__: cls for cls in (ConnectionError, NotImplementedError, OSError, ValueError)
@@ -233,8 +240,22 @@ def end_with_parent() -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
+def end_unguarded() -> None:
+    """End this process if it is a new one that still imports the script it comes from. What trains
+    or starts processes calls this first: it is the script's call, met again.
+    """
+    # As multiprocessing itself notices it.
+    if getattr(current_process(), "_inheriting", False):
+        raise SystemExit(UNGUARDED)
+
+
 def how_ended(exit_code: int) -> str:
     """Return how a process ended, as ``ended with exit code 3`` or ``was killed by SIGTERM``."""
+    if exit_code == UNGUARDED:
+        return (
+            "imported your script, which called the same functions again: put its calls under "
+            'if __name__ == "__main__"'
+        )
     if exit_code >= 0:
         return f"ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name

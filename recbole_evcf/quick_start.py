@@ -79,6 +79,7 @@ def run(
         ValueError: a setting is wrong, or the processes do not fit together.
         ChildProcessError, ConnectionError: as :func:`recbole_evcf.distributed.launch`.
     """
+    distributed.end_unguarded()
     arguments = (model, dataset, config_file_list, config_dict, saved)
     keys = distributed.layout(nproc, world_size, group_offset, ip, port)
     outside = distributed.from_environment()

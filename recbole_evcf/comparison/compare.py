@@ -15,7 +15,7 @@ from recbole_evcf.comparison.plan import Plan, Run, make_plan, parse_models
 from recbole_evcf.comparison.report import write_comparison
 from recbole_evcf.comparison.worker import work
 from recbole_evcf.config.keys import choice
-from recbole_evcf.distributed import how_ended
+from recbole_evcf.distributed import UNGUARDED, end_unguarded, how_ended
 from recbole_evcf.results import Store, digest, folder_held
 from recbole_evcf.utils.packages import with_ray
 
@@ -81,8 +81,8 @@ def compare(
         settings: config keys for all models.
 
     Raises:
-        ValueError: a model, a setting or a seed is wrong, or the folder or Ray cannot be used;
-            nothing has been run.
+        ValueError: a model, a setting or a seed is wrong, or the folder or Ray cannot be used, or a
+            script calls this outside of ``if __name__ == "__main__":``; nothing has been run.
 
     >>> import recbole_evcf
     >>> comparison = recbole_evcf.compare(
@@ -97,6 +97,7 @@ def compare(
     >>> comparison.report()
     'comparison/report.html'
     """
+    end_unguarded()
     specs = parse_models(models if isinstance(models, str) else ",".join(models))
     plan = make_plan(specs, dataset, config_files, settings, seeds, baseline)
     plan, runner = runs_by(plan, tool, ray_address, cpus_per_trial, gpus_per_trial)
@@ -196,7 +197,11 @@ def request_of(run: Run, store: Store) -> dict[str, Any]:
 
 
 def run_in_process(run: Run, store: Store) -> str | None:
-    """Run in a separate process; return why it failed, None if it did not."""
+    """Run in a separate process; return why it failed, None if it did not.
+
+    Raises:
+        ValueError: the process met the call that started it.
+    """
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     arguments = (request_of(run, store), run.settings, str(store.path(run.name, "")), theirs)
@@ -208,7 +213,10 @@ def run_in_process(run: Run, store: Store) -> str | None:
         failure = ours.recv()
     except EOFError:
         process.join()
-        return f"its process {how_ended(process.exitcode or 0)}"
+        ended = f"its process {how_ended(process.exitcode or 0)}"
+        if process.exitcode == UNGUARDED:
+            raise ValueError(f"{ended}.") from None
+        return ended
     except BaseException:
         process.terminate()
         raise

@@ -250,6 +250,27 @@ def test_dataloaders_have_workers_in_a_run_of_its_own(sg, planned):
     assert outcome.runs[0][2]["test"] == execute(plan.runs[0].request, "users.csv")["test"]
 
 
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("compare('Pop,EASE', **settings)", "ValueError: its process"),
+        (
+            "run('EASE', **settings); recbole_evcf.compare('Pop', **settings)",
+            "ValueError: its process",
+        ),
+        ("run('Vamp', nproc=2, **settings)", "ChildProcessError: process 0 of 2"),
+    ],
+)
+def test_a_script_without_a_guard_is_told(sg, call, error):
+    script = f"import recbole_evcf\nsettings = {sg!r} | dict(dataset='tiny', epochs=1)\n"
+    Path("script.py").write_text(f"{script}print('again')\nrecbole_evcf.{call}\n")
+    ended = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    said = "imported your script, which called the same functions again: put its calls under"
+    assert ended.stderr.splitlines()[-1] == f'{error} {said} if __name__ == "__main__".'
+    assert ended.stderr.count("Traceback") == 1
+    assert ended.returncode == 1
+
+
 def test_a_killed_command_leaves_no_run_behind():
     script = "import acting; acting.start_a_run()"
     path = os.pathsep.join([os.path.dirname(acting.__file__), *filter(None, sys.path)])
