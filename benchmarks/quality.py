@@ -1,10 +1,12 @@
 """How good the models are: each tuned on validation users, then all compared on test users, once.
 
     python benchmarks/quality.py --data=ml-1m-pro_sg:PATH --trials=10 --output=FOLDER
+    python benchmarks/quality.py --models="EASE,GatedHVamp[n_pseudo_inputs=200],GatedHVampLinear"
 
 Each model of the list gets the same number of different trials of its shipped search space, or all
-of a smaller space, drawn by the same seed. The best settings are then trained with each seed, and
-tested. Everything finished is kept in the folder, so that the same command resumes.
+of a smaller space, drawn by the same seed; without trials it is taken as it is. The best settings
+are then trained with each seed, and tested. Everything finished is kept in the folder, so that the
+same command resumes.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import recbole_evcf
 from data import find
+from recbole_evcf.comparison.plan import ModelSpec, parse_models
 from recbole_evcf.model.models import BEST
 from recbole_evcf.serving.saved_model import LEARNED_IN_CONSTRUCTOR
 
@@ -35,8 +38,8 @@ def main(words: list[str] | None = None) -> None:
     """Tune, compare, write ``FOLDER/comparison`` and ``FOLDER/tuned.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="ml-100k", help="ml-100k, or NAME:PATH")
-    parser.add_argument("--models", default=",".join(BEST))
-    parser.add_argument("--trials", type=int, default=10, help="of each model")
+    parser.add_argument("--models", default=",".join(BEST), help="as compare takes them")
+    parser.add_argument("--trials", type=int, default=10, help="of each model, or 0")
     parser.add_argument("--seeds", default="2020,2021,2022")
     parser.add_argument("--bf16", action="store_true", help="train networks in half precision")
     parser.add_argument("--baseline", default="GatedHVampLinear")
@@ -47,17 +50,18 @@ def main(words: list[str] | None = None) -> None:
     data = find(arguments.data, arguments.output)
     files, settings = [*(data.config_files or SPLIT)], {**data.settings, **METRICS}
     chosen = {}
-    for model in arguments.models.split(","):
+    for spec in parse_models(arguments.models):
         # The others have no steps.
-        amp = {"enable_amp": True} if arguments.bf16 and model not in LEARNED_IN_CONSTRUCTOR else {}
-        best = tuned(model, data.name, arguments, files, {**settings, **amp})
-        chosen[model] = {**best, **amp}
+        in_bf16 = arguments.bf16 and spec.model not in LEARNED_IN_CONSTRUCTOR
+        own = {**spec.settings, **({"enable_amp": True} if in_bf16 else {})}
+        best = tuned(spec, data.name, arguments, files, {**settings, **own})
+        chosen[spec.label] = spelled(spec.model, {**best, **own})
     comparison = recbole_evcf.compare(
-        [spelled(model, params) for model, params in chosen.items()],
+        [*chosen.values()],
         data.name,
         config_files=files,
         seeds=[int(seed) for seed in arguments.seeds.split(",")],
-        baseline=spelled(arguments.baseline, chosen[arguments.baseline]),
+        baseline=chosen[arguments.baseline],
         output=str(arguments.output / "comparison"),
         **settings,
     )
@@ -69,21 +73,23 @@ def main(words: list[str] | None = None) -> None:
 
 
 def tuned(
-    model: str, dataset: str, arguments: Any, files: list[str], settings: dict[str, Any]
+    spec: ModelSpec, dataset: str, arguments: Any, files: list[str], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """The settings that did best on the validation users, of ``trials`` of the search space."""
+    if not arguments.trials:
+        return {}
     tuning = recbole_evcf.tune(
-        model,
-        f"hyper/{model}.hyper",
+        spec.model,
+        f"hyper/{spec.model}.hyper",
         dataset,
-        output=str(arguments.output / "tuning" / model),
+        output=str(arguments.output / "tuning" / spec.model),
         config_files=files,
         algo="exhaustive",
         max_evals=arguments.trials,
         log=print,
         **settings,
     )
-    print(f"{model}: {tuning.best['params']}, validation {tuning.best['score']:.4f}", flush=True)
+    print(f"{spec.label}: {tuning.best['params']}, {tuning.best['score']:.4f}", flush=True)
     return tuning.best["params"]
 
 
