@@ -38,13 +38,16 @@ def test_results_are_plain_floats_on_one_line(tiny, caplog, model):
     assert type(result["best_valid_score"]) is float
 
 
-@pytest.mark.parametrize(("model", "learns"), [("EDLAE", "item_weights"), ("WMF", "fold_in")])
+@pytest.mark.parametrize(
+    ("model", "learns"),
+    [("EDLAE", "item_weights"), ("WMF", "fold_in"), ("GatedHVampLinear", "item_weights")],
+)
 @pytest.mark.parametrize("split", [RS, SG])
 def test_a_model_that_comes_back_does_not_learn_again(tiny, monkeypatch, model, learns, split):
     settings = {"reg_exponent": 1.0} if model == "WMF" else {}
     loaders, trainer = trained(model, {**tiny, **settings, "eval_args": split, "epochs": 1})
     users = loaders[2].uid_list[:5]
-    expected = trainer.model.full_sort_predict({"user_id": users})
+    expected = trainer.model.eval().full_sort_predict({"user_id": users})
     module = sys.modules[get_model(model).__module__]
     given = []
     original = getattr(module, learns)
@@ -56,7 +59,7 @@ def test_a_model_that_comes_back_does_not_learn_again(tiny, monkeypatch, model, 
     monkeypatch.setattr(module, learns, watched)
     _, loaded, *_ = quick_start.load_data_and_model(trainer.saved_model_file)
     assert not any(given)
-    scores = loaded.full_sort_predict({"user_id": users})
+    scores = loaded.eval().full_sort_predict({"user_id": users})
     assert torch.equal(scores, expected)
     # By which people without a history are recommended to.
     counts = trainer.model.item_catalogue.counts
