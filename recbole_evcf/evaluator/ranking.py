@@ -89,10 +89,18 @@ class TopItems:
         bias: b, (items,).
         score: the model's own scores of all items by h, (users, width) -> (users, items), or with
             columns before them that are not ranked.
+        nowhere: places of items that are left out of all lists.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, score: Callable[[Tensor], Tensor]):
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        score: Callable[[Tensor], Tensor],
+        nowhere: Tensor | None = None,
+    ):
         self.weight, self.bias, self.score = weight.detach(), bias.detach(), score
+        self.nowhere = torch.zeros(0, dtype=torch.long) if nowhere is None else nowhere
         self.gains = gains(weight)
         if not self.gains:
             return
@@ -139,6 +147,7 @@ class TopItems:
         before = scores.shape[1] - len(self.weight)
         scores[:, :before] = -torch.inf
         scores[row, column + before] = -torch.inf
+        scores[:, self.nowhere + before] = -torch.inf
         values, places = top_k(scores, k)
         return values, places - before
 
@@ -155,6 +164,7 @@ class TopItems:
         # New memory would take a tenth of the product's time.
         bounds = torch.mm(low, self.low.T, out=self._bounds[: len(low)])
         bounds[row, column] = -torch.inf
+        bounds[:, self.nowhere] = -torch.inf
         bound, places = _greatest(bounds, _candidates(k))
         bound = bound.float()
         scores = self._again(h, places).masked_fill_(bound == -torch.inf, -torch.inf)

@@ -137,11 +137,12 @@ class Recommender:
             raise ValueError("the lists of items leave none that the model could recommend.")
         nowhere = torch.from_numpy(left_out.nonzero()[0]).to(self.model.device)
         top_items = None
-        if len(histories) >= MANY_USERS and not len(nowhere):
+        # Of few items all are scored.
+        if len(histories) >= MANY_USERS and 2 * len(nowhere) < len(left_out):
             # Of the weights that the model has now.
             layer = last_layer(self.model)
             if layer and gains(layer.weight):
-                top_items = TopItems(layer.weight, layer.bias, layer.score)
+                top_items = TopItems(layer.weight, layer.bias, layer.score, nowhere)
         parts = (histories.part(rows) for rows in self._batches(len(histories)))
         return (self._frame(part, k, exclude_seen, nowhere, top_items) for part in parts)
 

@@ -144,16 +144,22 @@ def test_ranking_in_two_stages_gives_the_same(model, tiny, tmp_path, monkeypatch
     recommender = Recommender.load(train(model, tiny))
     lists = [[f"i{n}" for n in rng.integers(4600, size=rng.integers(9))] for _ in range(300)]
     given = user_histories(lists, recommender.catalogue, recommender.field_names)
+    blocked = recommender.recommend(lists, k=1)["item"].unique()
     frames = {}
     for fast in (False, True):
         monkeypatch.setattr(
             "recbole_evcf.serving.recommender.gains", lambda weight, fast=fast: fast
         )
-        frames[fast] = pd.concat(recommender.recommend_in_batches(given, 7))
+        frames[fast] = pd.concat(
+            frame
+            for block in ((), blocked)
+            for frame in recommender.recommend_in_batches(given, 7, block=block)
+        )
         # The second time nobody's scores are made.
         monkeypatch.delattr("recbole_evcf.serving.recommender.scores_of_users", raising=False)
     pd.testing.assert_frame_equal(frames[True], frames[False], check_exact=True)
-    assert 0 < frames[True]["from_prior"].sum() < len(frames[True]) == 300 * 7
+    assert 0 < frames[True]["from_prior"].sum() < len(frames[True]) == 2 * 300 * 7
+    assert not frames[True]["item"].iloc[300 * 7 :].isin(blocked).any()
 
 
 def test_loading_uses_up_no_random_numbers(path):
