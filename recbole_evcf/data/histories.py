@@ -88,6 +88,14 @@ class Histories:
         ones = np.ones(len(columns), dtype=np.float32)
         return scipy.sparse.csr_matrix((ones, columns, self.starts.cpu().numpy()), self.shape)
 
+    def of_items(self, kept: np.ndarray) -> Histories:
+        """The interactions with some items alone, (items,) of booleans; all columns stay."""
+        # A copy, since it would share the columns.
+        matrix = self.matrix().copy()
+        matrix.data *= kept[matrix.indices]
+        matrix.eliminate_zeros()
+        return Histories(matrix)
+
     def rows(self, users: Tensor, shard: BatchShard | None = None) -> HistoryBatch:
         """The histories of some users.
 

@@ -98,9 +98,16 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
     Raises:
         ValueError: the matrix does not fit into memory, or is singular for want of ``reg_weight``.
     """
-    if not len(histories.columns):
-        # A model that is loaded gets its weights from the file.
-        return torch.zeros(histories.shape[1], histories.shape[1])
+    n_items, used = histories.shape[1], np.unique(histories.columns)
+    if 3 * len(used) <= 2 * n_items:
+        # Items without interactions have no weights. (A model that is loaded has none yet.)
+        _check_memory(n_items)
+        weights = torch.zeros(n_items, n_items)
+        if len(used):
+            alone = Histories(histories.matrix()[:, used])
+            block = item_weights(alone, reg_weight, dropout_prob)
+            weights.numpy()[np.ix_(used, used)] = block.numpy()
+        return weights
     matrix = _gram(histories)
     diagonal = np.einsum("ii->i", matrix)
     diagonal += reg_weight + diagonal * (dropout_prob / (1 - dropout_prob))
@@ -115,9 +122,7 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
     return torch.from_numpy(matrix)
 
 
-def _gram(histories: Histories) -> np.ndarray:
-    """The upper triangle of X^T X, (items, items), in blocks of its rows; below it is anything."""
-    n_items = histories.shape[1]
+def _check_memory(n_items: int) -> None:
     needed, free = 4 * n_items**2, psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
@@ -125,6 +130,12 @@ def _gram(histories: Histories) -> np.ndarray:
             f"{free / 1e9:.1f} GB of memory are free: leave out rare items "
             "(item_inter_num_interval)."
         )
+
+
+def _gram(histories: Histories) -> np.ndarray:
+    """The upper triangle of X^T X, (items, items), in blocks of its rows; below it is anything."""
+    n_items = histories.shape[1]
+    _check_memory(n_items)
     gram = np.empty((n_items, n_items), dtype=np.float32)
     by_user = histories.matrix()
     by_item = by_user.T.tocsr()

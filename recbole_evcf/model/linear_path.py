@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +28,22 @@ WEIGHTS, FIRST_WEIGHT = [2 ** (n / 2) for n in range(17)], 16.0
 REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
 DROPOUT_PROBS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 FIRST_SETTINGS = 300.0, 0.3
+# Half of the items, the more popular ones, are enough to choose by, but not fewer than these; with
+# a quarter the choice was worse. Time grows with the third power of their number.
+SEARCHED = 10_000
 # The most that kept scores may occupy.
 KEPT_BYTES = 2**28
+
+
+def searched(histories: Histories) -> Histories:
+    """What of the histories EDLAE's settings are chosen by: of many items the more popular half."""
+    n_items = histories.shape[1]
+    if n_items <= SEARCHED:
+        return histories
+    counts = np.bincount(histories.columns.cpu(), minlength=n_items)
+    kept = np.zeros(n_items, dtype=bool)
+    kept[np.argsort(-counts, kind="stable")[: max(SEARCHED, n_items // 2)]] = True
+    return histories.of_items(kept)
 
 
 class GatedHVampLinear(VAERecommender):
@@ -40,9 +55,10 @@ class GatedHVampLinear(VAERecommender):
     :class:`~recbole_evcf.model.edlae.EDLAE`, and one weight w. The network is trained as if it
     were alone. The validation users choose w: each validation compares the present weight with its
     two neighbours on a scale of square roots of two, and with the first, and keeps the best. They
-    choose EDLAE's lambda and p before the first epoch, by how B does alone. (Fitted on the training
-    users, B has seen their targets: their likelihood could choose neither these nor a network
-    beside it.)
+    choose EDLAE's lambda and p before the first epoch, by how B does alone; of more than 10,000
+    items only the more popular half, and at least 10,000, have weights until then. (Fitted on the
+    training users, B has seen their targets: their likelihood could choose neither these nor a
+    network beside it.)
 
     Args:
         config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has ``linear_reg_weight``
@@ -63,6 +79,9 @@ class GatedHVampLinear(VAERecommender):
     network_class = TwoLevelVAE
     vamp_prior = True
     linear_weight: Tensor
+    # By what B was computed, and of how many interactions.
+    linear_settings: Sequence[float] = ()
+    _n_fitted = 0
     # By the ids of a batch of users, what no weight changes.
     _kept: dict[bytes, tuple[Tensor, Tensor]] | None = None
 
@@ -78,19 +97,22 @@ class GatedHVampLinear(VAERecommender):
         self.candidate_settings = [many if one == "auto" else (one,) for one, many in all_settings]
         start = zip(given, FIRST_SETTINGS)
         self.first_settings = [first if one == "auto" else one for one, first in start]
-        self.linear_settings = self.first_settings
-        weights = item_weights(Histories.from_dataset(dataset), *self.linear_settings)
+        self.is_linear_path_chosen = any(len(values) > 1 for values in self.candidate_settings)
         # No gradient: the optimizer leaves it alone.
-        self.item_weights = nn.Parameter(weights, requires_grad=False)
+        self.item_weights = nn.Parameter(torch.empty(0), requires_grad=False)
+        histories = Histories.from_dataset(dataset)
+        self.fit_linear_path(
+            searched(histories) if self.is_linear_path_chosen else histories, self.first_settings
+        )
 
     def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:
-        """Compute B with lambda and p from the training users' histories."""
-        if settings != self.linear_settings:
+        """Compute B with lambda and p from histories: of the training users, or a part of these."""
+        if (settings, len(histories.columns)) != (self.linear_settings, self._n_fitted):
             # Two at once might not fit into memory. If this is interrupted, there are none.
             self.linear_settings = []
             self.item_weights.data = self.item_weights.new_empty(0)
             self.item_weights.data = item_weights(histories, *settings).to(self.device)
-            self.linear_settings = settings
+            self.linear_settings, self._n_fitted = settings, len(histories.columns)
 
     def candidate_weights(self) -> list[float]:
         """The weights of the linear path that the next validation compares, the present one first;

@@ -5,6 +5,7 @@ from typing import Any
 
 from recbole_evcf import distributed
 from recbole_evcf.data.histories import Histories
+from recbole_evcf.model.linear_path import searched
 from recbole_evcf.trainer.trainer import VAETrainer
 
 # Beside so large a weight of the linear path the network's logits are nothing.
@@ -34,13 +35,17 @@ class LinearPathTrainer(VAETrainer):
         self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> dict[str, float]:
         model = self.model
-        is_chosen = any(len(values) > 1 for values in model.candidate_settings)
-        validates = self._validated_by and self.eval_step > 0 and model.linear_weight > 0
-        if epoch_idx == 0 and is_chosen and validates:
-            self._choose_linear_path(Histories.from_dataset(train_data._dataset))
+        if epoch_idx == 0 and model.is_linear_path_chosen and model.linear_weight > 0:
+            histories = Histories.from_dataset(train_data._dataset)
+            validates = self._validated_by and self.eval_step > 0
+            chosen = self._chosen(searched(histories)) if validates else model.first_settings
+            model.fit_linear_path(histories, chosen)
+            # Rounding may differ between machines.
+            distributed.copy_from_first([model.item_weights])
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
-    def _choose_linear_path(self, histories: Histories) -> None:
+    def _chosen(self, histories: Histories) -> list[float]:
+        """EDLAE's settings, by how it does alone."""
         model, tried = self.model, dict[tuple[float, ...], float]()
         axes, weight = model.candidate_settings, float(model.linear_weight)
 
@@ -56,14 +61,12 @@ class LinearPathTrainer(VAETrainer):
             best = climbed(score, axes, model.first_settings)
         finally:
             model.linear_weight.fill_(weight)
-        model.fit_linear_path(histories, best)
-        # Rounding may differ between machines.
-        distributed.copy_from_first([model.item_weights])
         self.logger.info(
             f"linear path: linear_reg_weight {best[0]:g} and linear_dropout_prob {best[1]:g}, "
             f"{self.valid_metric} {abs(tried[tuple(best)]):.4f} alone, are the best of "
             f"{len(tried)} that validation tried"
         )
+        return best
 
     def _valid_epoch(
         self, valid_data: Any, show_progress: bool = False

@@ -25,6 +25,12 @@ def test_building_leaves_the_given_matrix_alone():
     np.testing.assert_array_equal(matrix.indices, [2, 0, 2])
 
 
+def test_of_items_leaves_out_the_others(histories, dense):
+    kept = np.arange(dense.shape[1]) % 3 == 0
+    np.testing.assert_array_equal(histories.of_items(kept).matrix().toarray(), dense * kept)
+    np.testing.assert_array_equal(histories.matrix().toarray(), dense)
+
+
 def test_normalized_is_l2(histories, dense):
     batch = histories.rows(torch.arange(1, 9)).normalized()
     norms = np.linalg.norm(dense[1:], axis=1, keepdims=True)

@@ -50,6 +50,22 @@ def test_without_dropout_it_is_ease(tiny):
     torch.testing.assert_close(ours.item_weights.data, expected.float(), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("used", [0, 3, 12, 30])
+def test_items_without_interactions_change_nothing_and_have_no_weights(used):
+    rng = np.random.default_rng(2)
+    places = np.sort(rng.permutation(30)[:used])
+    matrix = (rng.random((50, used)) < 0.3).astype(np.float32)
+    wide = np.zeros((50, 30), np.float32)
+    wide[:, places] = matrix
+    weights = item_weights(Histories(csr_matrix(wide)), 20.0, 0.3).numpy()
+    gram = (matrix.T @ matrix).astype(np.float64)
+    inverse = np.linalg.inv(gram + np.diag(20 + np.diag(gram) * 0.3 / 0.7))
+    expected = np.zeros((30, 30))
+    expected[np.ix_(places, places)] = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("split", [{}, SG])
 def test_scores_are_sums_over_the_input_history(tiny, split):
     _, (train, *_), model, _ = build("EDLAE", "tiny", {**tiny, **OWN, **split})

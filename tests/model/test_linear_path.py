@@ -1,11 +1,14 @@
 """GatedHVampLinear: GatedHVamp and EDLAE added up, as validation chooses."""
 
+import numpy as np
 import pytest
 import torch
 from recbole.utils import get_trainer
 
 from build import build
 from recbole_evcf import Recommender
+from recbole_evcf.data.histories import Histories
+from recbole_evcf.model import linear_path
 from recbole_evcf.model.edlae import item_weights
 from recbole_evcf.model.linear_path import DROPOUT_PROBS, FIRST_SETTINGS, REG_WEIGHTS
 from recbole_evcf.trainer.linear_path import LinearPathTrainer, climbed
@@ -139,6 +142,39 @@ def test_validation_chooses_lambda_and_p_by_how_edlae_does_alone(settings, metri
     assert float(model.linear_weight) < 1000
 
 
+@pytest.mark.parametrize("validated", [True, False])
+@pytest.mark.parametrize(("least", "number"), [(15, 20), (25, 25)])
+def test_of_many_items_the_popular_choose(settings, monkeypatch, validated, least, number):
+    monkeypatch.setattr(linear_path, "SEARCHED", least)
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, **AUTO})
+    all_histories = Histories.from_dataset(loaders[0]._dataset)
+    counts = np.bincount(all_histories.columns, minlength=len(model.item_weights))
+    fitted = []
+    original = linear_path.item_weights
+
+    def watched(histories, *how):
+        result = original(histories, *how)
+        fitted.append((histories, result))
+        return result
+
+    monkeypatch.setattr(linear_path, "item_weights", watched)
+    trainer.fit(loaders[0], loaders[1] if validated else None, saved=False)
+    *parts, (whole, last) = fitted
+    assert bool(parts) == validated
+    for part, weights in parts:
+        kept = np.bincount(part.columns, minlength=len(counts))
+        assert (kept > 0).sum() == number
+        assert np.array_equal(kept[kept > 0], counts[kept > 0])
+        assert counts[kept > 0].min() >= counts[kept == 0].max()
+        assert not weights[kept == 0].any()
+        assert weights[kept > 0].any()
+    # The network is added to the weights of all items.
+    assert torch.equal(whole.columns, all_histories.columns)
+    assert torch.equal(model.item_weights, last)
+    keys = dict(zip(("reg_weight", "dropout_prob"), model.linear_settings))
+    assert torch.equal(last, build("EDLAE", "tiny", {**settings, **keys})[2].item_weights)
+
+
 def test_a_number_that_is_given_stays(settings):
     given = {**settings, "linear_reg_weight": "auto", "linear_dropout_prob": 0.25}
     _, loaders, model, trainer = build("GatedHVampLinear", "tiny", given)
@@ -168,7 +204,7 @@ def test_a_resumed_run_keeps_what_was_chosen(settings, tmp_path):
         )
     chosen = model.item_weights.clone()
     _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**given, "resume": True})
-    trainer._choose_linear_path = stop
+    trainer._chosen = stop
     trainer.fit(*loaders[:2])
     assert torch.equal(model.item_weights, chosen)
 
