@@ -35,17 +35,6 @@ SEARCHED = 10_000
 KEPT_BYTES = 2**28
 
 
-def searched(histories: Histories) -> Histories:
-    """What of the histories EDLAE's settings are chosen by: of many items the more popular half."""
-    n_items = histories.shape[1]
-    if n_items <= SEARCHED:
-        return histories
-    counts = np.bincount(histories.columns.cpu(), minlength=n_items)
-    kept = np.zeros(n_items, dtype=bool)
-    kept[np.argsort(-counts, kind="stable")[: max(SEARCHED, n_items // 2)]] = True
-    return histories.of_items(kept)
-
-
 class GatedHVampLinear(VAERecommender):
     """H+Vamp (Gated) and EDLAE, each trained alone, added up to score.
 
@@ -101,9 +90,19 @@ class GatedHVampLinear(VAERecommender):
         # No gradient: the optimizer leaves it alone.
         self.item_weights = nn.Parameter(torch.empty(0), requires_grad=False)
         histories = Histories.from_dataset(dataset)
-        self.fit_linear_path(
-            searched(histories) if self.is_linear_path_chosen else histories, self.first_settings
-        )
+        histories = self.searched(histories) if self.is_linear_path_chosen else histories
+        self.fit_linear_path(histories, self.first_settings)
+
+    @staticmethod
+    def searched(histories: Histories) -> Histories:
+        """What of the histories chooses EDLAE's settings: of many items the more popular half."""
+        n_items = histories.shape[1]
+        if n_items <= SEARCHED:
+            return histories
+        counts = np.bincount(histories.columns.cpu(), minlength=n_items)
+        kept = np.zeros(n_items, dtype=bool)
+        kept[np.argsort(-counts, kind="stable")[: max(SEARCHED, n_items // 2)]] = True
+        return histories.of_items(kept)
 
     def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:
         """Compute B with lambda and p from histories: of the training users, or a part of these."""

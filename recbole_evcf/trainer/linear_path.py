@@ -5,7 +5,6 @@ from typing import Any
 
 from recbole_evcf import distributed
 from recbole_evcf.data.histories import Histories
-from recbole_evcf.model.linear_path import searched
 from recbole_evcf.trainer.trainer import VAETrainer
 
 # Beside so large a weight of the linear path the network's logits are nothing.
@@ -38,7 +37,7 @@ class LinearPathTrainer(VAETrainer):
         if epoch_idx == 0 and model.is_linear_path_chosen and model.linear_weight > 0:
             histories = Histories.from_dataset(train_data._dataset)
             validates = self._validated_by and self.eval_step > 0
-            chosen = self._chosen(searched(histories)) if validates else model.first_settings
+            chosen = self._chosen(model.searched(histories)) if validates else model.first_settings
             model.fit_linear_path(histories, chosen)
             # Rounding may differ between machines.
             distributed.copy_from_first([model.item_weights])
