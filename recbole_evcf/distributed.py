@@ -23,12 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from multiprocessing import (
-    current_process,
-    get_start_method,
-    parent_process,
-    set_start_method,
-)
+from multiprocessing import current_process, get_start_method, parent_process, set_start_method
 from typing import Any
 from uuid import uuid4
 

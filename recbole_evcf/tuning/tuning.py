@@ -23,6 +23,7 @@ from recbole_evcf.config.checks import check_one_of_several
 from recbole_evcf.config.files import resolve_config_files
 from recbole_evcf.config.keys import Role, checked, choice, whole, with_role
 from recbole_evcf.data.identity import digest_of_data
+from recbole_evcf.distributed import end_unguarded
 from recbole_evcf.quick_start import load_data, new_model
 from recbole_evcf.report.table import setting
 from recbole_evcf.results import folder_held
@@ -119,6 +120,7 @@ def tune(
     >>> found.report()
     'tuning/report.html'
     """
+    end_unguarded()
     log = log or logging.getLogger(__name__).info
     choice("hyperopt", "ray").checked("--tool", tool)
     choice("exhaustive", "random", "bayes").checked("--algo", algo)
