@@ -89,8 +89,9 @@ def tuned(
         log=print,
         **settings,
     )
-    print(f"{spec.label}: {tuning.best['params']}, {tuning.best['score']:.4f}", flush=True)
-    return tuning.best["params"]
+    best = tuning.best
+    print(f"{spec.label}: {best['params']}, validation {best['score']:.4f}", flush=True)
+    return best["params"]
 
 
 def spelled(model: str, params: dict[str, Any]) -> str:
