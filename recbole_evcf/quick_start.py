@@ -223,12 +223,11 @@ def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     learned = config.model_class in (*MODELS, *BASELINES)
     with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = new_model(config, _with_nothing_to_learn(dataset) if learned else dataset)
-    if learned:
-        model.item_catalogue = ItemCatalogue.from_dataset(dataset)
     # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.
     if "item_catalogue" in checkpoint:
-        trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"]).tokens
-        _check_items(trained, model.item_catalogue.tokens)
+        trained = ItemCatalogue.from_plain(checkpoint["item_catalogue"])
+        _check_items(trained.tokens, model.item_catalogue.tokens)
+        model.item_catalogue = trained
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return model

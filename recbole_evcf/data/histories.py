@@ -76,6 +76,11 @@ class Histories:
         """Number of interactions per user, (users,)."""
         return self.starts.diff()
 
+    @property
+    def item_counts(self) -> np.ndarray:
+        """Number of interactions per item, (items,)."""
+        return np.bincount(self.columns.cpu(), minlength=self.shape[1])
+
     def to(self, device: torch.device) -> Histories:
         """The same histories on another device."""
         moved = copy.copy(self)

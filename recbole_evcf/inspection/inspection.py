@@ -102,7 +102,7 @@ class _Subject:
         prior = self.model.components
         self.components = Gaussian(*(p.cpu().double() for p in (prior.mean, prior.log_variance)))
         trained = Histories.from_dataset(self.dataset)
-        self.popularity = np.bincount(trained.columns.numpy(), minlength=trained.shape[1])
+        self.popularity = trained.item_counts
         self.items = self.dataset.field2id_token[self.dataset.iid_field][1:]
         # Only a dataloader that ranks in full knows what it ranks.
         ranks = hasattr(test, "positives")

@@ -40,7 +40,8 @@ class EDLAE(Baseline):
 
     The constructor trains, on the interactions of ``dataset.inter_feat`` alone. Time grows with the
     third power of the number M of items; memory is one M x M matrix in single precision, 4 M^2
-    bytes (1.6 GB for ML-20M's 20,108 items, 6.7 GB for 41,000), which the model keeps.
+    bytes (1.6 GB for ML-20M's 20,108 items, 6.7 GB for 41,000), which the model keeps; and that of
+    the other items beside it, where a third of all or more have no interactions.
 
     Args:
         config: RecBole's ``Config``.
@@ -98,10 +99,10 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
     Raises:
         ValueError: the matrix does not fit into memory, or is singular for want of ``reg_weight``.
     """
-    n_items, used = histories.shape[1], np.unique(histories.columns)
+    n_items, used = histories.shape[1], np.flatnonzero(histories.item_counts)
     if 3 * len(used) <= 2 * n_items:
         # Items without interactions have no weights. (A model that is loaded has none yet.)
-        _check_memory(n_items)
+        _check_memory(n_items, len(used))
         weights = torch.zeros(n_items, n_items)
         if len(used):
             alone = Histories(histories.matrix()[:, used])
@@ -122,8 +123,9 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
     return torch.from_numpy(matrix)
 
 
-def _check_memory(n_items: int) -> None:
-    needed, free = 4 * n_items**2, psutil.virtual_memory().available
+def _check_memory(n_items: int, n_beside: int = 0) -> None:
+    """Refuse what does not fit: the weights of all items, and of some beside them."""
+    needed, free = 4 * (n_items**2 + n_beside**2), psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
             f"the item weights of {n_items:,} items take {needed / 1e9:.1f} GB, and "

@@ -99,9 +99,9 @@ class GatedHVampLinear(VAERecommender):
         n_items = histories.shape[1]
         if n_items <= SEARCHED:
             return histories
-        counts = np.bincount(histories.columns.cpu(), minlength=n_items)
+        by_popularity = np.argsort(-histories.item_counts, kind="stable")
         kept = np.zeros(n_items, dtype=bool)
-        kept[np.argsort(-counts, kind="stable")[: max(SEARCHED, n_items // 2)]] = True
+        kept[by_popularity[: max(SEARCHED, n_items // 2)]] = True
         return histories.of_items(kept)
 
     def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:

@@ -70,7 +70,7 @@ def two_parts(kind, nowhere):
 @pytest.mark.parametrize("k", K)
 @pytest.mark.parametrize("kind", KINDS)
 def test_lists_are_those_of_all_scores(kind, k):
-    nowhere = torch.randperm(ITEMS)[: 1000 if k == 10 else 0]
+    nowhere = torch.arange(ITEMS if k == 10 else 0)[::6]
     h, top_items, asked = two_parts(kind, nowhere)
     scores = top_items.score(h)
     scores[:, 0] = -torch.inf
