@@ -1,8 +1,13 @@
 """Shared fixtures: a working folder of its own for each test, and tiny data sets."""
 
 import logging
+import os
 import signal
 from pathlib import Path
+
+# Sums in another number of threads are rounded otherwise; torch reads this where it is imported,
+# here and in the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,7 @@ def export_onnx(recommender: Recommender, path: str) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         # PyTorch's own, none of which a user could act on.
         warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
         exported: Any = torch.onnx.export(
             network,
             (torch.eye(2, len(recommender.item_tokens)),),
