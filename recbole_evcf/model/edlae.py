@@ -33,10 +33,14 @@ class EDLAE(Baseline):
     minimise the squared error of reconstructing an entry from what dropout leaves of the others:
 
     .. math:: B_{ij} = -C_{ij} / C_{jj}, \\quad
-              C = \\Big(G + \\lambda I + \\frac{p}{1 - p} \\operatorname{diag} G\\Big)^{-1}
+              C = \\Big(G + \\lambda I + \\frac{p}{1 - p} \\operatorname{diag} G\\Big)^{-1}, \\quad
+              G = X^T V X
 
-    with the Gram matrix G = X^T X of the training histories, lambda the key ``reg_weight`` and p
-    ``dropout_prob``. p = 0 is EASE (Steck 2019).
+    with the training histories X, lambda the key ``reg_weight`` and p ``dropout_prob``. The errors
+    of a user of n interactions have the weight V_uu, in proportion to n^-``user_exponent`` and with
+    the trace of G that of X^T X: 0, all users alike, is as published; above, few users of long
+    histories no longer outweigh the many others (the user side of the normalization of Park et al.,
+    SIGIR 2025). p = 0 beside it is EASE (Steck 2019).
 
     The constructor trains, on the interactions of ``dataset.inter_feat`` alone. Time grows with the
     third power of the number M of items; memory is one M x M matrix in single precision, 4 M^2
@@ -56,14 +60,15 @@ class EDLAE(Baseline):
     True
     """
 
-    KEYS = ("reg_weight", "dropout_prob")
+    KEYS = ("reg_weight", "dropout_prob", "user_exponent")
     reg_weight: float
     dropout_prob: float
+    user_exponent: float
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         histories = Histories.from_dataset(dataset)
-        weights = item_weights(histories, self.reg_weight, self.dropout_prob)
+        weights = item_weights(histories, self.reg_weight, self.dropout_prob, self.user_exponent)
         # No gradient: for RecBole's optimizer there is nothing to do.
         self.item_weights = nn.Parameter(weights.to(self.device), requires_grad=False)
 
@@ -88,13 +93,16 @@ def sums_of_rows(table: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
     return result
 
 
-def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -> Tensor:
+def item_weights(
+    histories: Histories, reg_weight: float, dropout_prob: float, user_exponent: float = 0.0
+) -> Tensor:
     """B of :class:`EDLAE`, (items, items), in single precision on the CPU.
 
     Args:
         histories: of the training users.
         reg_weight: lambda.
         dropout_prob: p, at least 0 and below 1.
+        user_exponent: a user of n interactions counts n^-``user_exponent``.
 
     Raises:
         ValueError: the matrix does not fit into memory, or is singular for want of ``reg_weight``.
@@ -106,10 +114,10 @@ def item_weights(histories: Histories, reg_weight: float, dropout_prob: float) -
         weights = torch.zeros(n_items, n_items)
         if len(used):
             alone = Histories(histories.matrix()[:, used])
-            block = item_weights(alone, reg_weight, dropout_prob)
+            block = item_weights(alone, reg_weight, dropout_prob, user_exponent)
             weights.numpy()[np.ix_(used, used)] = block.numpy()
         return weights
-    matrix = _gram(histories)
+    matrix = _gram(histories, user_exponent)
     diagonal = np.einsum("ii->i", matrix)
     diagonal += reg_weight + diagonal * (dropout_prob / (1 - dropout_prob))
     _invert(matrix)
@@ -134,13 +142,17 @@ def _check_memory(n_items: int, n_beside: int = 0) -> None:
         )
 
 
-def _gram(histories: Histories) -> np.ndarray:
-    """The upper triangle of X^T X, (items, items), in blocks of its rows; below it is anything."""
+def _gram(histories: Histories, user_exponent: float) -> np.ndarray:
+    """The upper triangle of X^T V X, (items, items), in blocks of its rows; below is anything."""
     n_items = histories.shape[1]
     _check_memory(n_items)
     gram = np.empty((n_items, n_items), dtype=np.float32)
     by_user = histories.matrix()
     by_item = by_user.T.tocsr()
+    if user_exponent:
+        # Of each interaction the weight of its user, on average 1.
+        weights = np.repeat(lengths := histories.lengths.cpu().numpy(), lengths) ** -user_exponent
+        by_user.data = (weights / weights.mean()).astype(np.float32)
 
     def multiply(rows: slice) -> None:
         others = slice(rows.start, None)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 # Weights of the linear path to choose from: beyond these the network is lost in the scores, and all
 # seem alike. And where the choice begins.
 WEIGHTS, FIRST_WEIGHT = [2 ** (n / 2) for n in range(17)], 16.0
-# EDLAE's lambda and p to choose from, and where the choice begins.
+# EDLAE's lambda, p and exponent of users to choose from, and where the choice begins.
 REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
 DROPOUT_PROBS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
-FIRST_SETTINGS = 300.0, 0.3
+USER_EXPONENTS = (0.0, 0.5)
+FIRST_SETTINGS = 300.0, 0.3, 0.5
 # Half of the items, the more popular ones, are enough to choose by, but not fewer than these; with
 # a quarter the choice was worse. Time grows with the third power of their number.
 SEARCHED = 10_000
@@ -44,15 +45,15 @@ class GatedHVampLinear(VAERecommender):
     :class:`~recbole_evcf.model.edlae.EDLAE`, and one weight w. The network is trained as if it
     were alone. The validation users choose w: each validation compares the present weight with its
     two neighbours on a scale of square roots of two, and with the first, and keeps the best. They
-    choose EDLAE's lambda and p before the first epoch, by how B does alone; of more than 10,000
+    choose EDLAE's settings before the first epoch, by how B does alone; of more than 10,000
     items only the more popular half, and at least 10,000, have weights until then. (Fitted on the
     training users, B has seen their targets: their likelihood could choose neither these nor a
     network beside it.)
 
     Args:
-        config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has ``linear_reg_weight``
-            and ``linear_dropout_prob``, EDLAE's lambda and p, and ``linear_weight``, w, each a
-            number or ``auto``.
+        config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has EDLAE's as
+            ``linear_reg_weight``, ``linear_dropout_prob`` and ``linear_user_exponent``, and
+            ``linear_weight``, w, each a number or ``auto``.
         dataset: the training part of RecBole's ``Dataset``.
 
     Raises:
@@ -67,6 +68,8 @@ class GatedHVampLinear(VAERecommender):
 
     network_class = TwoLevelVAE
     vamp_prior = True
+    # Of the linear path, as EDLAE has them.
+    SETTINGS = ("linear_reg_weight", "linear_dropout_prob", "linear_user_exponent")
     linear_weight: Tensor
     # By what B was computed, and of how many interactions.
     linear_settings: Sequence[float] = ()
@@ -76,13 +79,13 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        keys = ("linear_reg_weight", "linear_dropout_prob", "linear_weight")
-        *given, weight = (checked(key, config[key]) for key in keys)
+        given = [checked(key, config[key]) for key in self.SETTINGS]
+        weight = checked("linear_weight", config["linear_weight"])
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
         self.register_buffer("linear_weight", torch.tensor(float(weight)))
         # What validation chooses from; of a number that is given, that alone.
-        all_settings = zip(given, (REG_WEIGHTS, DROPOUT_PROBS))
+        all_settings = zip(given, (REG_WEIGHTS, DROPOUT_PROBS, USER_EXPONENTS))
         self.candidate_settings = [many if one == "auto" else (one,) for one, many in all_settings]
         start = zip(given, FIRST_SETTINGS)
         self.first_settings = [first if one == "auto" else one for one, first in start]
@@ -105,7 +108,7 @@ class GatedHVampLinear(VAERecommender):
         return histories.of_items(kept)
 
     def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:
-        """Compute B with lambda and p from histories: of the training users, or a part of these."""
+        """Compute B with EDLAE's settings from the training users' histories, or a part of them."""
         if (settings, len(histories.columns)) != (self.linear_settings, self._n_fitted):
             # Two at once might not fit into memory. If this is interrupted, there are none.
             self.linear_settings = []

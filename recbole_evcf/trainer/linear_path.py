@@ -14,7 +14,7 @@ ALONE = 1e6
 class LinearPathTrainer(VAETrainer):
     """Trains a :class:`~recbole_evcf.model.linear_path.GatedHVampLinear`.
 
-    Before the first epoch, ``linear_reg_weight`` and ``linear_dropout_prob`` climb from where they
+    Before the first epoch, EDLAE's settings of which the config says ``auto`` climb from where they
     begin to neighbours that rank better without the network, as long as there are any. Each
     validation is then repeated with the weights of the linear path next to the present one, and
     with the first, and the best of them stays. With sampled negatives these are drawn anew each
@@ -60,10 +60,10 @@ class LinearPathTrainer(VAETrainer):
             best = climbed(score, axes, model.first_settings)
         finally:
             model.linear_weight.fill_(weight)
+        chosen = ", ".join(f"{key} {value:g}" for key, value in zip(model.SETTINGS, best))
         self.logger.info(
-            f"linear path: linear_reg_weight {best[0]:g} and linear_dropout_prob {best[1]:g}, "
-            f"{self.valid_metric} {abs(tried[tuple(best)]):.4f} alone, are the best of "
-            f"{len(tried)} that validation tried"
+            f"linear path: {chosen}: {self.valid_metric} {abs(tried[tuple(best)]):.4f} alone, the "
+            f"best of {len(tried)} settings that validation tried"
         )
         return best
 

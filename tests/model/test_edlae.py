@@ -28,15 +28,18 @@ def many():
 
 
 @pytest.mark.parametrize("block", [512, 16])
-@pytest.mark.parametrize("p", [0.0, 0.3, 0.9])
-def test_weights_minimise_the_expected_error_under_dropout(many, monkeypatch, block, p):
+@pytest.mark.parametrize(("p", "exponent"), [(0.0, 0.0), (0.3, 0.0), (0.9, 0.5), (0.3, 1.0)])
+def test_weights_minimise_the_expected_error_under_dropout(many, monkeypatch, block, p, exponent):
     monkeypatch.setattr(edlae, "BLOCK", block)
     dense, histories = many
-    weights = item_weights(histories, 2.0, p).double().numpy()
+    weights = item_weights(histories, 2.0, p, exponent).double().numpy()
     assert (np.diag(weights) == 0).all()
-    # Steck 2020: ||X - XB||^2 + ||D^(1/2) B||^2 with D = lambda I + p/(1-p) diag(X'X), diag B = 0:
-    # its gradient X'(XB - X) + D B vanishes off the diagonal.
-    gram = dense.T.astype(float) @ dense
+    # Steck 2020: ||V^(1/2) (X - XB)||^2 + ||D^(1/2) B||^2 with diag B = 0 and
+    # D = lambda I + p/(1-p) diag(X'VX): its gradient X'V(XB - X) + D B vanishes off the diagonal.
+    lengths = dense.sum(1)
+    of_user = lengths ** -float(exponent)
+    of_user *= lengths.sum() / (of_user @ lengths)
+    gram = dense.T.astype(float) @ (of_user[:, None] * dense)
     penalty = np.diag(2.0 + p / (1 - p) * np.diag(gram))
     gradient = gram @ weights - gram + penalty @ weights
     np.fill_diagonal(gradient, 0)

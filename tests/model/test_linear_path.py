@@ -10,13 +10,20 @@ from recbole_evcf import Recommender
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model import linear_path
 from recbole_evcf.model.edlae import item_weights
-from recbole_evcf.model.linear_path import DROPOUT_PROBS, FIRST_SETTINGS, REG_WEIGHTS
+from recbole_evcf.model.linear_path import (
+    DROPOUT_PROBS,
+    FIRST_SETTINGS,
+    REG_WEIGHTS,
+    USER_EXPONENTS,
+)
 from recbole_evcf.trainer.linear_path import LinearPathTrainer, climbed
 
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
 SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
-AUTO = {"linear_reg_weight": "auto", "linear_dropout_prob": "auto"}
-OWN = {"linear_reg_weight": 2.0, "linear_dropout_prob": 0.3, "epochs": 4, "n_pseudo_inputs": 5}
+KEYS = ("reg_weight", "dropout_prob", "user_exponent")
+AUTO = {f"linear_{key}": "auto" for key in KEYS}
+GIVEN = {"linear_reg_weight": 2.0, "linear_dropout_prob": 0.3, "linear_user_exponent": 0.5}
+OWN = {**GIVEN, "epochs": 4, "n_pseudo_inputs": 5}
 
 
 @pytest.fixture
@@ -42,7 +49,8 @@ def test_the_network_is_trained_as_if_it_were_alone(settings):
 
 def test_scores_are_the_sum_of_both(settings):
     _, loaders, model, _ = build("GatedHVampLinear", "tiny", {**settings, "linear_weight": 3.0})
-    _, _, edlae, _ = build("EDLAE", "tiny", {**settings, "reg_weight": 2.0, "dropout_prob": 0.3})
+    own = dict(zip(KEYS, GIVEN.values()))
+    _, _, edlae, _ = build("EDLAE", "tiny", {**settings, **own})
     model.eval()
     batch = {"user_id": users(loaders)}
     network = super(type(model), model).full_sort_predict(batch)
@@ -116,27 +124,26 @@ def test_a_given_weight_stays(settings):
 
 
 @pytest.mark.parametrize("metric", ["NDCG@10", "AveragePopularity@10"])
-def test_validation_chooses_lambda_and_p_by_how_edlae_does_alone(settings, metric):
+def test_validation_chooses_the_settings_by_how_edlae_does_alone(settings, metric):
     given = {**settings, "metrics": ["NDCG", "AveragePopularity"], "valid_metric": metric}
     _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**given, **AUTO})
     trainer.fit(*loaders[:2])
     sign = 1 if trainer.valid_metric_bigger else -1
 
-    def alone(reg_weight, dropout_prob):
-        keys = {"reg_weight": reg_weight, "dropout_prob": dropout_prob}
+    def alone(*values):
+        keys = dict(zip(KEYS, values))
         _, loaders, edlae, trainer = build("EDLAE", "tiny", {**given, **keys})
         trainer.eval_collector.data_collect(loaders[0])
         result = trainer.evaluate(loaders[1], load_best_model=False)
         return sign * result[metric.lower()], edlae
 
-    reg_weight, dropout_prob = model.linear_settings
-    score, edlae = alone(reg_weight, dropout_prob)
+    score, edlae = alone(*model.linear_settings)
     assert torch.equal(model.item_weights, edlae.item_weights)
     assert score > alone(*FIRST_SETTINGS)[0]
-    for axis, place in ((REG_WEIGHTS, 0), (DROPOUT_PROBS, 1)):
+    for place, axis in enumerate((REG_WEIGHTS, DROPOUT_PROBS, USER_EXPONENTS)):
         at = axis.index(model.linear_settings[place])
         for value in axis[max(at - 1, 0) : at + 2]:
-            neighbour = [reg_weight, dropout_prob]
+            neighbour = [*model.linear_settings]
             neighbour[place] = value
             assert alone(*neighbour)[0] <= score
     assert float(model.linear_weight) < 1000
@@ -171,7 +178,7 @@ def test_of_many_items_the_popular_choose(settings, monkeypatch, validated, leas
     # The network is added to the weights of all items.
     assert torch.equal(whole.columns, all_histories.columns)
     assert torch.equal(model.item_weights, last)
-    keys = dict(zip(("reg_weight", "dropout_prob"), model.linear_settings))
+    keys = dict(zip(KEYS, model.linear_settings))
     assert torch.equal(last, build("EDLAE", "tiny", {**settings, **keys})[2].item_weights)
 
 
@@ -240,7 +247,7 @@ def test_a_model_file_holds_all_of_it(settings):
 def test_held_out_users_have_no_share_in_the_weights(settings):
     _, (train, *_), model, _ = build("GatedHVampLinear", "tiny", settings)
     matrix = train._dataset.inter_matrix().tocsr()[:, 1:]
-    expected = item_weights(type(model._histories)(matrix), 2.0, 0.3)
+    expected = item_weights(type(model._histories)(matrix), 2.0, 0.3, 0.5)
     assert torch.equal(model.item_weights.data, expected)
 
 
