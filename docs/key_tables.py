@@ -10,7 +10,7 @@ import yaml
 
 from recbole_evcf.config.files import shipped_file
 from recbole_evcf.config.keys import KEYS, Role, with_role
-from recbole_evcf.model.models import MODELS
+from recbole_evcf.model.models import NETWORKS
 
 GUIDE = Path(__file__).parent / "user-guide.md"
 FULL = ("key", "type", "default", "range", "meaning")
@@ -31,7 +31,7 @@ def shown(value: object) -> str:
 
 def defaults_of_our_models() -> dict[str, str]:
     """Each default; where the models differ, which have the second."""
-    gated = ", ".join(f"`{m.__name__}`" for m in MODELS if m.__name__.startswith("Gated"))
+    gated = ", ".join(f"`{m.__name__}`" for m in NETWORKS if m.__name__.startswith("Gated"))
     first, second = defaults("Vamp"), defaults("GatedVamp")
     return {
         key: value if second[key] == value else f"{value}; {second[key]} in {gated}"

@@ -23,7 +23,7 @@ from recbole_evcf.config import files
 from recbole_evcf.config.checks import can_resume, check_processes, is_vae, plain_settings
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.data.identity import ItemCatalogue, download_missing
-from recbole_evcf.model.models import BASELINES, MODELS
+from recbole_evcf.model.models import MODELS
 from recbole_evcf.serving.saved_model import AllocationBound
 from recbole_evcf.trainer.checkpoint import load_checkpoint, restored_config, tested_model_files
 from recbole_evcf.trainer.resumption import discard, states_kept
@@ -220,7 +220,7 @@ def _restored_model(config: Config, checkpoint: dict, dataset: Any) -> Any:
     # Some RecBole models store all pairs of users and items.
     pairs = dataset.num(config["USER_ID_FIELD"]) * dataset.num(config["ITEM_ID_FIELD"])
     # Not a subclass, which may learn more than its file holds.
-    learned = config.model_class in (*MODELS, *BASELINES)
+    learned = config.model_class in MODELS
     with AllocationBound(checkpoint["state_dict"], more=2 * pairs):
         model = new_model(config, _with_nothing_to_learn(dataset) if learned else dataset)
     # RecBole's other kinds of models have none. Columns of other items would be scored unnoticed.

@@ -139,7 +139,7 @@ def can_resume(config: Config) -> bool:
 def _check_fold_in(config: Config) -> None:
     name = config["model"]
     if not getattr(config.model_class, "folds_in", False) and name not in FOLD_IN_MODELS:
-        able = [*(model.__name__ for model in (*MODELS, *BASELINES)), *FOLD_IN_MODELS]
+        able = [*(model.__name__ for model in MODELS), *FOLD_IN_MODELS]
         raise ValueError(
             f"{name} has no way to score a user it was not trained on, which the split by users "
             f"(SG) asks for. Models that can: {', '.join(able)}."
@@ -455,4 +455,4 @@ def model_names() -> set[str]:
         modules = [import_module(f"recbole.model.{package}") for package in MODEL_PACKAGES]
     classes = (each for module in modules for each in vars(module).values())
     recboles = (c for c in classes if isinstance(c, type) and issubclass(c, AbstractRecommender))
-    return {each.__name__ for each in (*recboles, *MODELS, *BASELINES, *DECLARED)}
+    return {each.__name__ for each in (*recboles, *MODELS, *DECLARED)}

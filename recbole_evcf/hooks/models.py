@@ -21,7 +21,7 @@ from recbole_evcf.hooks.wrapping import make_by
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS, FoldIn, remembering_projection
 from recbole_evcf.model.layers import HistoryLinear, Linear, OutputLayer
 from recbole_evcf.model.linear_path import GatedHVampLinear
-from recbole_evcf.model.models import BASELINES, MODELS
+from recbole_evcf.model.models import MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.linear_path import LinearPathTrainer
 from recbole_evcf.trainer.trainer import VAETrainer
@@ -144,7 +144,7 @@ def _count_history_linear(layer: Any, inputs: Any, output: torch.Tensor) -> None
 
 
 make_by(AbstractRecommender, _new_model)
-for _model in (*MODELS, *BASELINES):
+for _model in MODELS:
     register_model(_model)
 register_model(GatedHVampLinear, LinearPathTrainer)
 # RecBole's FLOP counter knows layers by their exact class.

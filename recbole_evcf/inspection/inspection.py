@@ -18,7 +18,7 @@ from recbole_evcf.data.histories import Histories
 from recbole_evcf.inspection import measures
 from recbole_evcf.inspection.report import ACTIVE, Inspection
 from recbole_evcf.model.gaussian import Gaussian
-from recbole_evcf.model.models import MODELS
+from recbole_evcf.model.models import NETWORKS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.quick_start import load_data_and_model
 from recbole_evcf.report.table import value_and_error
@@ -60,7 +60,7 @@ def inspect_model(model_file: str, dataset: str | None = None) -> Inspection:
                 "leave it out."
             )
         if not issubclass(config.model_class, VAERecommender):
-            ours = ", ".join(each.__name__ for each in MODELS)
+            ours = ", ".join(each.__name__ for each in NETWORKS)
             raise ValueError(
                 f"it holds the model {config['model']}; inspect reads the latent variables of "
                 f"{ours} and their subclasses."

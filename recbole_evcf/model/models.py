@@ -65,10 +65,11 @@ class GatedHVamp(HVamp):
     """
 
 
-MODELS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp, GatedHVampLinear)
+NETWORKS = (Vamp, HVamp, GatedMultiVAE, GatedVamp, GatedHVamp, GatedHVampLinear)
 BASELINES = (EDLAE, WMF)
+MODELS = (*NETWORKS, *BASELINES)
 # The field, for ``compare --models=best``: of RecBole's what does well by itself, and all of ours.
-BEST = ("EASE", "ADMMSLIM", "RecVAE", "MultiVAE", *(m.__name__ for m in (*BASELINES, *MODELS)))
+BEST = ("EASE", "ADMMSLIM", "RecVAE", "MultiVAE", *(m.__name__ for m in (*BASELINES, *NETWORKS)))
 # RecBole's decoders have a row for the padding item too.
 _DECODERS = {
     "MultiVAE": lambda model: model.decoder[-1],

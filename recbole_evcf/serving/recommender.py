@@ -22,7 +22,7 @@ from recbole_evcf.data.identity import ItemCatalogue
 from recbole_evcf.evaluator.ranking import TopItems, gains, top_k
 from recbole_evcf.model.fold_in import folds_in, scoring, view_of
 from recbole_evcf.model.last_layer import last_layer
-from recbole_evcf.model.models import BASELINES, MODELS, item_vectors
+from recbole_evcf.model.models import MODELS, item_vectors
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import prior_scores
 from recbole_evcf.model.wmf import WMF
@@ -262,7 +262,7 @@ def scores_of_users(model: GeneralRecommender, users: Tensor) -> Tensor:
     Models that draw noise draw the same for the same users. A model that cannot score all items
     at once is a ``ValueError``.
     """
-    ours = type(model) in (*MODELS, *BASELINES)
+    ours = type(model) in MODELS
     noise = nullcontext() if ours else drawing_apart(0, model.device)
     with nullcontext() if ours else _DRAWING, noise:
         try:

@@ -19,7 +19,7 @@ from recbole_evcf.config.files import shipped_file
 from recbole_evcf.config.keys import Role, with_role
 from recbole_evcf.inspection.report import TABLES
 from recbole_evcf.model.linear_path import GatedHVampLinear
-from recbole_evcf.model.models import MODELS
+from recbole_evcf.model.models import NETWORKS
 from recbole_evcf.model.vae import Settings
 
 USER_GUIDE = read("docs/user-guide.md")
@@ -58,7 +58,7 @@ def test_the_guides_tables_of_keys_are_those_of_the_table_of_keys():
 OF_MODELS = {**rows_of("Of the models"), **rows_of("Of the models", 1)}
 
 
-@pytest.mark.parametrize("model", [m.__name__ for m in MODELS if m is not GatedHVampLinear])
+@pytest.mark.parametrize("model", [m.__name__ for m in NETWORKS if m is not GatedHVampLinear])
 def test_the_models_keys_and_defaults(model):
     defaults = {key: first_literal(cells[1]) for key, cells in OF_MODELS.items()}
     assert (f"`{model}`" in OF_MODELS["gated"][1]) == model.startswith("Gated")

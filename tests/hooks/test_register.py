@@ -23,12 +23,12 @@ from recbole_evcf.config.checks import unknown_model
 from recbole_evcf.data.dataloader import FullSortHistoryDataLoader
 from recbole_evcf.hooks import wrapping
 from recbole_evcf.model import fold_in
-from recbole_evcf.model.models import MODELS, Vamp
+from recbole_evcf.model.models import NETWORKS, Vamp
 from recbole_evcf.model.wmf import WMF
 from recbole_evcf.trainer.trainer import VAETrainer
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_recbole_finds_model_and_trainer(model):
     assert get_model(model.__name__) is model
     assert issubclass(get_trainer(model.type, model.__name__), VAETrainer)

@@ -13,7 +13,7 @@ import torch
 from build import RS, SG, SIZES, since_recbole_1_2_1, trained
 from recbole_evcf import Recommender, register_model
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
-from recbole_evcf.model.models import BASELINES, MODELS, Vamp
+from recbole_evcf.model.models import MODELS, Vamp
 from recbole_evcf.serving.saved_model import AllocationBound, load_model
 from recbole_evcf.trainer.checkpoint import load_checkpoint
 
@@ -24,7 +24,7 @@ SMALL = {
     "Vamp": {"pseudo_inputs_init": "data"},
     "HVamp": {"pseudo_input_size": 5, "sparse_input_gradient": True, "sampled_softmax": 9},
 }
-OURS = tuple(model.__name__ for model in (*MODELS, *BASELINES))
+OURS = tuple(model.__name__ for model in MODELS)
 
 
 def saved(model, settings, **changes):

@@ -95,8 +95,8 @@ def prepare(
 def prepared(dataset: Any, output: str) -> Any:
     """Return the name of a data set; of a table's file, once it is prepared in `output`.
 
-    A file that has changed is prepared again with the options of the last time; what the user has
-    added to the data set is kept. One process prepares, and others wait for it.
+    If it has changed, or its ``item_file``, it is prepared again with the options of the last time;
+    what the user has added to the data set is kept. One process prepares, and others wait for it.
 
     Raises:
         ValueError: as :func:`prepare`; or another data set has the file's name.
@@ -104,25 +104,32 @@ def prepared(dataset: Any, output: str) -> Any:
     if not (isinstance(dataset, (str, Path)) and form_of(dataset) and Path(dataset).is_file()):
         return dataset
     name = re.sub(r"\W+", "-", Path(dataset).name.partition(".")[0]).strip("-_")
-    folder, source = Path(output, name), _source(dataset, {}).partition("\n")[0] + "\n"
-    if _lines(folder)[0] == source:
-        return name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(output, name)
     try:
+        if _as_prepared(folder, dataset)[0]:
+            return name
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with held(str(folder), wait=True):
-            before, after, *_ = _lines(folder)
-            if before == source:
-                return name
-            # Less the time of its last change.
-            same = before.rpartition(" of ")[0] == source.rpartition(" of ")[0]
-            options = json.loads(after.removeprefix(OPTIONS)) if same and OPTIONS in after else {}
-            getLogger().warning(prepare(dataset, name, "table", output, same and "keep", **options))
+            current, same, options = _as_prepared(folder, dataset)
+            if not current:
+                report = prepare(dataset, name, "table", output, same and "keep", **options)
+                getLogger().warning(report)
     except (ValueError, TypeError) as error:
         at = f"{folder / name}.yaml, options: " if isinstance(error, json.JSONDecodeError) else ""
         words = (f"--raw={dataset}", f"--name={name}", f"--output={output}")
         command = shlex.join(["recbole-evcf", "prepare", "table", *words])
         raise ValueError(f"{at}{error}; options of the table can be given to: {command}") from None
     return name
+
+
+def _as_prepared(folder: Path, table: str | Path) -> tuple[bool, bool, dict[str, Any]]:
+    """Whether a data set is that of a table's files as they are, and whether it was that of them at
+    all, with which options."""
+    before, after, *_ = _lines(folder)
+    same = before.startswith(f"{SOURCE}{Path(table).resolve()} of ")
+    known = same and OPTIONS in after
+    options = dict(json.loads(after.removeprefix(OPTIONS))) if known else {}
+    return before.rstrip("\n") == _source(table, options).partition("\n")[0], same, options
 
 
 def _lines(folder: Path) -> list[str]:
@@ -140,7 +147,9 @@ def _source(raw: Any, options: dict[str, Any]) -> str:
         return f"{SOURCE}a table"
     if not Path(str(raw)).is_file():
         return f"{SOURCE}{raw}"
-    changed = datetime.fromtimestamp(Path(raw).stat().st_mtime, timezone.utc).isoformat(" ")
+    paths = (path for path in map(Path, filter(None, (raw, items))) if path.exists())
+    times = (datetime.fromtimestamp(path.stat().st_mtime, timezone.utc) for path in paths)
+    changed = " and ".join(time.isoformat(" ") for time in times)
     kept = options if items is None else {**options, "item_file": str(Path(items).resolve())}
     # NumPy's numbers too.
     given = json.dumps(kept, default=float)

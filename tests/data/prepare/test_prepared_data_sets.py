@@ -102,13 +102,17 @@ def test_a_tables_file_is_prepared_where_a_config_file_says(shop, way):
     assert not Path("dataset").exists()
 
 
-def test_a_changed_file_is_prepared_with_the_options_of_before(shop):
+@pytest.mark.parametrize("changed", ["our shop.2026.csv", "names.tsv"])
+def test_a_changed_file_is_prepared_with_the_options_of_before(shop, changed):
     Path("names.tsv").write_text("sku\tname\nSKU3A\tTea pot\n")
     options = {"title": "name", "min_item": np.int64(8)}
     prepare(shop, "our-shop", item_file=Path("names.tsv"), **options)
     folder, shop = Path("dataset/our-shop").resolve(), str(shop.resolve())
     before = {path.name: path.read_text().splitlines() for path in folder.iterdir()}
-    os.utime(shop, (1, 1))
+    written = os.stat(folder / "our-shop.item").st_mtime_ns
+    prepared(shop, str(folder.parent))
+    assert os.stat(folder / "our-shop.item").st_mtime_ns == written
+    os.utime(changed, (1, 1))
     os.chdir("/")
     prepared(shop, str(folder.parent))
     after = {path.name: path.read_text().splitlines() for path in folder.iterdir()}
