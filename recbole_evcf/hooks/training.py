@@ -64,7 +64,13 @@ class PluginTrainer(Trainer):
         progress = {"cur_step": self.cur_step, "best_valid_score": self.best_valid_score}
         resumption = getattr(self, "resumption", None)
         training = {"training": resumption.state()} if resumption else {}
-        save_checkpoint({**_state(self, epoch), **progress, **training}, path)
+        state = {**_state(self, epoch), **progress, **training}
+        if resumption and path != self.saved_model_file and self.best_epoch >= 0:
+            # The model file has what no epoch changes, of which there may be gigabytes.
+            for name, weight in self.model.named_parameters():
+                if not weight.requires_grad:
+                    del state["state_dict"][name]
+        save_checkpoint(state, path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")
 

@@ -2,7 +2,8 @@
 
 ``X.pth`` is the model of the best epoch, as RecBole names and saves it. ``X.pth.DIGEST.resume`` is
 a file of the same kind, of a later epoch; DIGEST is that of the run's settings, by which it is
-looked up. Either holds all that training needs to resume from there, under the key ``training``.
+looked up. Either holds all that training needs to resume from there, under the key ``training``;
+weights that no epoch changes are in the first alone, once it is there.
 The second is there, empty at first, from the start of the run to its end: it marks what is
 unfinished. The process that trains a run holds the lock ``X.pth.lock``.
 """
@@ -209,7 +210,7 @@ class Resumption:
             return False
         model_file, file, epoch = found
         with distributed.file_of_first(file) as path:
-            self._restore(path)
+            self._restore(path, model_file)
         trainer.saved_model_file = model_file
         trainer.logger.info(f"Resuming after epoch {epoch} from {file}")
         return True
@@ -268,11 +269,16 @@ class Resumption:
         if changed:
             trainer.logger.warning(f"Resuming with other settings: {changed}.")
 
-    def _restore(self, path: str) -> None:
+    def _restore(self, path: str, model_file: str) -> None:
         trainer = self._trainer
         try:
             state = load_checkpoint(path, trainer.device)
-            trainer.model.load_state_dict(state["state_dict"])
+            weights = state["state_dict"]
+            if fixed := trainer.model.state_dict().keys() - weights.keys():
+                with distributed.file_of_first(model_file) as best:
+                    others = load_checkpoint(best, trainer.device, {"optimizer"})["state_dict"]
+                weights |= {name: others[name] for name in fixed}
+            trainer.model.load_state_dict(weights)
             trainer.model.load_other_parameter(state.get("other_parameter"))
             trainer.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
