@@ -79,8 +79,8 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        given = [checked(key, config[key]) for key in self.SETTINGS]
-        weight = checked("linear_weight", config["linear_weight"])
+        keys = (*self.SETTINGS, "linear_weight")
+        *given, weight = (checked(key, config[key]) for key in keys)
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
         self.register_buffer("linear_weight", torch.tensor(float(weight)))
