@@ -106,6 +106,11 @@ def test_too_little_memory(tiny, monkeypatch):
         ("reg_weight", 0, "the items' Gram matrix cannot be inverted: raise reg_weight."),
         ("reg_weight", -1, "reg_weight must be a number of at least 0, not -1."),
         ("dropout_prob", 1.0, "dropout_prob must be a number of at least 0 and below 1, not 1.0."),
+        (
+            "user_exponent",
+            11,
+            "user_exponent must be a number of at least 0 and at most 10, not 11.",
+        ),
     ],
 )
 def test_bad_settings(tiny, key, value, message):
