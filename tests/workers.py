@@ -31,7 +31,6 @@ def train_all(rank: int, count: int, port: int, folder: str, runs: dict) -> dict
     """
     os.chdir(folder)
     sys.argv = sys.argv[:1]
-    torch.set_num_threads(1)
     dataloader.SCORE_BYTES = 4 * 41 * 7
     keys = {"local_rank": rank, **distributed.layout(count, count, 0, "127.0.0.1", port)}
     distributed.join(keys, torch.device("cpu"))

@@ -151,7 +151,8 @@ def _gram(histories: Histories, user_exponent: float) -> np.ndarray:
     by_item = by_user.T.tocsr()
     if user_exponent:
         # Of each interaction the weight of its user, on average 1.
-        weights = np.repeat(lengths := histories.lengths.cpu().numpy(), lengths) ** -user_exponent
+        lengths = histories.lengths.cpu().numpy()
+        weights = np.repeat(lengths, lengths) ** -user_exponent
         by_user.data = (weights / weights.mean()).astype(np.float32)
 
     def multiply(rows: slice) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recbole_evcf.config.keys import checked
 from recbole_evcf.data.histories import Histories, HistoryBatch
-from recbole_evcf.model.edlae import item_weights, weighted_sums
+from recbole_evcf.model.edlae import EDLAE, item_weights, weighted_sums
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import TwoLevelVAE
 
@@ -68,8 +68,8 @@ class GatedHVampLinear(VAERecommender):
 
     network_class = TwoLevelVAE
     vamp_prior = True
-    # Of the linear path, as EDLAE has them.
-    SETTINGS = ("linear_reg_weight", "linear_dropout_prob", "linear_user_exponent")
+    # EDLAE's keys, of the linear path.
+    SETTINGS = tuple(f"linear_{key}" for key in EDLAE.KEYS)
     linear_weight: Tensor
     # By what B was computed, and of how many interactions.
     linear_settings: Sequence[float] = ()

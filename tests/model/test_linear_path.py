@@ -1,8 +1,5 @@
 """GatedHVampLinear: GatedHVamp and EDLAE added up, as validation chooses."""
 
-from contextlib import suppress
-from glob import glob
-
 import numpy as np
 import pytest
 import torch
@@ -19,8 +16,6 @@ from recbole_evcf.model.linear_path import (
     REG_WEIGHTS,
     USER_EXPONENTS,
 )
-from recbole_evcf.trainer import resumption
-from recbole_evcf.trainer.checkpoint import load_checkpoint
 from recbole_evcf.trainer.linear_path import LinearPathTrainer, climbed
 
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
@@ -219,40 +214,6 @@ def test_a_resumed_run_keeps_what_was_chosen(settings, tmp_path):
     trainer._chosen = stop
     trainer.fit(*loaders[:2])
     assert torch.equal(model.item_weights, chosen)
-
-
-def test_a_state_leaves_the_linear_path_to_the_model_file(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(resumption, "SHARE", 0)
-    given = {**settings, **AUTO, "resumable": True, "checkpoint_dir": str(tmp_path)}
-
-    def trained(stop_after, **more):
-        _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**given, **more})
-        validate, began = trainer._valid_epoch, trainer._train_epoch
-
-        def train(data, epoch, **kwargs):
-            if epoch == stop_after:
-                raise KeyboardInterrupt
-            return began(data, epoch, **kwargs)
-
-        # The first epoch is the best.
-        trainer._train_epoch = train
-        trainer._valid_epoch = lambda *args, **kwargs: (
-            -len(trainer.train_loss_dict),
-            validate(*args, **kwargs)[1],
-        )
-        with suppress(KeyboardInterrupt):
-            trainer.fit(*loaders[:2])
-        return model, trainer.saved_model_file
-
-    model, _ = trained(None)
-    _, path = trained(2)
-    (state,) = glob(f"{path}.*.resume")
-    kept, best = (load_checkpoint(each)["state_dict"] for each in (state, path))
-    assert best.keys() - kept.keys() == {"item_weights"}
-    resumed, _ = trained(None, resume=True)
-    assert model.state_dict().keys() == resumed.state_dict().keys()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("start", [[0, 0], [4, 3], [2, 1]])

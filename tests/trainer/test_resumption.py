@@ -16,6 +16,8 @@ import torch
 from build import another_process, build
 from conftest import write_inter
 from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer.checkpoint import load_checkpoint
+from recbole_evcf.trainer.linear_path import LinearPathTrainer
 from recbole_evcf.trainer.resumption import states_kept, unfinished_runs
 from recbole_evcf.trainer.trainer import VAETrainer
 
@@ -100,6 +102,24 @@ KINDS = {
     "wide": {"sampled_softmax": 5, "sparse_input_gradient": True, "pseudo_input_size": 3},
     "sampled": {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "mode": "uni5"}, "topk": [3]},
 }
+
+
+def test_a_state_leaves_to_the_model_file_what_no_epoch_changes(tiny, every_epoch, monkeypatch):
+    original = LinearPathTrainer._valid_epoch
+    # The first epoch is the best.
+    monkeypatch.setattr(
+        LinearPathTrainer,
+        "_valid_epoch",
+        lambda self, *args, **more: (-len(self.train_loss_dict), original(self, *args, **more)[1]),
+    )
+    settings, model = {**tiny, "epochs": 4}, "GatedHVampLinear"
+    whole = train(settings, model)
+    assert whole[1].linear_settings != whole[1].first_settings
+    kept = {**settings, "resumable": True}
+    path = train(kept, model, stop_before=2)[0].saved_model_file
+    state, best = (load_checkpoint(each)["state_dict"] for each in (state_beside(path), path))
+    assert best.keys() - state.keys() == {"item_weights"}
+    assert_same(train({**kept, "resume": True}, model)[:3], whole[:3])
 
 
 @pytest.mark.parametrize("kind", KINDS)
