@@ -239,10 +239,12 @@ _TABLE = (
     Key("reg_exponent", _number(least=0), "a user of n interactions has the L2 weight `reg_weight` (n + items / `alpha`)^`reg_exponent`, an item likewise; 0: all the same", R.OF_WMF),
     Key("als_iterations", whole(1), "times that user and item vectors are solved for", R.OF_WMF),
     Key("user_exponent", _number(least=0, most=10), "a user of n interactions counts n^-`user_exponent` in EDLAE's item weights; 0, as published: all the same", R.OF_EDLAE),
+    Key("max_diagonal", _number(least=0, most=1), "most of an item's reconstruction that EDLAE takes from the item itself, which scores then leave out: shrinks popular items; 0, as published: nothing", R.OF_EDLAE),
     # Of GatedHVampLinear.
     Key("linear_reg_weight", _or_auto(_number(least=0)), "EDLAE's `reg_weight`; `auto`: chosen by the validation users, of more than 10,000 items by the more popular half", R.OF_LINEAR_PATH),
     Key("linear_dropout_prob", _or_auto(_number(least=0, below=1)), "EDLAE's `dropout_prob`; `auto`: likewise", R.OF_LINEAR_PATH),
     Key("linear_user_exponent", _or_auto(_number(least=0, most=10)), "EDLAE's `user_exponent`; `auto`: likewise", R.OF_LINEAR_PATH),
+    Key("linear_max_diagonal", _or_auto(_number(least=0, most=1)), "EDLAE's `max_diagonal`; `auto`: likewise", R.OF_LINEAR_PATH),
     Key("linear_weight", _or_auto(_number(least=0)), "weight of EDLAE's scores beside the network's logits; `auto`: chosen by the validation users", R.OF_LINEAR_PATH),
     # Of the plugin, for every model.
     Key("split_seed", whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),

@@ -42,6 +42,14 @@ class EDLAE(Baseline):
     histories no longer outweigh the many others (the user side of the normalization of Park et al.,
     SIGIR 2025). p = 0 beside it is EASE (Steck 2019).
 
+    Where ``max_diagonal``, xi, is above 0, an item may reconstruct itself, by a B_jj of at most
+    xi (RDLAE, Moon et al., SIGIR 2023), which the scores then leave out:
+
+    .. math:: B_{ij} = -C_{ij} \\max\\Big(\\frac{1 - \\xi}{C_{jj}}, g_j\\Big), \\quad
+              g_j = \\lambda + \\frac{p}{1 - p} G_{jj}
+
+    Beside EDLAE's, the scores of popular items shrink.
+
     The constructor trains, on the interactions of ``dataset.inter_feat`` alone. Time grows with the
     third power of the number M of items; memory is one M x M matrix in single precision, 4 M^2
     bytes (1.6 GB for ML-20M's 20,108 items, 6.7 GB for 41,000), which the model keeps; and that of
@@ -60,15 +68,12 @@ class EDLAE(Baseline):
     True
     """
 
-    KEYS = ("reg_weight", "dropout_prob", "user_exponent")
-    reg_weight: float
-    dropout_prob: float
-    user_exponent: float
+    KEYS = ("reg_weight", "dropout_prob", "user_exponent", "max_diagonal")
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         histories = Histories.from_dataset(dataset)
-        weights = item_weights(histories, self.reg_weight, self.dropout_prob, self.user_exponent)
+        weights = item_weights(histories, *(getattr(self, key) for key in self.KEYS))
         # No gradient: for RecBole's optimizer there is nothing to do.
         self.item_weights = nn.Parameter(weights.to(self.device), requires_grad=False)
 
@@ -94,7 +99,11 @@ def sums_of_rows(table: Tensor, row: Tensor, offsets: Tensor) -> Tensor:
 
 
 def item_weights(
-    histories: Histories, reg_weight: float, dropout_prob: float, user_exponent: float = 0.0
+    histories: Histories,
+    reg_weight: float,
+    dropout_prob: float,
+    user_exponent: float = 0.0,
+    max_diagonal: float = 0.0,
 ) -> Tensor:
     """B of :class:`EDLAE`, (items, items), in single precision on the CPU.
 
@@ -103,6 +112,7 @@ def item_weights(
         reg_weight: lambda.
         dropout_prob: p, at least 0 and below 1.
         user_exponent: a user of n interactions counts n^-``user_exponent``.
+        max_diagonal: xi, from 0 to 1.
 
     Raises:
         ValueError: the matrix does not fit into memory, or is singular for want of ``reg_weight``.
@@ -114,18 +124,19 @@ def item_weights(
         weights = torch.zeros(n_items, n_items)
         if len(used):
             alone = Histories(histories.matrix()[:, used])
-            block = item_weights(alone, reg_weight, dropout_prob, user_exponent)
+            block = item_weights(alone, reg_weight, dropout_prob, user_exponent, max_diagonal)
             weights.numpy()[np.ix_(used, used)] = block.numpy()
         return weights
     matrix = _gram(histories, user_exponent)
     diagonal = np.einsum("ii->i", matrix)
-    diagonal += reg_weight + diagonal * (dropout_prob / (1 - dropout_prob))
+    penalty = reg_weight + diagonal * (dropout_prob / (1 - dropout_prob))
+    diagonal += penalty
     _invert(matrix)
-    inverse_diagonal = diagonal.copy()
+    factors = -np.maximum((1 - max_diagonal) / diagonal, penalty)
     diagonal[:] = 0
 
     def scale(rows: slice) -> None:
-        matrix[rows] /= -inverse_diagonal
+        matrix[rows] *= factors
 
     _by_blocks(scale, len(matrix))
     return torch.from_numpy(matrix)

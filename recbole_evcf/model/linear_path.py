@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 # Weights of the linear path to choose from: beyond these the network is lost in the scores, and all
 # seem alike. And where the choice begins.
 WEIGHTS, FIRST_WEIGHT = [2 ** (n / 2) for n in range(17)], 16.0
-# EDLAE's lambda, p and exponent of users to choose from, and where the choice begins.
+# EDLAE's lambda, p, exponent of users and xi to choose from, and where the choice begins.
 REG_WEIGHTS = (18.75, 37.5, 75.0, 150.0, 300.0, 600.0, 1200.0, 2400.0)
 DROPOUT_PROBS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 USER_EXPONENTS = (0.0, 0.5)
-FIRST_SETTINGS = 300.0, 0.3, 0.5
+MAX_DIAGONALS = (0.0, 0.4)
+CANDIDATES = REG_WEIGHTS, DROPOUT_PROBS, USER_EXPONENTS, MAX_DIAGONALS
+FIRST_SETTINGS = 300.0, 0.3, 0.5, 0.4
 # Half of the items, the more popular ones, are enough to choose by, but not fewer than these; with
 # a quarter the choice was worse. Time grows with the third power of their number.
 SEARCHED = 10_000
@@ -52,8 +54,8 @@ class GatedHVampLinear(VAERecommender):
 
     Args:
         config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has EDLAE's as
-            ``linear_reg_weight``, ``linear_dropout_prob`` and ``linear_user_exponent``, and
-            ``linear_weight``, w, each a number or ``auto``.
+            ``linear_reg_weight``, ``linear_dropout_prob``, ``linear_user_exponent`` and
+            ``linear_max_diagonal``, and ``linear_weight``, w, each a number or ``auto``.
         dataset: the training part of RecBole's ``Dataset``.
 
     Raises:
@@ -85,8 +87,8 @@ class GatedHVampLinear(VAERecommender):
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
         self.register_buffer("linear_weight", torch.tensor(float(weight)))
         # What validation chooses from; of a number that is given, that alone.
-        all_settings = zip(given, (REG_WEIGHTS, DROPOUT_PROBS, USER_EXPONENTS))
-        self.candidate_settings = [many if one == "auto" else (one,) for one, many in all_settings]
+        pairs = zip(given, CANDIDATES)
+        self.candidate_settings = [many if one == "auto" else (one,) for one, many in pairs]
         start = zip(given, FIRST_SETTINGS)
         self.first_settings = [first if one == "auto" else one for one, first in start]
         self.is_linear_path_chosen = any(len(values) > 1 for values in self.candidate_settings)

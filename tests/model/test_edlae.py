@@ -15,7 +15,7 @@ from recbole_evcf.model.edlae import EDLAE, item_weights
 
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
 SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
-OWN = {"reg_weight": 2.0, "dropout_prob": 0.3}
+OWN = {"reg_weight": 2.0, "dropout_prob": 0.3, "max_diagonal": 0.2}
 # Fewer users than items: without regularization, no inverse.
 RARE = {"user_inter_num_interval": "[15,inf)"}
 
@@ -44,6 +44,25 @@ def test_weights_minimise_the_expected_error_under_dropout(many, monkeypatch, bl
     gradient = gram @ weights - gram + penalty @ weights
     np.fill_diagonal(gradient, 0)
     assert abs(gradient).max() < 1e-4 * abs(gram).max()
+
+
+@pytest.mark.parametrize(("bound", "place"), [(0.0, 0), (0.5, 1), (1.0, 2)])
+def test_an_item_reconstructs_itself_at_most_so_far(many, bound, place):
+    dense, histories = many
+    gram = dense.T.astype(float) @ dense
+    penalised = gram + np.diag(2.0 + 0.3 / 0.7 * np.diag(gram))
+    # Each column by itself: without a bound, and where that breaks the bound, with B_jj at it.
+    expected, at_bound = np.linalg.solve(penalised, gram), []
+    for j in range(len(gram)):
+        if expected[j, j] > bound:
+            others = np.arange(len(gram)) != j
+            right = gram[others, j] - bound * gram[others, j]
+            expected[others, j] = np.linalg.solve(penalised[np.ix_(others, others)], right)
+            at_bound.append(j)
+    np.fill_diagonal(expected, 0)
+    weights = item_weights(histories, 2.0, 0.3, 0.0, bound).double().numpy()
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    assert (len(at_bound) == 70, 0 < len(at_bound) < 70, not at_bound)[place]
 
 
 def test_without_dropout_it_is_ease(tiny):
@@ -110,6 +129,11 @@ def test_too_little_memory(tiny, monkeypatch):
             "user_exponent",
             11,
             "user_exponent must be a number of at least 0 and at most 10, not 11.",
+        ),
+        (
+            "max_diagonal",
+            1.5,
+            "max_diagonal must be a number of at least 0 and at most 1, not 1.5.",
         ),
     ],
 )

@@ -10,19 +10,14 @@ from recbole_evcf import Recommender
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model import linear_path
 from recbole_evcf.model.edlae import item_weights
-from recbole_evcf.model.linear_path import (
-    DROPOUT_PROBS,
-    FIRST_SETTINGS,
-    REG_WEIGHTS,
-    USER_EXPONENTS,
-)
+from recbole_evcf.model.linear_path import CANDIDATES, FIRST_SETTINGS, REG_WEIGHTS
 from recbole_evcf.trainer.linear_path import LinearPathTrainer, climbed
 
 SPLIT = {"SG": [0.6, 0.2, 0.2]}
 SG = {"eval_args": {"split": SPLIT, "order": "RO", "group_by": "user", "mode": "full"}}
-KEYS = ("reg_weight", "dropout_prob", "user_exponent")
+KEYS = ("reg_weight", "dropout_prob", "user_exponent", "max_diagonal")
 AUTO = {f"linear_{key}": "auto" for key in KEYS}
-GIVEN = {"linear_reg_weight": 2.0, "linear_dropout_prob": 0.3, "linear_user_exponent": 0.5}
+GIVEN = dict(zip(AUTO, (2.0, 0.3, 0.5, 0.1)))
 OWN = {**GIVEN, "epochs": 4, "n_pseudo_inputs": 5}
 
 
@@ -140,7 +135,7 @@ def test_validation_chooses_the_settings_by_how_edlae_does_alone(settings, metri
     score, edlae = alone(*model.linear_settings)
     assert torch.equal(model.item_weights, edlae.item_weights)
     assert score > alone(*FIRST_SETTINGS)[0]
-    for place, axis in enumerate((REG_WEIGHTS, DROPOUT_PROBS, USER_EXPONENTS)):
+    for place, axis in enumerate(CANDIDATES):
         at = axis.index(model.linear_settings[place])
         for value in axis[max(at - 1, 0) : at + 2]:
             neighbour = [*model.linear_settings]
@@ -247,7 +242,7 @@ def test_a_model_file_holds_all_of_it(settings):
 def test_held_out_users_have_no_share_in_the_weights(settings):
     _, (train, *_), model, _ = build("GatedHVampLinear", "tiny", settings)
     matrix = train._dataset.inter_matrix().tocsr()[:, 1:]
-    expected = item_weights(type(model._histories)(matrix), 2.0, 0.3, 0.5)
+    expected = item_weights(type(model._histories)(matrix), *GIVEN.values())
     assert torch.equal(model.item_weights.data, expected)
 
 
