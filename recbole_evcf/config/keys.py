@@ -246,6 +246,8 @@ _TABLE = (
     Key("linear_user_exponent", _or_auto(_number(least=0, most=10)), "EDLAE's `user_exponent`; `auto`: likewise", R.OF_LINEAR_PATH),
     Key("linear_max_diagonal", _or_auto(_number(least=0, most=1)), "EDLAE's `max_diagonal`; `auto`: likewise", R.OF_LINEAR_PATH),
     Key("linear_weight", _or_auto(_number(least=0)), "weight of EDLAE's scores beside the network's logits; `auto`: chosen by the validation users", R.OF_LINEAR_PATH),
+    Key("implicit_slim_interval", whole(0), "steps after which ImplicitSLIM refines the item vectors of the first layers and of the last, as long as the weight of the KL term rises; 0: never", R.OF_LINEAR_PATH),
+    Key("implicit_slim_reg_weight", _number(above=0), "lambda of ImplicitSLIM", R.OF_LINEAR_PATH),
     # Of the plugin, for every model.
     Key("split_seed", whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
     Key("standard_error", _instance("True or False", bool), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),

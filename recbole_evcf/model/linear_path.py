@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from recbole_evcf.config.keys import checked
 from recbole_evcf.data.histories import Histories, HistoryBatch
 from recbole_evcf.model.edlae import EDLAE, item_weights, weighted_sums
+from recbole_evcf.model.implicit_slim import refined
+from recbole_evcf.model.layers import HistoryLinear, OutputLayer
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.model.vae import TwoLevelVAE
 
@@ -45,8 +47,11 @@ class GatedHVampLinear(VAERecommender):
 
     with the decoder's logits f, the item-item weights B of
     :class:`~recbole_evcf.model.edlae.EDLAE`, and one weight w. The network is trained as if it
-    were alone. The validation users choose w: each validation compares the present weight with its
-    two neighbours on a scale of square roots of two, and with the first, and keeps the best. They
+    were alone; while the weight of its KL term rises, ImplicitSLIM refines its item vectors
+    (:mod:`~recbole_evcf.model.implicit_slim`).
+
+    The validation users choose w: each validation compares the present weight with its two
+    neighbours on a scale of square roots of two, and with the first, and keeps the best. They
     choose EDLAE's settings before the first epoch, by how B does alone; of more than 10,000
     items only the more popular half, and at least 10,000, have weights until then. (Fitted on the
     training users, B has seen their targets: their likelihood could choose neither these nor a
@@ -55,7 +60,8 @@ class GatedHVampLinear(VAERecommender):
     Args:
         config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has EDLAE's as
             ``linear_reg_weight``, ``linear_dropout_prob``, ``linear_user_exponent`` and
-            ``linear_max_diagonal``, and ``linear_weight``, w, each a number or ``auto``.
+            ``linear_max_diagonal``, and ``linear_weight``, w, each a number or ``auto``; and
+            ``implicit_slim_interval`` and ``implicit_slim_reg_weight``.
         dataset: the training part of RecBole's ``Dataset``.
 
     Raises:
@@ -72,6 +78,7 @@ class GatedHVampLinear(VAERecommender):
     vamp_prior = True
     # EDLAE's keys, of the linear path.
     SETTINGS = tuple(f"linear_{key}" for key in EDLAE.KEYS)
+    REFINEMENT = "implicit_slim_interval", "implicit_slim_reg_weight"
     linear_weight: Tensor
     # By what B was computed, and of how many interactions.
     linear_settings: Sequence[float] = ()
@@ -81,8 +88,9 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        keys = (*self.SETTINGS, "linear_weight")
-        *given, weight = (checked(key, config[key]) for key in keys)
+        keys = (*self.SETTINGS, "linear_weight", *self.REFINEMENT)
+        *given, weight, interval, reg_weight = (checked(key, config[key]) for key in keys)
+        self.refinement_interval, self.refinement_reg_weight = interval, reg_weight
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
         self.register_buffer("linear_weight", torch.tensor(float(weight)))
@@ -117,6 +125,16 @@ class GatedHVampLinear(VAERecommender):
             self.item_weights.data = self.item_weights.new_empty(0)
             self.item_weights.data = item_weights(histories, *settings).to(self.device)
             self.linear_settings, self._n_fitted = settings, len(histories.columns)
+
+    @torch.no_grad()
+    def refine_item_vectors(self, histories: Histories) -> None:
+        """Refine each item's weights in the first layers and in the last, by the training users'
+        histories."""
+        n_items = histories.shape[1]
+        for layer in self.network.modules():
+            if isinstance(layer, (HistoryLinear, OutputLayer)):
+                vectors = layer.weight[:n_items]
+                vectors.copy_(refined(vectors, histories, self.refinement_reg_weight))
 
     def candidate_weights(self) -> list[float]:
         """The weights of the linear path that the next validation compares, the present one first;

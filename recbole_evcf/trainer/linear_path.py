@@ -14,6 +14,9 @@ ALONE = 1e6
 class LinearPathTrainer(VAETrainer):
     """Trains a :class:`~recbole_evcf.model.linear_path.GatedHVampLinear`.
 
+    The first epoch after every ``implicit_slim_interval`` steps begins with ImplicitSLIM, as long
+    as the weight of the KL term rises.
+
     Before the first epoch, EDLAE's settings of which the config says ``auto`` climb from where they
     begin to neighbours that rank better without the network, as long as there are any. Each
     validation is then repeated with the weights of the linear path next to the present one, and
@@ -34,6 +37,10 @@ class LinearPathTrainer(VAETrainer):
         self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> dict[str, float]:
         model = self.model
+        if self._refines(len(train_data)):
+            histories = Histories.from_dataset(train_data._dataset).to(self.device)
+            model.refine_item_vectors(histories)
+            distributed.copy_from_first(model.network.state_dict().values())
         if epoch_idx == 0 and model.is_linear_path_chosen and model.linear_weight > 0:
             histories = Histories.from_dataset(train_data._dataset)
             validates = self._validated_by and self.eval_step > 0
@@ -42,6 +49,14 @@ class LinearPathTrainer(VAETrainer):
             # Rounding may differ between machines.
             distributed.copy_from_first([model.item_weights])
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+
+    def _refines(self, n_steps: int) -> bool:
+        """Whether this epoch, of some steps, begins with ImplicitSLIM: its network does not rank as
+        well before it has trained on."""
+        interval, warmup = self.model.refinement_interval, self.model.warmup
+        if not interval or float(warmup.weight) >= warmup.cap:
+            return False
+        return int(warmup.step) // interval > max(int(warmup.step) - n_steps, 0) // interval
 
     def _chosen(self, histories: Histories) -> list[float]:
         """EDLAE's settings, by how it does alone."""
