@@ -41,7 +41,7 @@ RUNS = {
     "two levels, deep, by users": ("HVamp", {**SG, "mlp_hidden_size": [16, 12]}),
     "bernoulli, by users": ("GatedVamp", {**SG, "likelihood": "bernoulli"}),
     "standard normal": ("GatedMultiVAE", SG),
-    "linear path": ("GatedHVampLinear", SG),
+    "linear path": ("GatedHVampLinear", {**SG, "implicit_slim_interval": 2}),
     # Steps in proportion to the gradient: a wrong scale would show, as Adam would hide it.
     "gradient descent": ("Vamp", DESCENT),
     "clipped": ("Vamp", {"learner": "adam", "clip_grad_norm": {"max_norm": 0.5}, **DECAY}),

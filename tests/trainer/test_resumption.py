@@ -112,7 +112,8 @@ def test_a_state_leaves_to_the_model_file_what_no_epoch_changes(tiny, every_epoc
         "_valid_epoch",
         lambda self, *args, **more: (-len(self.train_loss_dict), original(self, *args, **more)[1]),
     )
-    settings, model = {**tiny, "epochs": 4}, "GatedHVampLinear"
+    settings, model = {**tiny, "epochs": 4, "implicit_slim_interval": 2}, "GatedHVampLinear"
+    settings["linear_max_diagonal"] = 0
     whole = train(settings, model)
     assert whole[1].linear_settings != whole[1].first_settings
     kept = {**settings, "resumable": True}
