@@ -4,7 +4,8 @@
     python benchmarks/quality.py --models="EASE,GatedHVamp[n_pseudo_inputs=200],GatedHVampLinear"
 
 Each model of the list gets the same number of different trials of its shipped search space, or all
-of a smaller space, drawn by the same seed; without trials it is taken as it is. The best settings
+of a smaller space, drawn by the same seed; without trials it is taken as it is. Of a model that
+takes seconds, ``--exhaust`` may try the whole space. The best settings
 are then trained with each seed, and tested. Everything finished is kept in the folder, so that the
 same command resumes.
 """
@@ -40,6 +41,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--data", default="ml-100k", help="ml-100k, or NAME:PATH")
     parser.add_argument("--models", default=",".join(BEST), help="as compare takes them")
     parser.add_argument("--trials", type=int, default=10, help="of each model, or 0")
+    parser.add_argument("--exhaust", default="", help="models, A,B, of which all is tried")
     parser.add_argument("--seeds", default="2020,2021,2022")
     parser.add_argument("--bf16", action="store_true", help="train networks in half precision")
     parser.add_argument("--baseline", default="GatedHVampLinear")
@@ -75,8 +77,9 @@ def main(words: list[str] | None = None) -> None:
 def tuned(
     spec: ModelSpec, dataset: str, arguments: Any, files: list[str], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """The settings that did best on the validation users, of ``trials`` of the search space."""
-    if not arguments.trials:
+    """The settings that did best on the validation users, of those of the space that are tried."""
+    whole = spec.model in arguments.exhaust.split(",")
+    if not (whole or arguments.trials):
         return {}
     tuning = recbole_evcf.tune(
         spec.model,
@@ -85,7 +88,7 @@ def tuned(
         output=str(arguments.output / "tuning" / spec.model),
         config_files=files,
         algo="exhaustive",
-        max_evals=arguments.trials,
+        max_evals=None if whole else arguments.trials,
         log=print,
         **settings,
     )

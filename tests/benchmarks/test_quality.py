@@ -3,6 +3,8 @@
 import json
 import sys
 
+import pandas as pd
+
 import quality
 from recbole_evcf.comparison import compare
 
@@ -15,8 +17,10 @@ def test_models_are_tuned_with_their_own_settings_and_compared_once(tiny, tmp_pa
     folder = tmp_path / "quality"
     words = [f"--data=tiny:{tiny['data_path']}", f"--output={folder}", "--trials=2", "--seeds=1,2"]
     models = "EASE,GatedMultiVAE[epochs=1,dropout_prob=0.4]"
-    words += [f"--models={models}", "--baseline=EASE", "--bf16"]
+    words += [f"--models={models}", "--baseline=EASE", "--exhaust=EASE", "--bf16"]
     quality.main(words)
+    tried = [folder / "tuning" / model / "trials.csv" for model in ("EASE", "GatedMultiVAE")]
+    assert [len(pd.read_csv(each)) for each in tried] == [10, 2]
     chosen = json.loads((folder / "tuned.json").read_text())
     assert chosen["EASE"].startswith("EASE[reg_weight=")
     vae = chosen["GatedMultiVAE[epochs=1, dropout_prob=0.4]"]
