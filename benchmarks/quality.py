@@ -5,9 +5,8 @@
 
 Each model of the list gets the same number of different trials of its shipped search space, or all
 of a smaller space, drawn by the same seed; without trials it is taken as it is. Of a model that
-takes seconds, ``--exhaust`` may try the whole space. The best settings
-are then trained with each seed, and tested. Everything finished is kept in the folder, so that the
-same command resumes.
+takes seconds, ``--exhaust`` may try the whole space. The best settings are then trained with each
+seed, and tested. Everything finished is kept in the folder, so that the same command resumes.
 """
 
 from __future__ import annotations

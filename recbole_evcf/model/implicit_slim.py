@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from recbole_evcf.data.histories import Histories
-from recbole_evcf.model.edlae import sums_of_rows
+from recbole_evcf.data.histories import HistoryBatch
+from recbole_evcf.model.edlae import sums_of_rows, weighted_sums
 
 
-def refined(vectors: Tensor, histories: Histories, reg_weight: float) -> Tensor:
+def refined(vectors: Tensor, histories: HistoryBatch, reg_weight: float) -> Tensor:
     """Item vectors as a linear item-item model, which is never made, would reconstruct them.
 
     .. math:: M = (\\lambda V + V G) (\\operatorname{diag} G + \\lambda I)^{-2}, \\quad
@@ -19,17 +19,16 @@ def refined(vectors: Tensor, histories: Histories, reg_weight: float) -> Tensor:
 
     Args:
         vectors: of each item, (items, width).
-        histories: X, of the training users, on the same device.
+        histories: X, of all training users, on the same device.
         reg_weight: lambda, above 0.
     """
-    of_items = Histories(histories.matrix().T).to(vectors.device)
+    order, starts = histories.transposed()
+    users, counts = histories.row[order], histories.column.bincount(minlength=len(vectors))
 
     def times_gram(v: Tensor) -> Tensor:
-        for side in (histories, of_items):
-            v = sums_of_rows(v, side.columns.long(), side.starts[:-1])
-        return v
+        return sums_of_rows(weighted_sums(v, histories), users, starts)
 
-    regularized = of_items.lengths[:, None] + reg_weight
+    regularized = counts[:, None] + reg_weight
     scaled = (reg_weight * vectors + times_gram(vectors)) / regularized.square()
     reconstructed = reg_weight * scaled + times_gram(scaled)
     # Of width x width alone: exactly.

@@ -130,11 +130,11 @@ class GatedHVampLinear(VAERecommender):
     def refine_item_vectors(self, histories: Histories) -> None:
         """Refine each item's weights in the first layers and in the last, by the training users'
         histories."""
-        n_items = histories.shape[1]
+        batch = histories.rows(torch.arange(histories.shape[0]))
         for layer in self.network.modules():
             if isinstance(layer, (HistoryLinear, OutputLayer)):
-                vectors = layer.weight[:n_items]
-                vectors.copy_(refined(vectors, histories, self.refinement_reg_weight))
+                vectors = layer.weight[: batch.n_items]
+                vectors.copy_(refined(vectors, batch, self.refinement_reg_weight))
 
     def candidate_weights(self) -> list[float]:
         """The weights of the linear path that the next validation compares, the present one first;

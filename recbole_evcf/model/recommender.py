@@ -57,12 +57,16 @@ class KLWarmup(nn.Module):
             return self.cap * (self.epoch / self.epochs).clamp(max=1.0)
         return torch.full_like(self.step, self.cap, dtype=torch.get_default_dtype())
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the weight has reached its maximum."""
+        if self.steps is None:
+            return int(self.epoch) >= self.epochs
+        return int(self.step) >= self.cap * self.steps
+
     def begin_epoch(self) -> None:
         """Call this before each training epoch."""
-        if self.steps is None:
-            self.was_finished = int(self.epoch) >= self.epochs
-        else:
-            self.was_finished = int(self.step) >= self.cap * self.steps
+        self.was_finished = self.is_finished
 
     def count_batch(self, users: int) -> Tensor:
         """The weight for a training batch of some users, under a trainer that counts nothing."""

@@ -54,7 +54,7 @@ class LinearPathTrainer(VAETrainer):
         """Whether this epoch, of some steps, begins with ImplicitSLIM: its network does not rank as
         well before it has trained on."""
         interval, warmup = self.model.refinement_interval, self.model.warmup
-        if not interval or float(warmup.weight) >= warmup.cap:
+        if not interval or warmup.is_finished:
             return False
         return int(warmup.step) // interval > max(int(warmup.step) - n_steps, 0) // interval
 

@@ -30,7 +30,8 @@ def test_the_formula(users):
     # One item has no interactions.
     x = (rng.random((users, 30)) < np.linspace(0, 0.5, 30)).astype(float)
     v = rng.normal(size=(7, 30))
-    found = refined(torch.tensor(v.T, dtype=torch.float32), Histories(csr_matrix(x)), 5.0)
+    histories = Histories(csr_matrix(x)).rows(torch.arange(users))
+    found = refined(torch.tensor(v.T, dtype=torch.float32), histories, 5.0)
     np.testing.assert_allclose(found.numpy().T, expected(v, x, 5.0), rtol=1e-3, atol=1e-4)
 
 
@@ -40,6 +41,8 @@ def test_the_formula(users):
         ({}, [8, 12, 16]),
         ({"implicit_slim_interval": 2}, [4, 8, 12, 16]),
         ({"total_anneal_steps": 30}, [8]),
+        # In single precision 0.7 is less than 0.7.
+        ({"total_anneal_steps": 20, "anneal_cap": 0.7}, [8, 12]),
         ({"implicit_slim_interval": 0}, []),
     ],
 )
