@@ -78,9 +78,14 @@ class ItemWeights:
 
     def __init__(self, model: Any) -> None:
         # RecBole's matrices have a row and a column for its padding item.
-        self._first = 0 if getattr(model, "item_weights", None) is not None else 1
-        weights: Any = model.item_similarity if self._first else model.item_weights
+        first = 0 if getattr(model, "item_weights", None) is not None else 1
+        weights: Any = model.item_similarity if first else model.item_weights
         self._weights = weights.tocsr() if scipy.sparse.issparse(weights) else weights
+        # Of each item its row and column, or -1.
+        self._place = np.arange(first, weights.shape[0])
+        if (items := getattr(model, "linear_items", None)) is not None:
+            self._place = np.full(model.n_items - 1, -1)
+            self._place[items.cpu()] = np.arange(len(items))
         self._factor = float(getattr(model, "linear_weight", 1.0))
 
     @staticmethod
@@ -94,7 +99,7 @@ class ItemWeights:
 
         Columns of the model's items, (history,) and (items,) -> (history, items).
         """
-        rows, columns = history + self._first, columns + self._first
+        rows, columns = self._place[history], self._place[columns]
         if isinstance(self._weights, Tensor):
             chosen = self._weights[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
             values = chosen.detach().cpu().numpy()
@@ -102,7 +107,7 @@ class ItemWeights:
             values = self._weights[rows].toarray()[:, columns]
         else:
             values = np.asarray(self._weights)[np.ix_(rows, columns)]
-        return self._factor * values.astype(np.float64)
+        return self._factor * values.astype(np.float64) * ((rows[:, None] >= 0) & (columns >= 0))
 
     def for_items(
         self, history: np.ndarray, columns: np.ndarray, n: int = 3

@@ -161,6 +161,15 @@ class HistoryBatch:
         values = self.lengths.clamp(min=1).to(torch.get_default_dtype()).rsqrt()[self.row]
         return replace(self, values=values)
 
+    def renumbered(self, items: Tensor) -> HistoryBatch:
+        """The entries of some items alone, as ones; their columns are places in ``items``."""
+        place = items.new_full((self.n_items,), -1)
+        place[items] = torch.arange(len(items), device=items.device)
+        column = place[self.column]
+        row, column = self.row[column >= 0], column[column >= 0]
+        lengths = row.bincount(minlength=len(self))
+        return HistoryBatch(row, column, lengths.cumsum(0) - lengths, lengths, len(items))
+
     def transposed(self) -> tuple[Tensor, Tensor]:
         """The entries sorted by item: their order, (entries,), and each item's start, (items,).
 

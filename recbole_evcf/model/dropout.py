@@ -57,9 +57,9 @@ def keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
 
 
 def item_blocks(matrix: Tensor, on_cpu: int, rows: int | None = None) -> tuple[Tensor, ...]:
-    """Views (items of a block, rows) of a (rows, items) matrix, which stay in the caches: on a
-    processor of at most ``on_cpu`` entries, but for a single item's. Of a matrix that is part of a
-    larger one with so many ``rows``, the items of a block are those of that one's."""
+    """Views (items of a block, rows) of a (rows, items) matrix that fit into the caches: on a CPU
+    of at most ``on_cpu`` entries each, but of at least one item. For a part of a larger matrix with
+    that many ``rows``, blocks hold the same items as those of the larger one."""
     size = on_cpu if matrix.device.type == "cpu" else LARGE_BLOCK
     return matrix.T.split(max(size // max(rows or len(matrix), 1), 1))
 
@@ -104,8 +104,8 @@ class _ClampAndDrop(torch.autograd.Function):
 def _pieces(
     dtype: torch.dtype, *matrices: Tensor, rows: int | None = None
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Their blocks, one by one, with two buffers of that size: of tensors of several types torch
-    would make a new one in each operation, of which the system first clears the pages."""
+    """The matrices' blocks one by one, with two buffers of that size to reuse: with mixed types,
+    torch would allocate one in each operation, whose pages the system would clear first."""
     blocks = list(zip(*(item_blocks(matrix, BLOCK, rows) for matrix in matrices)))
     buffers = [torch.empty_like(blocks[0][0], dtype=dtype) for _ in range(2)]
     for block in blocks:

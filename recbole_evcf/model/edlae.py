@@ -37,10 +37,10 @@ class EDLAE(Baseline):
               G = X^T V X
 
     with the training histories X, lambda the key ``reg_weight`` and p ``dropout_prob``. The errors
-    of a user of n interactions have the weight V_uu, in proportion to n^-``user_exponent`` and with
-    the trace of G that of X^T X: 0, all users alike, is as published; above, few users of long
-    histories no longer outweigh the many others (the user side of the normalization of Park et al.,
-    SIGIR 2025). p = 0 beside it is EASE (Steck 2019).
+    of a user with n interactions have the weight V_uu, proportional to n^-``user_exponent`` and
+    scaled so that G has the trace of X^T X: 0, equal weights, is as published; above, the few users
+    with long histories no longer outweigh the many others (the user side of the normalization of
+    Park et al., SIGIR 2025). With ``user_exponent`` and p both 0 it is EASE (Steck 2019).
 
     Where ``max_diagonal``, xi, is above 0, an item may reconstruct itself, by a B_jj of at most
     xi (RDLAE, Moon et al., SIGIR 2023), which the scores then leave out:
@@ -143,13 +143,13 @@ def item_weights(
 
 
 def _check_memory(n_items: int, n_beside: int = 0) -> None:
-    """Refuse what does not fit: the weights of all items, and of some beside them."""
+    """Raise if the weights of all items, plus those of ``n_beside``, exceed the free memory."""
     needed, free = 4 * (n_items**2 + n_beside**2), psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
             f"the item weights of {n_items:,} items take {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB of memory are free: leave out rare items "
-            "(item_inter_num_interval)."
+            "(item_inter_num_interval), or lower linear_n_items of GatedHVampLinear."
         )
 
 

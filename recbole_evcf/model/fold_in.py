@@ -44,7 +44,7 @@ class FoldIn(NamedTuple):
         """Run a model's constructor and make it score from the data set's input histories.
 
         Raises:
-            ValueError: a key of the config has a value with which it cannot.
+            ValueError: a key of the config has a value with which it cannot score unseen users.
         """
         for key, value in self.required.items():
             if config[key] not in (None, value):

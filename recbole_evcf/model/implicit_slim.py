@@ -1,4 +1,4 @@
-"""ImplicitSLIM: item vectors that learn from which items the same users have."""
+"""ImplicitSLIM: item vectors refined by which items occur together in histories."""
 
 import torch
 from torch import Tensor

@@ -52,16 +52,19 @@ class GatedHVampLinear(VAERecommender):
 
     The validation users choose w: each validation compares the present weight with its two
     neighbours on a scale of square roots of two, and with the first, and keeps the best. They
-    choose EDLAE's settings before the first epoch, by how B does alone; of more than 10,000
-    items only the more popular half, and at least 10,000, have weights until then. (Fitted on the
-    training users, B has seen their targets: their likelihood could choose neither these nor a
-    network beside it.)
+    choose EDLAE's settings before the first epoch, by how B does alone; above 10,000 items only
+    the more popular half, and at least 10,000, have weights until then. (B is fitted on the
+    training users and has seen their targets, so their likelihood cannot choose these settings, nor
+    train a network beside it.)
+
+    Of more than ``linear_n_items`` items only as many, the most popular, have weights; all others
+    are scored by the network alone.
 
     Args:
         config: RecBole's ``Config``; beside the keys of ``GatedHVamp`` it has EDLAE's as
             ``linear_reg_weight``, ``linear_dropout_prob``, ``linear_user_exponent`` and
             ``linear_max_diagonal``, and ``linear_weight``, w, each a number or ``auto``; and
-            ``implicit_slim_interval`` and ``implicit_slim_reg_weight``.
+            ``linear_n_items``, ``implicit_slim_interval`` and ``implicit_slim_reg_weight``.
         dataset: the training part of RecBole's ``Dataset``.
 
     Raises:
@@ -80,6 +83,8 @@ class GatedHVampLinear(VAERecommender):
     SETTINGS = tuple(f"linear_{key}" for key in EDLAE.KEYS)
     REFINEMENT = "implicit_slim_interval", "implicit_slim_reg_weight"
     linear_weight: Tensor
+    # Columns of the items that have weights, ascending; None: all.
+    linear_items: Tensor | None
     # By what B was computed, and of how many interactions.
     linear_settings: Sequence[float] = ()
     _n_fitted = 0
@@ -88,8 +93,8 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        keys = (*self.SETTINGS, "linear_weight", *self.REFINEMENT)
-        *given, weight, interval, reg_weight = (checked(key, config[key]) for key in keys)
+        keys = (*self.SETTINGS, "linear_weight", "linear_n_items", *self.REFINEMENT)
+        *given, weight, n_items, interval, reg_weight = (checked(key, config[key]) for key in keys)
         self.refinement_interval, self.refinement_reg_weight = interval, reg_weight
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
@@ -103,8 +108,18 @@ class GatedHVampLinear(VAERecommender):
         # No gradient: the optimizer leaves it alone.
         self.item_weights = nn.Parameter(torch.empty(0), requires_grad=False)
         histories = Histories.from_dataset(dataset)
+        some = n_items is not None and n_items < histories.shape[1]
+        popular = np.flatnonzero(_popular(histories, n_items)) if some else None
+        self.register_buffer("linear_items", torch.from_numpy(popular) if some else None)
+        histories = self.linear_histories(histories)
         histories = self.searched(histories) if self.is_linear_path_chosen else histories
         self.fit_linear_path(histories, self.first_settings)
+
+    def linear_histories(self, histories: Histories) -> Histories:
+        """The interactions with the items that have weights, which are the columns."""
+        if self.linear_items is None:
+            return histories
+        return Histories(histories.matrix()[:, self.linear_items.cpu().numpy()])
 
     @staticmethod
     def searched(histories: Histories) -> Histories:
@@ -112,13 +127,10 @@ class GatedHVampLinear(VAERecommender):
         n_items = histories.shape[1]
         if n_items <= SEARCHED:
             return histories
-        by_popularity = np.argsort(-histories.item_counts, kind="stable")
-        kept = np.zeros(n_items, dtype=bool)
-        kept[by_popularity[: max(SEARCHED, n_items // 2)]] = True
-        return histories.of_items(kept)
+        return histories.of_items(_popular(histories, max(SEARCHED, n_items // 2)))
 
     def fit_linear_path(self, histories: Histories, settings: list[float]) -> None:
-        """Compute B with EDLAE's settings from the training users' histories, or a part of them."""
+        """Compute B with EDLAE's settings from :meth:`linear_histories`, or a part of them."""
         if (settings, len(histories.columns)) != (self.linear_settings, self._n_fitted):
             # Two at once might not fit into memory. If this is interrupted, there are none.
             self.linear_settings = []
@@ -149,7 +161,20 @@ class GatedHVampLinear(VAERecommender):
 
     def linear_scores(self, history: HistoryBatch) -> Tensor:
         """w x B, (batch, items): what the linear path adds to the network's logits."""
-        return self.linear_weight * weighted_sums(self.item_weights, history)
+        return self.linear_weight * self._linear(history)
+
+    def _linear(self, history: HistoryBatch) -> Tensor:
+        items = self.linear_items
+        known = history if items is None else history.renumbered(items)
+        return self.spread(weighted_sums(self.item_weights, known))
+
+    def spread(self, sums: Tensor) -> Tensor:
+        """x B of the items with weights as that of all items, (batch, items), of the others 0."""
+        if self.linear_items is None:
+            return sums
+        # The shape, since len() would fix the batch's size in an exported file.
+        result = sums.new_zeros(sums.shape[0], self.n_items - 1)
+        return result.index_copy(1, self.linear_items, sums)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Scores of the given user-item pairs, (pairs,)."""
@@ -171,7 +196,7 @@ class GatedHVampLinear(VAERecommender):
         key = users.cpu().numpy().tobytes()
         if kept is None or key not in kept:
             network = super().full_sort_predict(interaction)
-            linear = weighted_sums(self.item_weights, self._histories.rows(users))
+            linear = self._linear(self._histories.rows(users))
             if kept is None or 2 * network.nbytes * (len(kept) + 1) > KEPT_BYTES:
                 return network, linear
             kept[key] = network, linear
@@ -187,3 +212,10 @@ class GatedHVampLinear(VAERecommender):
             yield
         finally:
             self._kept = None
+
+
+def _popular(histories: Histories, n: int) -> np.ndarray:
+    """Which are the n items with the most interactions, (items,) of booleans."""
+    kept = np.zeros(histories.shape[1], dtype=bool)
+    kept[np.argsort(-histories.item_counts, kind="stable")[:n]] = True
+    return kept

@@ -1,4 +1,4 @@
-"""The models by name: of the paper a network and a prior each, and what is beside them."""
+"""The named models: the paper's, each a network and a prior, and the baselines."""
 
 from torch import Tensor, nn
 

@@ -100,7 +100,10 @@ class _Network(nn.Module):
             network = self.model.network
             scores = network.output(network.last_hidden(batch))
             if isinstance(self.model, GatedHVampLinear):
-                scores = scores + self.model.linear_weight * (binary @ self.model.item_weights)
+                items = self.model.linear_items
+                known = binary if items is None else binary[:, items]
+                sums = self.model.spread(known @ self.model.item_weights)
+                scores = scores + self.model.linear_weight * sums
         elif isinstance(self.model, EDLAE):
             scores = binary @ self.model.item_weights
         else:

@@ -19,9 +19,9 @@ class LinearPathTrainer(VAETrainer):
 
     Before the first epoch, EDLAE's settings of which the config says ``auto`` climb from where they
     begin to neighbours that rank better without the network, as long as there are any. Each
-    validation is then repeated with the weights of the linear path next to the present one, and
-    with the first, and the best of them stays. With sampled negatives these are drawn anew each
-    time, so that the choice follows their noise too: full ranking is what it is meant for.
+    validation also tries the neighbouring weights of the linear path and the first one, and keeps
+    the best. It is meant for full ranking: sampled negatives are drawn anew each time, so that the
+    choice would follow their noise too.
     """
 
     _validated_by: Any = None
@@ -42,7 +42,7 @@ class LinearPathTrainer(VAETrainer):
             model.refine_item_vectors(histories)
             distributed.copy_from_first(model.network.state_dict().values())
         if epoch_idx == 0 and model.is_linear_path_chosen and model.linear_weight > 0:
-            histories = Histories.from_dataset(train_data._dataset)
+            histories = model.linear_histories(Histories.from_dataset(train_data._dataset))
             validates = self._validated_by and self.eval_step > 0
             chosen = self._chosen(model.searched(histories)) if validates else model.first_settings
             model.fit_linear_path(histories, chosen)

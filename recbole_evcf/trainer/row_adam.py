@@ -55,7 +55,7 @@ class RowAdam(torch.optim.Adam):
 
 
 class RowAdamNormGrad(RowAdam, AdamNormGrad):
-    """The same of AdamNormGrad."""
+    """The row-wise version of AdamNormGrad."""
 
     def divisor(self, gradient: Tensor) -> Tensor | float:
         return gradient.norm() + self.EPSILON

@@ -31,6 +31,14 @@ def test_of_items_leaves_out_the_others(histories, dense):
     np.testing.assert_array_equal(histories.matrix().toarray(), dense)
 
 
+def test_renumbered_columns_are_places_among_the_items(histories, dense):
+    users, items = torch.tensor([3, 0, 2]), torch.tensor([4, 1])
+    batch = histories.rows(users).renumbered(items)
+    assert torch.equal(batch.dense(), torch.from_numpy(dense)[users][:, items].float())
+    assert torch.equal(batch.lengths, batch.dense().sum(1).long())
+    assert torch.equal(batch.offsets, batch.lengths.cumsum(0) - batch.lengths)
+
+
 def test_normalized_is_l2(histories, dense):
     batch = histories.rows(torch.arange(1, 9)).normalized()
     norms = np.linalg.norm(dense[1:], axis=1, keepdims=True)

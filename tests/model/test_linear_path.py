@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from recbole.utils import get_trainer
 
 from build import build
 from recbole_evcf import Recommender
+from recbole_evcf.app.reasons import ItemWeights
 from recbole_evcf.data.histories import Histories
 from recbole_evcf.model import linear_path
 from recbole_evcf.model.edlae import item_weights
@@ -176,6 +178,49 @@ def test_of_many_items_the_popular_choose(settings, monkeypatch, validated, leas
     assert torch.equal(model.item_weights, last)
     keys = dict(zip(KEYS, model.linear_settings))
     assert torch.equal(last, build("EDLAE", "tiny", {**settings, **keys})[2].item_weights)
+
+
+def test_only_the_popular_have_weights(settings):
+    given = {**settings, "linear_n_items": 15, "linear_weight": 3.0}
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", given)
+    trainer.fit(*loaders[:2])
+    matrix = loaders[0]._dataset.inter_matrix().toarray()[:, 1:]
+    popular = np.argsort(-matrix.sum(0), kind="stable")[:15]
+    assert sorted(popular) == model.linear_items.tolist()
+    expected = np.zeros((40, 40), dtype=np.float32)
+    alone = Histories(scipy.sparse.csr_matrix(matrix[:, np.sort(popular)]))
+    kept = np.ix_(np.sort(popular), np.sort(popular))
+    expected[kept] = item_weights(alone, *GIVEN.values())
+    model.eval()
+    batch = {"user_id": users(loaders)}
+    history = loaders[0]._dataset.input_histories.matrix().toarray()[users(loaders)]
+    network = super(type(model), model).full_sort_predict(batch)[:, 1:]
+    sums = network + 3 * torch.from_numpy(history @ expected)
+    torch.testing.assert_close(model.full_sort_predict(batch)[:, 1:], sums)
+    # A model file says which they are.
+    loaded = Recommender.load(trainer.saved_model_file).model
+    assert torch.equal(loaded.linear_items, model.linear_items)
+    all_items = np.arange(40)
+    between = ItemWeights(loaded).between(all_items, all_items)
+    np.testing.assert_allclose(between, 3 * expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_items", [None, 40, 1000])
+def test_of_fewer_items_all_have_weights(settings, n_items):
+    model = build("GatedHVampLinear", "tiny", {**settings, "linear_n_items": n_items})[2]
+    assert model.linear_items is None
+    assert "linear_items" not in model.state_dict()
+    assert model.item_weights.shape == (40, 40)
+
+
+def test_the_popular_are_chosen_by_as_well(settings):
+    _, loaders, model, trainer = build(
+        "GatedHVampLinear", "tiny", {**settings, **AUTO, "linear_n_items": 15}
+    )
+    trainer.fit(*loaders[:2], saved=False)
+    assert model.item_weights.shape == (15, 15)
+    own = model.linear_histories(Histories.from_dataset(loaders[0]._dataset))
+    assert torch.equal(model.item_weights.data, item_weights(own, *model.linear_settings))
 
 
 def test_a_number_that_is_given_stays(settings):

@@ -36,6 +36,7 @@ def scores_by(recommender, history):
         ("GatedHVamp", {}),
         ("HVamp", DEEP),
         ("GatedHVampLinear", {}),
+        ("GatedHVampLinear", {"linear_n_items": 15}),
         ("EDLAE", {}),
         *((model, {}) for model in AUTOENCODERS),
     ],
