@@ -55,7 +55,7 @@ def check_settings(config: Config) -> None:
         _check_names(config)
         _check_eval_args(config)
         _check_valid_metric(config)
-    _check_values(config, Role.CHECKED_ALWAYS, none=True)
+    _check_values(config, with_role(Role.CHECKED_ALWAYS), none=True)
     if config["clip_grad_norm"] and str(config["learner"]).lower() == "adam_norm_grad":
         raise ValueError(
             "clip_grad_norm has no effect with learner adam_norm_grad, which scales all gradients "
@@ -67,9 +67,16 @@ def check_settings(config: Config) -> None:
         others = {key for key in lengths if config.external_config_dict.get(key) is None}
         if len(others) == 1:
             config[others.pop()] = None
-        _check_values(config, Role.CHECKED_FOR_OURS)
+        _check_values(config, with_role(Role.CHECKED_FOR_OURS))
         Settings.from_config(config)
         _check_sparse_gradients(config)
+    if is_ours(config):
+        _check_values(config, config.model_class.KEYS)
+    elif config["train_batch_size"] == "auto":
+        raise ValueError(
+            f"train_batch_size: auto is for models of recbole_evcf: give a number for "
+            f"{config['model']}."
+        )
     if (config["resume"] or config["resumable"]) and not can_resume(config):
         raise ValueError(
             f"{config['model']} cannot be resumed (RecBole's trainers hold more than their files "
@@ -86,8 +93,8 @@ def check_settings(config: Config) -> None:
             )
 
 
-def _check_values(config: Config, role: Role, none: bool = False) -> None:
-    for name in with_role(role):
+def _check_values(config: Config, names: Iterable[str], none: bool = False) -> None:
+    for name in names:
         value = config[name]
         number = value if value is None and none else checked(name, value)
         # Tuners draw whole numbers as floats, which RecBole would not count with.

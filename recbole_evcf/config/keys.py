@@ -16,6 +16,8 @@ from typing import Any
 
 from recbole_evcf.utils.text import shortened
 
+# Beyond it numbers of single precision overflow where they are squared.
+LARGEST = 1e15
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 
@@ -37,13 +39,15 @@ class Values:
             if self.takes(value):
                 return self.convert(value)
         said = shortened(repr(value), 200)
-        raise ValueError(f"{name} must be {self.expected}, not {said}.")
+        large = isinstance(value, (int, float)) and LARGEST < abs(value) < math.inf
+        limit = f", and no larger than {LARGEST:g}" if large else ""
+        raise ValueError(f"{name} must be {self.expected}{limit}, not {said}.")
 
 
 def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
-    """Finite numbers within limits, and perhaps None; tuners draw whole ones as floats."""
-    least, above = limits.get("least", -math.inf), limits.get("above", -math.inf)
-    most, below = limits.get("most", math.inf), limits.get("below", math.inf)
+    """Numbers within limits, and perhaps None; tuners draw whole ones as floats."""
+    least, above = limits.get("least", -LARGEST), limits.get("above", -math.inf)
+    most, below = limits.get("most", LARGEST), limits.get("below", math.inf)
 
     def takes(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):

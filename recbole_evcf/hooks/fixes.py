@@ -33,6 +33,7 @@ def repair() -> None:
     from recbole.model.general_recommender import ldiffrec
     from recbole.quick_start import quick_start
     from recbole.trainer import hyper_tuning
+    from recbole.trainer.trainer import TraditionalTrainer
     from recbole.utils import logger, utils
     from scipy.sparse import dok_matrix
 
@@ -72,6 +73,13 @@ def repair() -> None:
     hook(hyper_tuning, "_parameters")(_counting_choices)
     hook(hyper_tuning.HyperTuning, "trial")(lambda trial, self, params: trial(self, _lists(params)))
     exchange(hyper_tuning, "eval", _parameter_value)
+    # It trains for one epoch; with `eval_step` above 1 no model was kept, and testing failed.
+    hook(TraditionalTrainer, "__init__")(_validate_after_one_epoch)
+
+
+def _validate_after_one_epoch(original: Callable, self: Any, *args: Any) -> None:
+    original(self, *args)
+    self.eval_step = min(self.eval_step, self.epochs)
 
 
 def _import_without_ray() -> None:

@@ -37,7 +37,7 @@ class Baseline(GeneralRecommender):
     input_type = InputType.POINTWISE
     # It can score a user that it was not trained on.
     folds_in = True
-    # Read when it scores, too; None, of a file from before the key, is 0.
+    # Of the table of keys: checked before anything is loaded.
     KEYS: tuple[str, ...] = ()
 
     def __init__(self, config: Config, dataset: Dataset):

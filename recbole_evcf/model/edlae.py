@@ -181,7 +181,10 @@ def _invert(matrix: np.ndarray) -> None:
     if not failed:
         _, failed = spotri(matrix.T, lower=1, overwrite_c=1)
     if failed:
-        raise ValueError("the items' Gram matrix cannot be inverted: raise reg_weight.")
+        raise ValueError(
+            "the items' Gram matrix cannot be inverted: raise reg_weight (linear_reg_weight in "
+            "GatedHVampLinear)."
+        )
 
     def mirror(rows: slice) -> None:
         matrix[rows.stop :, rows] = matrix[rows, rows.stop :].T

@@ -81,7 +81,13 @@ class GatedHVampLinear(VAERecommender):
     vamp_prior = True
     # EDLAE's keys, of the linear path.
     SETTINGS = tuple(f"linear_{key}" for key in EDLAE.KEYS)
-    REFINEMENT = "implicit_slim_interval", "implicit_slim_reg_weight"
+    KEYS = (
+        *SETTINGS,
+        "linear_weight",
+        "linear_n_items",
+        "implicit_slim_interval",
+        "implicit_slim_reg_weight",
+    )
     linear_weight: Tensor
     # Columns of the items that have weights, ascending; None: all.
     linear_items: Tensor | None
@@ -93,8 +99,8 @@ class GatedHVampLinear(VAERecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        keys = (*self.SETTINGS, "linear_weight", "linear_n_items", *self.REFINEMENT)
-        *given, weight, n_items, interval, reg_weight = (checked(key, config[key]) for key in keys)
+        values = (checked(key, config[key]) for key in self.KEYS)
+        *given, weight, n_items, interval, reg_weight = values
         self.refinement_interval, self.refinement_reg_weight = interval, reg_weight
         self.is_weight_chosen = weight == "auto"
         weight = FIRST_WEIGHT if self.is_weight_chosen else weight
@@ -112,7 +118,9 @@ class GatedHVampLinear(VAERecommender):
         popular = np.flatnonzero(_popular(histories, n_items)) if some else None
         self.register_buffer("linear_items", torch.from_numpy(popular) if some else None)
         histories = self.linear_histories(histories)
-        histories = self.searched(histories) if self.is_linear_path_chosen else histories
+        # The first epoch fits all.
+        partly = self.is_linear_path_chosen and config["epochs"]
+        histories = self.searched(histories) if partly else histories
         self.fit_linear_path(histories, self.first_settings)
 
     def linear_histories(self, histories: Histories) -> Histories:

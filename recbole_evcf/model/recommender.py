@@ -94,6 +94,8 @@ class VAERecommender(GeneralRecommender):
     input_type = InputType.PAIRWISE
     # It scores a user from a history, seen in training or not.
     folds_in = True
+    # Beside those of all our networks, of the table of keys: checked before anything is loaded.
+    KEYS: tuple[str, ...] = ()
     network_class: type[OneLevelVAE] | type[TwoLevelVAE]
     vamp_prior: bool = False
     # None: as the key ``gated`` says.

@@ -97,6 +97,8 @@ class LinearPathTrainer(VAETrainer):
                 else:
                     model.linear_weight.fill_(before)
         assert best is not None
+        # What a model file tells of its epoch.
+        self._validated = best[1]
         return best
 
 

@@ -38,6 +38,35 @@ def test_two_lengths_of_the_warm_up():
     assert config_of("GatedHVamp", total_anneal_steps=9)["warmup_epochs"] is None
 
 
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("GatedHVampLinear", "linear_weight", -1),
+        ("GatedHVampLinear", "linear_n_items", 0.5),
+        ("GatedHVampLinear", "implicit_slim_reg_weight", 0),
+        ("EDLAE", "max_diagonal", 2),
+        ("WMF", "alpha", 0),
+    ],
+)
+def test_a_models_own_keys(model, key, value):
+    with pytest.raises(ValueError, match=f"^{key} must be .*, not {re.escape(str(value))}.$"):
+        config_of(model, **{key: value})
+    # Of another model they are not read.
+    assert config_of("Vamp", **{key: value})[key] == value
+
+
+def test_a_models_own_whole_numbers_that_a_tuner_draws_as_floats():
+    assert type(config_of("GatedHVampLinear", linear_n_items=500.0)["linear_n_items"]) is int
+
+
+@pytest.mark.parametrize("model", ["EASE", "MultiVAE"])
+def test_auto_is_for_our_models(model):
+    sentence = f"train_batch_size: auto is for models of recbole_evcf: give a number for {model}."
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        config_of(model, train_batch_size="auto")
+    assert config_of("EDLAE", train_batch_size="auto")["train_batch_size"] == "auto"
+
+
 @pytest.mark.parametrize("model", ["BPR", "Vamp"])
 @pytest.mark.parametrize("value", [0.5, {"maxnorm": 5}, {"max_norm": -1}])
 def test_clip_grad_norm_names_what_it_takes(model, value):

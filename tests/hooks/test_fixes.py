@@ -19,7 +19,7 @@ from recbole.utils import get_model
 from recbole.utils.case_study import full_sort_topk
 
 import recbole_evcf
-from build import RS, build
+from build import RS, SIZES, build
 from recbole_evcf.hooks import fixes_data
 
 INTER = """user_id:token\titem_id:token\trating:float
@@ -193,6 +193,16 @@ def test_long_tokens_are_the_same_strings_in_less_room(monkeypatch):
 
 def load():
     return create_dataset(tiny_config(load_col={"inter": "*"}))
+
+
+@pytest.mark.parametrize("model", ["EASE", "EDLAE", "WMF", "Pop"])
+def test_models_of_one_epoch_are_kept_and_tested_whatever_eval_step_is(tiny, model):
+    expected, result = (
+        recbole_evcf.run(model, "tiny", **{**tiny, **SIZES.get(model, {}), "eval_step": step})
+        for step in (1, 5)
+    )
+    assert result["test_result"] == expected["test_result"]
+    assert result["best_valid_result"] == expected["best_valid_result"]
 
 
 def test_flops_of_a_data_set_of_one_interaction():

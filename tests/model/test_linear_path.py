@@ -84,6 +84,28 @@ def test_validation_chooses_the_best_of_the_neighbours(settings, metric):
     assert score == result[metric.lower()] == best == by_weight[float(model.linear_weight)]
 
 
+def test_a_model_file_tells_the_validation_of_its_weight(settings):
+    _, loaders, model, trainer = build("GatedHVampLinear", "tiny", {**settings, "resumable": True})
+    # The second of three candidates does best.
+    model.candidate_weights = lambda: [0.0, 16.0, 1e6]
+    scores = iter([0.1, 0.3, 0.2])
+    trainer.evaluate = lambda *args, **kwargs: {"mrr@10": next(scores)}
+    trainer.eval_collector.data_collect(loaders[0])
+    trainer.eval_step, trainer.epochs = 1, 1
+    best, _ = trainer.fit(*loaders[:2])
+    assert best == 0.3
+    kept = torch.load(trainer.saved_model_file, weights_only=True)["training"]["progress"]
+    assert kept["best_valid_result"] == {"mrr@10": 0.3}
+
+
+def test_without_an_epoch_all_items_have_weights(settings, monkeypatch):
+    monkeypatch.setattr(linear_path, "SEARCHED", 15)
+    model = build("GatedHVampLinear", "tiny", {**settings, **AUTO, "epochs": 0})[2]
+    keys = dict(zip(KEYS, FIRST_SETTINGS))
+    edlae = build("EDLAE", "tiny", {**settings, **keys})[2]
+    assert torch.equal(model.item_weights, edlae.item_weights)
+
+
 def test_the_search_for_the_weight_stays_in_sight_of_the_network(settings):
     model = build("GatedHVampLinear", "tiny", settings)[2]
     for weight, others in [(256.0, [16, 181.02]), (1.0, [2**0.5, 16]), (64.0, [16, 45.25, 90.51])]:
