@@ -17,7 +17,9 @@ from typing import Any
 from recbole_evcf.utils.text import shortened
 
 # Beyond it numbers of single precision overflow where they are squared.
-LARGEST = 1e15
+LARGEST = 10**12
+# Beyond it whole numbers do not fit into 64 bits.
+LARGEST_WHOLE = 2**62
 # NumPy's generator takes no larger one.
 LARGEST_SEED = 2**32 - 1
 
@@ -39,15 +41,16 @@ class Values:
             if self.takes(value):
                 return self.convert(value)
         said = shortened(repr(value), 200)
-        large = isinstance(value, (int, float)) and LARGEST < abs(value) < math.inf
-        limit = f", and no larger than {LARGEST:g}" if large else ""
-        raise ValueError(f"{name} must be {self.expected}{limit}, not {said}.")
+        raise ValueError(f"{name} must be {self.expected}, not {said}.")
 
 
 def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
-    """Numbers within limits, and perhaps None; tuners draw whole ones as floats."""
-    least, above = limits.get("least", -LARGEST), limits.get("above", -math.inf)
-    most, below = limits.get("most", LARGEST), limits.get("below", math.inf)
+    """Finite numbers within limits, and perhaps None; tuners draw whole ones as floats."""
+    least, above = limits.get("least", -math.inf), limits.get("above", -math.inf)
+    most, below = (
+        limits.get("most", LARGEST_WHOLE if whole else math.inf),
+        limits.get("below", math.inf),
+    )
 
     def takes(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -239,20 +242,20 @@ _TABLE = (
     # Of WMF and EDLAE.
     Key("embedding_size", whole(1), "length of user and item vectors", R.OF_WMF),
     Key("alpha", _number(above=0), "confidence of an interaction: 1 + alpha; of everything else 1", R.OF_WMF),
-    Key("reg_weight", _number(least=0), "L2 weight, of all vectors or of EDLAE's item weights; the best value grows with the data", R.OF_WMF | R.OF_EDLAE),
+    Key("reg_weight", _number(least=0, most=LARGEST), "L2 weight, of all vectors or of EDLAE's item weights; the best value grows with the data", R.OF_WMF | R.OF_EDLAE),
     Key("reg_exponent", _number(least=0), "a user with n interactions has the L2 weight `reg_weight` (n + items / `alpha`)^`reg_exponent`, an item likewise; 0: equal weights", R.OF_WMF),
     Key("als_iterations", whole(1), "times that user and item vectors are solved for", R.OF_WMF),
     Key("user_exponent", _number(least=0, most=10), "a user with n interactions has weight n^-`user_exponent` in EDLAE's fit; 0, as published: equal weights", R.OF_EDLAE),
     Key("max_diagonal", _number(least=0, most=1), "upper bound on how much of an item EDLAE reconstructs from the item itself, a part that scores leave out; lowers popular items' scores; 0, as published: none", R.OF_EDLAE),
     # Of GatedHVampLinear.
-    Key("linear_reg_weight", _or_auto(_number(least=0)), "EDLAE's `reg_weight`; `auto`: chosen on the validation users; above 10,000 items, with only the more popular half of them, at least 10,000", R.OF_LINEAR_PATH),
+    Key("linear_reg_weight", _or_auto(_number(least=0, most=LARGEST)), "EDLAE's `reg_weight`; `auto`: chosen on the validation users; above 10,000 items, with only the more popular half of them, at least 10,000", R.OF_LINEAR_PATH),
     Key("linear_dropout_prob", _or_auto(_number(least=0, below=1)), "EDLAE's `dropout_prob`; `auto`: likewise", R.OF_LINEAR_PATH),
     Key("linear_user_exponent", _or_auto(_number(least=0, most=10)), "EDLAE's `user_exponent`; `auto`: likewise", R.OF_LINEAR_PATH),
     Key("linear_max_diagonal", _or_auto(_number(least=0, most=1)), "EDLAE's `max_diagonal`; `auto`: likewise", R.OF_LINEAR_PATH),
-    Key("linear_weight", _or_auto(_number(least=0)), "weight of EDLAE's scores in the sum with the network's logits; `auto`: chosen on the validation users", R.OF_LINEAR_PATH),
+    Key("linear_weight", _or_auto(_number(least=0, most=LARGEST)), "weight of EDLAE's scores in the sum with the network's logits; `auto`: chosen on the validation users", R.OF_LINEAR_PATH),
     Key("linear_n_items", whole(1, none=True), "the linear path has weights for at most this many items, the most popular; the network alone scores the others. The fit's time grows with the cube of their number, its memory with the square. None: all items", R.OF_LINEAR_PATH),
     Key("implicit_slim_interval", whole(0), "every so many steps, while the weight of the KL term rises, ImplicitSLIM refines the item vectors of the first and last layers; 0: never", R.OF_LINEAR_PATH),
-    Key("implicit_slim_reg_weight", _number(above=0), "lambda of ImplicitSLIM", R.OF_LINEAR_PATH),
+    Key("implicit_slim_reg_weight", _number(above=0, most=LARGEST), "lambda of ImplicitSLIM", R.OF_LINEAR_PATH),
     # Of the plugin, for every model.
     Key("split_seed", whole(0, most=LARGEST_SEED), "seed of the split alone, RecBole's splits too; none: `seed`", _PLUGIN | R.SAME_FOR_ALL),
     Key("standard_error", _instance("True or False", bool), "adds `METRIC@K_se` to the results: the standard error over users of every ranking metric", _PLUGIN | R.WITHOUT_EFFECT),

@@ -75,18 +75,18 @@ def test_whole_numbers_that_a_tuner_draws_as_floats():
         ("n_pseudo_inputs", True, "a whole number of at least 1, not True."),
         ("latent_dimension", None, "a whole number of at least 1, not None."),
         ("learning_rate", 0, "a number above 0, not 0."),
-        ("anneal_cap", 10**400, "a number of at least 0, and no larger than 1e+15, not 1000"),
+        ("anneal_cap", 10**400, "a number of at least 0, not 1000"),
         (
             "linear_weight",
             1e39,
-            "a number of at least 0 or auto, and no larger than 1e+15, not 1e+39.",
+            "a number of at least 0 and at most 1000000000000 or auto, not 1e+39.",
         ),
         (
             "train_batch_size",
             10**30,
-            "a whole number of at least 1 or auto, and no larger than 1e+15, not",
+            "a whole number of at least 1 or auto, not 1000",
         ),
-        ("reg_weight", float("inf"), "a number of at least 0, not inf."),
+        ("reg_weight", float("inf"), "a number of at least 0 and at most 1000000000000, not inf."),
         ("split_seed", 2**32, "a whole number of at least 0 and at most 4294967295, not 429496729"),
         ("learner", "sdg", "one of adam_norm_grad, adam, adamw, sgd, adagrad, rmsprop, not 'sdg'."),
         ("gated", 1, "True or False, not 1."),
@@ -97,7 +97,7 @@ def test_whole_numbers_that_a_tuner_draws_as_floats():
         # Of WMF.
         ("embedding_size", True, "a whole number of at least 1, not True."),
         ("als_iterations", 1.5, "a whole number of at least 1, not 1.5."),
-        ("reg_weight", -1, "a number of at least 0, not -1."),
+        ("reg_weight", -1, "a number of at least 0 and at most 1000000000000, not -1."),
     ],
 )
 def test_sentences(name, value, sentence):

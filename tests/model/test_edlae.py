@@ -122,8 +122,17 @@ def test_too_little_memory(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("reg_weight", 0, "the items' Gram matrix cannot be inverted: raise reg_weight"),
-        ("reg_weight", -1, "reg_weight must be a number of at least 0, not -1."),
+        (
+            "reg_weight",
+            0,
+            "the items' Gram matrix cannot be inverted: raise reg_weight (linear_reg_weight in "
+            "GatedHVampLinear).",
+        ),
+        (
+            "reg_weight",
+            -1,
+            "reg_weight must be a number of at least 0 and at most 1000000000000, not -1.",
+        ),
         ("dropout_prob", 1.0, "dropout_prob must be a number of at least 0 and below 1, not 1.0."),
         (
             "user_exponent",
