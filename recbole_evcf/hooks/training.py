@@ -23,6 +23,7 @@ from recbole_evcf import distributed, quick_start
 from recbole_evcf.config.checks import sparse_gradients
 from recbole_evcf.evaluator import metrics
 from recbole_evcf.hooks.wrapping import extends, hook, replace
+from recbole_evcf.model.baseline import Baseline
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
 from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
@@ -87,6 +88,10 @@ class PluginTrainer(Trainer):
             vocabulary.check(eval_data._dataset)
         if load_best_model:
             tested_model_files.append(str(model_file or self.saved_model_file))
+        # Nothing has changed since the constructor learned it: EDLAE would read gigabytes twice.
+        load_best_model = load_best_model and not (
+            isinstance(self.model, Baseline) and model_file is None
+        )
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         path = self.config["per_user_file"]
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)

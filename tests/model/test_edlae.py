@@ -119,6 +119,14 @@ def test_too_little_memory(tiny, monkeypatch):
         build("EDLAE", "tiny", {**tiny, **OWN})
 
 
+def test_weights_are_not_read_again_to_be_tested(tiny, monkeypatch):
+    _, loaders, _, trainer = build("EDLAE", "tiny", {**tiny, **OWN})
+    trainer.fit(*loaders[:2])
+    expected = trainer.evaluate(loaders[2], model_file=trainer.saved_model_file)
+    monkeypatch.delattr(torch, "load")
+    assert trainer.evaluate(loaders[2]) == expected
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
