@@ -74,7 +74,7 @@ def check_settings(config: Config) -> None:
         _check_values(config, config.model_class.KEYS)
     elif config["train_batch_size"] == "auto":
         raise ValueError(
-            f"train_batch_size: auto is for models of recbole_evcf: give a number for "
+            "train_batch_size: auto is for models of recbole_evcf: give a number for "
             f"{config['model']}."
         )
     if (config["resume"] or config["resumable"]) and not can_resume(config):

@@ -16,7 +16,7 @@ from typing import Any
 
 from recbole_evcf.utils.text import shortened
 
-# Beyond it numbers of single precision overflow where they are squared.
+# Far below what overflows in single precision where it is squared.
 LARGEST = 10**12
 # Beyond it whole numbers do not fit into 64 bits.
 LARGEST_WHOLE = 2**62
@@ -47,10 +47,8 @@ class Values:
 def _number(none: bool = False, whole: bool = False, **limits: float) -> Values:
     """Finite numbers within limits, and perhaps None; tuners draw whole ones as floats."""
     least, above = limits.get("least", -math.inf), limits.get("above", -math.inf)
-    most, below = (
-        limits.get("most", LARGEST_WHOLE if whole else math.inf),
-        limits.get("below", math.inf),
-    )
+    most = limits.get("most", LARGEST_WHOLE if whole else math.inf)
+    below = limits.get("below", math.inf)
 
     def takes(value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -77,8 +77,8 @@ def repair() -> None:
     hook(TraditionalTrainer, "__init__")(_validate_after_one_epoch)
 
 
-def _validate_after_one_epoch(original: Callable, self: Any, *args: Any) -> None:
-    original(self, *args)
+def _validate_after_one_epoch(original: Callable, self: Any, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
     self.eval_step = min(self.eval_step, self.epochs)
 
 

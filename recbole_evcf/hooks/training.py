@@ -89,9 +89,8 @@ class PluginTrainer(Trainer):
         if load_best_model:
             tested_model_files.append(str(model_file or self.saved_model_file))
         # Nothing has changed since the constructor learned it: EDLAE would read gigabytes twice.
-        load_best_model = load_best_model and not (
-            isinstance(self.model, Baseline) and model_file is None
-        )
+        if isinstance(self.model, Baseline) and model_file is None:
+            load_best_model = False
         result = super().evaluate(eval_data, load_best_model, model_file, show_progress)
         path = self.config["per_user_file"]
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)

@@ -14,7 +14,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.dataset import Dataset
 from recbole.quick_start import quick_start
-from recbole.trainer import HyperTuning
+from recbole.trainer import HyperTuning, TraditionalTrainer
 from recbole.utils import get_model
 from recbole.utils.case_study import full_sort_topk
 
@@ -203,6 +203,11 @@ def test_models_of_one_epoch_are_kept_and_tested_whatever_eval_step_is(tiny, mod
     )
     assert result["test_result"] == expected["test_result"]
     assert result["best_valid_result"] == expected["best_valid_result"]
+
+
+def test_the_trainer_of_one_epoch_takes_keywords_too(tiny):
+    config, _, model, _ = build("Pop", "tiny", {**tiny, "eval_step": 5})
+    assert TraditionalTrainer(config=config, model=model).eval_step == 1
 
 
 def test_flops_of_a_data_set_of_one_interaction():
