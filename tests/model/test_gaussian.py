@@ -57,6 +57,20 @@ def test_mixture_gradient(dtype, low):
         assert (our.double() - their).norm() < tolerance * their.norm()
 
 
+def test_no_gradient_is_so_small_that_processors_are_slow():
+    # Responsibilities from 1 down to 1e-60, of one draw with unit variances.
+    distances = torch.linspace(0, 16.6, 60)[:, None]
+    inputs = [torch.zeros(1, 1), distances, torch.zeros(60, 1)]
+    inputs = [each.requires_grad_() for each in inputs]
+    wide = [each.detach().double().requires_grad_() for each in inputs]
+    ours = torch.autograd.grad(mixture_log_prob(inputs[0], Gaussian(*inputs[1:])).sum(), inputs)
+    theirs = torch.autograd.grad(mixture(Gaussian(*wide[1:])).log_prob(wide[0]).sum(), wide)
+    for our, their in zip(ours, theirs):
+        torch.testing.assert_close(our.double(), their, rtol=1e-5, atol=1e-18)
+        assert not ((our != 0) & (our.abs() < 1e-22)).any()
+    assert (ours[1] == 0).sum() > 10
+
+
 def test_log_prob_of_a_gaussian_and_of_the_standard_normal_prior():
     torch.manual_seed(4)
     q = Gaussian(torch.randn(5, 4), torch.randn(5, 4))
