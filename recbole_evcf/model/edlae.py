@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Items whose rows of a matrix are made at once, and by how many threads at most: each holds a copy.
 BLOCK, THREADS = 256, 4
+# How many matrices the inversion on a GPU takes there.
+COPIES = 5
+CPU = torch.device("cpu")
 # Columns of a table that a sum of its rows reads at once, if a row is read so often in a batch.
 COLUMNS, READ_AGAIN = 128, 8
 
@@ -73,7 +76,8 @@ class EDLAE(Baseline):
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         histories = Histories.from_dataset(dataset)
-        weights = item_weights(histories, *(getattr(self, key) for key in self.KEYS))
+        settings = (getattr(self, key) for key in self.KEYS)
+        weights = item_weights(histories, *settings, device=self.device)
         # No gradient: for RecBole's optimizer there is nothing to do.
         self.item_weights = nn.Parameter(weights.to(self.device), requires_grad=False)
 
@@ -104,6 +108,8 @@ def item_weights(
     dropout_prob: float,
     user_exponent: float = 0.0,
     max_diagonal: float = 0.0,
+    *,
+    device: torch.device = CPU,
 ) -> Tensor:
     """B of :class:`EDLAE`, (items, items), in single precision on the CPU.
 
@@ -113,6 +119,7 @@ def item_weights(
         dropout_prob: p, at least 0 and below 1.
         user_exponent: a user of n interactions counts n^-``user_exponent``.
         max_diagonal: xi, from 0 to 1.
+        device: inverts the matrix, if it is a GPU with room for it.
 
     Raises:
         ValueError: the matrix does not fit into memory, or is singular for want of ``reg_weight``.
@@ -124,14 +131,15 @@ def item_weights(
         weights = torch.zeros(n_items, n_items)
         if len(used):
             alone = Histories(histories.matrix()[:, used])
-            block = item_weights(alone, reg_weight, dropout_prob, user_exponent, max_diagonal)
+            settings = reg_weight, dropout_prob, user_exponent, max_diagonal
+            block = item_weights(alone, *settings, device=device)
             weights.numpy()[np.ix_(used, used)] = block.numpy()
         return weights
     matrix = _gram(histories, user_exponent)
     diagonal = np.einsum("ii->i", matrix)
     penalty = reg_weight + diagonal * (dropout_prob / (1 - dropout_prob))
     diagonal += penalty
-    _invert(matrix)
+    _invert(matrix, device)
     factors = -np.maximum((1 - max_diagonal) / diagonal, penalty)
     diagonal[:] = 0
 
@@ -174,17 +182,32 @@ def _gram(histories: Histories, user_exponent: float) -> np.ndarray:
     return gram
 
 
-def _invert(matrix: np.ndarray) -> None:
-    """Replace a symmetric positive definite matrix by its inverse, by LAPACK's Cholesky."""
-    # LAPACK counts by columns: its lower triangle is the upper one here.
-    _, failed = spotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-    if not failed:
-        _, failed = spotri(matrix.T, lower=1, overwrite_c=1)
+def _invert(matrix: np.ndarray, device: torch.device) -> None:
+    """Replace a symmetric positive definite matrix, of which the upper triangle is given, by its
+    inverse, by Cholesky's factors."""
+    there = device.type == "cuda" and COPIES * matrix.nbytes <= torch.cuda.mem_get_info(device)[0]
+    failed = _invert_by_torch(matrix, device) if there else _invert_by_lapack(matrix)
     if failed:
         raise ValueError(
             "the items' Gram matrix cannot be inverted: raise reg_weight (linear_reg_weight in "
             "GatedHVampLinear)."
         )
+
+
+def _invert_by_torch(matrix: np.ndarray, device: torch.device) -> bool:
+    """Invert on a device; whether it failed."""
+    factor, failed = torch.linalg.cholesky_ex(torch.from_numpy(matrix).to(device), upper=True)
+    if not failed:
+        torch.from_numpy(matrix).copy_(torch.cholesky_inverse(factor, upper=True))
+    return bool(failed)
+
+
+def _invert_by_lapack(matrix: np.ndarray) -> bool:
+    """Invert in place; whether it failed."""
+    # LAPACK counts by columns: its lower triangle is the upper one here.
+    _, failed = spotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
+    if not failed:
+        _, failed = spotri(matrix.T, lower=1, overwrite_c=1)
 
     def mirror(rows: slice) -> None:
         matrix[rows.stop :, rows] = matrix[rows, rows.stop :].T
@@ -192,6 +215,7 @@ def _invert(matrix: np.ndarray) -> None:
         matrix[rows, rows] = block + np.triu(block, 1).T
 
     _by_blocks(mirror, len(matrix))
+    return bool(failed)
 
 
 def _by_blocks(work: Callable[[slice], None], n: int) -> None:

@@ -143,7 +143,8 @@ class GatedHVampLinear(VAERecommender):
             # Two at once might not fit into memory. If this is interrupted, there are none.
             self.linear_settings = []
             self.item_weights.data = self.item_weights.new_empty(0)
-            self.item_weights.data = item_weights(histories, *settings).to(self.device)
+            weights = item_weights(histories, *settings, device=self.device)
+            self.item_weights.data = weights.to(self.device)
             self.linear_settings, self._n_fitted = settings, len(histories.columns)
 
     @torch.no_grad()

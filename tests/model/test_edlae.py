@@ -27,12 +27,31 @@ def many():
     return dense, Histories(csr_matrix(dense))
 
 
-@pytest.mark.parametrize("block", [512, 16])
+def gpu_with(free, monkeypatch):
+    """Pretend a GPU with so much free memory, which the processor stands in for; a list that will
+    hold it as often as it inverts."""
+    seen, by_torch = [], edlae._invert_by_torch
+
+    def invert(matrix, device):
+        seen.append(device)
+        return by_torch(matrix, torch.device("cpu"))
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    monkeypatch.setattr(edlae, "_invert_by_torch", invert)
+    return seen
+
+
+@pytest.mark.parametrize(("block", "free"), [(512, 0), (16, 0), (512, 1e9)])
 @pytest.mark.parametrize(("p", "exponent"), [(0.0, 0.0), (0.3, 0.0), (0.9, 0.5), (0.3, 1.0)])
-def test_weights_minimise_the_expected_error_under_dropout(many, monkeypatch, block, p, exponent):
+def test_weights_minimise_the_expected_error_under_dropout(
+    many, monkeypatch, block, free, p, exponent
+):
     monkeypatch.setattr(edlae, "BLOCK", block)
+    by_gpu = gpu_with(free, monkeypatch)
     dense, histories = many
-    weights = item_weights(histories, 2.0, p, exponent).double().numpy()
+    weights = item_weights(histories, 2.0, p, exponent, device=torch.device("cuda"))
+    weights = weights.double().numpy()
+    assert by_gpu == [torch.device("cuda")] * (free > 0)
     assert (np.diag(weights) == 0).all()
     # Steck 2020: ||V^(1/2) (X - XB)||^2 + ||D^(1/2) B||^2 with diag B = 0 and
     # D = lambda I + p/(1-p) diag(X'VX): its gradient X'V(XB - X) + D B vanishes off the diagonal.
