@@ -27,6 +27,8 @@ from recbole_evcf.utils.text import one_line, shortened
 
 # Of a batch, reconstruction and KL before weighting.
 LossTerms = Callable[..., tuple[Tensor, Tensor]]
+# A KL term so many times the reconstruction, for so many epochs, does not come down by itself.
+LOST_KL, LOST_EPOCHS = 10, 3
 OTHER_DATA = (
     "Process {rank} of {count} (they count from 0) does not train on the data of the first: the "
     "data set must be the same on all machines."
@@ -108,6 +110,8 @@ class VAETrainer(Trainer):
     PROGRESS += ("cur_step", "train_loss_dict")
     resumption: Resumption | None = None
     _validated: dict[str, float] | None = None
+    # How many epochs in a row the KL term has been far too large.
+    _lost_epochs = 0
     _shares: Shares | None = None
     _processor: SharedProcessor | None = None
 
@@ -220,7 +224,23 @@ class VAETrainer(Trainer):
         weight = float(self.model.warmup.weight)
         self.model.warmup.epoch += 1
         reconstruction, kl = (totals / users).tolist()
+        self._watch_kl(reconstruction, kl, weight)
         return {"reconstruction": reconstruction, "kl": kl, "kl_weight": weight}
+
+    def _watch_kl(self, reconstruction: float, kl: float, weight: float) -> None:
+        """Warn, once, of a prior that stays far from all posteriors."""
+        is_lost = weight > 0 and kl > LOST_KL * reconstruction > 0
+        self._lost_epochs = self._lost_epochs + 1 if is_lost else 0
+        if self._lost_epochs != LOST_EPOCHS:
+            return
+        advice = "try another seed or a smaller learning_rate"
+        if self.model.warmup.steps is None:
+            advice = "set total_anneal_steps instead of warmup_epochs (~), so that it rises at once"
+        self.logger.warning(
+            f"The KL term, {kl:,.0f}, is {kl / reconstruction:.0f} times the reconstruction: with "
+            "little or no KL weight the posteriors have left the prior, and may never come back. "
+            f"The model would then rank badly: {advice}."
+        )
 
     def _train_batch(
         self, interaction: Interaction, loss_func: LossTerms, scaler: torch.amp.GradScaler
@@ -229,7 +249,7 @@ class VAETrainer(Trainer):
         self.model.warmup.step += 1
         part = distributed.part(len(interaction))
         arguments = (interaction,) if part is None else (interaction, part)
-        with torch.autocast(self.device.type, enabled=self.enable_amp):
+        with torch.autocast(self.device.type, self._half_precision(), enabled=self.enable_amp):
             reconstruction, kl = loss_func(*arguments)
         loss = reconstruction + self.model.warmup.weight * kl
         scaler.scale(loss).backward()
@@ -249,6 +269,13 @@ class VAETrainer(Trainer):
         if self._shares:
             self._shares.gather_weights()
         return terms
+
+    def _half_precision(self) -> torch.dtype:
+        # Gated layers of pseudo-inputs leave the range of fp16, a GPU's default: that is for who
+        # asks for a gradient scaler, and for GPUs that have nothing else.
+        is_gpu = self.device.type == "cuda"
+        has_bf16 = not is_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.float16 if self.enable_scaler or not has_bf16 else torch.bfloat16
 
     def _full_sort_batch_eval(self, batched_data: tuple) -> tuple:
         interaction, history, *positives = batched_data

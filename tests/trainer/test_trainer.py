@@ -232,6 +232,48 @@ def test_amp_trains_in_bfloat16(tiny, monkeypatch):
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"warmup_epochs": 9}, "set total_anneal_steps instead of warmup_epochs (~), so that"),
+        ({"warmup_epochs": None, "total_anneal_steps": 99}, "try another seed or a smaller"),
+    ],
+)
+def test_a_prior_that_loses_the_posteriors_is_told_of_once(tiny, settings, advice):
+    trainer = build("Vamp", "tiny", {**tiny, **settings})[3]
+    trainer.logger = Mock()
+    # What an untrained prior may cost in the first epochs is no reason to worry.
+    for kl, weight in [(9e6, 0.0), (9e6, 0.1), (9e4, 0.2), (100.0, 0.3), (2001.0, 0.4)]:
+        trainer._watch_kl(200.0, kl, weight)
+    trainer._watch_kl(200.0, 3000.0, 0.5)
+    assert not trainer.logger.warning.called
+    for kl in (5000.0, 6000.0, 7000.0):
+        trainer._watch_kl(200.0, kl, 0.6)
+    (call,) = trainer.logger.warning.call_args_list
+    assert call.args[0].startswith("The KL term, 5,000, is 25 times the reconstruction: ")
+    assert advice in call.args[0]
+
+
+@pytest.mark.parametrize(
+    ("scaler", "has_bf16", "expected"),
+    [
+        (False, True, torch.bfloat16),
+        (True, True, torch.float16),
+        # Turing and older.
+        (False, False, torch.float16),
+    ],
+)
+def test_half_precision_on_a_gpu(tiny, monkeypatch, scaler, has_bf16, expected):
+    trainer = build("GatedVamp", "tiny", tiny)[3]
+    trainer.device, trainer.enable_scaler = torch.device("cuda"), scaler
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    used = Mock(side_effect=RuntimeError)
+    monkeypatch.setattr(torch, "autocast", used)
+    with pytest.raises(RuntimeError):
+        trainer._train_batch([0], Mock(), Mock())
+    assert used.call_args.args == ("cuda", expected)
+
+
 def test_without_validation_the_last_epoch_is_saved(tiny):
     _, loaders, _, trainer = build("Vamp", "tiny", tiny)
     trainer.fit(loaders[0])
