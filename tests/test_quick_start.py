@@ -52,9 +52,9 @@ def test_a_model_that_comes_back_does_not_learn_again(tiny, monkeypatch, model, 
     given = []
     original = getattr(module, learns)
 
-    def watched(*args):
+    def watched(*args, **kwargs):
         given.extend(len(each.columns) for each in args if isinstance(each, Histories))
-        return original(*args)
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(module, learns, watched)
     _, loaded, *_ = quick_start.load_data_and_model(trainer.saved_model_file)

@@ -179,8 +179,8 @@ def test_of_many_items_the_popular_choose(settings, monkeypatch, validated, leas
     fitted = []
     original = linear_path.item_weights
 
-    def watched(histories, *how):
-        result = original(histories, *how)
+    def watched(histories, *how, **where):
+        result = original(histories, *how, **where)
         fitted.append((histories, result))
         return result
 
