@@ -13,8 +13,8 @@ from recbole_evcf.model.dropout import clamp_and_drop
 
 LOG_2PI = math.log(2 * math.pi)
 # A component with less of a draw learns nothing from it that a weight could hold. What it would
-# learn comes near the least numbers of single precision on its way back through the encoder, with
-# which a processor calculates many times slower: an epoch could take seven times as long.
+# learn comes near the least numbers of single precision on its way back through the encoder, and
+# with those Intel's processors are many times slower: an epoch could take seven times as long.
 LEAST_RESPONSIBILITY = 1e-20
 
 
