@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Items whose rows of a matrix are made at once, and by how many threads at most: each holds a copy.
 BLOCK, THREADS = 256, 4
-# How many matrices the inversion on a GPU takes there.
-COPIES = 5
+# As many matrices must fit on a GPU that inverts one: it takes three, and some room besides.
+COPIES = 4
 CPU = torch.device("cpu")
 # Columns of a table that a sum of its rows reads at once, if a row is read so often in a batch.
 COLUMNS, READ_AGAIN = 128, 8
