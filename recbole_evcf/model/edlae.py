@@ -208,6 +208,8 @@ def _invert_by_lapack(matrix: np.ndarray) -> bool:
     _, failed = spotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
     if not failed:
         _, failed = spotri(matrix.T, lower=1, overwrite_c=1)
+    if failed:
+        return True
 
     def mirror(rows: slice) -> None:
         matrix[rows.stop :, rows] = matrix[rows, rows.stop :].T
@@ -215,7 +217,7 @@ def _invert_by_lapack(matrix: np.ndarray) -> bool:
         matrix[rows, rows] = block + np.triu(block, 1).T
 
     _by_blocks(mirror, len(matrix))
-    return bool(failed)
+    return False
 
 
 def _by_blocks(work: Callable[[slice], None], n: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -249,7 +250,7 @@ class VAETrainer(Trainer):
         self.model.warmup.step += 1
         part = distributed.part(len(interaction))
         arguments = (interaction,) if part is None else (interaction, part)
-        with torch.autocast(self.device.type, self._half_precision(), enabled=self.enable_amp):
+        with torch.autocast(self.device.type, self._half_precision, enabled=self.enable_amp):
             reconstruction, kl = loss_func(*arguments)
         loss = reconstruction + self.model.warmup.weight * kl
         scaler.scale(loss).backward()
@@ -270,6 +271,7 @@ class VAETrainer(Trainer):
             self._shares.gather_weights()
         return terms
 
+    @cached_property
     def _half_precision(self) -> torch.dtype:
         # Gated layers of pseudo-inputs leave the range of fp16, a GPU's default: that is for who
         # asks for a gradient scaler, and for GPUs that have nothing else.
