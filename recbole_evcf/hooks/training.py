@@ -26,7 +26,12 @@ from recbole_evcf.hooks.wrapping import extends, hook, replace
 from recbole_evcf.model.baseline import Baseline
 from recbole_evcf.model.fold_in import FOLD_IN_MODELS
 from recbole_evcf.model.recommender import VAERecommender
-from recbole_evcf.trainer.checkpoint import from_plain, save_checkpoint, tested_model_files
+from recbole_evcf.trainer.checkpoint import (
+    fixed_weights,
+    from_plain,
+    save_checkpoint,
+    tested_model_files,
+)
 from recbole_evcf.trainer.row_adam import RowAdam, RowAdamNormGrad
 from recbole_evcf.trainer.trainer import AdamNormGrad
 
@@ -68,9 +73,11 @@ class PluginTrainer(Trainer):
         state = {**_state(self, epoch), **progress, **training}
         if resumption and path != self.saved_model_file and self.best_epoch >= 0:
             # The model file has what no epoch changes, of which there may be gigabytes.
-            for name, weight in self.model.named_parameters():
-                if not weight.requires_grad:
-                    del state["state_dict"][name]
+            for name in fixed_weights(self.model):
+                del state["state_dict"][name]
+        self._write_checkpoint(state, path, verbose)
+
+    def _write_checkpoint(self, state: dict[str, Any], path: str, verbose: bool) -> None:
         save_checkpoint(state, path)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")

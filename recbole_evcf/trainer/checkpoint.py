@@ -67,6 +67,20 @@ def from_plain(value: Any) -> Any:
     return _RESTORE[value[KIND]](value)
 
 
+def copied(value: Any) -> Any:
+    """Copy the tensors in dicts and lists into the host's memory."""
+    if isinstance(value, torch.Tensor):
+        return value.to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+def fixed_weights(model: torch.nn.Module) -> set[str]:
+    """Names of the weights that no epoch changes."""
+    return {name for name, weight in model.named_parameters() if not weight.requires_grad}
+
+
 def _tensor(array: np.ndarray) -> torch.Tensor:
     # A copy, since a tensor cannot share memory with a read-only or reversed array.
     return torch.from_numpy(np.array(array, subok=False))

@@ -32,8 +32,6 @@ from recbole_evcf.utils.files import remove_leftovers
 
 # In glob's language.
 SUFFIX = f".{'[0-9a-f]' * 12}.resume"
-# Training takes at least so many times as long as writing its state.
-SHARE = 20
 _kept: list[list[str]] = []
 
 
@@ -179,7 +177,7 @@ class Resumption:
         self._data = digest_of_loaders(loaders)[:12]
         config = trainer.config
         self._settings = _settings(plain_config(config), config["device"].type, self._data)
-        self._start, self._due = monotonic(), 0.0
+        self._start = monotonic()
 
     def start(self) -> bool:
         """Restore the state of the run that ``resume`` asks for; return whether there is one.
@@ -304,16 +302,11 @@ class Resumption:
         }
 
     def after_epoch(self, epoch: int) -> None:
-        """Write the state of an epoch, unless that would take too much of the time."""
+        """Write the state of an epoch, unless the file of the best model holds it already."""
         trainer = self._trainer
-        # The file of the best model holds its epoch's state already.
-        if trainer.best_epoch == epoch or distributed.from_first(monotonic() < self._due):
-            return
-        start = monotonic()
-        path = _marker(trainer.saved_model_file, self._settings)
-        trainer._save_checkpoint(epoch, verbose=False, saved_model_file=path)
-        end = monotonic()
-        self._due = end + SHARE * (end - start)
+        if trainer.best_epoch != epoch:
+            path = _marker(trainer.saved_model_file, self._settings)
+            trainer._save_checkpoint(epoch, verbose=False, saved_model_file=path)
 
     def after_evaluation(self, eval_data: Any) -> None:
         """Remove the state once the run is tested, on a dataloader or None: it has ended."""

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from recbole_evcf import distributed
 from recbole_evcf.data.identity import digest_of_part
-from recbole_evcf.trainer.checkpoint import tested_model_files
+from recbole_evcf.trainer.checkpoint import copied, fixed_weights, tested_model_files
+from recbole_evcf.trainer.pace import Pace
 from recbole_evcf.trainer.resumption import Resumption
 from recbole_evcf.trainer.shared_processor import SharedProcessor
 from recbole_evcf.trainer.shares import Shares
@@ -98,6 +99,9 @@ class VAETrainer(Trainer):
     (:mod:`~recbole_evcf.trainer.shares`). What is to be ranked is gathered before the metrics are
     computed: all but rounding is as with one process.
 
+    A best model that comes too soon after the last file was written waits in memory: for its turn,
+    for a better one, or for the end of training, by whatever it ends.
+
     Attributes:
         resumption: keeps that state; None where it is not kept.
     """
@@ -113,6 +117,9 @@ class VAETrainer(Trainer):
     _validated: dict[str, float] | None = None
     # How many epochs in a row the KL term has been far too large.
     _lost_epochs = 0
+    # While it trains; and the checkpoint of the best model, if it has yet to be written.
+    _pace: Pace | None = None
+    _waiting: dict[str, Any] | None = None
     _shares: Shares | None = None
     _processor: SharedProcessor | None = None
 
@@ -149,8 +156,8 @@ class VAETrainer(Trainer):
             if saved and self.cur_step > self.stopping_step:
                 # RecBole's reckoning of the best epoch leaves out the warm-up.
                 self.cur_step = (epoch - self.best_epoch) // self.eval_step
-            elif self.resumption:
-                self.resumption.after_epoch(epoch)
+            else:
+                self._keep_state(epoch)
 
         self.best_epoch, self.resumption = self.start_epoch - 1, None
         alone = self.device.type == "cpu" and distributed.count() == 1
@@ -167,7 +174,12 @@ class VAETrainer(Trainer):
                 digest = digest_of_part(train_data._dataset, self.model._histories)
                 distributed.agree(digest, OTHER_DATA)
             arguments = (train_data, valid_data, verbose, saved, show_progress)
-            return super().fit(*arguments, after_validation)
+            self._pace = Pace()
+            try:
+                return super().fit(*arguments, after_validation)
+            finally:
+                self._write_waiting()
+                self._pace = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         if self._shares is None:
@@ -188,6 +200,30 @@ class VAETrainer(Trainer):
             # Its state is gathered for the process that writes it.
             self.optimizer.state_dict()
         super()._save_checkpoint(epoch, verbose, **kwargs)
+
+    def _write_checkpoint(self, state: dict[str, Any], path: str, verbose: bool) -> None:
+        if path == self.saved_model_file:
+            self._waiting = None
+            if self._pace and not self._pace.is_due():
+                fixed, weights = fixed_weights(self.model), state.pop("state_dict")
+                kept = {name: w if name in fixed else copied(w) for name, w in weights.items()}
+                self._waiting = {**copied(state), "state_dict": kept}
+                return
+        with self._pace.writing() if self._pace else contextlib.nullcontext():
+            super()._write_checkpoint(state, path, verbose)
+
+    def _write_waiting(self) -> None:
+        state, self._waiting, pace = self._waiting, None, self._pace
+        if state is not None and pace:
+            with pace.writing():
+                super()._write_checkpoint(state, self.saved_model_file, verbose=True)
+
+    def _keep_state(self, epoch: int) -> None:
+        """Write what is to be kept of an epoch, unless that would take too much of the time."""
+        if self._pace and distributed.from_first(self._pace.is_due()):
+            self._write_waiting()
+            if self.resumption:
+                self.resumption.after_epoch(epoch)
 
     def _train_epoch(
         self,
@@ -370,8 +406,8 @@ class VAETrainer(Trainer):
         for name, value in losses.items():
             self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
         # Where no validation follows.
-        if self.resumption and self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
-            self.resumption.after_epoch(epoch_idx)
+        if self.eval_step > 0 and (epoch_idx + 1) % self.eval_step:
+            self._keep_state(epoch_idx)
 
 
 def _compile(model: nn.Module) -> None:

@@ -17,7 +17,7 @@ from build import build
 from conftest import config_files
 from recbole_evcf import cli, results
 from recbole_evcf.commands import run
-from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer import pace
 from recbole_evcf.trainer.trainer import VAETrainer
 
 COMMAND = Path(sys.executable).with_name("recbole-evcf")
@@ -177,7 +177,7 @@ def limited():
 
 
 def test_a_full_disk_keeps_the_last_good_files(tiny, words, monkeypatch):
-    monkeypatch.setattr(resumption, "SHARE", 0)
+    monkeypatch.setattr(pace, "SHARE", 0)
     settings = {**tiny, "epochs": 6, "warmup_epochs": 3, "resumable": True}
     _, loaders, _, trainer = build("Vamp", "tiny", settings)
     trainer.epochs = 3

@@ -25,7 +25,7 @@ from recbole_evcf.comparison.compare import finish_plan
 from recbole_evcf.comparison.plan import ModelSpec, Plan, Run, settings_of_result
 from recbole_evcf.comparison.worker import execute, peak_memory
 from recbole_evcf.data.identity import digest_of_data
-from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer import pace
 from recbole_evcf.trainer.trainer import VAETrainer
 
 
@@ -121,7 +121,7 @@ def work(monkeypatch):
     """A function that does what the process of a run does in a folder: what it kept, and sent."""
     monkeypatch.setattr(worker, "_write_output_to", lambda path: None)
     monkeypatch.setattr(worker.sys, "excepthook", lambda *args: None)
-    monkeypatch.setattr(resumption, "SHARE", 0)
+    monkeypatch.setattr(pace, "SHARE", 0)
 
     def work(request, settings, folder):
         sent = []

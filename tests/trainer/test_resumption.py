@@ -15,7 +15,7 @@ import torch
 
 from build import another_process, build
 from conftest import write_inter
-from recbole_evcf.trainer import resumption
+from recbole_evcf.trainer import pace, resumption
 from recbole_evcf.trainer.checkpoint import load_checkpoint
 from recbole_evcf.trainer.linear_path import LinearPathTrainer
 from recbole_evcf.trainer.resumption import states_kept, unfinished_runs
@@ -87,7 +87,7 @@ def scoring(monkeypatch):
 
 @pytest.fixture
 def every_epoch(monkeypatch):
-    monkeypatch.setattr(resumption, "SHARE", 0)
+    monkeypatch.setattr(pace, "SHARE", 0)
 
 
 KINDS = {
@@ -437,31 +437,6 @@ def test_what_killed_writers_left_is_removed(stopped):
     Path(f"{path}.mine.tmp").write_bytes(b"a user's")
     train({**settings, "resume": True})
     assert glob.glob("stopped/*tmp") == [f"{path}.mine.tmp"]
-
-
-def test_writing_takes_a_twentieth_of_the_time(tiny, monkeypatch):
-    """A clock that only writing (1 s) and epochs (3 s) move: every seventh epoch is written."""
-    clock, written = [0.0], []
-    monkeypatch.setattr(resumption, "monotonic", lambda: clock[0])
-    _, loaders, _, trainer = build("Vamp", "tiny", {**tiny, "resumable": True, "epochs": 30})
-
-    def write(epoch, saved_model_file, **kwargs):
-        assert saved_model_file.endswith(".resume")
-        written.append(epoch)
-        clock[0] += 1
-
-    trainer._save_checkpoint = write
-    keeper = resumption.Resumption(trainer, loaders[:2])
-    trainer.best_epoch = 0
-    for epoch in range(30):
-        clock[0] += 3
-        keeper.after_epoch(epoch)
-    assert written == [1, 8, 15, 22, 29]
-    trainer.best_epoch = 35
-    clock[0] += 100
-    # The file of the best model is its state.
-    keeper.after_epoch(35)
-    assert len(written) == 5
 
 
 @pytest.mark.parametrize(
