@@ -7,6 +7,7 @@ import functools
 import importlib
 import logging
 import random
+import re
 import secrets
 import sys
 import types
@@ -19,6 +20,9 @@ import numpy as np
 from recbole_evcf.hooks.wrapping import Forward, exchange, hook
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
 from recbole_evcf.utils.text import plain_value
+
+# What a shell makes of --metrics=['NDCG','MRR'].
+WORDS = re.compile(r"\[\s*[A-Za-z]\w*(?:\s*,\s*[A-Za-z]\w*)*\s*\]", re.ASCII)
 
 
 @functools.cache
@@ -50,7 +54,7 @@ def repair() -> None:
     )
     # Settings from the command line, from dicts and from parameter files are handed to `eval`,
     # which runs any code in them; here they are only read as plain values.
-    exchange(configurator, "eval", plain_value)
+    exchange(configurator, "eval", _setting)
     # KD_DAGFM passes its setting `teacher` to `eval`; here it names a class of the module.
     exchange(kd_dagfm, "eval", lambda name: _network_of(kd_dagfm, name))
     # LDiffRec unpickles `item_emb.npy` of the data set's folder, whose code would run.
@@ -164,6 +168,15 @@ def _counting_choices(original: Callable, space: Any) -> dict:
         node.pos_args[0].pos_args[0].obj: np.arange(len(node.pos_args) - 1)
         for node in find(list(space.values()) if isinstance(space, dict) else space)
     }
+
+
+def _setting(text: str) -> Any:
+    try:
+        return plain_value(text)
+    except SyntaxError:
+        if not WORDS.fullmatch(text):
+            raise
+        return re.findall(r"\w+", text)
 
 
 def _lists(value: Any) -> Any:

@@ -299,12 +299,18 @@ PLAIN += ["[1, 'a', [0.5]]", "{'a': {'b': [1]}}"]
 PLAIN += ["2**10", "2**-1", "1/3", "7//2 + 7%2 - 2*3", "[2**3, -(1+1)]"]
 CODE = ["open('made','w')", "__import__('os').mkdir('made')", "[open('made','w')]", "(lambda: 1)"]
 NO_VALUE = [*CODE, "a.b", "'a' * 3", "9**9**9", "1/0", "{[]: 1}", "a\0b", ""]
+NO_VALUE += ["[]x", "[a b]", "[a-b]"]
 NO_VALUE += ["(" * 5000, "-" * 50000 + "1"]
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_plain_values_in_settings(text):
     assert repr(tiny_config(tail_ratio=text)["tail_ratio"]) == repr(eval(text))
+
+
+@pytest.mark.parametrize("text", ["[MRR]", "[MRR,NDCG]", "[ MRR , NDCG ]"])
+def test_a_list_of_which_the_shell_took_the_quotes(text):
+    assert tiny_config(metrics=text)["metrics"] == ["MRR", "NDCG"][: text.count(",") + 1]
 
 
 @pytest.mark.parametrize("text", NO_VALUE, ids=lambda text: text[:10])
