@@ -202,13 +202,13 @@ class VAETrainer(Trainer):
         super()._save_checkpoint(epoch, verbose, **kwargs)
 
     def _write_checkpoint(self, state: dict[str, Any], path: str, verbose: bool) -> None:
-        if path == self.saved_model_file:
-            self._waiting = None
-            if self._pace and not self._pace.is_due():
-                fixed, weights = fixed_weights(self.model), state.pop("state_dict")
-                kept = {name: w if name in fixed else copied(w) for name, w in weights.items()}
-                self._waiting = {**copied(state), "state_dict": kept}
-                return
+        # A better one replaces it, before the copy is made; a state comes after it was written.
+        self._waiting = None
+        if path == self.saved_model_file and self._pace and not self._pace.is_due():
+            fixed, weights = fixed_weights(self.model), state.pop("state_dict")
+            kept = {name: w if name in fixed else copied(w) for name, w in weights.items()}
+            self._waiting = {**copied(state), "state_dict": kept}
+            return
         with self._pace.writing() if self._pace else contextlib.nullcontext():
             super()._write_checkpoint(state, path, verbose)
 

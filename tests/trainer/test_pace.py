@@ -105,7 +105,19 @@ def test_the_state_of_a_later_epoch_comes_after_the_best_model_it_names(train):
     assert saved_epoch(trainer) == 1
 
 
-def test_without_validation_the_last_epoch_is_saved(train, monkeypatch):
+def test_states_are_as_far_apart(train):
+    written, _ = train([1.0, *[0.0] * 29], {"resumable": True}, stop=29)
+    assert [epoch for epoch, *_ in written] == [0, 7, 14, 21, 28]
+    assert [is_best for _, is_best, _ in written] == [True, *[False] * 4]
+
+
+def test_the_file_of_the_best_model_is_its_state(train, monkeypatch):
+    monkeypatch.setattr(pace, "SHARE", 0)
+    written, _ = train([0.0, 1.0, 2.0, 3.0], {"resumable": True})
+    assert [(epoch, is_best) for epoch, is_best, _ in written] == [(n, True) for n in range(4)]
+
+
+def test_without_validation_the_last_epoch_is_saved(train):
     written, trainer = train([0.0] * 10, {"eval_step": 0})
     assert [epoch for epoch, *_ in written] == [0, 7, 9]
     assert saved_epoch(trainer) == 9
