@@ -72,7 +72,8 @@ _group = _Group()
 
 def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -> dict[str, Any]:
     """Return RecBole's keys for the processes of this machine, from the arguments of its ``run``;
-    raise a ValueError if they do not fit together.
+    raise a ValueError if they do not fit together. Without a port it is RecBole's 5678, or on one
+    machine alone 0, which stands for any free one: other runs may be going on there.
     """
     count = nproc if world_size == -1 else world_size
     if nproc < 1:
@@ -82,7 +83,9 @@ def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -
             f"nproc={nproc} processes numbered from group_offset={group_offset} on are none of the "
             f"world_size={count} numbered from 0."
         )
-    if not (str(port).isdecimal() and 0 < int(port) < 2**16):
+    if port == "":
+        port = 5678 if nproc < count else 0
+    elif not (str(port).isdecimal() and 0 < int(port) < 2**16):
         raise ValueError(f"port must be a number from 1 to 65535, not {port!r}.")
     numbers = {"nproc": nproc, "world_size": count, "offset": group_offset}
     return {**numbers, "ip": ip, "port": int(port)}
@@ -155,6 +158,8 @@ def launch(target: Callable, arguments: tuple, keys: Mapping, max_restarts: int 
     """
     # The meeting point, which lives as long as this reference.
     store = _meeting_point(keys)
+    if store:
+        keys = {**keys, "port": store.port}
     if several_machines := keys["nproc"] < keys["world_size"]:
         where = f"--ip={keys['ip']} --port={keys['port']}"
         print(f"Waiting for the other machines ({where}).", file=sys.stderr, flush=True)
@@ -292,8 +297,9 @@ def _meeting_point(keys: Mapping) -> dist.TCPStore | None:
         if is_here:
             socket.create_server(address, family=family).close()
     except OSError as error:
+        where = f"ip={ip} port={port}" if port else f"ip={ip}"
         raise ValueError(
-            f"ip={ip} port={port} cannot be used ({error.strerror}): give the address of the first "
+            f"{where} cannot be used ({error.strerror}): give the address of the first "
             "machine, which has the first process (group_offset=0), and a free port there, the "
             "same on all machines."
         ) from None

@@ -62,7 +62,7 @@ def run(
     nproc: int = 1,
     world_size: int = -1,
     ip: str = "localhost",
-    port: int | str = "5678",
+    port: int | str = "",
     group_offset: int = 0,
     max_restarts: int = 0,
 ) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def run(
     config = Config(model, dataset, config_file_list or [], dict(config_dict or {}))
     check_processes(config, (outside or keys)["nproc"], max_restarts)
     if not outside and not is_vae(config):
-        return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
+        return _run(*arguments, nproc, keys["world_size"], ip, port or "5678", group_offset)
     # Once on each machine.
     if outside.get("local_rank", 0) == 0:
         download_missing(config)

@@ -260,7 +260,8 @@ MISTAKES = [
     ({"nproc": 2, "port": "IN USE", "ip": "127.0.0.1"}, "Address already in use"),
     # An address kept for documentation: no machine has it.
     ({"nproc": 2, "ip": "192.0.2.1"}, "give the address of the first machine"),
-    ({"nproc": 2, "ip": "no.host.invalid"}, "ip=no.host.invalid port=5678 cannot be used"),
+    ({"nproc": 2, "ip": "no.host.invalid"}, "ip=no.host.invalid cannot be used"),
+    ({"nproc": 1, "world_size": 2, "ip": "192.0.2.1"}, "ip=192.0.2.1 port=5678 cannot be used"),
     ({"max_restarts": -1}, "max_restarts must be"),
     ({"max_restarts": 1, "model": "WMF"}, "training of WMF cannot be resumed"),
 ]
@@ -277,6 +278,12 @@ def test_a_mistake_in_the_processes_is_one_line(given, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_runs_on_one_machine_meet_at_ports_of_their_own():
+    keys = distributed.layout(2, -1, 0, "localhost", "")
+    stores = [distributed._meeting_point(keys) for _ in range(2)]
+    assert len({0, *(store.port for store in stores)}) == 3
 
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

@@ -292,7 +292,7 @@ _TABLE = (
     Key("nproc", None, "processes on this machine", _PROCESSES | R.ARGUMENT_OF_RUN, default=1),
     Key("world_size", None, "processes on all machines", _PROCESSES | R.ARGUMENT_OF_RUN, default=-1),
     Key("ip", None, "address of the first machine", _PROCESSES | R.ARGUMENT_OF_RUN, default="localhost"),
-    Key("port", None, "port of the first machine", _PROCESSES | R.ARGUMENT_OF_RUN, default="5678"),
+    Key("port", None, "port of the first machine; by default 5678, or any free one if it is alone", _PROCESSES | R.ARGUMENT_OF_RUN, default=""),
     Key("group_offset", None, "rank of our first process", R.OPTION_OF_SCRIPTS | R.ARGUMENT_OF_RUN, default=0),
     Key("max_restarts", None, "resume so often after a process has died", R.ARGUMENT_OF_RUN, default=0),
     *_all(_PROCESSES, "offset"),
