@@ -263,7 +263,7 @@ _TABLE = (
     Key("torch_threads", whole(1), "threads of each process; none: torch's choice, all cores, or `OMP_NUM_THREADS`", _PLUGIN | _HERE | R.NOT_IN_A_FILE | R.NOT_TUNED),
     Key("compile", _instance("True or False", bool), "torch compiles the dense layers of our models; no faster on the processors measured", _PLUGIN | R.NOT_TUNED),
     # RecBole's, where they matter here.
-    Key("seed", whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers; on several threads `enable_amp` with a VampPrior may differ by rounding", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
+    Key("seed", whole(0, most=LARGEST_SEED), "weights, draws of training, and the split unless `split_seed` is set. Same seed and machine, same numbers", R.SAME_FOR_ALL | R.CHECKED_ALWAYS),
     Key("reproducibility", None, "deterministic algorithms of cuDNN's"),
     Key("data_path", None, "folder of data sets; ml-100k comes with RecBole, files of your own of that name go before it", _HERE | R.NOT_IN_A_FILE | R.SAME_FOR_ALL),
     Key("checkpoint_dir", None, "folder of model files", _HERE | R.NOT_TUNED),

@@ -5,6 +5,7 @@ Each draws no random number and leaves the results of RecBole's own models uncha
 
 import functools
 import importlib
+import itertools
 import logging
 import random
 import re
@@ -16,11 +17,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_evcf.hooks.wrapping import Forward, exchange, hook
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
 from recbole_evcf.utils.text import plain_value
 
+# Those that torch takes from MKL on Intel processors.
+VECTOR_FUNCTIONS = (
+    "acos asin atan cos erf erfc erfinv exp expm1 log log10 log1p log2 sin sqrt tan tanh"
+)
 # What a shell makes of --metrics=['NDCG','MRR'].
 WORDS = re.compile(r"\[\s*[A-Za-z]\w*(?:\s*,\s*[A-Za-z]\w*)*\s*\]", re.ASCII)
 
@@ -31,6 +37,7 @@ def repair() -> None:
     # Before any RecBole import: some faults are in its imports.
     repair_numpy_names()
     _import_without_ray()
+    _find_vector_functions()
 
     from recbole.config import configurator
     from recbole.model.context_aware_recommender import kd_dagfm
@@ -108,6 +115,15 @@ def _import_without_ray() -> None:
         # The user's own `import ray` must find the real one, or fail.
         del sys.modules["ray"]
         sys.modules.update(before)
+
+
+def _find_vector_functions() -> None:
+    """Call each vector function once, in one thread: MKL finds its kernel at the first call, and of
+    two threads that first call at once one may get a kernel of low accuracy
+    (pytorch/pytorch#188792). The same seed would then give other numbers.
+    """
+    for dtype, name in itertools.product((torch.float32, torch.float64), VECTOR_FUNCTIONS.split()):
+        getattr(torch, name)(torch.ones(1, dtype=dtype))
 
 
 def _report_to_ray(**metrics: float) -> None:
