@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from recbole_evcf.hooks.wrapping import Forward, exchange, hook
 from recbole_evcf.utils.packages import CONSOLE, LOG_FILE, repair_numpy_names
@@ -122,6 +121,8 @@ def _find_vector_functions() -> None:
     two threads that first call at once one may get a kernel of low accuracy
     (pytorch/pytorch#188792). The same seed would then give other numbers.
     """
+    import torch
+
     for dtype, name in itertools.product((torch.float32, torch.float64), VECTOR_FUNCTIONS.split()):
         getattr(torch, name)(torch.ones(1, dtype=dtype))
 
