@@ -44,6 +44,8 @@ from recbole_evcf.data.histories import BatchShard, shard_of
 PATIENCE = timedelta(minutes=10)
 # Seconds a failed process has to report why, before others report lost contact.
 GRACE = 5.0
+# RecBole's default.
+PORT = 5678
 # The exit code of :func:`end_unguarded`.
 UNGUARDED = 78
 # Errors of a process that its parent raises again, by name; the first that fits counts.
@@ -72,7 +74,7 @@ _group = _Group()
 
 def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -> dict[str, Any]:
     """Return RecBole's keys for the processes of this machine, from the arguments of its ``run``;
-    raise a ValueError if they do not fit together. Without a port it is RecBole's 5678, or on one
+    raise a ValueError if they do not fit together. Without a port it is ``PORT``, or on one
     machine alone 0, which stands for any free one: other runs may be going on there.
     """
     count = nproc if world_size == -1 else world_size
@@ -84,7 +86,7 @@ def layout(nproc: int, world_size: int, group_offset: int, ip: str, port: Any) -
             f"world_size={count} numbered from 0."
         )
     if port == "":
-        port = 5678 if nproc < count else 0
+        port = PORT if nproc < count else 0
     elif not (str(port).isdecimal() and 0 < int(port) < 2**16):
         raise ValueError(f"port must be a number from 1 to 65535, not {port!r}.")
     numbers = {"nproc": nproc, "world_size": count, "offset": group_offset}

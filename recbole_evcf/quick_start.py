@@ -91,7 +91,8 @@ def run(
     config = Config(model, dataset, config_file_list or [], dict(config_dict or {}))
     check_processes(config, (outside or keys)["nproc"], max_restarts)
     if not outside and not is_vae(config):
-        return _run(*arguments, nproc, keys["world_size"], ip, port or "5678", group_offset)
+        port = port or str(distributed.PORT)
+        return _run(*arguments, nproc, keys["world_size"], ip, port, group_offset)
     # Once on each machine.
     if outside.get("local_rank", 0) == 0:
         download_missing(config)

@@ -5,7 +5,6 @@ Each draws no random number and leaves the results of RecBole's own models uncha
 
 import functools
 import importlib
-import itertools
 import logging
 import random
 import re
@@ -123,8 +122,9 @@ def _find_vector_functions() -> None:
     """
     import torch
 
-    for dtype, name in itertools.product((torch.float32, torch.float64), VECTOR_FUNCTIONS.split()):
-        getattr(torch, name)(torch.ones(1, dtype=dtype))
+    for one in (torch.ones(1, dtype=torch.float32), torch.ones(1, dtype=torch.float64)):
+        for name in VECTOR_FUNCTIONS.split():
+            getattr(torch, name)(one)
 
 
 def _report_to_ray(**metrics: float) -> None:
